@@ -1,0 +1,155 @@
+"""One abstract class per box of the architecture. A class is either one of these or final. No algorithm.
+
+Shapes: B problems, K candidates, T steps, H horizon, D latent size, A action size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from steersman.core.types import (
+    Belief,
+    Imagined,
+    Latent,
+    LearningBatch,
+    Loss,
+    Observation,
+    Plan,
+    Problem,
+    Task,
+)
+
+
+class Perception(nn.Module, ABC):
+    """Observation -> latent."""
+
+    @property
+    @abstractmethod
+    def latent_shape(self) -> tuple[int, ...]:
+        """(D,) or (N, D): shape of one state."""
+
+    @property
+    def context_shape(self) -> tuple[int, int] | None:
+        """(M, C): shape of the scene map that goes with a state, or None."""
+        return None
+
+    @abstractmethod
+    def encode(self, observation: Observation, task: Task | None = None) -> Latent:
+        """Named observations, each (B, T, …) -> Latent with state (B, T, [N,] D)."""
+
+
+class WorldModel(nn.Module, ABC):
+    """Latent, action, z -> next latent."""
+
+    @abstractmethod
+    def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
+        """History -> where imagination starts. Done once per problem, never once per candidate.
+
+        latent (B, T, …) is the last T moments, actions (B, T-1, A) those between them, T >= 1.
+        """
+
+    @abstractmethod
+    def imagine(
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+    ) -> Imagined:
+        """Roll out K action sequences (B, K, H, A) from each of B beliefs; exogenous (B, H, E); z (B, K, H, Z).
+
+        Differentiable in actions and belief.
+        """
+
+
+class Readout(nn.Module, ABC):
+    """State -> named quantities that people understand (the other way round from perception)."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Names of the quantities."""
+
+    @abstractmethod
+    def read(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+        """(B, …, D), context (B, M, C) -> (B, …, len(columns)), in the columns' own units."""
+
+
+class Cost(ABC):
+    """An energy over actions; lower is better. One term, unweighted: weights belong to the task."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:
+        """-> (B, K, H), one energy per imagined step."""
+
+
+class Guardrail(ABC):
+    """A limit g <= 0 on every imagined step; never traded against the task."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """For people: which limit this is."""
+
+    @abstractmethod
+    def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
+        """-> (B, K, H): g of the step that actions[:, :, t] takes from states[:, :, t] to states[:, :, t+1].
+
+        <= 0 is safe. The unit is the guardrail's own; only the sign decides, and the size ranks infeasible plans.
+        """
+
+
+class Critic(nn.Module, ABC):
+    """State -> expected intrinsic cost to come."""
+
+    @abstractmethod
+    def value(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+        """(…, D) -> (…)."""
+
+
+class Policy(nn.Module, ABC):
+    """Mode 1: act without imagining."""
+
+    @abstractmethod
+    def propose(self, belief: Belief, task: Task) -> Tensor:
+        """-> actions (B, H, A)."""
+
+
+class Planner(ABC):
+    """Mode 2: search for actions that minimise energy and keep every guardrail.
+
+    Every planner keeps actions within bounds, gives the same plan to a problem alone as in a batch, honours the
+    budget, and answers an infeasible problem with the task's fallback and `feasible = False`.
+    """
+
+    @abstractmethod
+    def plan(self, problem: Problem) -> Plan: ...
+
+
+class Memory(nn.Module, ABC):
+    """An associative memory; its state is a tuple of tensors, carried by the caller, that can be saved."""
+
+    @abstractmethod
+    def initial(self, batch: int) -> tuple[Tensor, ...]: ...
+
+    @abstractmethod
+    def read(self, state: tuple[Tensor, ...], query: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def write(self, state: tuple[Tensor, ...], key: Tensor, value: Tensor) -> tuple[Tensor, ...]: ...
+
+
+class Configurator(ABC):
+    """Task -> settings of every other box."""
+
+    @abstractmethod
+    def configure(self, task: Task) -> Mapping[str, object]: ...
+
+
+class Objective(nn.Module, ABC):
+    """An energy over parameters. May own parameters (an inverse-dynamics head)."""
+
+    @abstractmethod
+    def forward(self, batch: LearningBatch) -> Loss: ...

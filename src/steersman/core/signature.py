@@ -1,0 +1,100 @@
+"""What a world looks like from outside: named observations, an action, exogenous inputs. No torch, no data.
+
+A signature travels with every dataset, run and checkpoint; comparing two of them is how a model for another
+world is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+
+from steersman.core.errors import ConfigError, MismatchError
+
+
+class ObservationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One named observation.
+
+    kind     "image": uint8 of shape (H, W, C); "vector": float32 of shape (C,)
+    columns  names of a vector's entries, for goals and guardrails on named columns
+    """
+
+    kind: Literal["image", "vector"]
+    shape: tuple[int, ...]
+    columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        rank = 3 if self.kind == "image" else 1
+        if len(self.shape) != rank or min(self.shape) < 1:
+            form = "(H, W, C)" if self.kind == "image" else "(C,)"
+            raise ConfigError(f"{self.kind} observations of shape {form}", f"{self.shape}", "reshape the observation")
+        if self.columns and (self.kind == "image" or len(self.columns) != self.shape[0]):
+            raise ConfigError(
+                f"{self.shape[0]} column names for a vector", f"{list(self.columns)}", "give one name for each entry"
+            )
+
+
+class ActionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the agent may do at one step.
+
+    kind     "continuous": float32 (A,) within [low, high]; "discrete": int64 (1,) in 0..choices-1
+    names    names of the entries, for people
+    """
+
+    kind: Literal["continuous", "discrete"]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    choices: int = 0
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind == "discrete":
+            if self.choices < 1 or self.low or self.high:
+                raise ConfigError("a number of choices >= 1 and no bounds", f"{self.choices}", "set choices only")
+            return
+        if not self.low or len(self.low) != len(self.high):
+            raise ConfigError("one low and one high bound per entry", f"{self.low}, {self.high}", "give both")
+        for low, high in zip(self.low, self.high, strict=True):
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ConfigError("finite bounds with low < high", f"[{low}, {high}]", "state the real limits")
+
+    @property
+    def size(self) -> int:
+        """A: numbers per action (1 if discrete)."""
+        return 1 if self.kind == "discrete" else len(self.low)
+
+    @property
+    def width(self) -> int:
+        """Numbers that a network sees per action (one-hot if discrete)."""
+        return self.choices if self.kind == "discrete" else len(self.low)
+
+
+class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Named observations, the action, the names of exogenous inputs (known in advance, never planned)."""
+
+    observations: dict[str, ObservationSpec]
+    action: ActionSpec
+    exogenous: tuple[str, ...] = ()
+
+    def require(self, other: Signature, mine: str, theirs: str) -> None:
+        """Refuse `other` unless shapes and kinds agree (bounds and names of columns are allowed to differ).
+
+        Raises:
+            MismatchError: names the first difference.
+        """
+        for label, a, b in [
+            ("observations", _shapes(self), _shapes(other)),
+            ("action", (self.action.kind, self.action.size, self.action.choices),
+             (other.action.kind, other.action.size, other.action.choices)),
+            ("exogenous inputs", len(self.exogenous), len(other.exogenous)),
+        ]:
+            if a != b:
+                raise MismatchError(
+                    f"{label} {a} as in {mine}", f"{b} from {theirs}", "use a model that was trained for this world"
+                )
+
+
+def _shapes(signature: Signature) -> dict[str, str]:
+    return {name: f"{spec.kind}{list(spec.shape)}" for name, spec in sorted(signature.observations.items())}

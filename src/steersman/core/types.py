@@ -1,0 +1,372 @@
+"""What flows between the boxes: frozen dataclasses of tensors. No algorithm.
+
+Shapes: B problems or batch, T steps, K candidates, H horizon, D latent size (a vector, or N tokens of size D),
+M entries of a scene map of width C, A action size, E exogenous size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+
+from steersman.core.errors import ActionError, DataError
+from steersman.core.signature import ActionSpec, Signature
+
+if TYPE_CHECKING:
+    from steersman.core.boxes import Cost, Guardrail, WorldModel
+
+Observation = Mapping[str, Tensor]
+"""Named observations of one moment or of many: image (…, H, W, C) uint8, vector (…, C) float32."""
+
+
+def _map(value: Any, f: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return f(value)
+    if isinstance(value, Mapping):
+        return {k: _map(v, f) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_map(v, f) for v in value)
+    return value
+
+
+class TensorRecord:
+    """Mixin for the dataclasses below: one function applied to every tensor inside."""
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> Self:
+        changes = {x.name: _map(getattr(self, x.name), f) for x in fields(self)}  # type: ignore[arg-type]
+        return replace(self, **changes)  # type: ignore[type-var]
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        return self.map(lambda x: x.to(*args, **kwargs))
+
+
+@dataclass(frozen=True)
+class Episode(TensorRecord):
+    """One uninterrupted recording: T+1 observations, T actions, optional exogenous inputs.
+
+    observations  name -> (T+1, H, W, C) uint8 or (T+1, C) float32
+    actions       (T, A) float32, or (T, 1) int64 if discrete: actions[t] leads from observation t to t+1
+    exogenous     (T, E) float32 or None: known inputs that hold while actions[t] acts
+    info          where it came from, for people; never read by an algorithm
+    """
+
+    observations: Observation
+    actions: Tensor
+    exogenous: Tensor | None = None
+    info: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.actions.shape[0]
+
+    def validate(self, signature: Signature, where: str = "episode") -> None:
+        """Check lengths, shapes, types, finiteness and action bounds against `signature`.
+
+        Raises:
+            DataError: wrong names, shapes, lengths, NaN or infinity, no step at all.
+            ActionError: an action out of bounds.
+        """
+        steps = len(self)
+        if steps < 1:
+            raise DataError(f"{where} with at least 2 observations and 1 action", "a one-step episode", "drop it")
+        if set(self.observations) != set(signature.observations):
+            raise DataError(
+                f"{where} with observations {sorted(signature.observations)}",
+                f"{sorted(self.observations)}", "name every observation of the signature, and no other",
+            )
+        for name, spec in signature.observations.items():
+            value = self.observations[name]
+            dtype = torch.uint8 if spec.kind == "image" else torch.float32
+            _check(where, f"observation {name!r}", value, (steps + 1, *spec.shape), dtype)
+        _check_actions(where, self.actions, signature.action)
+        if signature.exogenous:
+            got = self.exogenous if self.exogenous is not None else torch.empty(0)
+            _check(where, "exogenous", got, (steps, len(signature.exogenous)), torch.float32)
+
+
+def _check(where: str, what: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if tuple(value.shape) != shape:
+        raise DataError(f"{what} of shape {shape} in {where}", f"{tuple(value.shape)}", "reshape or re-record it")
+    if value.dtype != dtype:
+        raise DataError(f"{what} of type {dtype} in {where}", f"{value.dtype}", f"convert it to {dtype}")
+    if dtype.is_floating_point and not bool(torch.isfinite(value).all()):
+        row = int((~torch.isfinite(value)).reshape(len(value), -1).any(1).nonzero()[0])
+        raise DataError(f"finite {what} in {where}", f"NaN or infinity at row {row}", "repair or drop those rows")
+
+
+def _check_actions(where: str, actions: Tensor, spec: ActionSpec) -> None:
+    if spec.kind == "discrete":
+        _check(where, "actions", actions, (len(actions), 1), torch.int64)
+        if int(actions.min()) < 0 or int(actions.max()) >= spec.choices:
+            worst = int(actions.max()) if int(actions.max()) >= spec.choices else int(actions.min())
+            raise ActionError(f"actions in 0..{spec.choices - 1} in {where}", f"{worst}", "correct the log or the spec")
+        return
+    _check(where, "actions", actions, (len(actions), spec.size), torch.float32)
+    low, high = torch.tensor(spec.low), torch.tensor(spec.high)
+    slack = 1e-5 * (high - low)
+    outside = (actions < low - slack) | (actions > high + slack)
+    if bool(outside.any()):
+        row, column = (int(i) for i in outside.nonzero()[0])
+        raise ActionError(
+            f"action {column} within [{spec.low[column]:g}, {spec.high[column]:g}] in {where}",
+            f"{float(actions[row, column]):g} at row {row}", "correct the log or widen the declared bounds",
+        )
+
+
+@dataclass(frozen=True)
+class Window(TensorRecord):
+    """B pieces of L steps, each inside one episode.
+
+    observations  name -> (B, L+1, …)
+    actions       (B, L, A)
+    exogenous     (B, L, E) or None
+    episode       (B,) int64 index of the episode in its dataset
+    start         (B,) int64 first row within that episode
+    """
+
+    observations: Observation
+    actions: Tensor
+    exogenous: Tensor | None
+    episode: Tensor
+    start: Tensor
+
+    def __len__(self) -> int:
+        return self.actions.shape[0]
+
+
+@dataclass(frozen=True)
+class Latent(TensorRecord):
+    """What perception makes of observations.
+
+    state      (…, D) or (…, N, D): what the world model predicts
+    context    (…, M, C) or None: a map of the scene that the predictor may read and that no action changes
+    attention  (…, M) or None: logits of where on the map the state was read from
+    """
+
+    state: Tensor
+    context: Tensor | None = None
+    attention: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Belief(TensorRecord):
+    """Where imagination starts: a state with all that its world model carries. One leading dimension everywhere.
+
+    state    (B, D) or (B, N, D)
+    context  (B, M, C) or None
+    carry    explicit state of the predictor: key-value cache, recurrent state, fast weights; each (B, …)
+    """
+
+    state: Tensor
+    context: Tensor | None = None
+    carry: tuple[Tensor, ...] = ()
+
+    def __len__(self) -> int:
+        return self.state.shape[0]
+
+    def __getitem__(self, index: Any) -> Belief:
+        return self.map(lambda x: x[index])
+
+    def repeat(self, times: int) -> Belief:
+        """Each problem `times` over, neighbours together: (B, …) -> (B*times, …)."""
+        return self.map(lambda x: x.repeat_interleave(times, 0))
+
+
+@dataclass(frozen=True)
+class Imagined(TensorRecord):
+    """K imagined futures for each of B problems.
+
+    states        (B, K, H+1, D) or (B, K, H+1, N, D): the start, then the state after each action
+    context       (B, M, C) or None: shared by a problem's candidates
+    disagreement  (B, K, H) or None: epistemic uncertainty of each step (ensembles)
+    attention     (B, K, H, M) or None: logits of where the predictor looked
+    carry         the predictor's explicit state after the last step; each (B*K, …)
+    """
+
+    states: Tensor
+    context: Tensor | None = None
+    disagreement: Tensor | None = None
+    attention: Tensor | None = None
+    carry: tuple[Tensor, ...] = ()
+
+    def last(self) -> Belief:
+        """The end of every future as a start for more imagination, flattened to B*K."""
+        b, k = self.states.shape[:2]
+        context = None if self.context is None else self.context.repeat_interleave(k, 0)
+        return Belief(self.states[:, :, -1].flatten(0, 1), context, self.carry)
+
+    def select(self, index: Tensor) -> Imagined:
+        """One future per problem, index (B,) -> K = 1."""
+        rows = torch.arange(len(index), device=index.device)
+        pick = lambda x: None if x is None else x[rows, index][:, None]  # noqa: E731
+        k = self.states.shape[1]
+        carry = tuple(x.unflatten(0, (-1, k))[rows, index] for x in self.carry)
+        return Imagined(pick(self.states), self.context, pick(self.disagreement), pick(self.attention), carry)
+
+
+# Goals -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ObservationGoal(TensorRecord):
+    """Reach what this observation shows: name -> (H, W, C) / (C,), or with a leading B."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True)
+class ColumnGoal:
+    """Bring named columns (of a vector observation, or of a read-out) to targets.
+
+    targets  column -> value, in the column's own unit
+    scale    column -> size of an error that counts as 1 (default: the column's standard deviation in the log)
+    """
+
+    targets: Mapping[str, float]
+    scale: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CallableGoal:
+    """Any energy: `energy(columns, imagined) -> (B, K, H)`, where columns maps read-out names to (B, K, H)."""
+
+    energy: Callable[[Mapping[str, Tensor], Imagined], Tensor]
+    name: str = "callable"
+
+
+@dataclass(frozen=True)
+class LatentGoal(TensorRecord):
+    """An encoded goal (B, D): what an observation goal becomes, or what a higher level asks for."""
+
+    latent: Latent
+
+
+Goal = ObservationGoal | ColumnGoal | CallableGoal | LatentGoal
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one decision may cost: predictor calls per problem, seconds for the whole batch (None: no limit)."""
+
+    calls: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the agent is asked to do.
+
+    goal        see the four kinds of goal
+    weights     name of a cost term -> weight (u and v of the architecture); a term that is not named weighs 0
+    guardrails  limits that hold at every imagined step and are never traded against the task
+    horizon     steps to imagine; None: the planner's own
+    budget      see Budget
+    fallback    (A,) action taken when no plan is feasible; None: the middle of the action range
+    """
+
+    goal: Goal
+    weights: Mapping[str, float] = field(default_factory=lambda: {"goal": 1.0})
+    guardrails: tuple[Guardrail, ...] = ()
+    horizon: int | None = None
+    budget: Budget = Budget()
+    fallback: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """B planning problems that share a model, costs and a task; what a planner gets.
+
+    belief     (B, …) where each problem starts
+    costs      the terms that the task weighs
+    action     bounds: a planner never returns an action outside them
+    seeds      (B,) int64: all randomness of problem b comes from seeds[b] and decision[b], whatever its neighbours
+    decision   (B,) int64 number of this decision within its episode
+    exogenous  (B, H, E) or None, known in advance
+    warm       what the planner returned in `Plan.warm` for the decision before, or None
+    proposal   (B, H, A) or None: a policy's suggestion
+    """
+
+    model: WorldModel
+    belief: Belief
+    costs: tuple[Cost, ...]
+    task: Task
+    action: ActionSpec
+    seeds: Tensor
+    decision: Tensor
+    exogenous: Tensor | None = None
+    warm: Any = None
+    proposal: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.belief)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a planner decided for each of B problems.
+
+    actions   (B, H, A) within bounds; actions[:, 0] is to be executed next
+    imagined  what the model expects of them (K = 1)
+    energy    name of a cost term -> (B, H), weighted
+    feasible  (B,) bool: every guardrail holds at every imagined step; False: actions hold the declared fallback
+    kept      (B,) int64 candidates (or graph nodes) that met all guardrails
+    vetoed    name of a guardrail -> (B,) int64 candidates that it refused
+    reason    B sentences: why this action
+    calls     (B,) int64 predictor calls spent
+    seconds   wall-clock time of the decision
+    warm      opaque; hand it back in the next Problem
+    """
+
+    actions: Tensor
+    imagined: Imagined
+    energy: Mapping[str, Tensor]
+    feasible: Tensor
+    kept: Tensor
+    vetoed: Mapping[str, Tensor]
+    reason: tuple[str, ...]
+    calls: Tensor
+    seconds: float
+    warm: Any = None
+
+    @property
+    def action(self) -> Tensor:
+        """(B, A): what to do now."""
+        return self.actions[:, 0]
+
+
+# Learning --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LearningBatch(TensorRecord):
+    """What objectives see: a window, its latents, and rollouts from S starts of n steps inside it.
+
+    window     B windows of L steps
+    latent     state (B, L+1, D), context (B, L+1, M, C), attention (B, L+1, M)
+    starts     (S,) rows at which rollouts begin
+    predicted  states (B, S, n+1, D) (the first is the encoded start), attention (B, S, n, M)
+    weight     (B,) or None: how much each window counts (prioritised sampling)
+    """
+
+    window: Window
+    latent: Latent
+    starts: Tensor
+    predicted: Imagined
+    weight: Tensor | None = None
+
+    def targets(self) -> Tensor:
+        """Encoded states that the rollouts should meet: (B, S, n, D)."""
+        n = self.predicted.states.shape[2] - 1
+        rows = self.starts[:, None] + torch.arange(1, n + 1, device=self.starts.device)
+        return self.latent.state[:, rows]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss to descend, with its named parts (detached, unweighted) for the log."""
+
+    total: Tensor
+    parts: Mapping[str, Tensor]
