@@ -1,0 +1,40 @@
+"""The experiments behind every figure that we print: one file each, one command each.
+
+`steersman evidence NAME` performs one. This catalogue is read without torch; an experiment is imported when asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from steersman.core.errors import UsageError
+from steersman.core.lazy import catalogue
+
+EXPERIMENTS: dict[str, tuple[str, str]] = {
+    "two-rooms": (".two_rooms", "goals in the other room from pixels, on trained, held-out and three-room layouts"),
+    "pendulum": (".pendulum", "swing-up from a reward-free log of another tool, three training seeds"),
+    "collapse": (".collapse", "what each part of the objective prevents: the same run with it cut"),
+}
+"""Name -> (module, one line about it)."""
+
+__getattr__, __dir__, _NAMES = catalogue(
+    __name__, dict.fromkeys(["Context", "Outcome", "Result", "perform"], ".context")
+)
+__all__ = ["EXPERIMENTS", "Context", "Outcome", "Result", "experiment", "perform"]  # noqa: F822
+
+
+def experiment(name: str) -> Callable[[Any], Any]:
+    """The function behind `name`: `experiment(context) -> Outcome`.
+
+    Raises:
+        UsageError: no experiment has this name.
+    """
+    if name not in EXPERIMENTS:
+        near = difflib.get_close_matches(name, EXPERIMENTS, 1)
+        fix = f"did you mean {near[0]!r}?" if near else "`steersman evidence` lists them"
+        raise UsageError(f"an experiment of {', '.join(EXPERIMENTS)}", repr(name), fix)
+    function: Callable[[Any], Any] = importlib.import_module(EXPERIMENTS[name][0], __name__).experiment
+    return function
