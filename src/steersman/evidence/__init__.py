@@ -23,7 +23,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
 __getattr__, __dir__, _NAMES = catalogue(
     __name__, dict.fromkeys(["Context", "Outcome", "Result", "perform"], ".context")
 )
-__all__ = ["EXPERIMENTS", "Context", "Outcome", "Result", "experiment", "perform"]  # noqa: F822
+__all__ = ["EXPERIMENTS", "Context", "Outcome", "Result", "experiment", "perform"]
 
 
 def experiment(name: str) -> Callable[[Any], Any]:
