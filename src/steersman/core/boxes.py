@@ -41,6 +41,12 @@ class Perception(nn.Module, ABC):
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         """Named observations, each (B, T, …) -> Latent with state (B, T, [N,] D)."""
 
+    def calibrate(self, observation: Observation) -> None:
+        """Fit normalisation to a sample of the log, each (n, …): called once, on the training split, before training.
+
+        The result is kept in buffers, so that it travels with the weights.
+        """
+
 
 class WorldModel(nn.Module, ABC):
     """Latent, action, z -> next latent."""
