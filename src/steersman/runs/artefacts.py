@@ -9,19 +9,14 @@ Legend: pixels are (x right, y down) in the image's own coordinates, the centre 
 
 from __future__ import annotations
 
-import io
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
 from steersman.core.errors import RunError, StorageError, UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,80}\.(png|webp|jpg|svg)")
@@ -431,56 +426,3 @@ def _image_name(name: str) -> str:
     if not _IMAGE.fullmatch(name):
         raise UsageError("an image's name of a-z, 0-9, . - _ that ends in png, webp, jpg or svg", repr(name), "rename")
     return name
-
-
-# Images ----------------------------------------------------------------------------------------------------------
-
-
-def strip(frames: np.ndarray, across: int = 10) -> bytes:
-    """Frames (T, H, W, 3) uint8 -> one image, `across` cells a row, as WebP or PNG, whichever is smaller.
-
-    The bytes say which: name the file with `strip_suffix(bytes)`.
-    """
-    import numpy as np
-    from PIL import Image
-
-    t, h, w = frames.shape[:3]
-    down = math.ceil(t / across)
-    sheet = np.zeros((down * across, h, w, 3), np.uint8)
-    sheet[:t] = frames[..., :3]
-    image = Image.fromarray(sheet.reshape(down, across, h, w, 3).swapaxes(1, 2).reshape(down * h, across * w, 3))
-    return min((_encoded(image, "WEBP", quality=88, method=4), _encoded(image, "PNG", optimize=True)), key=len)
-
-
-def strip_suffix(content: bytes) -> str:
-    """The suffix that fits what `strip` returned."""
-    return ".webp" if content[8:12] == b"WEBP" else ".png"
-
-
-def _encoded(image: Any, form: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
-
-
-def thin(steps: int, most: int = 60) -> list[int]:
-    """Indices of at most `most` of `steps` frames, evenly spaced, the first and the last always among them."""
-    if steps <= most:
-        return list(range(steps))
-    return [round(i * (steps - 1) / (most - 1)) for i in range(most)]
-
-
-def write_film(run: Path | str, film: Film, frames: Sequence[np.ndarray]) -> Path:
-    """Write `film`, encoding `frames[i]` (T, H, W, 3) as the strip of its track i (whose `file` and `across` are set).
-
-    >>> film = Film(name="episode-3", title="…", steps=(0, 1), size=(64, 64),
-    ...             tracks=(Track(title="what happened", file="", across=0),))
-    """
-    tracks, images = [], {}
-    for i, (track, strip_frames) in enumerate(zip(film.tracks, frames, strict=True)):
-        across = min(10, len(strip_frames))
-        content = strip(strip_frames, across)
-        name = f"{film.name}.{i}{strip_suffix(content)}"
-        images[name] = content
-        tracks.append(msgspec.structs.replace(track, file=name, across=across))
-    return write(run, msgspec.structs.replace(film, tracks=tuple(tracks)), images)
