@@ -1,0 +1,26 @@
+"""Energies over parameters, one file each: what training descends. Each states its formula and normalisation."""
+
+from steersman.objectives.combine import ObjectiveConfig, Sum, combine
+from steersman.objectives.inverse_dynamics import InverseDynamics
+from steersman.objectives.motion import Motion
+from steersman.objectives.prediction import Prediction, step_errors
+from steersman.objectives.temporal import TemporalSimilarity
+from steersman.objectives.vicreg import VICReg
+
+AnyObjective = (
+    InverseDynamics.Config | Motion.Config | Prediction.Config | TemporalSimilarity.Config | VICReg.Config
+)
+"""Every objective that a configuration may name."""
+
+__all__ = [
+    "AnyObjective",
+    "InverseDynamics",
+    "Motion",
+    "ObjectiveConfig",
+    "Prediction",
+    "Sum",
+    "TemporalSimilarity",
+    "VICReg",
+    "combine",
+    "step_errors",
+]

@@ -1,0 +1,148 @@
+"""Where it moves: what a latent attends to on the scene map should be where pixels change. Needs images, no labels.
+
+Shapes: B windows, L steps, S rollout starts, n steps a rollout, image (H, W, C), map of M = h·w cells, row by row.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from steersman.core.boxes import Objective
+from steersman.core.errors import ConfigError, MismatchError
+from steersman.core.signature import Signature
+from steersman.core.types import LearningBatch, Loss
+from steersman.objectives.statistics import mean
+
+
+def motion_energy(images: Tensor, grid: tuple[int, int], threshold: float = 0.25, shrink: int = 2) -> Tensor:
+    """How much moves in each cell at each moment: images (B, T, H, W, C) uint8 -> (B, T, h·w) float32, T >= 2.
+
+        e_t = pool(relu(Δ_t - threshold)) + pool(relu(Δ_{t+1} - threshold)),   Δ_t = max_c |I_t - I_{t-1}| in [0, 1]
+
+    on images averaged over shrink × shrink pixels (a remainder at the right and lower edge is left out). The first
+    and last moment have one neighbour only. Integer arithmetic up to the threshold: no float copy of the images.
+    """
+    b, t, height, width, channels = images.shape
+    rows, columns = height // shrink, width // shrink
+    images = images[:, :, : rows * shrink, : columns * shrink]
+    wide = torch.int16 if shrink**2 * 255 < 2**15 else torch.int32
+    lines = images.unflatten(2, (rows, shrink)).unbind(3)
+    sums = sum((line.to(wide) for line in lines[1:]), lines[0].to(wide))
+    pixels = sums.unflatten(3, (columns, shrink)).unbind(4)
+    sums = sum(pixels[1:], pixels[0])
+    change = (sums[:, 1:] - sums[:, :-1]).abs_().unbind(-1)
+    strongest = change[0]
+    for channel in change[1:]:
+        strongest = torch.maximum(strongest, channel)
+    moved = strongest.float().div_(255.0 * shrink**2).sub_(threshold).clamp_(min=0)
+    pooled = F.adaptive_avg_pool2d(moved, grid).flatten(2)
+    return F.pad(pooled, (0, 0, 0, 1)) + F.pad(pooled, (0, 0, 1, 0))
+
+
+class Motion(Objective):
+    """Cross-entropy of attention logits to the motion-energy map of the same moment.
+
+        E = weight · mean_{b,t} CE(p_{b,t}, softmax(a_{b,t})) + predicted_weight · mean_{b,s,i} CE(p_{b,s+i}, softmax(q_{b,s,i}))
+        CE(p, q) = -Σ_m p_m log q_m,   p_{b,t} = e_{b,t} / Σ_m e_{b,t,m}
+
+    with a = batch.latent.attention (B, L+1, M): where the encoder read the state; q = batch.predicted.attention
+    (B, S, n, M): where the predictor looked from states[:, :, i], so i = 0 is an encoded state and the others are
+    predicted; e as in `motion_energy`. Means are over moments in which something moved, of every process; others say
+    nothing. A uniform attention scores log M.
+
+    The map M is h × w cells laid over the whole image; `grid` is found from M and the image's proportions if not given.
+    Defaults are those of two rooms from RGB (threshold .25, half resolution, weights 3 and 1). One map per moment: it
+    suits one mover; a moving camera moves everything, and this says nothing then.
+
+    Parts: "motion", "motion_predicted".
+
+    Raises:
+        ConfigError: no such image, a perception without a scene map, a grid that is not M cells.
+        MismatchError: the perception or the world model gives no attention although its weight is not 0.
+    """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="motion"):
+        """observation: name of the image ("": the only one). shrink: pixels averaged before comparing, along each side."""
+
+        weight: float = 3.0
+        predicted_weight: float = 1.0
+        observation: str = ""
+        grid: tuple[int, int] | None = None
+        threshold: float = 0.25
+        shrink: int = 2
+
+        def build(
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+        ) -> Motion:
+            name = image_name(signature, self.observation)
+            if context_shape is None:
+                raise ConfigError(
+                    "a perception with a scene map", "one without", "use SceneEncoder, or drop objectives.Motion"
+                )
+            height, width, _ = signature.observations[name].shape
+            grid = self.grid or grid_of(context_shape[0], height, width)
+            if grid[0] * grid[1] != context_shape[0]:
+                raise ConfigError(f"a grid of {context_shape[0]} cells", f"{grid}", "set grid to the scene map's (h, w)")
+            if self.shrink < 1 or min(height, width) < self.shrink * max(grid):
+                raise ConfigError(
+                    f"shrink from 1 to {min(height // grid[0], width // grid[1])}", f"{self.shrink}",
+                    "a cell of the grid must hold a pixel of the shrunk image",
+                )
+            return Motion(self, name, grid)
+
+    def __init__(self, config: Config, observation: str, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.config, self.observation, self.grid = config, observation, grid
+
+    def forward(self, batch: LearningBatch) -> Loss:
+        config = self.config
+        images = batch.window.observations[self.observation]
+        energy = motion_energy(images, self.grid, config.threshold, config.shrink)
+        parts, total = {}, energy.new_zeros(())
+        if config.weight:
+            parts["motion"] = attention_error(batch.latent.attention, energy, "perception")
+            total = total + config.weight * parts["motion"]
+        if config.predicted_weight:
+            steps = batch.predicted.states.shape[2] - 1
+            rows = batch.starts[:, None] + torch.arange(steps, device=energy.device)
+            parts["motion_predicted"] = attention_error(batch.predicted.attention, energy[:, rows], "world model")
+            total = total + config.predicted_weight * parts["motion_predicted"]
+        return Loss(total, {name: part.detach() for name, part in parts.items()})
+
+
+def attention_error(attention: Tensor | None, energy: Tensor, whose: str) -> Tensor:
+    """Logits (…, M), energies (…, M) -> mean cross-entropy over the moments with any energy."""
+    if attention is None or attention.shape != energy.shape:
+        got = "none" if attention is None else f"{tuple(attention.shape)}"
+        raise MismatchError(
+            f"attention logits {tuple(energy.shape)} from the {whose}", got,
+            "use one that reads a scene map of this grid, or set its weight in objectives.Motion to 0",
+        )
+    mass = energy.sum(-1)
+    target = energy / torch.where(mass > 0, mass, 1.0)[..., None]
+    errors = -(target * F.log_softmax(attention.float(), -1)).sum(-1)
+    return mean(errors, (mass > 0).float())
+
+
+def image_name(signature: Signature, name: str = "") -> str:
+    """The image observation called `name`, or the only one."""
+    images = [key for key, spec in signature.observations.items() if spec.kind == "image"]
+    if name in images:
+        return name
+    if name or len(images) != 1:
+        raise ConfigError(
+            f"an image observation {name!r}" if name else "exactly one image observation",
+            f"images: {', '.join(images) or 'none'}", "name one of them in `observation`",
+        )
+    return images[0]
+
+
+def grid_of(cells: int, height: int, width: int) -> tuple[int, int]:
+    """(h, w) with h·w = cells and h/w nearest to height/width."""
+    options = [(h, cells // h) for h in range(1, cells + 1) if cells % h == 0]
+    return min(options, key=lambda g: abs(math.log(g[0] / g[1] * width / height)))

@@ -1,0 +1,64 @@
+"""Multi-step prediction: rollouts in latent space should meet the encoded future. Does not prevent collapse.
+
+Shapes: B windows, S rollout starts, n steps a rollout, D latent size (a vector, or N tokens of size D).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from torch import Tensor
+from torch.nn import functional as F
+
+from steersman.core.boxes import Objective
+from steersman.core.signature import Signature
+from steersman.core.types import LearningBatch, Loss
+from steersman.objectives.statistics import mean
+
+Distance = Literal["mse", "l1", "smooth_l1"]
+
+
+def step_errors(batch: LearningBatch, distance: Distance = "mse", stop_gradient: bool = False) -> Tensor:
+    """(B, S, n): distance of every predicted state to the encoded one, averaged over the state's entries."""
+    predicted, targets = batch.predicted.states[:, :, 1:].float(), batch.targets().float()
+    if stop_gradient:
+        targets = targets.detach()
+    loss = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[distance]
+    return loss(predicted, targets, reduction="none").flatten(3).mean(3)
+
+
+class Prediction(Objective):
+    """Rollout error against the encoded future.
+
+        E = Σ_b w_b · mean_{s,i,d} ρ(ŝ_{b,s,i,d} - s_{b,s,i,d}) / Σ_b w_b
+
+    with ŝ = batch.predicted.states[:, :, 1:] and s = batch.targets(), both (B, S, n, [N,] D); w = batch.weight (1 if
+    None). Normalised as a mean over windows, starts, steps, tokens and entries, over every process. ρ is the square
+    ("mse"), the absolute value ("l1") or Huber's with β = 1 ("smooth_l1").
+
+    Gradients reach the targets unless `stop_gradient`: joint training without EMA or stop-gradient as in PLDM (Sobal
+    et al. 2025) and LeWM (Maes et al. 2026) needs an objective beside it that prevents collapse.
+
+    Part: "prediction".
+    """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="prediction"):
+        weight: float = 1.0
+        distance: Distance = "mse"
+        stop_gradient: bool = False
+
+        def build(
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+        ) -> Prediction:
+            return Prediction(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, batch: LearningBatch) -> Loss:
+        errors = step_errors(batch, self.config.distance, self.config.stop_gradient)
+        weight = None if batch.weight is None else batch.weight[:, None, None]
+        error = mean(errors, weight)
+        return Loss(self.config.weight * error, {"prediction": error.detach()})
