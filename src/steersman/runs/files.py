@@ -1,0 +1,166 @@
+"""Files that survive: written whole or not at all, on disk when the call returns, checked by hash before use.
+
+Knows the file system and its refusals; knows nothing of what is inside a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from steersman.core.errors import RunError, StorageError
+
+JSON_LIMIT = 64 << 20
+"""Largest JSON file that is read, in bytes."""
+
+_TEMP = re.compile(r"\.tmp-(\d+)-[0-9a-f]{8}-.+")
+
+_FIXES = {
+    errno.ENOSPC: "free some space or choose another disk",
+    errno.EDQUOT: "free some of your quota or choose another disk",
+    errno.EFBIG: "raise the limit on file size or choose another disk",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "choose a folder that you may use, or ask for the permission",
+    errno.EPERM: "choose a folder that you may use, or ask for the permission",
+    errno.ENOENT: "create the folder or correct the path",
+    errno.ENOTDIR: "correct the path: a part of it is a file",
+    errno.EIO: "check the disk",
+}
+
+
+@contextmanager
+def refusals(what: str, path: Path | str) -> Iterator[None]:
+    """Turn the file system's refusals into one sentence about `what`, e.g. "a checkpoint written"."""
+    try:
+        yield
+    except OSError as error:
+        fix = _FIXES.get(error.errno or 0, "check the disk and the path")
+        raise StorageError(f"{what} in {path}", f"{error.strerror or error}".lower(), fix) from error
+
+
+def temporary(path: Path) -> Path:
+    """A hidden name beside `path` that `sweep` recognises once this process is gone."""
+    return path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+
+
+def atomic_write(path: Path | str, data: bytes) -> None:
+    """Replace `path` by `data`: after a crash at any moment the file is the old one or the new one, never a part.
+
+    Temporary name in the same folder, write, fsync, rename, fsync of the folder (see `write_new`, `commit`).
+
+    Raises:
+        StorageError: the disk is full or read-only, no permission, no such folder. Nothing half-written is left.
+    """
+    path = Path(path)
+    temp = temporary(path)
+    with refusals(f"{path.name} written", path.parent):
+        try:
+            write_new(temp, data)
+            commit(temp, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temp)
+            raise
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Create `path` with `data` and wait until it is on disk. The name itself is not yet durable."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644)
+    try:
+        write_all(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """`os.write` until everything is written."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def commit(temp: Path, path: Path) -> None:
+    """Rename a finished file or folder to its name and wait until that name is on disk."""
+    os.replace(temp, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that are gone left behind in `folder`: temporary files and folders."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            match = _TEMP.fullmatch(entry.name)
+            if match and not exists(int(match[1])):
+                remove(Path(entry.path))
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a whole folder; one that cannot be deleted stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def exists(pid: int) -> bool:
+    """Whether some process has this number now. Where that cannot be asked: yes."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path | str) -> str:
+    """Hex SHA-256 of a file, read in pieces."""
+    with refusals("a file to read", path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_capped(path: Path, limit: int = JSON_LIMIT) -> bytes:
+    """The whole file, never mapped (a mapped file that is truncated later kills the process).
+
+    Raises:
+        RunError: longer than `limit`, which is found out before anything is allocated.
+        OSError: missing or unreadable.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise RunError(f"at most {limit} bytes in {path}", f"{size} bytes", "this is not a file of a run")
+        return file.read(limit)
+
+
+def pretty(value: Any) -> bytes:
+    """Canonical JSON for files that people read: the same value gives the same bytes."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
