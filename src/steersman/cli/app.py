@@ -1,0 +1,147 @@
+"""From words to a command and from its outcome to an exit code: 0 done, 1 failed, 2 usage.
+
+Knows the commands' names and one line about each; knows nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from steersman.core.errors import SteersmanError
+
+if TYPE_CHECKING:
+    from steersman.cli.command import Command
+
+COMMANDS: dict[str, str] = {
+    "demo": "learn two rooms from random wandering, reach goals, keep out of forbidden places, leave a report",
+    "collect": "record a log: random actions in a world of ours or in any Gymnasium environment",
+    "train": "learn a world model from a log; --resume continues, --dry-run forecasts",
+    "evaluate": "measure a trained agent under a frozen protocol, beside the random floor",
+    "run": "act with a trained agent towards a goal that you name",
+    "report": "write a run's report: one HTML file that needs nothing else",
+    "inspect": "say what a run, checkpoint, dataset or log holds; executes nothing",
+    "doctor": "check this machine and the installed packages; say what to change",
+    "evidence": "perform the experiment behind a printed figure",
+    "completion": "print shell completion for bash, zsh or tcsh",
+}
+_MODULES = {"inspect": "look", "run": "act"}  # modules named otherwise than their command
+
+HELP = """\
+usage: steersman COMMAND [options]
+
+Learn how a world works from logs of observations and actions, plan in what was learned, stay inside limits.
+
+commands:
+{commands}
+
+options:
+  -h, --help        this text; `steersman COMMAND --help` for a command's own
+  --version         the version
+  --debug           with any command: show the traceback of an error
+  --json            with any command: end standard output with one JSON object
+
+exit codes: 0 done, 1 failed, 2 usage
+
+example:
+  steersman demo
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")
+        code = _guarded(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader left; say nothing, and keep Python from saying it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def command(name: str) -> type[Command]:
+    """The class behind a command's name."""
+    module = importlib.import_module(f".commands.{_MODULES.get(name, name)}", __package__)
+    found: type[Command] = module.COMMAND
+    return found
+
+
+def _guarded(words: list[str]) -> int:
+    """Every way to end, as an exit code and at most one line on standard error."""
+    try:
+        return _dispatch(words)
+    except SteersmanError as error:
+        return _fail(words, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(words, "stopped by the keyboard", 1)
+    except BrokenPipeError:
+        raise
+    except SystemExit as stop:  # tyro: 0 after --help, 2 after a usage error that it has explained
+        return stop.code if isinstance(stop.code, int) else 2
+    except (OSError, MemoryError) as error:
+        fix = "free what is short, or choose another place"
+        return _fail(words, f"expected room and permission to work; got {type(error).__name__}: {error}; {fix}", 1)
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return _fail(words, f"a defect of steersman, not of yours: {text}; --debug shows where, please report it", 1)
+
+
+def _fail(words: list[str], line: str, code: int) -> int:
+    if "--debug" in words:
+        import traceback
+
+        traceback.print_exc()
+    sys.stderr.write(f"steersman: {line}\n")
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    match words:
+        case [] | ["-h" | "--help" | "help", *_]:
+            sys.stdout.write(_help())
+            return 0
+        case ["--version" | "version", *_]:
+            from steersman import __version__
+
+            sys.stdout.write(f"steersman {__version__}\n")
+            return 0
+        case ["--print-completion", *rest]:
+            return _dispatch(["completion", *rest])
+        case ["--debug" | "--json" as option, name, *rest]:
+            return _dispatch([name, option, *rest])
+        case [name, *rest] if name in COMMANDS:
+            return _run(name, rest)
+    return _unknown(words[0])
+
+
+def _unknown(name: str) -> int:
+    near = difflib.get_close_matches(name, COMMANDS, 1, 0.5)
+    hint = f"did you mean `{near[0]}`?" if near else "`steersman --help` lists them"
+    sys.stderr.write(f"steersman: expected a command of {', '.join(COMMANDS)}; got {name!r}; {hint}\n")
+    return 2
+
+
+def _run(name: str, words: list[str]) -> int:
+    from steersman.cli.parse import parse
+    from steersman.cli.terminal import Terminal
+
+    call = parse(command(name), name, words)
+    terminal = Terminal(json=call.json)
+    try:
+        done = call(terminal)
+    except KeyboardInterrupt:
+        return _fail(words, " ".join(["stopped by the keyboard", *terminal.after_interrupt]), 1)
+    terminal.finish(done)
+    return done.code
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    return HELP.format(commands="\n".join(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items()))

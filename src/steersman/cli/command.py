@@ -1,0 +1,44 @@
+"""What every command is: a frozen dataclass of its words, called with a terminal, that says how it ended."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from steersman.cli.terminal import Terminal
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended.
+
+    facts  what `--json` prints
+    code   exit code: 0 done, 1 failed
+    """
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    code: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(ABC):
+    """Words of one command. Its docstring is the help text; its fields are the options."""
+
+    EXAMPLE: ClassVar[str]
+    """One line that works, printed at the end of `--help`."""
+
+    json: bool = False
+    """End standard output with one JSON object; what is meant for people goes to standard error."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    @abstractmethod
+    def __call__(self, terminal: Terminal) -> Done: ...
+
+    @classmethod
+    def specialised(cls, words: Sequence[str]) -> type[Self]:
+        """The class that parses these words: a sub-class where a word brings options of its own (`--recipe NAME`)."""
+        return cls
