@@ -1,0 +1,20 @@
+"""Blocks without meaning: perceptrons, attention, positions, the embedding of actions."""
+
+from steersman.nn.actions import ActionEmbedding
+from steersman.nn.attention import CausalBlock, attend, attend_window
+from steersman.nn.perceptron import DenseMembers, ResidualMLP, mlp
+from steersman.nn.positions import rotary_frequencies, rotate, rotate_rows, sincos
+
+__all__ = [
+    "ActionEmbedding",
+    "CausalBlock",
+    "DenseMembers",
+    "ResidualMLP",
+    "attend",
+    "attend_window",
+    "mlp",
+    "rotary_frequencies",
+    "rotate",
+    "rotate_rows",
+    "sincos",
+]

@@ -1,0 +1,120 @@
+"""Causal attention over a sliding window, whole sequences or one step at a time from a key-value cache.
+
+Shapes: N rows (sequences), T steps, h heads, W width of a head, I = h W. Knows nothing of latents or actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from steersman.nn.positions import rotary_frequencies, rotate, rotate_rows
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+    """softmax(q kᵀ / √W) v; q (…, T, W), k and v (…, S, W), mask (T, S) bool, True where a query may look.
+
+    In bf16 on a CPU plain products are twice as fast as the fused kernel (measured on torch 2.15), so they are used.
+    """
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+        logits = (q @ k.mT) * q.shape[-1] ** -0.5
+        if mask is not None:
+            logits = logits.masked_fill(~mask, float("-inf"))
+        return F.dropout(logits.softmax(-1), dropout, dropout > 0) @ v
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout)
+
+
+def attend_window(q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], heads: int) -> Tensor:
+    """One query per row over a few past steps: q (…, I), keys and values each broadcastable to (…, I) -> (…, I).
+
+    A step that many rows share is passed once, as (…, 1, I), and is never copied per row.
+    """
+    scale = (q.shape[-1] // heads) ** -0.5
+    split = lambda x: x.unflatten(-1, (heads, -1))  # noqa: E731
+    logits = torch.stack([split(q * k).sum(-1) for k in keys], -1)
+    weights = (logits * scale).softmax(-1, torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
+    out = sum(weights[..., i, None] * split(v) for i, v in enumerate(values))
+    assert isinstance(out, Tensor)
+    return out.flatten(-2)
+
+
+class CausalBlock(nn.Module):
+    """Transformer block with windowed causal attention, rotary positions and conditioning (AdaLN-zero, DiT 2023).
+
+        shift₁, scale₁, gate₁, shift₂, scale₂, gate₂ = Linear(c)
+        x = x + gate₁ · Attention(LN(x) (1 + scale₁) + shift₁)
+        x = x + gate₂ · MLP(LN(x) (1 + scale₂) + shift₂)
+
+    A step attends to itself and the `window - 1` steps before it, so a cache of `window - 1` keys and values per layer
+    gives exactly what the whole sequence gives. The conditioning starts at zero: a new block is the identity.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, heads: int, head_width: int, hidden: int, window: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self.window, self.dropout = heads, window, dropout
+        inner = heads * head_width
+        self.query_key = nn.Linear(width, 2 * inner, bias=False)
+        self.value = nn.Linear(width, inner, bias=False)
+        self.out = nn.Linear(inner, width)
+        self.hidden = nn.Linear(width, hidden)
+        self.project = nn.Linear(hidden, width)
+        self.modulation = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        self.register_buffer("frequencies", rotary_frequencies(head_width), persistent=False)
+
+    def whole(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x and condition (N, T, width) -> x, and keys and values (N, T, I), keys turned as if step T came next."""
+        steps = x.shape[1]
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, -1)
+        y = _modulated(x, shift1, scale1)
+        position = torch.arange(-steps, 0, device=x.device, dtype=self.frequencies.dtype)
+        angles = (position[:, None] * self.frequencies)[:, None]
+        q, k = self.query_key(y).chunk(2, -1)
+        q, k = (rotate(part.unflatten(-1, (self.heads, -1)), angles) for part in (q, k))
+        v = self.value(y)
+        age = position[:, None] - position
+        attended = attend(
+            q.transpose(1, 2), k.transpose(1, 2), v.unflatten(-1, (self.heads, -1)).transpose(1, 2),
+            (age >= 0) & (age < self.window), self.dropout if self.training else 0.0,
+        )
+        x = self._finish(x, attended.transpose(1, 2).flatten(2), gate1, shift2, scale2, gate2)
+        return x, k.flatten(2), v
+
+    def step(
+        self, x: Tensor, condition: Tensor, position: int, keys: Sequence[Tensor], values: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One step at `position`: x and condition (…, width), keys and values of the steps before, oldest first.
+
+        Returns x, and this step's key and value (…, I). At most `window - 1` earlier steps may be passed.
+        """
+        assert len(keys) < self.window, (len(keys), self.window)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, -1)
+        y = _modulated(x, shift1, scale1)
+        q, k = self._rotated(y, position * self.frequencies)
+        v = self.value(y)
+        attended = attend_window(q, [*keys, k], [*values, v], self.heads)
+        return self._finish(x, attended, gate1, shift2, scale2, gate2), k, v
+
+    def _rotated(self, y: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
+        weight = self.query_key.weight
+        if y.shape[:-1].numel() > len(weight):
+            return F.linear(y, rotate_rows(weight, angles)).chunk(2, -1)  # type: ignore[return-value]
+        return rotate(self.query_key(y).unflatten(-1, (2 * self.heads, -1)), angles).flatten(-2).chunk(2, -1)  # type: ignore[return-value]
+
+    def _finish(
+        self, x: Tensor, attended: Tensor, gate1: Tensor, shift2: Tensor, scale2: Tensor, gate2: Tensor
+    ) -> Tensor:
+        drop = self.dropout if self.training else 0.0
+        x = x + gate1 * F.dropout(self.out(attended), drop, drop > 0)
+        hidden = F.dropout(F.gelu(self.hidden(_modulated(x, shift2, scale2)), approximate="tanh"), drop, drop > 0)
+        return x + gate2 * F.dropout(self.project(hidden), drop, drop > 0)
+
+
+def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), 1 + scale)

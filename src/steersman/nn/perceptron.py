@@ -1,0 +1,58 @@
+"""Multilayer perceptrons: plain, residual, and several at once. Shapes: N rows, E members."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def mlp(sizes: Sequence[int], norm: bool = False) -> nn.Sequential:
+    """Linear layers of `sizes` with SiLU (and, if `norm`, LayerNorm before it) between them; the last one is linear."""
+    layers: list[nn.Module] = []
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        layers.append(nn.Linear(fan_in, fan_out))
+        if i < len(sizes) - 2:
+            layers += [nn.LayerNorm(fan_out), nn.SiLU()] if norm else [nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+class ResidualMLP(nn.Module):
+    """x + W2 silu(W1 LN(x)), `depth` times: (…, width) -> (…, width). The last layer of each block starts at zero."""
+
+    def __init__(self, width: int, depth: int, expansion: int = 2) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, expansion * width), nn.SiLU(), nn.Linear(expansion * width, width)
+            )
+            for _ in range(depth)
+        )
+        for block in self.blocks:
+            nn.init.zeros_(block[-1].weight)  # type: ignore[index]
+            nn.init.zeros_(block[-1].bias)  # type: ignore[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+class DenseMembers(nn.Module):
+    """E linear layers side by side, (E, N, in) -> (E, N, out), in one matrix product. E = 1 is an ordinary layer."""
+
+    def __init__(self, members: int, fan_in: int, fan_out: int, gain: float = 1.0, bias: bool = True) -> None:
+        super().__init__()
+        bound = gain / math.sqrt(fan_in)
+        self.weight = nn.Parameter(torch.empty(members, fan_out, fan_in).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(members, 1, fan_out)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self.weight) == 1:
+            return F.linear(x, self.weight[0], None if self.bias is None else self.bias[0, 0])
+        y = torch.matmul(x, self.weight.mT)
+        return y if self.bias is None else y + self.bias

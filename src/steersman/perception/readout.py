@@ -1,0 +1,155 @@
+"""Read-outs: states back into quantities with names, fitted on frozen latents. They never shape the latent.
+
+Shapes: n fitted rows, D latent size (tokens are flattened), C columns.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import cast
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from steersman.core import ConfigError, DataError, Readout
+from steersman.nn import mlp
+
+
+class ColumnReadout(Readout):
+    """A read-out with statistics of the quantities that it was fitted to.
+
+    The columns' means and standard deviations are those of the fitted values; deviations are what an error of a goal
+    on a column is measured in unless the goal says otherwise.
+    """
+
+    state_mean: Tensor
+    state_deviation: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, columns: tuple[str, ...], latent_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        if not columns or len(set(columns)) != len(columns):
+            raise ConfigError("distinct column names, at least one", f"{list(columns)}", "name each column once")
+        self._columns, self.rank = tuple(columns), len(latent_shape)
+        size = torch.Size(latent_shape).numel()
+        for name, width in [("state", size), ("", len(columns))]:
+            prefix = f"{name}_" if name else ""
+            self.register_buffer(f"{prefix}mean", torch.zeros(width))
+            self.register_buffer(f"{prefix}deviation", torch.ones(width))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self._columns
+
+    @property
+    def scale(self) -> Mapping[str, float]:
+        """Column -> standard deviation in the data that the read-out was fitted to, in the column's unit."""
+        return dict(zip(self._columns, cast(list[float], self.deviation.tolist()), strict=True))
+
+    def read(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+        flat = (states.flatten(-self.rank) if self.rank > 1 else states).to(self.mean.dtype)
+        return self._decode((flat - self.state_mean) / self.state_deviation) * self.deviation + self.mean
+
+    def fit(self, states: Tensor, values: Tensor, seed: int = 0) -> None:
+        """Fit to frozen latents: states (n, D) or (n, N, D), values (n, C) in the columns' units.
+
+        Raises:
+            DataError: too few rows, wrong shapes, NaN or infinity.
+        """
+        flat = states.detach().flatten(1)
+        if flat.shape[1] != len(self.state_mean) or values.shape != (len(flat), len(self._columns)):
+            raise DataError(
+                f"states (n, {len(self.state_mean)}) and values (n, {len(self._columns)})",
+                f"{tuple(flat.shape)} and {tuple(values.shape)}", "pass one row per labelled state",
+            )
+        if len(flat) < 2 or not bool(torch.isfinite(flat).all() and torch.isfinite(values).all()):
+            raise DataError("at least 2 finite rows", f"{len(flat)} rows, perhaps NaN", "label more states, drop NaN")
+        for rows, mean, deviation in [
+            (flat, self.state_mean, self.state_deviation), (values, self.mean, self.deviation)
+        ]:
+            spread, centre = torch.std_mean(rows.double(), 0, correction=0)
+            mean.copy_(centre)
+            deviation.copy_(torch.where(spread > 1e-6 * (1 + centre.abs()), spread, 1.0))
+        x = (flat - self.state_mean) / self.state_deviation
+        self._fit(x, (values - self.mean) / self.deviation, seed)
+
+    @abstractmethod
+    def _decode(self, x: Tensor) -> Tensor:
+        """Standardised states -> standardised values."""
+
+    @abstractmethod
+    def _fit(self, x: Tensor, y: Tensor, seed: int) -> None: ...
+
+
+class LinearReadout(ColumnReadout):
+    """y = W s + b by ridge regression in closed form, W = Yᵀ X (Xᵀ X + n λ I)⁻¹ on standardised X and Y.
+
+    λ = 1e-6 by default: latents of an encoder trained with a variance term are well conditioned.
+    """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="linear"):
+        ridge: float = 1e-6
+
+        def build(self, columns: tuple[str, ...], latent_shape: tuple[int, ...]) -> LinearReadout:
+            return LinearReadout(columns, latent_shape, self.ridge)
+
+    weight: Tensor
+
+    def __init__(self, columns: tuple[str, ...], latent_shape: tuple[int, ...], ridge: float = 1e-6) -> None:
+        super().__init__(columns, latent_shape)
+        self.ridge = ridge
+        self.register_buffer("weight", torch.zeros(len(columns), len(self.state_mean)))
+
+    def _decode(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight)
+
+    def _fit(self, x: Tensor, y: Tensor, seed: int) -> None:
+        x, y = x.double(), y.double()
+        gram = x.mT @ x + len(x) * self.ridge * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        self.weight.copy_(torch.linalg.solve(gram, x.mT @ y).mT)
+
+
+class MLPReadout(ColumnReadout):
+    """y = MLP(s), squared error on standardised values, AdamW, cosine schedule."""
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="mlp"):
+        hidden: tuple[int, ...] = (128, 128)
+        steps: int = 1000
+        batch_size: int = 512
+        lr: float = 3e-3
+        weight_decay: float = 1e-4
+
+        def build(self, columns: tuple[str, ...], latent_shape: tuple[int, ...]) -> MLPReadout:
+            return MLPReadout(self, columns, latent_shape)
+
+    def __init__(self, config: Config, columns: tuple[str, ...], latent_shape: tuple[int, ...]) -> None:
+        super().__init__(columns, latent_shape)
+        self.config = config
+        self.network = mlp([len(self.state_mean), *config.hidden, len(columns)])
+
+    def _decode(self, x: Tensor) -> Tensor:
+        y: Tensor = self.network(x)
+        return y
+
+    @torch.enable_grad()
+    def _fit(self, x: Tensor, y: Tensor, seed: int) -> None:
+        config, generator = self.config, torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in self.network.parameters():
+                fan = parameter.shape[-1]
+                parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * fan**-0.5)
+        optimiser = torch.optim.AdamW(self.network.parameters(), config.lr, weight_decay=config.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
+        for _ in range(config.steps):
+            rows = torch.randint(len(x), (min(config.batch_size, len(x)),), generator=generator).to(x.device)
+            loss = (self.network(x[rows]) - y[rows]).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+
+
+AnyReadout = LinearReadout.Config | MLPReadout.Config

@@ -1,0 +1,14 @@
+"""World models: latent, action, z -> next latent.
+
+How to choose: residual where an observation tells the state, recurrent or transformer where only the history does,
+map reader where what happens depends on the scene around the state.
+"""
+
+from steersman.world_model.map_reader import MapReader
+from steersman.world_model.recurrent import RecurrentModel
+from steersman.world_model.residual import ResidualModel
+from steersman.world_model.transformer import TransformerModel
+
+AnyWorldModel = MapReader.Config | RecurrentModel.Config | ResidualModel.Config | TransformerModel.Config
+
+__all__ = ["AnyWorldModel", "MapReader", "RecurrentModel", "ResidualModel", "TransformerModel"]

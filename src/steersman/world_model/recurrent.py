@@ -1,0 +1,66 @@
+"""A recurrent world model: a GRU carries what one observation does not show. Shapes as in residual.py."""
+
+from __future__ import annotations
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel
+from steersman.nn import ActionEmbedding
+from steersman.world_model.residual import drive_inputs
+
+
+class RecurrentModel(WorldModel):
+    """m' = GRU([s, a, x], m), s' = s + W_o m'.
+
+    The memory m (B, W) starts at zero before the history's first step, is run through the history once per problem,
+    and is the belief's carry. Use it where one observation does not tell the state (velocities from positions).
+    """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="recurrent"):
+        width: int = 128
+
+        def __post_init__(self) -> None:
+            if self.width < 1:
+                raise ConfigError("width >= 1", f"{self.width}", "correct the world model's configuration")
+
+        def build(
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None = None
+        ) -> RecurrentModel:
+            return RecurrentModel(signature, latent_shape, self.width)
+
+    def __init__(self, signature: Signature, latent_shape: tuple[int, ...], width: int = 128) -> None:
+        super().__init__()
+        size = torch.Size(latent_shape).numel()
+        self.actions = ActionEmbedding(signature.action)
+        self.cell = nn.GRUCell(size + self.actions.width + len(signature.exogenous), width)
+        self.to_change = nn.Linear(width, size)
+        nn.init.uniform_(self.to_change.weight, -0.1 * width**-0.5, 0.1 * width**-0.5)
+        nn.init.zeros_(self.to_change.bias)
+
+    def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
+        states = latent.state.flatten(2)
+        memory = states.new_zeros(len(states), self.cell.hidden_size)
+        if actions.shape[1]:
+            drive = drive_inputs(self.actions, actions[:, None], exogenous)[:, 0]
+            for t in range(actions.shape[1]):
+                memory = self.cell(torch.cat([states[:, t], drive[:, t]], -1), memory)
+        context = None if latent.context is None else latent.context[:, -1]
+        return Belief(latent.state[:, -1], context, (memory,))
+
+    def imagine(
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+    ) -> Imagined:
+        b, k, h = actions.shape[:3]
+        shape = belief.state.shape[1:]
+        drive = drive_inputs(self.actions, actions, exogenous).flatten(0, 1)
+        (memory,) = (x.repeat_interleave(k, 0) for x in belief.carry)
+        state = belief.state.flatten(1).repeat_interleave(k, 0)
+        states = [state]
+        for t in range(h):
+            memory = self.cell(torch.cat([state, drive[:, t]], -1), memory)
+            state = state + self.to_change(memory)
+            states.append(state)
+        imagined = torch.stack(states, 1).unflatten(0, (b, k)).unflatten(-1, shape)
+        return Imagined(imagined, belief.context, carry=(memory,))

@@ -1,0 +1,124 @@
+"""The smallest world model: the next state is this state plus a multilayer perceptron's answer, perhaps several.
+
+Knows latents and actions, not where they come from. Shapes: B problems, K candidates, H horizon, D latent size
+(tokens are flattened), E members, W width.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel
+from steersman.nn import ActionEmbedding, DenseMembers
+
+
+class ResidualModel(WorldModel):
+    """s' = s + W_o h_depth, h_1 = silu(W_s s + W_a a + W_x x + b), h_{i+1} = silu(W_i h_i) + h_i.
+
+    a is the action scaled to [-1, 1] (or one-hot), x the exogenous inputs. With `members` E > 1 there are E such
+    networks over one latent. While training each row belongs to one member, so that the members see different data at
+    the cost of one network; otherwise the state moves by their mean and
+
+        disagreement = √(mean over D of the variance over members)          (Chua et al. 2018; Pathak et al. 2019)
+
+    is reported for every imagined step. Every candidate's actions enter through one product for all steps.
+    """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="residual"):
+        """width and depth of the perceptron; members > 1 makes an ensemble (5 to 7 are usual)."""
+
+        width: int = 128
+        depth: int = 2
+        members: int = 1
+
+        def __post_init__(self) -> None:
+            if min(self.width, self.depth, self.members) < 1:
+                raise ConfigError("width, depth and members >= 1", f"{self}", "correct the world model's configuration")
+
+        def build(
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None = None
+        ) -> ResidualModel:
+            return ResidualModel(signature, latent_shape, self.width, self.depth, self.members)
+
+    def __init__(
+        self, signature: Signature, latent_shape: tuple[int, ...], width: int = 128, depth: int = 2, members: int = 1
+    ) -> None:
+        super().__init__()
+        size = torch.Size(latent_shape).numel()
+        self.members = members
+        self.actions = ActionEmbedding(signature.action)
+        self.from_state = DenseMembers(members, size, width, bias=False)
+        self.from_drive = DenseMembers(members, self.actions.width + len(signature.exogenous), width)
+        self.layers = nn.ModuleList(DenseMembers(members, width, width) for _ in range(depth - 1))
+        self.to_change = DenseMembers(members, width, size, gain=0.1)
+
+    def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
+        """The last state alone matters: the model has no memory."""
+        return Belief(latent.state[:, -1], None if latent.context is None else latent.context[:, -1])
+
+    def imagine(
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+    ) -> Imagined:
+        b, k, h = actions.shape[:3]
+        shape = belief.state.shape[1:]
+        drive = self.from_drive(drive_inputs(self.actions, actions, exogenous).flatten(0, 2)[None])
+        drive = drive.unflatten(1, (b * k, h)).unbind(2)
+        state = belief.state.flatten(1).repeat_interleave(k, 0)
+        states, spread = [state], []
+        for t in range(h):
+            change = self._change(state, drive[t])
+            state = state + change.mean(0)
+            states.append(state)
+            if len(change) > 1:
+                spread.append(change.var(0).mean(-1).sqrt())
+        imagined = torch.stack(states, 1).unflatten(0, (b, k)).unflatten(-1, shape)
+        return Imagined(imagined, belief.context, torch.stack(spread, -1).unflatten(0, (b, k)) if spread else None)
+
+    def _change(self, state: Tensor, drive: Tensor) -> Tensor:
+        """state (N, D), drive (E, N, W) -> (E, N, D), or (1, N, D) while each row belongs to one member."""
+        if self.training and self.members > 1:
+            deal = Deal(len(state), self.members, state.device)
+            return deal.gather(self._network(deal.scatter(state), deal.scatter(drive)))[None]
+        return self._network(state[None], drive)
+
+    def _network(self, state: Tensor, drive: Tensor) -> Tensor:
+        h = F.silu(self.from_state(state) + drive)
+        for layer in self.layers:
+            h = F.silu(layer(h)) + h
+        change: Tensor = self.to_change(h)
+        return change
+
+
+class Deal:
+    """Rows dealt to members in turn, each group of E rows from another one, so that no member owns a start."""
+
+    def __init__(self, rows: int, members: int, device: torch.device) -> None:
+        row = torch.arange(-(-rows // members) * members, device=device)
+        self.rows, self.members = rows, members
+        self.member = (row + row // members) % members
+        self.slot = row // members
+
+    def scatter(self, x: Tensor) -> Tensor:
+        """(N, …), shared, or (E, N, …), one a member -> (E, N / E, …): each member's own rows, padded."""
+        order = torch.empty(self.members, len(self.slot) // self.members, dtype=torch.long, device=x.device)
+        row = torch.arange(len(self.slot), device=x.device)
+        order[self.member, self.slot] = row.clamp(max=self.rows - 1)
+        if x.dim() == 2:
+            return x[order]
+        return x[torch.arange(self.members, device=x.device)[:, None], order]
+
+    def gather(self, x: Tensor) -> Tensor:
+        """(E, N / E, …) -> (N, …)."""
+        return x[self.member[: self.rows], self.slot[: self.rows]]
+
+
+def drive_inputs(encoding: ActionEmbedding, actions: Tensor, exogenous: Tensor | None) -> Tensor:
+    """What drives each step: actions (B, K, H, A) and exogenous (B, H, X), shared by candidates -> (B, K, H, W + X)."""
+    encoded = encoding(actions)
+    if exogenous is None:
+        return encoded
+    shared = exogenous[:, None, : actions.shape[2]].expand(-1, actions.shape[1], -1, -1)
+    return torch.cat([encoded, shared.to(encoded.dtype)], -1)
