@@ -25,7 +25,7 @@ class _AllSum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         return grad
@@ -38,4 +38,7 @@ def all_sum(x: Tensor) -> Tensor:
     are then averaged over processes (as DistributedDataParallel does), the result is the gradient of one process
     that holds the whole batch.
     """
-    return x if processes() == 1 else _AllSum.apply(x)
+    if processes() == 1:
+        return x
+    total: Tensor = _AllSum.apply(x)
+    return total

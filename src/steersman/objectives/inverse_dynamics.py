@@ -43,6 +43,9 @@ class InverseDynamics(Objective):
         ) -> InverseDynamics:
             return InverseDynamics(self, signature.action, latent_shape)
 
+    middle: Tensor
+    half_range: Tensor
+
     def __init__(self, config: Config, action: ActionSpec, latent_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.config, self.action = config, action
@@ -57,7 +60,8 @@ class InverseDynamics(Objective):
     def read(self, state: Tensor) -> Tensor:
         """States (B, T, [N,] D) -> (B, T-1, A) actions scaled to [-1, 1], or logits (B, T-1, choices)."""
         state = state.flatten(2)
-        return self.head(torch.cat([state[:, :-1], state[:, 1:]], -1))
+        read: Tensor = self.head(torch.cat([state[:, :-1], state[:, 1:]], -1))
+        return read
 
     def forward(self, batch: LearningBatch) -> Loss:
         read = self.read(batch.latent.state).float()

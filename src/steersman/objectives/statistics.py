@@ -30,8 +30,8 @@ def mean(x: Tensor, weight: Tensor | None = None) -> Tensor:
         return x.mean()
     weight = x.new_ones(()) if weight is None else weight.float()
     weight = weight.expand_as(x)
-    total, mass = all_sum(torch.stack([(weight * x).sum(), weight.sum()]))
-    return total / torch.where(mass > 0, mass, 1.0)
+    sums = all_sum(torch.stack([(weight * x).sum(), weight.sum()]))
+    return sums[0] / torch.where(sums[1] > 0, sums[1], 1.0)
 
 
 def centred(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +48,7 @@ def covariance(x: Tensor) -> Tensor:
 
 
 def variance_within(x: Tensor) -> Tensor:
-    """(B, T, …) -> (…): variance around each sequence's own mean, pooled, unbiased: Σ_b Σ_t (x - x̄_b)² / (B·(T - 1))."""
+    """(B, T, …) -> (…): pooled variance around each sequence's own mean: Σ_b Σ_t (x - x̄_b)² / (B·(T - 1))."""
     x = x.float()
     deviation = x - x.mean(1, keepdim=True)
     count = all_sum(x.new_tensor(float(x.shape[0] * max(x.shape[1] - 1, 1))))

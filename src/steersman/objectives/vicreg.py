@@ -71,10 +71,7 @@ class VICReg(Objective):
 
     def forward(self, batch: LearningBatch) -> Loss:
         config, state = self.config, batch.latent.state.float()
-        if config.per_step:
-            samples = state.transpose(0, 1).flatten(1, -2)
-        else:
-            samples = state.flatten(0, -2)
+        samples = state.transpose(0, 1).flatten(1, -2) if config.per_step else state.flatten(0, -2)
         matrix = covariance(samples)
         variance = hinge(matrix.diagonal(dim1=-2, dim2=-1), config.std)
         within = hinge(variance_within(state), config.std_within)

@@ -1,0 +1,142 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from objective_batches import STARTS, batch, signature
+from torch.nn import functional as F
+
+from steersman.core import ConfigError, Imagined, Latent, LearningBatch, MismatchError, ObservationSpec, Signature
+from steersman.objectives import Motion
+from steersman.objectives.motion import grid_of, motion_energy
+
+
+def build(sig=None, cells=16, **config):
+    return Motion.Config(**config).build(sig or signature(), (4,), (cells, 8))
+
+
+def transcribed_energy(images, grid, threshold, shrink):
+    """Plain float64: average, difference, threshold, adaptive pooling, both neighbours."""
+    x = images.double().permute(0, 1, 4, 2, 3) / 255
+    small = F.avg_pool2d(x.flatten(0, 1), shrink).unflatten(0, x.shape[:2])
+    moved = ((small[:, 1:] - small[:, :-1]).abs().amax(2) - threshold).clamp(min=0)
+    cells = F.adaptive_avg_pool2d(moved, grid).flatten(2)
+    energy = torch.zeros(images.shape[0], images.shape[1], cells.shape[2], dtype=torch.float64)
+    for t in range(images.shape[1] - 1):
+        energy[:, t] += cells[:, t]
+        energy[:, t + 1] += cells[:, t]
+    return energy
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(6, 23), width=st.integers(6, 23), channels=st.integers(1, 4), shrink=st.integers(1, 3),
+    steps=st.integers(2, 4), seed=st.integers(0, 99),
+)
+def test_energy_equals_the_float64_transcription(height, width, channels, shrink, steps, seed):
+    g = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (2, steps, height, width, channels), generator=g, dtype=torch.uint8)
+    grid = (max(1, height // shrink // 2), max(1, width // shrink // 3))
+    ours = motion_energy(images, grid, 0.1, shrink)
+    torch.testing.assert_close(ours.double(), transcribed_energy(images, grid, 0.1, shrink), atol=1e-6, rtol=1e-5)
+
+
+def test_the_widest_shrink_of_16_bits_and_the_next_do_not_overflow():
+    images = torch.zeros(1, 2, 24, 24, 1, dtype=torch.uint8)
+    images[:, 1] = 255
+    for shrink in (11, 12):
+        torch.testing.assert_close(motion_energy(images, (2, 2), 0.25, shrink), torch.full((1, 2, 4), 0.75))
+
+
+def test_loss_is_the_cross_entropy_to_the_normalised_energy():
+    b = batch()
+    e = transcribed_energy(b.window.observations["image"], (4, 4), 0.25, 2)
+    p = e / e.sum(-1, keepdim=True)
+    encoded = -(p * b.latent.attention.double().log_softmax(-1)).sum(-1).mean()
+    rows = [p[:, start : start + 3] for start in STARTS]
+    predicted = -(torch.stack(rows, 1) * b.predicted.attention.double().log_softmax(-1)).sum(-1).mean()
+    loss = build()(b)
+    assert float(loss.parts["motion"]) == pytest.approx(float(encoded), rel=1e-5)
+    assert float(loss.parts["motion_predicted"]) == pytest.approx(float(predicted), rel=1e-5)
+    assert float(loss.total) == pytest.approx(3 * float(encoded) + float(predicted), rel=1e-5)
+    loss.total.backward()
+    assert float(b.latent.attention.grad.abs().sum()) > 0
+    assert float(b.predicted.attention.grad.abs().sum()) > 0
+
+
+def moving_dot(windows=4, steps=6):
+    """A bright pixel pair that moves one cell of a 4×4 grid a step, along the rows of a 16×16 image."""
+    images = torch.zeros(windows, steps, 16, 16, 3, dtype=torch.uint8)
+    cells = torch.zeros(windows, steps, dtype=torch.int64)
+    for w in range(windows):
+        for t in range(steps):
+            row, column = (w % 4), (t % 4)
+            images[w, t, 4 * row : 4 * row + 2, 4 * column : 4 * column + 2] = 255
+            cells[w, t] = 4 * row + column
+    return images, cells
+
+
+def test_the_cell_of_the_mover_has_the_most_energy():
+    images, cells = moving_dot()
+    energy = motion_energy(images, (4, 4))
+    inner = slice(1, -1)  # at the ends, one neighbour only: the mover's cell ties with the other
+    assert torch.equal(energy[:, inner].argmax(-1), cells[:, inner])
+
+
+def test_still_moments_say_nothing_and_a_still_window_is_finite():
+    b = batch()
+    still = torch.zeros_like(b.window.observations["image"])
+    object.__setattr__(b.window, "observations", {"image": still})
+    loss = build()(b)
+    assert float(loss.total) == 0.0
+    loss.total.backward()
+    assert float(b.latent.attention.grad.abs().sum()) == 0.0
+    blink = still.clone()
+    blink[0, 3:] = 255  # moments 2 and 3 of window 0 move, everywhere alike
+    object.__setattr__(b.window, "observations", {"image": blink})
+    flat = Latent(b.latent.state, None, torch.zeros_like(b.latent.attention))
+    loss = build(predicted_weight=0.0)(LearningBatch(b.window, flat, b.starts, b.predicted))
+    assert float(loss.parts["motion"]) == pytest.approx(math.log(16), rel=1e-5)
+
+
+def test_noise_below_the_threshold_is_not_motion():
+    g = torch.Generator().manual_seed(0)
+    images = (128 + 5 * torch.randn(4, 6, 16, 16, 3, generator=g)).to(torch.uint8)
+    assert float(motion_energy(images, (4, 4)).sum()) == 0.0
+
+
+def test_a_term_without_weight_needs_no_attention():
+    b = batch()
+    bare = LearningBatch(b.window, Latent(b.latent.state), b.starts, Imagined(b.predicted.states))
+    assert build(weight=0.0, predicted_weight=0.0)(bare).parts == {}
+    with pytest.raises(MismatchError, match="got none; use one that reads a scene map"):
+        build()(bare)
+
+
+def test_grid_follows_the_proportions_of_the_image():
+    assert grid_of(256, 64, 64) == (16, 16)
+    assert grid_of(128, 64, 32) == (16, 8)
+    assert grid_of(12, 30, 40) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("config", "context", "message"),
+    [
+        ({"observation": "depth"}, (16, 8), "an image observation 'depth'; got images: image"),
+        ({}, None, "a perception with a scene map"),
+        ({"grid": (3, 4)}, (16, 8), "a grid of 16 cells"),
+        ({"shrink": 5}, (16, 8), "shrink from 1 to 4"),
+    ],
+)
+def test_what_does_not_fit_is_refused_when_built(config, context, message):
+    with pytest.raises(ConfigError, match=message):
+        Motion.Config(**config).build(signature(), (4,), context)
+
+
+def test_two_images_need_a_name():
+    image = ObservationSpec("image", (16, 16, 3))
+    sig = Signature({"left": image, "right": image}, signature().action)
+    with pytest.raises(ConfigError, match="exactly one image observation; got images: left, right"):
+        build(sig)
+    assert build(sig, observation="right").observation == "right"

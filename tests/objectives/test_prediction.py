@@ -1,0 +1,59 @@
+import pytest
+import torch
+from objective_batches import STARTS, STEPS, batch, signature
+
+from steersman.objectives import Prediction, step_errors
+
+
+def build(shape=(4,), **config):
+    return Prediction.Config(**config).build(signature(), shape, None)
+
+
+def huber(x):
+    return torch.where(x.abs() < 1, x * x / 2, x.abs() - 0.5)
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4)])
+@pytest.mark.parametrize(("distance", "rho"), [("mse", torch.square), ("l1", torch.abs), ("smooth_l1", huber)])
+def test_equals_a_loop_over_windows_starts_and_steps(shape, distance, rho):
+    b = batch(shape=shape)
+    total = 0.0
+    for i in range(6):
+        for j, start in enumerate(STARTS):
+            for k in range(1, STEPS + 1):
+                gap = b.predicted.states[i, j, k].double() - b.latent.state[i, start + k].double()
+                total += float(rho(gap).mean()) / (6 * len(STARTS) * STEPS)
+    loss = build(shape, distance=distance, weight=3.0)(b)
+    assert float(loss.parts["prediction"]) == pytest.approx(total, rel=1e-6)
+    assert float(loss.total) == pytest.approx(3 * total, rel=1e-6)
+
+
+def test_weighted_windows_give_the_weighted_mean():
+    w = torch.tensor([0.0, 1.0, 2.0, 0.5, 0.0, 3.0])
+    b = batch(weight=w)
+    per_window = step_errors(b).mean((1, 2))
+    assert float(build()(b).total) == pytest.approx(float((w * per_window).sum() / w.sum()), rel=1e-6)
+    build()(b).total.backward()
+    assert bool((b.predicted.states.grad[0] == 0).all())
+    assert bool((b.predicted.states.grad[1, :, 1:] != 0).all())
+
+
+def test_gradient_reaches_targets_unless_stopped():
+    free, stopped = batch(), batch()
+    build()(free).total.backward()
+    assert float(free.latent.state.grad.abs().sum()) > 0
+    build(stop_gradient=True)(stopped).total.backward()
+    assert stopped.latent.state.grad is None
+    assert float(stopped.predicted.states.grad.abs().sum()) > 0
+
+
+def test_bf16_latents_are_compared_in_float32():
+    b = batch()
+    half = b.map(lambda x: x.bfloat16() if x.is_floating_point() else x)
+    loss = build()(half).total
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(build()(b).total), rel=2e-2)
+
+
+def test_all_weights_zero_is_finite():
+    assert float(build()(batch(weight=torch.zeros(6))).total) == 0.0
