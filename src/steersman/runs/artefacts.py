@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
-from steersman.core.errors import RunError, StorageError, UsageError
+from steersman.core.errors import RunError, UsageError
+from steersman.runs.files import atomic_write, read_capped, refusals
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,80}\.(png|webp|jpg|svg)")
@@ -204,6 +205,12 @@ class Map(Artefact, frozen=True, tag="map", kw_only=True):
     size: tuple[int, int] | None = None
     marks: tuple[Mark, ...] = ()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.values or len({len(row) for row in self.values}) != 1 or not self.values[0]:
+            got = f"{sorted({len(row) for row in self.values})}"
+            raise UsageError("rows of one length in a map", got, "fill with None")
+
     def images(self) -> tuple[str, ...]:
         return (self.file,) if self.file else ()
 
@@ -220,6 +227,11 @@ class Line(_Part, frozen=True, kw_only=True):
     role: Role = "other"
     low: tuple[float | None, ...] = ()
     high: tuple[float | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(len(y) not in lengths for y, lengths in
+               [(self.y, {len(self.x)}), (self.low, {0, len(self.x)}), (self.high, {0, len(self.x)})]):
+            raise UsageError(f"{len(self.x)} values in line {self.label!r}", f"{len(self.y)}", "give one y for each x")
 
 
 class Limit(_Part, frozen=True, kw_only=True):
@@ -357,8 +369,6 @@ def write(run: Path | str, artefact: Artefact, images: Mapping[str, bytes] | Non
         UsageError: a field of the wrong type, or images that are not those that the artefact names.
         StorageError: the disk refused.
     """
-    from steersman.runs.files import atomic_write
-
     images = images or {}
     if set(images) != set(artefact.images()):
         raise UsageError(f"images {sorted(artefact.images())}", f"{sorted(images)}", "give every image that it names")
@@ -368,14 +378,12 @@ def write(run: Path | str, artefact: Artefact, images: Mapping[str, bytes] | Non
     except msgspec.MsgspecError as error:
         raise UsageError(f"a well-formed {type(artefact).__name__}", f"{error}", "correct that field") from error
     folder = Path(run) / artefact.FOLDER
-    try:
+    with refusals("a folder for artefacts", folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"a folder {folder} to write to", f"{error}", "free the disk or choose another") from error
     for name, image in images.items():
         atomic_write(folder / _image_name(name), image)
     path = folder / f"{artefact.name}.json"
-    atomic_write(path, msgspec.json.format(content, indent=1))
+    atomic_write(path, msgspec.json.format(content, indent=1) + b"\n")
     return path
 
 
@@ -404,8 +412,8 @@ def read(path: Path, kind: type[A]) -> A:
         RunError: not an artefact of `kind`, or of a later version.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, UsageError, OSError) as error:
+        return msgspec.json.decode(read_capped(path), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RunError, UsageError, OSError) as error:
         fix = "write it again with the command that made it"
         raise RunError(f"a {kind.__name__.lower()} in {path}", f"{error}", fix) from error
 
