@@ -1,0 +1,13 @@
+"""Episodes on disk: readers and writers of formats, the memory-mapped training cache, windows, splits, statistics."""
+
+from steersman.data.build import build, load
+from steersman.data.cache import CacheWriter, cache_bytes
+from steersman.data.dataset import Dataset
+from steersman.data.formats import FORMATS, read, write
+from steersman.data.source import Format, ReadOptions, Source
+from steersman.data.statistics import Columns, Statistics
+
+__all__ = [
+    "FORMATS", "CacheWriter", "Columns", "Dataset", "Format", "ReadOptions", "Source", "Statistics", "build",
+    "cache_bytes", "load", "read", "write",
+]

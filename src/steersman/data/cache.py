@@ -1,0 +1,287 @@
+"""The training cache on disk: one raw array per field and a JSON index, written whole or not at all.
+
+Row r of every field is the same moment; an episode of T steps has T+1 rows, and the action of its last row is 0.
+Knows files; windows and splits are the dataset's business.
+
+Shapes: R rows, E episodes.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import warnings
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from steersman.core.errors import DataError, StorageError
+from steersman.core.signature import Signature
+from steersman.core.types import Episode
+from steersman.data.storage import FolderInTheMaking, storage_errors
+
+VERSION = 1
+INDEX = "index.json"
+_BUFFER = 1 << 20
+_DTYPES: dict[str, tuple[torch.dtype, int]] = {
+    "uint8": (torch.uint8, 1), "float32": (torch.float32, 4), "int64": (torch.int64, 8),
+}
+
+Array = np.ndarray[Any, Any]
+
+
+class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One flat array: `rows` rows of `shape`, C order, little endian, and the CRC-32 of its bytes."""
+
+    file: str
+    dtype: Literal["uint8", "float32", "int64"]
+    shape: tuple[int, ...]
+    rows: int
+    crc32: int
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self.rows * math.prod(self.shape) * _DTYPES[self.dtype][1]
+
+
+class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the arrays of a cache mean. `fingerprint` is that of the source they were made from."""
+
+    format: Literal["steersman cache"]
+    version: int
+    fingerprint: str
+    signature: Signature
+    episodes: int
+    rows: int
+    fields: dict[str, Field]
+    origin: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def field_shapes(signature: Signature) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Field of a cache -> (dtype, shape of a row)."""
+    fields: dict[str, tuple[str, tuple[int, ...]]] = {
+        f"observation.{name}": ("uint8" if spec.kind == "image" else "float32", spec.shape)
+        for name, spec in signature.observations.items()
+    }
+    discrete = signature.action.kind == "discrete"
+    fields["action"] = ("int64" if discrete else "float32", (signature.action.size,))
+    if signature.exogenous:
+        fields["exogenous"] = ("float32", (len(signature.exogenous),))
+    return fields
+
+
+def cache_bytes(signature: Signature, steps: int, episodes: int) -> int:
+    """Size on disk of a cache of so many steps: a forecast."""
+    row = sum(_DTYPES[dtype][1] * math.prod(shape) for dtype, shape in field_shapes(signature).values())
+    return row * (steps + episodes) + 8 * (episodes + 1)
+
+
+class CacheWriter:
+    """Streams episodes into a new cache that appears at `path` when `finish` is called, or never.
+
+    >>> with CacheWriter(path, signature) as writer:       # doctest: +SKIP
+    ...     for episode in recording:
+    ...         writer.append(episode)
+    ...     dataset = writer.finish(fingerprint)
+
+    Leaving the block without `finish`, by an error or Ctrl-C, leaves nothing behind and an older cache untouched.
+    Everything is on disk (fsync) before the cache appears.
+
+    Raises:
+        DataError, ActionError: an episode that does not fit the signature (see `Episode.validate`).
+        StorageError: the file system refused.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], signature: Signature, *, origin: str = "") -> None:
+        self.path, self.signature, self.origin = Path(path), signature, origin
+        self.notes: list[str] = []
+        self.episodes = self.steps = self.bytes = 0
+        refuse_foreign_folder(self.path)
+        self._folder = FolderInTheMaking(self.path)
+        self._closed = False
+        self._offsets = [0]
+        self._shapes = field_shapes(signature)
+        self._names = {name: f"{name.split('.')[0]}-{i}.bin" for i, name in enumerate(self._shapes)}
+        self._crc = dict.fromkeys(self._shapes, 0)
+        self._files: dict[str, BinaryIO] = {}
+        try:
+            with storage_errors(self.path):
+                for name, file in self._names.items():
+                    self._files[name] = (self._folder.path / file).open("wb", buffering=_BUFFER)
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, episodes: Episode | Iterable[Episode]) -> None:
+        """Add one or many episodes."""
+        if not isinstance(episodes, Episode):
+            for episode in episodes:
+                self.append(episode)
+            return
+        episode = episodes
+        episode.validate(self.signature, f"episode {self.episodes}")
+        arrays = {f"observation.{name}": value for name, value in episode.observations.items()}
+        arrays["action"] = _pad(episode.actions)
+        if self.signature.exogenous and episode.exogenous is not None:
+            arrays["exogenous"] = _pad(episode.exogenous)
+        with storage_errors(self.path):
+            for name, tensor in arrays.items():
+                data = memoryview(tensor.detach().cpu().contiguous().numpy()).cast("B")
+                self._files[name].write(data)
+                self._crc[name] = zlib.crc32(data, self._crc[name])
+                self.bytes += len(data)
+        self.episodes += 1
+        self.steps += len(episode)
+        self._offsets.append(self._offsets[-1] + len(episode) + 1)
+
+    def finish(self, source_fingerprint: str) -> Index:
+        """Make the cache durable and put it in its place."""
+        if not self.episodes:
+            raise DataError("at least one episode", f"none for {self.path}", "check the source")
+        offsets = np.array(self._offsets, "<i8").tobytes()
+        fields = {
+            name: Field(self._names[name], dtype, shape, self._offsets[-1], self._crc[name])  # type: ignore[arg-type]
+            for name, (dtype, shape) in self._shapes.items()
+        }
+        fields["offsets"] = Field("offsets.bin", "int64", (1,), len(self._offsets), zlib.crc32(offsets))
+        index = Index(
+            "steersman cache", VERSION, source_fingerprint, self.signature, self.episodes, self._offsets[-1], fields,
+            self.origin, tuple(self.notes),
+        )
+        text = msgspec.json.format(msgspec.json.encode(index))
+        with storage_errors(self.path):
+            for name, content in (("offsets.bin", offsets), (INDEX, text)):
+                self._files[name] = (self._folder.path / name).open("wb")
+                self._files[name].write(content)
+            for file in self._files.values():
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+        self._folder.commit()
+        self._closed = True
+        return index
+
+    def close(self) -> None:
+        """Give up: nothing is left behind. Does nothing after `finish`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._folder.discard()
+        for file in self._files.values():
+            try:
+                file.close()
+            except OSError:  # a full disk refuses the last buffer, too; the file is gone anyway
+                continue
+
+    def __enter__(self) -> CacheWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _pad(values: Tensor) -> Tensor:
+    return torch.cat([values, values.new_zeros(1, values.shape[1])])
+
+
+def refuse_foreign_folder(path: Path) -> None:
+    """A cache may replace a cache, sound or damaged, and nothing else.
+
+    Raises:
+        StorageError: something that is no cache stands at `path`.
+    """
+    if not path.exists():
+        return
+    names = {p.name for p in path.iterdir()} if path.is_dir() else None
+    if names is None or any(name != INDEX and not name.endswith(".bin") for name in names):
+        raise StorageError(f"a place for a cache at {path}", "something else there", "choose another path")
+
+
+def read_index(path: str | os.PathLike[str]) -> Index:
+    """The index of the cache at `path`, checked against the sizes of its files before anything is mapped.
+
+    Raises:
+        DataError: no cache, foreign, of a future version, altered, truncated.
+    """
+    root = Path(path)
+    try:
+        text = (root / INDEX).read_bytes()
+    except OSError as error:
+        raise DataError(f"a cache with {INDEX} at {root}", f"{error.strerror}", "build it from its source") from error
+    index = _decode(text, root)
+    _check(index, root)
+    return index
+
+
+def _decode(text: bytes, root: Path) -> Index:
+    fix = "delete the folder and build it again from its source"
+    try:
+        head = msgspec.json.decode(text, type=dict[str, Any])
+        if head.get("format") != "steersman cache" or not isinstance(head.get("version"), int):
+            raise DataError(f"a steersman cache at {root}", f"another format in {INDEX}", "check the path")
+        if head["version"] != VERSION:
+            raise DataError(f"cache format {VERSION} at {root}", f"format {head['version']}", f"update steersman, or {fix}")
+        return msgspec.convert(head, Index)
+    except DataError as error:
+        if type(error) is DataError:
+            raise
+        raise DataError(f"a valid {INDEX} at {root}", f"{error}", fix) from error
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise DataError(f"a valid {INDEX} at {root}", f"{error}", fix) from error
+
+
+def _check(index: Index, root: Path) -> None:
+    fix = "delete the folder and build it again from its source"
+    shapes = {**field_shapes(index.signature), "offsets": ("int64", (1,))}
+    if {name: (field.dtype, field.shape) for name, field in index.fields.items()} != shapes:
+        raise DataError(f"the fields of its signature in {root}", f"{sorted(index.fields)}", fix)
+    for name, field in index.fields.items():
+        rows = index.episodes + 1 if name == "offsets" else index.rows
+        if field.rows != rows or field.rows < 1 or Path(field.file).name != field.file:
+            raise DataError(f"{rows} rows of {name} in {root}", f"{field.rows} in {field.file!r}", fix)
+        try:
+            size = (root / field.file).stat().st_size
+        except OSError as error:
+            raise DataError(f"file {field.file} in {root}", f"{error.strerror}", fix) from error
+        if size != field.size:
+            raise DataError(f"{field.size} bytes in {root / field.file}", f"{size} (truncated or altered)", fix)
+
+
+def map_fields(path: str | os.PathLike[str], index: Index) -> dict[str, Tensor]:
+    """Field -> (R, n) tensor over a read-only mapping of its file. Sizes have been checked by `read_index`."""
+    return {name: _map(Path(path) / field.file, field) for name, field in index.fields.items()}
+
+
+def _map(path: Path, field: Field) -> Tensor:
+    dtype, _ = _DTYPES[field.dtype]
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size != field.size:
+                raise DataError(f"{field.size} bytes in {path}", "another size", "open the cache again")
+            mapped = mmap.mmap(file.fileno(), field.size, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise DataError(f"a readable file {path}", f"{error.strerror}", "build the cache again") from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")
+        return torch.frombuffer(mapped, dtype=dtype).view(field.rows, math.prod(field.shape))
+
+
+def checksums(path: str | os.PathLike[str], index: Index) -> Mapping[str, bool]:
+    """Field -> do its bytes still have the checksum that they were written with? Reads everything."""
+    result = {}
+    for name, field in index.fields.items():
+        crc = 0
+        with (Path(path) / field.file).open("rb") as file:
+            while block := file.read(1 << 22):
+                crc = zlib.crc32(block, crc)
+        result[name] = crc == field.crc32
+    return result

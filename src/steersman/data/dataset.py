@@ -1,0 +1,261 @@
+"""A dataset: episodes in a memory-mapped cache, read as windows. Knows nothing of formats or of models.
+
+Shapes: B windows, L steps, E episodes, R rows of the cache, A action size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import torch
+from torch import Tensor
+
+from steersman.core.errors import DataError, UsageError
+from steersman.core.signature import Signature
+from steersman.core.types import Episode, Window
+from steersman.data.cache import Index, checksums, map_fields, read_index
+from steersman.data.statistics import Columns, Statistics, fit
+
+_BLOCK = 1 << 16
+_IMAGES_SAMPLED = 2000
+
+
+class Dataset:
+    """E episodes of one signature. A part of a dataset (`split`, `subset`) is a dataset over the same mapping.
+
+    signature    what every episode looks like
+    fingerprint  SHA-256 of the source that the cache was made from
+    lengths      (E,) int64 steps in each episode
+    notes        what the reader wants people to know (inferred roles and bounds, …)
+    """
+
+    def __init__(self, path: Path, index: Index, fields: Mapping[str, Tensor], first: Tensor, lengths: Tensor) -> None:
+        self.path, self.index, self.lengths = path, index, lengths
+        self.signature: Signature = index.signature
+        self.fingerprint: str = index.fingerprint
+        self.notes: tuple[str, ...] = index.notes
+        self._fields, self._first = fields, first
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Dataset:
+        """Map the cache at `path`; milliseconds, whatever its size.
+
+        Raises:
+            DataError: no cache, foreign, of a future version, altered, truncated.
+        """
+        index = read_index(path)
+        fields = map_fields(path, index)
+        offsets = fields["offsets"].flatten().clone()
+        lengths = offsets.diff() - 1
+        if int(offsets[0]) != 0 or int(offsets[-1]) != index.rows or int(lengths.min()) < 1:
+            raise DataError(
+                f"episodes that fill {index.rows} rows in {path}", "other offsets",
+                "delete the folder and build it again from its source",
+            )
+        return cls(Path(path), index, fields, offsets[:-1], lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def steps(self) -> int:
+        """Steps in all episodes."""
+        return int(self.lengths.sum())
+
+    # Reading ---------------------------------------------------------------------------------------------------
+
+    def windows(self, episode: Tensor, start: Tensor, length: int) -> Window:
+        """Gather B windows of L = `length` steps: episode (B,), start (B,) -> Window. One gather per field.
+
+        Raises:
+            DataError: a window that would leave its episode.
+        """
+        if not len(episode) or length < 1:
+            raise DataError("at least one window of at least one step", f"{len(episode)} of {length}", "ask for more")
+        outside = (episode < 0) | (episode >= len(self))
+        if not bool(outside.any()):
+            outside = (start < 0) | (start + length > self.lengths[episode])
+        if bool(outside.any()):
+            b = int(outside.nonzero()[0])
+            raise DataError(
+                "windows inside one episode", f"episode {int(episode[b])}, steps {int(start[b])} to "
+                f"{int(start[b]) + length}", "draw episode and start with Dataset.draw",
+            )
+        rows = (self._first[episode] + start)[:, None] + torch.arange(length + 1)
+        steps = rows[:, :-1].flatten()
+        exogenous = self._gather("exogenous", steps).view(len(rows), length, -1) if self.signature.exogenous else None
+        return Window(
+            self._observations(rows), self._gather("action", steps).view(len(rows), length, -1), exogenous,
+            episode.clone(), start.clone(),
+        )
+
+    def episode(self, index: int) -> Episode:
+        """Episode `index` as a copy in memory."""
+        if not 0 <= index < len(self):
+            raise DataError(f"an episode in 0..{len(self) - 1}", f"{index}", "check the index")
+        rows = self._first[index] + torch.arange(int(self.lengths[index]) + 1)
+        exogenous = self._gather("exogenous", rows[:-1]) if self.signature.exogenous else None
+        return Episode(self._observations(rows), self._gather("action", rows[:-1]), exogenous, {"episode": f"{index}"})
+
+    def episodes(self) -> Iterator[Episode]:
+        """All episodes, one after the other."""
+        return (self.episode(i) for i in range(len(self)))
+
+    def frames(self, episode: Tensor, row: Tensor) -> dict[str, Tensor]:
+        """Single observations: episode (B,), row (B,) in 0..T -> name -> (B, …)."""
+        if bool(((row < 0) | (row > self.lengths[episode])).any()):
+            raise DataError("rows inside their episodes", "a row outside", "rows of an episode of T steps are 0..T")
+        return self._observations(self._first[episode] + row)
+
+    def _gather(self, field: str, rows: Tensor) -> Tensor:
+        return torch.index_select(self._fields[field], 0, rows.flatten())
+
+    def _observations(self, rows: Tensor) -> dict[str, Tensor]:
+        return {
+            name: self._gather(f"observation.{name}", rows).view(*rows.shape, *spec.shape)
+            for name, spec in self.signature.observations.items()
+        }
+
+    # Drawing ---------------------------------------------------------------------------------------------------
+
+    def starts(self, length: int) -> Tensor:
+        """(E,) int64: how many windows of `length` steps each episode holds."""
+        return (self.lengths - length + 1).clamp(min=0)
+
+    def draw(
+        self, count: int, length: int, generator: torch.Generator, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Random windows: (episode (count,), start (count,)), uniform over all windows of `length` steps.
+
+        weight (E,) >= 0 makes an episode's windows that much more frequent.
+
+        Raises:
+            DataError: no episode is long enough.
+        """
+        starts = self.starts(length)
+        if not bool((starts > 0).any()):
+            raise DataError(
+                f"an episode of at least {length} steps", f"the longest has {int(self.lengths.max())}",
+                "use shorter windows or longer episodes",
+            )
+        mass = (starts.double() if weight is None else starts.double() * weight.double()).cumsum(0)
+        point = torch.rand(count, generator=generator, dtype=torch.float64) * mass[-1]
+        episode = torch.searchsorted(mass, point, right=True).clamp(max=len(self) - 1)
+        start = (torch.rand(count, generator=generator, dtype=torch.float64) * starts[episode]).long()
+        return episode, torch.minimum(start, starts[episode] - 1)
+
+    # Parts -----------------------------------------------------------------------------------------------------
+
+    def subset(self, episodes: Tensor) -> Dataset:
+        """Some episodes, by index (n,)."""
+        return Dataset(self.path, self.index, self._fields, self._first[episodes], self.lengths[episodes])
+
+    def split(
+        self, held_out: float = 0.1, seed: int = 0, by: Literal["episode", "time"] = "episode", embargo: int = 0
+    ) -> tuple[Dataset, Dataset]:
+        """Training part and held-out part, which share no row.
+
+        by       "episode": whole episodes, drawn with `seed`; "time": the last part of the log in recorded order,
+                 an episode at the border is cut (the way for a log that is one long episode)
+        embargo  steps left out on the training side of a cut
+
+        Raises:
+            DataError: too little data to split.
+            UsageError: held_out outside (0, 1).
+        """
+        if not 0 < held_out < 1:
+            raise UsageError("held_out between 0 and 1", f"{held_out}", "hold out 0.1, say")
+        if by == "time":
+            return self._split_time(held_out, embargo)
+        if len(self) < 2:
+            raise DataError("at least 2 episodes to hold one out", f"{len(self)}", 'split with by="time"')
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        count = min(max(round(held_out * len(self)), 1), len(self) - 1)
+        return self.subset(order[count:].sort().values), self.subset(order[:count].sort().values)
+
+    def _split_time(self, held_out: float, embargo: int) -> tuple[Dataset, Dataset]:
+        ends = self.lengths.cumsum(0)
+        cut = int(ends[-1]) - max(round(held_out * int(ends[-1])), 1)
+        border = int(torch.searchsorted(ends, torch.tensor(cut), right=True))
+        inside = cut - (int(ends[border]) - int(self.lengths[border]))
+        parts = []
+        for first, lengths in (
+            (self._first[: border + 1], _with_last(self.lengths[: border + 1], inside - 1 - embargo)),
+            (_moved(self._first[border:], inside), _moved(self.lengths[border:], -inside)),
+        ):
+            keep = lengths > 0
+            parts.append(Dataset(self.path, self.index, self._fields, first[keep], lengths[keep]))
+        if not len(parts[0]) or not len(parts[1]):
+            raise DataError("enough steps to hold some out", f"{self.steps}", "record more, or hold out another share")
+        return parts[0], parts[1]
+
+    # Describing ------------------------------------------------------------------------------------------------
+
+    def statistics(self) -> Statistics:
+        """Mean, spread and range of every column over this part; of images from at most 2,000 frames."""
+        exogenous = fit(self._blocks("exogenous", actions=True)) if self.signature.exogenous else None
+        observations = {}
+        for name, spec in self.signature.observations.items():
+            blocks = self._blocks(f"observation.{name}", actions=False, image=spec.kind == "image")
+            observations[name] = fit(b.view(-1, spec.shape[-1]) for b in blocks)
+        return Statistics(observations, fit(self._blocks("action", actions=True)), exogenous)
+
+    def _blocks(self, field: str, *, actions: bool, image: bool = False) -> Iterator[Tensor]:
+        lengths = self.lengths if actions else self.lengths + 1
+        within = torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+        rows = self._first.repeat_interleave(lengths) + within
+        if image and len(rows) > _IMAGES_SAMPLED:
+            rows = rows[torch.linspace(0, len(rows) - 1, _IMAGES_SAMPLED).long()]
+        return (self._gather(field, part) for part in rows.split(100 if image else _BLOCK))
+
+    def summary(self) -> dict[str, Any]:
+        """The data card, json-able: where from, how much, what it looks like, what the reader inferred."""
+        statistics = self.statistics()
+        action = self.signature.action
+        return {
+            "origin": self.index.origin, "fingerprint": self.fingerprint, "episodes": len(self), "steps": self.steps,
+            "bytes": sum(field.size for field in self.index.fields.values()),
+            "episode_steps": {
+                "shortest": int(self.lengths.min()), "median": int(self.lengths.median()),
+                "longest": int(self.lengths.max()),
+            },
+            "observations": {
+                name: {"kind": spec.kind, "shape": list(spec.shape), "columns": list(spec.columns)}
+                | _card(statistics.observations[name])
+                for name, spec in self.signature.observations.items()
+            },
+            "action": msgspec.to_builtins(action) | {"size": action.size} | _card(statistics.action),
+            "exogenous": {"columns": list(self.signature.exogenous)}
+            | (_card(statistics.exogenous) if statistics.exogenous else {}),
+            "notes": list(self.notes),
+        }
+
+    def verify(self) -> None:
+        """Read everything and compare it with the checksums of when it was written.
+
+        Raises:
+            DataError: names the altered field.
+        """
+        wrong = [name for name, same in checksums(self.path, self.index).items() if not same]
+        if wrong:
+            raise DataError(
+                f"unaltered fields in {self.path}", f"altered: {', '.join(wrong)}",
+                "delete the folder and build it again from its source",
+            )
+
+
+def _card(columns: Columns) -> dict[str, Any]:
+    card: dict[str, Any] = msgspec.to_builtins(columns)
+    return {f"measured_{key}" if key in ("low", "high") else key: value for key, value in card.items() if key != "rows"}
+
+
+def _with_last(values: Tensor, last: int) -> Tensor:
+    return torch.cat([values[:-1], torch.tensor([last])])
+
+
+def _moved(values: Tensor, by: int) -> Tensor:
+    return torch.cat([values[:1] + by, values[1:]])

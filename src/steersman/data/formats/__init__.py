@@ -1,0 +1,66 @@
+"""One file per format, behind one interface; the first that recognises a path reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from steersman.core.errors import DataError, UsageError
+from steersman.core.signature import Signature
+from steersman.core.types import Episode
+from steersman.data.formats.cache import Cache
+from steersman.data.formats.csv import Csv
+from steersman.data.formats.minari import Minari
+from steersman.data.formats.parquet import Parquet
+from steersman.data.source import Format, ReadOptions, Source
+
+FORMATS: tuple[Format, ...] = (Cache(), Minari(), Csv(), Parquet())
+
+__all__ = ["FORMATS", "Cache", "Csv", "Minari", "Parquet", "read", "write"]
+
+
+def read(path: str | os.PathLike[str], options: ReadOptions | None = None) -> Source:
+    """Open a log of any known format: a file, a folder, or a Minari dataset id.
+
+    Raises:
+        DataError: nothing there, an unknown format, an unsound file.
+        UsageError: an unknown format name; a package that is not installed.
+    """
+    options = options or ReadOptions()
+    text = os.fspath(path)
+    if options.format is not None:
+        return _by_name(options.format).open(text, options)
+    for candidate in FORMATS:
+        if candidate.matches(text):
+            if candidate.name != "minari" and not Path(text).exists():
+                break
+            return candidate.open(text, options)
+    names = ", ".join(f.name for f in FORMATS)
+    if not Path(text).exists():
+        raise DataError("a log to read", f"nothing at {text}", "check the path or the Minari dataset id")
+    what = "a folder of another kind" if Path(text).is_dir() else f"{Path(text).suffix or 'no suffix'}"
+    raise DataError(f"a log of a known format ({names})", f"{what} at {text}", "convert it, or name its format (--format)")
+
+
+def write(
+    path: str | os.PathLike[str], signature: Signature, episodes: Iterable[Episode], format: str | None = None
+) -> Path:
+    """Write episodes as .csv or .parquet, so that `read` gives them back exactly.
+
+    Raises:
+        UsageError: a format that is unknown or cannot hold these observations.
+        StorageError: the file system refused.
+    """
+    text = os.fspath(path)
+    chosen = _by_name(format) if format else next((f for f in FORMATS if f.matches(text)), None)
+    if chosen is None:
+        raise UsageError("a file name that ends in .csv or .parquet", text, "choose one of them")
+    return chosen.write(path, signature, episodes)
+
+
+def _by_name(name: str) -> Format:
+    for candidate in FORMATS:
+        if candidate.name == name:
+            return candidate
+    raise UsageError(f"a format among {', '.join(f.name for f in FORMATS)}", name, "choose one of them")

@@ -1,0 +1,107 @@
+"""CSV: one row a moment, a header, an `episode` column. See `steersman.data.roles` for what a row means.
+
+A file that was written here has a description beside it (`NAME.roles.json`: roles, shapes, bounds) that is read first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv as pc
+
+from steersman.core.errors import DataError, UsageError
+from steersman.core.signature import Signature
+from steersman.core.types import Episode
+from steersman.data.formats.table import interpret, tabulate
+from steersman.data.roles import Roles, Sidecar, settle
+from steersman.data.source import Format, ReadOptions, Source, fingerprint
+from steersman.data.storage import replace_file, sha256
+
+_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+
+
+class Csv(Format):
+    """Comma, semicolon or tab separated values, plain or gzipped."""
+
+    name = "csv"
+
+    def matches(self, path: str) -> bool:
+        return path.lower().endswith(_SUFFIXES)
+
+    def open(self, path: str, options: ReadOptions) -> Source:
+        content = sha256(path)
+        sidecar = None
+        if Path(f"{path}.roles.json").exists() and not (options.observation or options.action or options.exogenous):
+            sidecar = _read_sidecar(Path(f"{path}.roles.json"))
+            content += sha256(f"{path}.roles.json")
+        data = _read(path, sidecar)
+        roles, notes = sidecar.roles if sidecar else None, []
+        if roles is None:
+            roles, notes = settle(data.column_names, (), options, path)
+        _require_columns(data, roles, path)
+        table = interpret(data, roles, options, path, sidecar)
+        return Source(
+            self.name, path, table.signature, fingerprint(self.name, content, options), table.episodes, table.steps,
+            (*notes, *table.notes),
+        )
+
+    def write(self, path: str | os.PathLike[str], signature: Signature, episodes: Iterable[Episode]) -> Path:
+        if any(spec.kind == "image" for spec in signature.observations.values()):
+            raise UsageError("vector observations in a CSV file", "images", "write .parquet instead")
+        target, roles = Path(path), None
+        with replace_file(target) as temporary:
+            writer = None
+            for table, roles in tabulate(signature, episodes):
+                writer = writer or pc.CSVWriter(str(temporary), table.schema)
+                writer.write_table(table)
+            if writer is None or roles is None:
+                raise DataError("at least one episode to write", "none", "check the source")
+            writer.close()
+            with replace_file(f"{target}.roles.json") as description:
+                description.write_bytes(msgspec.json.format(msgspec.json.encode(Sidecar(roles, signature))))
+        return target
+
+
+def _read(path: str, sidecar: Sidecar | None) -> pa.Table:
+    types = {}
+    if sidecar:
+        whole = sidecar.signature.action.kind == "discrete"
+        types = dict.fromkeys(sidecar.roles.numeric, pa.float32())
+        types |= dict.fromkeys(sidecar.roles.action, pa.int64()) if whole else {}
+    try:
+        return pc.read_csv(
+            path, parse_options=pc.ParseOptions(delimiter=_delimiter(path)),
+            convert_options=pc.ConvertOptions(column_types=types),
+        )
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise DataError(
+            f"a table with a header and equally many values a row in {path}", f"{error}".splitlines()[0],
+            "repair or re-export the file",
+        ) from error
+
+
+def _delimiter(path: str) -> str:
+    with pa.input_stream(path) as stream:
+        head = stream.read(1 << 16).split(b"\n")[0].decode("utf-8", errors="replace")
+    return max(",;\t", key=head.count)
+
+
+def _read_sidecar(path: Path) -> Sidecar:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Sidecar)
+    except (msgspec.MsgspecError, OSError, ValueError) as error:
+        raise DataError(f"a valid description in {path}", f"{error}", "correct it, or delete it to infer anew") from error
+
+
+def _require_columns(data: pa.Table, roles: Roles, path: str) -> None:
+    wanted = [c for c in (roles.episode, roles.time) if c] + list(roles.numeric)
+    missing = [c for c in wanted if c not in data.column_names]
+    if missing:
+        raise DataError(
+            f"columns {', '.join(missing)} in {path}", f"columns {', '.join(data.column_names)}",
+            f"correct or delete {path}.roles.json",
+        )

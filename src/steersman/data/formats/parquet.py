@@ -1,0 +1,127 @@
+"""Parquet: one row a moment, an `episode` column. See `steersman.data.roles` for what a row means.
+
+A list column (`observation.state` as LeRobot writes it) is a whole vector; an image is a fixed-size binary column
+whose field metadata states `shape`. A file that was written here holds its own description.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from steersman.core.errors import DataError
+from steersman.core.signature import Signature
+from steersman.core.types import Episode
+from steersman.data.formats.table import interpret, shape_metadata, tabulate
+from steersman.data.roles import Sidecar, settle
+from steersman.data.source import Format, ReadOptions, Source, fingerprint
+from steersman.data.storage import replace_file, sha256
+
+_KEY = b"steersman"
+
+
+class Parquet(Format):
+    """Apache Parquet, one file."""
+
+    name = "parquet"
+
+    def matches(self, path: str) -> bool:
+        if path.lower().endswith((".parquet", ".pq")):
+            return True
+        try:
+            with open(path, "rb") as file:
+                return file.read(4) == b"PAR1"
+        except OSError:
+            return False
+
+    def open(self, path: str, options: ReadOptions) -> Source:
+        content = sha256(path)
+        data = _read(path)
+        sidecar = None if options.observation or options.action or options.exogenous else _sidecar(data, path)
+        notes: list[str] = []
+        if sidecar:
+            roles = sidecar.roles
+            missing = set(roles.numeric) - set(data.column_names)
+            if missing:
+                raise DataError(f"columns {', '.join(sorted(missing))} in {path}", "a description of others", "name the columns")
+        else:
+            data, wide = _spread(data, path)
+            images = [f.name for f in data.schema if pa.types.is_fixed_size_binary(f.type)]
+            roles, notes = settle(data.column_names, images, options, path)
+            del wide
+        table = interpret(data, roles, options, path, sidecar)
+        return Source(
+            self.name, path, table.signature, fingerprint(self.name, content, options), table.episodes, table.steps,
+            (*notes, *table.notes),
+        )
+
+    def write(self, path: str | os.PathLike[str], signature: Signature, episodes: Iterable[Episode]) -> Path:
+        metadata = shape_metadata(signature)
+        with replace_file(path) as temporary:
+            writer = None
+            try:
+                for table, roles in tabulate(signature, episodes):
+                    if writer is None:
+                        description = msgspec.json.encode(Sidecar(roles, signature))
+                        schema = pa.schema(
+                            [f.with_metadata(metadata.get(f.name)) for f in table.schema], {_KEY: description}
+                        )
+                        writer = pq.ParquetWriter(temporary, schema)
+                    writer.write_table(table.cast(schema))
+                if writer is None:
+                    raise DataError("at least one episode to write", "none", "check the source")
+            finally:
+                if writer is not None:
+                    writer.close()
+        return Path(path)
+
+
+def _read(path: str) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read()
+    except (pa.ArrowException, OSError, ValueError, MemoryError, KeyError) as error:
+        raise DataError(
+            f"a sound Parquet file at {path}", f"{error}".splitlines()[0] if f"{error}" else "an unreadable one",
+            "repair or re-export the file",
+        ) from error
+
+
+def _sidecar(data: pa.Table, path: str) -> Sidecar | None:
+    text = (data.schema.metadata or {}).get(_KEY)
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=Sidecar)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise DataError(f"a valid description in {path}", f"{error}", "name the columns, or write the file again") from error
+
+
+def _spread(data: pa.Table, path: str) -> tuple[pa.Table, list[str]]:
+    """Columns of lists -> one column for each entry, `name.0`, `name.1`, …"""
+    wide = []
+    for name in list(data.column_names):
+        kind = data.schema.field(name).type
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+            continue
+        values = data[name].combine_chunks()
+        lengths = np.diff(values.offsets.to_numpy()) if not pa.types.is_fixed_size_list(kind) else np.array([kind.list_size])
+        if values.null_count or len(set(lengths.tolist())) != 1 or not lengths[0]:
+            raise DataError(
+                f"lists of one length in column {name!r} of {path}", f"lengths {sorted(set(lengths.tolist()))[:5]}",
+                "pad or drop the odd rows",
+            )
+        size, flat = int(lengths[0]), values.flatten()
+        index = data.schema.get_field_index(name)
+        data = data.remove_column(index)
+        for entry in reversed(range(size)):
+            column = flat.take(pa.array(np.arange(entry, len(flat), size)))
+            data = data.add_column(index, f"{name}.{entry}", column)
+        wide.append(name)
+    return data, wide

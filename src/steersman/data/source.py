@@ -1,0 +1,106 @@
+"""A log that can be read as episodes, the options of reading it, and what a file format must offer. No format here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from steersman.core.errors import UsageError
+from steersman.core.signature import Signature
+from steersman.core.types import Episode
+
+
+class ReadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a person says about a log; whatever is not said is inferred from names, types and ranges, and noted.
+
+    observation   columns that are observed; patterns such as `obs_*` are understood
+    action        columns that are chosen by whoever controls
+    exogenous     columns that are known in advance and not chosen (schedules, known disturbances)
+    episode       the column that tells episodes apart
+    time          the column that orders the rows of an episode; it must increase
+    sort          bring rows into the order of `episode` and `time` first, instead of refusing another order
+    low, high     bounds of the actions, one for all or one for each (default: the log's own range)
+    discrete      actions are choices 0, 1, …, not amounts (default: a single integer column with few values is)
+    names         observation name -> names of its entries, where the file has none
+    format        name of the file format, where neither name nor content tells
+    """
+
+    observation: tuple[str, ...] = ()
+    action: tuple[str, ...] = ()
+    exogenous: tuple[str, ...] = ()
+    episode: str | None = None
+    time: str | None = None
+    sort: bool = False
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    discrete: bool | None = None
+    names: dict[str, tuple[str, ...]] = {}
+    format: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A log, opened: what its episodes look like, and a way to read them one by one.
+
+    format       name of the format that read it
+    path         where it is
+    signature    what every episode looks like
+    fingerprint  SHA-256 of the content, the format and the options: equal means the same episodes
+    stream       starts reading from the first episode; may be called again
+    steps        steps in all episodes, where known beforehand
+    notes        what was inferred, in plain words
+    """
+
+    format: str
+    path: str
+    signature: Signature
+    fingerprint: str
+    stream: Callable[[], Iterator[Episode]] = field(repr=False)
+    steps: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def episodes(self) -> Iterator[Episode]:
+        """Read from the first episode.
+
+        Raises:
+            DataError, ActionError: at the first episode that is unsound.
+        """
+        for number, episode in enumerate(self.stream()):
+            episode.validate(self.signature, f"episode {number} of {self.path}")
+            yield episode
+
+
+class Format(ABC):
+    """One file format: it recognises its files, opens them, and writes them if it can."""
+
+    name: ClassVar[str]
+    extra: ClassVar[str | None] = None
+
+    @abstractmethod
+    def matches(self, path: str) -> bool:
+        """Is `path` of this format? Looks at the name and at most the first bytes; never raises."""
+
+    @abstractmethod
+    def open(self, path: str, options: ReadOptions) -> Source:
+        """Read what is needed to know the signature.
+
+        Raises:
+            DataError: the file is unsound, or its columns cannot be given roles.
+        """
+
+    def write(self, path: str | os.PathLike[str], signature: Signature, episodes: Iterable[Episode]) -> Path:
+        """Write episodes so that `open` reads them back; the file appears whole or not at all."""
+        raise UsageError("a format that can be written", self.name, "write .csv or .parquet")
+
+
+def fingerprint(format: str, content: str, options: ReadOptions) -> str:
+    """SHA-256 of all that decides which episodes come out: format, content (itself a SHA-256), options."""
+    text = f"{format}\n{content}\n".encode() + msgspec.json.encode(options, order="sorted")
+    return hashlib.sha256(text).hexdigest()

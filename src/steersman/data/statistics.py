@@ -1,0 +1,54 @@
+"""Mean, spread and range of every column of a log, fitted on whatever part of it is handed in. Json-able.
+
+Shapes: R rows, C columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+import torch
+from torch import Tensor
+
+
+class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One number per column: a vector's entries, an image's channels (in units of 0..255)."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    rows: int
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """(mean, std), each (C,) float32; a constant column has std 1, so that dividing by it changes nothing."""
+        std = torch.tensor(self.std)
+        return torch.tensor(self.mean), torch.where(std > 1e-8, std, torch.ones_like(std))
+
+
+class Statistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Statistics of a dataset: observation name -> columns; the action; the exogenous inputs."""
+
+    observations: dict[str, Columns]
+    action: Columns
+    exogenous: Columns | None = None
+
+
+def fit(blocks: Iterable[Tensor]) -> Columns:
+    """Blocks (R, C) -> statistics over all rows, in float64 by Chan's parallel update (stable for large offsets)."""
+    count = 0
+    mean = m2 = low = high = torch.zeros(0, dtype=torch.float64)
+    for block in blocks:
+        x = block.to(torch.float64)
+        n, block_mean = len(x), x.mean(0)
+        block_m2 = (x - block_mean).square().sum(0)
+        if not count:
+            count, mean, m2, low, high = n, block_mean, block_m2, x.amin(0), x.amax(0)
+            continue
+        delta = block_mean - mean
+        m2 = m2 + block_m2 + delta.square() * (count * n / (count + n))
+        mean = mean + delta * (n / (count + n))
+        low, high, count = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0)), count + n
+    std = (m2 / max(count, 1)).sqrt()
+    return Columns(*(tuple(t.tolist()) for t in (mean, std, low, high)), rows=count)
