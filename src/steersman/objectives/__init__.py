@@ -4,11 +4,17 @@ from steersman.objectives.combine import ObjectiveConfig, Sum, combine
 from steersman.objectives.inverse_dynamics import InverseDynamics
 from steersman.objectives.motion import Motion
 from steersman.objectives.prediction import Prediction, step_errors
+from steersman.objectives.sigreg import SIGReg
 from steersman.objectives.temporal import TemporalSimilarity
 from steersman.objectives.vicreg import VICReg
 
 AnyObjective = (
-    InverseDynamics.Config | Motion.Config | Prediction.Config | TemporalSimilarity.Config | VICReg.Config
+    InverseDynamics.Config
+    | Motion.Config
+    | Prediction.Config
+    | SIGReg.Config
+    | TemporalSimilarity.Config
+    | VICReg.Config
 )
 """Every objective that a configuration may name."""
 
@@ -18,6 +24,7 @@ __all__ = [
     "Motion",
     "ObjectiveConfig",
     "Prediction",
+    "SIGReg",
     "Sum",
     "TemporalSimilarity",
     "VICReg",

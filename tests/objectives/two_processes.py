@@ -1,0 +1,93 @@
+"""Run by test_statistics.py: two gloo processes with half a batch each against one with all, for each objective."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from dataclasses import replace
+
+import torch
+import torch.distributed as dist
+from objective_batches import batch, signature
+from torch import Tensor
+
+from steersman import objectives
+from steersman.core import LearningBatch
+
+CONFIGS = (
+    objectives.Prediction.Config(),
+    objectives.VICReg.Config(within=2.0),
+    objectives.VICReg.Config(per_step=True),
+    objectives.TemporalSimilarity.Config(),
+    objectives.InverseDynamics.Config(),
+    objectives.Motion.Config(),
+    objectives.SIGReg.Config(slices=16),
+)
+WINDOWS = 8
+
+
+def half(whole: LearningBatch, rank: int) -> LearningBatch:
+    """The windows of one process; `starts` is not a tensor of windows."""
+    rows = slice(rank * WINDOWS // 2, (rank + 1) * WINDOWS // 2)
+    cut = replace(whole, starts=torch.zeros(WINDOWS)).map(lambda x: x[rows].detach().requires_grad_(x.requires_grad))
+    return replace(cut, starts=whole.starts)
+
+
+def leaves(b: LearningBatch) -> dict[str, Tensor | None]:
+    return {
+        "state": b.latent.state, "attention": b.latent.attention,
+        "predicted": b.predicted.states, "looked": b.predicted.attention,
+    }
+
+
+def whole_batch() -> LearningBatch:
+    b = batch(windows=WINDOWS, state=0.5 * torch.randn(WINDOWS, 6, 3, 4, generator=torch.Generator().manual_seed(1)),
+              weight=torch.linspace(0, 2, WINDOWS))
+    b.window.observations["image"][:3] = 7  # windows without motion: on one side only
+    return b
+
+
+def check(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    modules = [c.build(signature(), (3, 4), (16, 8)) for c in CONFIGS]
+    start = [{k: v.clone() for k, v in m.state_dict().items()} for m in modules]
+    wholes = []
+    for module in modules:
+        b = whole_batch()
+        loss = module(b)
+        loss.total.backward()
+        wholes.append((b, loss, [p.grad.clone() for p in module.parameters()]))
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    for module, state, (b, loss, grads) in zip(modules, start, wholes, strict=True):
+        module.load_state_dict(state)
+        module.zero_grad()
+        mine = half(b, rank)
+        ours = module(mine)
+        ours.total.backward()
+        name = type(module).__name__
+        close = lambda x, y, what: torch.testing.assert_close(  # noqa: E731
+            x, y, rtol=1e-5, atol=1e-6, msg=lambda m: f"{name} {what}: {m}"  # noqa: B023
+        )
+        close(ours.total, loss.total, "total")
+        for part in loss.parts:
+            close(ours.parts[part], loss.parts[part], part)
+        for p, grad in zip(module.parameters(), grads, strict=True):
+            dist.all_reduce(p.grad)
+            close(p.grad / 2, grad, "parameters")
+        for what, leaf in leaves(mine).items():
+            full = leaves(b)[what].grad
+            if full is not None:
+                rows = slice(rank * WINDOWS // 2, (rank + 1) * WINDOWS // 2)
+                close(leaf.grad / 2, full[rows], what)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=check, args=(rank, sys.argv[1])) for rank in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    sys.exit(max(child.exitcode if child.exitcode is not None else 1 for child in children))
