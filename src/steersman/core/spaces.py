@@ -90,7 +90,7 @@ def adapt(
 
     leaves: list[Leaf] = []
     names = dict(names or {})
-    if env_id in KNOWN_COLUMNS:
+    if env_id is not None and env_id in KNOWN_COLUMNS:
         names.setdefault("vector", KNOWN_COLUMNS[env_id])
 
     def walk(space: Any, path: tuple[str | int, ...]) -> None:
@@ -128,7 +128,8 @@ def _leaf(space: Any, path: tuple[str | int, ...], names: Mapping[str, Sequence[
     if isinstance(space, spaces.Discrete):
         return Leaf(name, path, "one-hot", ObservationSpec("vector", (int(space.n),), columns))
     raise MismatchError(
-        f"observation {name!r} of {where} to be a Box vector, a Box uint8 image (H, W, C), a Discrete, or a Dict of those",
+        f"observation {name!r} of {where} to be a Box vector, a Box uint8 image (H, W, C), a Discrete, "
+        "or a Dict of those",
         f"{space}", "wrap the environment with gymnasium.wrappers.FlattenObservation or FilterObservation",
     )
 
@@ -165,10 +166,9 @@ def _at(value: Any, path: tuple[str | int, ...]) -> Any:
 def _lay_out(value: Any, leaf: Leaf) -> np.ndarray[Any, Any]:
     array: np.ndarray[Any, Any] = np.asarray(value)
     if leaf.layout == "one-hot":
-        return np.eye(leaf.spec.shape[0], dtype=np.float32)[array.astype(np.int64)]
-    if leaf.layout == "scalar":
-        array = array[..., None]
-    elif leaf.layout == "hw":
+        rows: np.ndarray[Any, Any] = np.eye(leaf.spec.shape[0], dtype=np.float32)[array.astype(np.int64)]
+        return rows
+    if leaf.layout in ("scalar", "hw"):
         array = array[..., None]
     elif leaf.layout == "chw":
         array = np.moveaxis(array, -3, -1)

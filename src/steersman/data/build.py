@@ -41,7 +41,7 @@ def build(source: Source, path: str | os.PathLike[str], progress: Progress | Non
             if progress is not None:
                 progress(writer.steps, source.steps)
         if _stamp(source) != before:
-            raise DataError(f"{source.path} to stay as it is while it is read", "a change", "try again when it is written")
+            raise DataError(f"{source.path} to stay as it is while read", "a change", "try again once it is written")
         writer.finish(source.fingerprint)
     return Dataset.open(path)
 

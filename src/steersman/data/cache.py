@@ -135,7 +135,7 @@ class CacheWriter:
             arrays["exogenous"] = _pad(episode.exogenous)
         with storage_errors(self.path):
             for name, tensor in arrays.items():
-                data = memoryview(tensor.detach().cpu().contiguous().numpy()).cast("B")
+                data = _bytes(tensor)
                 self._files[name].write(data)
                 self._crc[name] = zlib.crc32(data, self._crc[name])
                 self.bytes += len(data)
@@ -189,6 +189,11 @@ class CacheWriter:
         self.close()
 
 
+def _bytes(tensor: Tensor) -> memoryview:
+    array: Any = tensor.detach().cpu().contiguous().numpy()
+    return memoryview(array).cast("B")
+
+
 def _pad(values: Tensor) -> Tensor:
     return torch.cat([values, values.new_zeros(1, values.shape[1])])
 
@@ -229,7 +234,8 @@ def _decode(text: bytes, root: Path) -> Index:
         if head.get("format") != "steersman cache" or not isinstance(head.get("version"), int):
             raise DataError(f"a steersman cache at {root}", f"another format in {INDEX}", "check the path")
         if head["version"] != VERSION:
-            raise DataError(f"cache format {VERSION} at {root}", f"format {head['version']}", f"update steersman, or {fix}")
+            got = f"format {head['version']}"
+            raise DataError(f"cache format {VERSION} at {root}", got, f"update steersman, or {fix}")
         return msgspec.convert(head, Index)
     except DataError as error:
         if type(error) is DataError:

@@ -210,7 +210,8 @@ class Dataset:
         rows = self._first.repeat_interleave(lengths) + within
         if image and len(rows) > _IMAGES_SAMPLED:
             rows = rows[torch.linspace(0, len(rows) - 1, _IMAGES_SAMPLED).long()]
-        return (self._gather(field, part) for part in rows.split(100 if image else _BLOCK))
+        size = 100 if image else _BLOCK
+        return (self._gather(field, rows[i : i + size]) for i in range(0, len(rows), size))
 
     def summary(self) -> dict[str, Any]:
         """The data card, json-able: where from, how much, what it looks like, what the reader inferred."""

@@ -16,8 +16,8 @@ from steersman.core.errors import DataError
 from steersman.core.signature import Signature
 from steersman.data.source import ReadOptions
 
-_EPISODE = "episode episode_id episode_index trajectory trajectory_id traj".split()
-_TIME = "step timestep time t timestamp frame_index".split()
+_EPISODE = ("episode", "episode_id", "episode_index", "trajectory", "trajectory_id", "traj")
+_TIME = ("step", "timestep", "time", "t", "timestamp", "frame_index")
 _NOISE = re.compile(
     r"(rewards?|dones?|terminat(ed|ions?)|truncat(ed|ions?)|info|index|task_index|frame)([._\[\s].*)?|next[._].*|unnamed.*|",
     re.IGNORECASE,
@@ -26,6 +26,7 @@ _ACTION = re.compile(r"(?:actions?|act)(?:[._\[\s]+(?P<rest>.*?)\]?|\d*)", re.IG
 _EXOGENOUS = re.compile(r"(?:exogenous|exo|disturbance)(?:[._\[\s]+(?P<rest>.*?)\]?|\d*)", re.IGNORECASE)
 _OBSERVATION = re.compile(r"(?:observations?|obs|state)(?:[._\[\s]+(?P<rest>.*?)\]?|\d*)", re.IGNORECASE)
 VECTOR = "vector"
+Groups = dict[str, tuple[str, ...]]
 
 
 class Roles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -85,7 +86,9 @@ def settle(columns: Sequence[str], wide: Sequence[str], options: ReadOptions, wh
         observed, words = _infer_observed(rest)
         notes += words
     if not action:
-        raise DataError(f"an action column in {where}", f"columns {_list(columns)}", "name the action columns (--action)")
+        raise DataError(
+            f"an action column in {where}", f"columns {_list(columns)}", "name the action columns (--action)"
+        )
     if not observed:
         raise DataError(
             f"an observation column in {where}", f"columns {_list(columns)}",
@@ -118,10 +121,11 @@ def _infer_observed(rest: list[str]) -> tuple[list[str], list[str]]:
     if named:
         return named, []
     left = [c for c in rest if not _NOISE.fullmatch(c)]
-    return left, [f"taken as observations: {', '.join(left)} (no column is called obs… or observation…)"] if left else []
+    note = f"taken as observations: {', '.join(left)} (no column is called obs… or observation…)"
+    return left, [note] if left else []
 
 
-def _group(observed: Sequence[str], wide: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+def _group(observed: Sequence[str], wide: Sequence[str]) -> tuple[Groups, Groups]:
     """`observation.NAME.column` belongs to NAME; a wide column is an observation of its own; the rest is "vector"."""
     groups: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}

@@ -51,4 +51,5 @@ def fit(blocks: Iterable[Tensor]) -> Columns:
         mean = mean + delta * (n / (count + n))
         low, high, count = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0)), count + n
     std = (m2 / max(count, 1)).sqrt()
-    return Columns(*(tuple(t.tolist()) for t in (mean, std, low, high)), rows=count)
+    mean_, std_, low_, high_ = (tuple(t.tolist()) for t in (mean, std, low, high))
+    return Columns(mean_, std_, low_, high_, count)

@@ -40,7 +40,8 @@ def read(path: str | os.PathLike[str], options: ReadOptions | None = None) -> So
     if not Path(text).exists():
         raise DataError("a log to read", f"nothing at {text}", "check the path or the Minari dataset id")
     what = "a folder of another kind" if Path(text).is_dir() else f"{Path(text).suffix or 'no suffix'}"
-    raise DataError(f"a log of a known format ({names})", f"{what} at {text}", "convert it, or name its format (--format)")
+    fix = "convert it, or name its format (--format)"
+    raise DataError(f"a log of a known format ({names})", f"{what} at {text}", fix)
 
 
 def write(

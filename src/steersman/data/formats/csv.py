@@ -39,9 +39,7 @@ class Csv(Format):
             sidecar = _read_sidecar(Path(f"{path}.roles.json"))
             content += sha256(f"{path}.roles.json")
         data = _read(path, sidecar)
-        roles, notes = sidecar.roles if sidecar else None, []
-        if roles is None:
-            roles, notes = settle(data.column_names, (), options, path)
+        roles, notes = (sidecar.roles, []) if sidecar else settle(data.column_names, (), options, path)
         _require_columns(data, roles, path)
         table = interpret(data, roles, options, path, sidecar)
         return Source(
@@ -52,18 +50,18 @@ class Csv(Format):
     def write(self, path: str | os.PathLike[str], signature: Signature, episodes: Iterable[Episode]) -> Path:
         if any(spec.kind == "image" for spec in signature.observations.values()):
             raise UsageError("vector observations in a CSV file", "images", "write .parquet instead")
-        target, roles = Path(path), None
-        with replace_file(target) as temporary:
-            writer = None
-            for table, roles in tabulate(signature, episodes):
-                writer = writer or pc.CSVWriter(str(temporary), table.schema)
-                writer.write_table(table)
-            if writer is None or roles is None:
+        with replace_file(path) as temporary:
+            tables = tabulate(signature, episodes)
+            table, roles = next(tables, (None, None))
+            if table is None or roles is None:
                 raise DataError("at least one episode to write", "none", "check the source")
-            writer.close()
-            with replace_file(f"{target}.roles.json") as description:
+            with pc.CSVWriter(str(temporary), table.schema) as writer:
+                writer.write_table(table)
+                for table, _ in tables:
+                    writer.write_table(table)
+            with replace_file(f"{path}.roles.json") as description:
                 description.write_bytes(msgspec.json.format(msgspec.json.encode(Sidecar(roles, signature))))
-        return target
+        return Path(path)
 
 
 def _read(path: str, sidecar: Sidecar | None) -> pa.Table:
@@ -94,7 +92,8 @@ def _read_sidecar(path: Path) -> Sidecar:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Sidecar)
     except (msgspec.MsgspecError, OSError, ValueError) as error:
-        raise DataError(f"a valid description in {path}", f"{error}", "correct it, or delete it to infer anew") from error
+        fix = "correct it, or delete it to infer the roles anew"
+        raise DataError(f"a valid description in {path}", f"{error}", fix) from error
 
 
 def _require_columns(data: pa.Table, roles: Roles, path: str) -> None:

@@ -49,12 +49,13 @@ class Parquet(Format):
             roles = sidecar.roles
             missing = set(roles.numeric) - set(data.column_names)
             if missing:
-                raise DataError(f"columns {', '.join(sorted(missing))} in {path}", "a description of others", "name the columns")
+                raise DataError(
+                    f"columns {', '.join(sorted(missing))} in {path}", "a file without them", "name the columns to use"
+                )
         else:
-            data, wide = _spread(data, path)
+            data = _spread(data, path)
             images = [f.name for f in data.schema if pa.types.is_fixed_size_binary(f.type)]
             roles, notes = settle(data.column_names, images, options, path)
-            del wide
         table = interpret(data, roles, options, path, sidecar)
         return Source(
             self.name, path, table.signature, fingerprint(self.name, content, options), table.episodes, table.steps,
@@ -100,18 +101,19 @@ def _sidecar(data: pa.Table, path: str) -> Sidecar | None:
     try:
         return msgspec.json.decode(text, type=Sidecar)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise DataError(f"a valid description in {path}", f"{error}", "name the columns, or write the file again") from error
+        fix = "name the columns, or write the file again"
+        raise DataError(f"a valid description in {path}", f"{error}", fix) from error
 
 
-def _spread(data: pa.Table, path: str) -> tuple[pa.Table, list[str]]:
+def _spread(data: pa.Table, path: str) -> pa.Table:
     """Columns of lists -> one column for each entry, `name.0`, `name.1`, …"""
-    wide = []
     for name in list(data.column_names):
         kind = data.schema.field(name).type
         if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
             continue
         values = data[name].combine_chunks()
-        lengths = np.diff(values.offsets.to_numpy()) if not pa.types.is_fixed_size_list(kind) else np.array([kind.list_size])
+        fixed = pa.types.is_fixed_size_list(kind)
+        lengths = np.array([kind.list_size]) if fixed else np.diff(values.offsets.to_numpy())
         if values.null_count or len(set(lengths.tolist())) != 1 or not lengths[0]:
             raise DataError(
                 f"lists of one length in column {name!r} of {path}", f"lengths {sorted(set(lengths.tolist()))[:5]}",
@@ -123,5 +125,4 @@ def _spread(data: pa.Table, path: str) -> tuple[pa.Table, list[str]]:
         for entry in reversed(range(size)):
             column = flat.take(pa.array(np.arange(entry, len(flat), size)))
             data = data.add_column(index, f"{name}.{entry}", column)
-        wide.append(name)
-    return data, wide
+    return data

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,14 @@ class Table:
                 observations[name] = torch.from_numpy(value)
             exogenous = None
             if self.roles.exogenous:
-                exogenous = torch.from_numpy(_stack([columns[c][start : stop - 1] for c in self.roles.exogenous], np.float32))
+                inputs = [columns[c][start : stop - 1] for c in self.roles.exogenous]
+                exogenous = torch.from_numpy(_stack(inputs, np.float32))
             dtype = np.int64 if self.signature.action.kind == "discrete" else np.float32
             actions = torch.from_numpy(_stack([columns[c][start : stop - 1] for c in self.roles.action], dtype))
             yield Episode(observations, actions, exogenous, {"file": self.where, "first row": str(start + 1)})
 
     def _image(self, column: str) -> bool:
-        return pa.types.is_fixed_size_binary(self.data.schema.field(column).type)
+        return bool(pa.types.is_fixed_size_binary(self.data.schema.field(column).type))
 
 
 def interpret(data: pa.Table, roles: Roles, options: ReadOptions, where: str, sidecar: Sidecar | None) -> Table:
@@ -76,7 +78,7 @@ def interpret(data: pa.Table, roles: Roles, options: ReadOptions, where: str, si
     last[[stop - 1 for _, stop in bounds]] = True
     observations = {}
     for name, members in roles.observations.items():
-        observations[name] = _observation(data, name, members, roles.labels.get(name, ()), where)
+        observations[name] = _observation(data, members, roles.labels.get(name, ()), where)
         if observations[name].kind == "vector":
             for column in members:
                 _finite(_numbers(data, column, where), np.zeros_like(last), column, where)
@@ -146,7 +148,8 @@ def _episodes(
     keys = [name for name in (roles.episode, roles.time) if name]
     for name in keys:
         if data[name].null_count:
-            raise DataError(f"a value in every row of {name!r} in {where}", f"{data[name].null_count} empty", "fill them")
+            empty = f"{data[name].null_count} empty cells"
+            raise DataError(f"a value in every row of {name!r} in {where}", empty, "fill them in")
         if pa.types.is_nested(data[name].type):
             raise DataError(f"plain values in {name!r} of {where}", f"{data[name].type}", "choose another column")
     if options.sort and keys:
@@ -165,12 +168,12 @@ def _episodes(
                 f"episode {codes.dictionary[int(firsts[again])]} again at row {cuts[again] + 1}",
                 "sort the rows by episode and time (option sort), or give episodes different ids",
             )
-    bounds = tuple(zip(cuts[:-1], cuts[1:], strict=True))
+    bounds = tuple(pairwise(cuts))
     for start, stop in bounds:
         if stop - start < 2:
-            name = data[roles.episode][start].as_py() if roles.episode else 0
+            who = data[roles.episode][start].as_py() if roles.episode else 0
             raise DataError(
-                f"at least 2 rows in each episode of {where}", f"episode {name} with 1 row ({start + 1})", "drop it"
+                f"at least 2 rows in each episode of {where}", f"episode {who} with 1 row ({start + 1})", "drop it"
             )
     if roles.time is not None:
         _increasing(data, roles.time, cuts, where)
@@ -198,7 +201,7 @@ def _increasing(data: pa.Table, column: str, cuts: list[int], where: str) -> Non
 # Columns ---------------------------------------------------------------------------------------------------------
 
 
-def _observation(data: pa.Table, name: str, members: tuple[str, ...], labels: tuple[str, ...], where: str) -> ObservationSpec:
+def _observation(data: pa.Table, members: tuple[str, ...], labels: tuple[str, ...], where: str) -> ObservationSpec:
     field = data.schema.field(members[0])
     if not pa.types.is_fixed_size_binary(field.type):
         return ObservationSpec("vector", (len(members),), labels)
@@ -223,10 +226,12 @@ def _action(
         few = len(values) == 1 and whole and values[0].min() == 0 and values[0].max() < _FEW
         discrete = few and not options.low and not options.high
         if discrete:
-            notes.append(f"actions taken as {int(values[0].max()) + 1} choices (say discrete=False if they are amounts)")
+            choices = int(values[0].max()) + 1
+            notes.append(f"actions taken as {choices} choices (say discrete=False if they are amounts)")
     if discrete:
         if len(values) != 1 or (values[0] != np.round(values[0])).any():
-            raise DataError(f"one column of whole numbers as choices in {where}", f"{list(roles.action)}", "set discrete=False")
+            got = f"{list(roles.action)}"
+            raise DataError(f"one column of whole numbers as choices in {where}", got, "set discrete=False")
         if values[0].min() < 0:
             raise ActionError(f"choices 0, 1, … in {where}", f"{values[0].min():g}", "number them from 0")
         return ActionSpec("discrete", choices=int(values[0].max()) + 1, names=names)
@@ -241,7 +246,8 @@ def _action(
         return ActionSpec("continuous", low=bounds[0], high=bounds[1], names=names)
     except ConfigError as error:
         raise DataError(
-            f"actions that vary in {where}", f"a range {error.got}", "state the real bounds (low, high), or drop the column"
+            f"actions that vary in {where}", f"a range {error.got}",
+            "state the real bounds (low, high), or drop the column",
         ) from error
 
 

@@ -1,0 +1,123 @@
+"""Any Gymnasium environment, by id, as a world: its signature, and tensors in and out. Knows no agent.
+
+Shapes: A action size; one moment at a time, so observations are (H, W, C) or (C,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+from torch import Tensor
+
+from steersman.core.errors import ActionError, UsageError
+from steersman.core.signature import Signature
+from steersman.core.spaces import Adapter, adapt
+from steersman.core.types import Observation
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one action led to. The reward is for evaluation: nothing learns from it."""
+
+    observation: Observation
+    reward: float
+    terminated: bool
+    truncated: bool
+
+    @property
+    def over(self) -> bool:
+        """Is this the episode's last observation?"""
+        return self.terminated or self.truncated
+
+
+class GymnasiumWorld:
+    """A Gymnasium environment behind a signature.
+
+    Continuous actions outside the bounds are refused, not clipped: whoever plans must know them.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env[Any, Any],
+        *,
+        low: Sequence[float] = (),
+        high: Sequence[float] = (),
+        names: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """low, high, names: see `steersman.core.spaces.adapt`."""
+        self.env = env
+        self.id = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        self.adapter: Adapter = adapt(
+            env.observation_space, env.action_space, low=low, high=high, names=names, env_id=self.id, where=self.id
+        )
+
+    @property
+    def signature(self) -> Signature:
+        """Named observations and the action."""
+        return self.adapter.signature
+
+    def reset(self, seed: int | None = None) -> Observation:
+        """Begin an episode."""
+        observation, _ = self.env.reset(seed=seed)
+        return self.adapter.observe(observation)
+
+    def step(self, action: Tensor) -> Step:
+        """Take one action (A,).
+
+        Raises:
+            ActionError: wrong shape, outside the bounds, NaN.
+        """
+        self._check(action)
+        observation, reward, terminated, truncated, _ = self.env.step(self.adapter.to_world(action))
+        return Step(self.adapter.observe(observation), float(reward), bool(terminated), bool(truncated))
+
+    def render(self) -> Any:
+        """What the environment shows (an RGB array if made with render_mode="rgb_array")."""
+        return self.env.render()
+
+    def close(self) -> None:
+        """Free what the environment holds."""
+        self.env.close()
+
+    def _check(self, action: Tensor) -> None:
+        spec = self.signature.action
+        if tuple(action.shape) != (spec.size,):
+            got = f"{tuple(action.shape)}"
+            raise ActionError(f"an action of shape ({spec.size},) for {self.id}", got, "reshape it")
+        values = action.tolist()
+        low, high = ((0,), (spec.choices - 1,)) if spec.kind == "discrete" else (spec.low, spec.high)
+        for value, least, most in zip(values, low, high, strict=True):
+            slack = 1e-5 * (most - least)
+            if not least - slack <= value <= most + slack:
+                expected = f"an action within [{least:g}, {most:g}] for {self.id}"
+                raise ActionError(expected, f"{value:g}", "bound the plan")
+
+
+def make_world(id: str, *, low: Sequence[float] = (), high: Sequence[float] = (), **kwargs: Any) -> GymnasiumWorld:
+    """Make the Gymnasium environment `id`; `kwargs` go to `gymnasium.make`.
+
+    >>> make_world("Pendulum-v1").signature.observations["vector"].columns
+    ('cos', 'sin', 'speed')
+
+    Raises:
+        UsageError: an unknown id, or a package that the environment needs and that is not installed.
+        MismatchError: spaces that are not understood.
+    """
+    return GymnasiumWorld(make_env(id, **kwargs), low=low, high=high)
+
+
+def make_env(id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """`gymnasium.make`, with errors that say what to do."""
+    try:
+        env: gymnasium.Env[Any, Any] = gymnasium.make(id, **kwargs)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UsageError(f"the packages that {id} needs", f"{error}", "install them") from error
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        raise UsageError(
+            f"an environment that Gymnasium can make, for {id!r}", f"{error}",
+            "check the id (module:Name-v0 imports a module first) and its options",
+        ) from error
+    return env
