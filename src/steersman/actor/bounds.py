@@ -1,0 +1,54 @@
+"""What may be done at one step: clamping into bounds, the middle of the range, the declared fallback."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steersman.core import ActionError, ActionSpec, PlanningError, Problem
+
+
+class Bounds:
+    """The range of a continuous action as tensors (A,), rounded inwards, so that float32 never leaves it."""
+
+    def __init__(self, spec: ActionSpec, like: Tensor) -> None:
+        if spec.kind != "continuous":
+            raise PlanningError("a continuous action", f"{spec.choices} discrete choices", "use a planner for choices")
+        low, high = (torch.tensor(x, dtype=torch.float64) for x in (spec.low, spec.high))
+        low32, high32 = low.float(), high.float()
+        up, down = torch.tensor(torch.inf), torch.tensor(-torch.inf)
+        low32 = torch.where(low32.double() < low, torch.nextafter(low32, up), low32)
+        high32 = torch.where(high32.double() > high, torch.nextafter(high32, down), high32)
+        self.low, self.high = low32.to(like.device), high32.to(like.device)
+        self.half = (self.high - self.low) / 2
+        self.middle = self.clamp((self.high + self.low) / 2)
+
+    def clamp(self, actions: Tensor) -> Tensor:
+        """(…, A) -> the nearest action within bounds."""
+        return torch.minimum(torch.maximum(actions, self.low), self.high)
+
+
+def fallback_action(problem: Problem) -> Tensor:
+    """The action (A,) to take when no plan is feasible: the task's, or the middle of the range (choice 0 if discrete).
+
+    Raises:
+        ActionError: the declared fallback is not an action of this world.
+    """
+    spec, device = problem.action, problem.belief.state.device
+    declared = problem.task.fallback
+    if declared is None:
+        if spec.kind == "discrete":
+            return torch.zeros(1, dtype=torch.int64, device=device)
+        return Bounds(spec, problem.belief.state).middle
+    declared = torch.as_tensor(declared).to(device)
+    inside = declared.shape == (spec.size,) and bool(torch.isfinite(declared.double()).all())
+    if inside and spec.kind == "discrete":
+        inside = 0 <= int(declared) < spec.choices and float(declared) == int(declared)
+    elif inside:
+        clamped = Bounds(spec, problem.belief.state).clamp(declared.float())
+        inside = bool((clamped - declared).abs().max() <= 1e-5 * clamped.abs().max().clamp(min=1))
+        declared = clamped
+    if not inside:
+        what = f"0..{spec.choices - 1}" if spec.kind == "discrete" else f"[{list(spec.low)}, {list(spec.high)}]"
+        raise ActionError(f"a fallback of size {spec.size} within {what}", f"{declared.tolist()}", "correct the task")
+    return declared.to(torch.int64) if spec.kind == "discrete" else declared

@@ -1,0 +1,20 @@
+"""Energies over actions, and limits that are never traded against them."""
+
+from steersman.cost.action import EffortCost, SmoothnessCost
+from steersman.cost.box import Box
+from steersman.cost.disagreement import DisagreementCost
+from steersman.cost.goal import GoalCost
+from steersman.cost.goals import column_names, resolve
+
+AnyActionCost = DisagreementCost.Config | EffortCost.Config | SmoothnessCost.Config
+
+__all__ = [
+    "AnyActionCost",
+    "Box",
+    "DisagreementCost",
+    "EffortCost",
+    "GoalCost",
+    "SmoothnessCost",
+    "column_names",
+    "resolve",
+]

@@ -1,0 +1,66 @@
+"""A guardrail on named columns: each stays within its limits at every imagined step.
+
+Knows a read-out by its abstract class only. Shapes: B problems, K candidates, H horizon, C columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from steersman.core import Guardrail, Imagined, PlanningError, Readout
+
+
+class Box(Guardrail):
+    """g_t = max over limited columns of max(low_c - y_t, y_t - high_c) / scale_c + margin_c / scale_c.
+
+    y is read from the state after each step, so the present is not judged: it cannot be changed. `margin` (in the
+    column's unit) keeps a distance from the limit, for instance a conformal bound on the read-out's error.
+
+    Raises:
+        PlanningError: a column that the read-out does not know, or limits that no value meets.
+    """
+
+    def __init__(
+        self,
+        readout: Readout,
+        limits: Mapping[str, tuple[float, float]],
+        *,
+        name: str = "",
+        scale: Mapping[str, float] | None = None,
+        margin: Mapping[str, float] | None = None,
+    ) -> None:
+        """limits: column -> (low, high), either may be infinite; scale: size of an excess that counts as 1."""
+        missing = sorted(set(limits) - set(readout.columns))
+        if missing or not limits:
+            raise PlanningError(
+                f"limits on columns among {', '.join(readout.columns)}", ", ".join(missing) or "none",
+                "correct the names, or fit a read-out for these columns",
+            )
+        margin, scale = dict(margin or {}), dict(scale or {})
+        for column, (low, high) in limits.items():
+            slack = high - low - 2 * margin.get(column, 0.0)
+            if math.isnan(slack) or slack < 0 or not scale.get(column, 1.0) > 0:
+                raise PlanningError(
+                    f"low <= high for {column}, with the margin taken off both, and a scale > 0",
+                    f"[{low}, {high}], margin {margin.get(column, 0.0)}, scale {scale.get(column, 1.0)}",
+                    "widen the limits or shrink the margin",
+                )
+        self.readout = readout
+        self._name = name or ", ".join(f"{column} in [{low:g}, {high:g}]" for column, (low, high) in limits.items())
+        self._index = [readout.columns.index(column) for column in limits]
+        self._low = torch.tensor([low + margin.get(column, 0.0) for column, (low, _) in limits.items()])
+        self._high = torch.tensor([high - margin.get(column, 0.0) for column, (_, high) in limits.items()])
+        self._scale = torch.tensor([scale.get(column, 1.0) for column in limits])
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
+        values = self.readout.read(imagined.states[:, :, 1:], imagined.context)[..., self._index]
+        low, high, scale = (x.to(values) for x in (self._low, self._high, self._scale))
+        return (torch.maximum(low - values, values - high) / scale).amax(-1)

@@ -1,0 +1,96 @@
+"""From the goal that a user gives to one that a cost can score: an observation is encoded, or read as columns.
+
+Shapes: B problems (1 when the goal is the same for all), C columns of a vector observation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from steersman.core import (
+    ColumnGoal,
+    Goal,
+    LatentGoal,
+    ObservationGoal,
+    Perception,
+    PlanningError,
+    Readout,
+    Signature,
+)
+
+
+def resolve(
+    goal: Goal,
+    perception: Perception,
+    signature: Signature,
+    readout: Readout | None = None,
+    space: Literal["auto", "columns", "latent"] = "auto",
+) -> Goal:
+    """What `GoalCost` scores.
+
+    An observation goal made of vectors whose columns the read-out knows becomes a column goal ("columns"; "auto" where
+    possible): distance on decoded columns is robust, while plain latent distance was a lottery over seeds (Pendulum:
+    returns from -116 to -763). Otherwise the observation is encoded ("latent"). Other goals pass.
+
+    Raises:
+        PlanningError: the observation does not fit the signature, or has no columns that the read-out knows.
+    """
+    if not isinstance(goal, ObservationGoal):
+        return goal
+    batched = _batched(goal, signature)
+    columns = _columns(goal, signature)
+    known = readout is not None and bool(columns) and set(columns) <= set(readout.columns)
+    if space == "columns" and not known:
+        raise PlanningError(
+            "a goal of vector observations whose columns a read-out knows",
+            f"columns {list(columns)}, read-out {list(readout.columns) if readout else None}",
+            "fit a read-out for them, or ask for latent distance",
+        )
+    if known and space != "latent":
+        return ColumnGoal(columns)
+    observation = {n: (x if batched else x[None])[:, None] for n, x in goal.observation.items()}
+    return LatentGoal(perception.encode(observation).map(lambda x: x[:, 0]))
+
+
+def column_names(signature: Signature) -> tuple[str, ...]:
+    """Names of every column of every vector observation, in the order of `columns_of`; unnamed ones get their index.
+
+    >>> from steersman.core import ActionSpec, ObservationSpec
+    >>> spec = ObservationSpec("vector", (2,))
+    >>> column_names(Signature({"observation": spec}, ActionSpec("discrete", choices=2)))
+    ('observation[0]', 'observation[1]')
+    """
+    names: list[str] = []
+    for name, spec in sorted(signature.observations.items()):
+        if spec.kind == "vector":
+            names += spec.columns or [f"{name}[{i}]" for i in range(spec.shape[0])]
+    return tuple(names)
+
+
+def _columns(goal: ObservationGoal, signature: Signature) -> Mapping[str, object]:
+    """Column -> target, a float or (B,); empty when an image is part of the goal."""
+    targets: dict[str, object] = {}
+    for name, value in sorted(goal.observation.items()):
+        spec = signature.observations[name]
+        if spec.kind != "vector":
+            return {}
+        names = spec.columns or [f"{name}[{i}]" for i in range(spec.shape[0])]
+        targets |= {column: value[..., i] if value.dim() > 1 else float(value[i]) for i, column in enumerate(names)}
+    return targets
+
+
+def _batched(goal: ObservationGoal, signature: Signature) -> bool:
+    ranks = set()
+    for name, value in goal.observation.items():
+        spec = signature.observations.get(name)
+        if spec is None or tuple(value.shape[-len(spec.shape) :]) != spec.shape:
+            expected = {n: list(s.shape) for n, s in sorted(signature.observations.items())}
+            raise PlanningError(
+                f"a goal observation of {expected}", f"{name} of shape {list(value.shape)}",
+                "show the goal as the world would",
+            )
+        ranks.add(value.dim() - len(spec.shape))
+    if not ranks or len(ranks) > 1 or max(ranks) > 1:
+        raise PlanningError("a goal observation, or one per problem", f"{ranks or 'none'}", "add or drop a dimension")
+    return ranks == {1}
