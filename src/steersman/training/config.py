@@ -1,0 +1,149 @@
+"""What training is told: one frozen structure that a run stores and that is all `resume` needs.
+
+Knows which parts are configurable, not how they work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from steersman.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from steersman.agent.config import AgentConfig
+    from steersman.objectives import AnyObjective
+
+
+class RolloutStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How windows are cut into imagined rollouts during a part of the training.
+
+    until    fraction of all steps at which this stage ends
+    starts   rollouts per window, evenly spread
+    horizon  steps of each
+    """
+
+    until: float = 1.0
+    starts: int
+    horizon: int
+
+    def rows(self, window: int, history: int = 1) -> list[int]:
+        """Rows of a window of `window` steps at which the rollouts begin; each has `history` moments up to there.
+
+        >>> RolloutStage(starts=4, horizon=4).rows(16), RolloutStage(starts=2, horizon=8).rows(16)
+        ([0, 4, 8, 12], [0, 8])
+        """
+        first, last = history - 1, window - self.horizon
+        if self.starts == 1:
+            return [first]
+        return [first + round(i * (last - first) / (self.starts - 1)) for i in range(self.starts)]
+
+
+class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole training.
+
+    agent        the parts that learn (perception, world model) and those that use them
+    objectives   energies over parameters; their sum is descended
+    steps        optimiser steps
+    window       steps of a training window (L); it holds L + 1 observations
+    batch_size   windows per step, over all processes
+    rollout      stages in order, the last until 1.0; default: one rollout through the whole window
+    history      moments that the world model sees before it imagines
+
+    AdamW (Loshchilov & Hutter 2019):
+    lr, weight_decay, betas   decay applies to matrices, not to biases, gains and norms
+    warmup       steps of linear warm-up
+    schedule     "cosine" down to lr * floor, or "constant"
+    clip         largest norm of the gradient
+    average      decay of an exponential moving average of the weights, used for acting; 0: none
+
+    precision    "bf16" (autocast), "fp32", or "auto": whichever a short trial finds faster. The trial depends on
+                 the machine; what it decided is stored, so that a resumed run does not change its mind
+    device       "auto": a CUDA device if there is one
+    prioritise   draw an episode in proportion to its last prediction error (relative to the mean, clipped .2-10)
+    prefetch     gather the next windows in a thread while the step runs
+    held_out     share of the episodes that is never trained on; its prediction error is a gauge
+
+    gauge_every        steps between collapse gauges (and the probe); 0: never
+    probe              read the named columns of vector observations from latents by ridge regression, as a gauge
+    checkpoint_seconds, checkpoint_steps   save when that much has passed (0: not by that measure); always at the end
+    keep               checkpoints kept
+    """
+
+    agent: AgentConfig
+    objectives: tuple[AnyObjective, ...]
+    steps: int
+    window: int = 16
+    batch_size: int = 48
+    rollout: tuple[RolloutStage, ...] = ()
+    history: int = 1
+
+    lr: float = 3e-3
+    weight_decay: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: int = 20
+    schedule: Literal["cosine", "constant"] = "cosine"
+    floor: float = 0.0
+    clip: float = 5.0
+    average: float = 0.0
+
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    prioritise: bool = False
+    prefetch: bool = True
+    held_out: float = 0.0
+
+    gauge_every: int = 50
+    probe: bool = True
+    checkpoint_seconds: float = 20.0
+    checkpoint_steps: int = 0
+    keep: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "window", "batch_size", "history", "keep"):
+            _require(getattr(self, name) >= 1, f"{name} of at least 1", getattr(self, name), "raise it")
+        for name in ("warmup", "gauge_every", "checkpoint_steps", "checkpoint_seconds", "weight_decay", "seed"):
+            _require(getattr(self, name) >= 0, f"{name} of at least 0", getattr(self, name), "raise it")
+        _require(self.lr > 0, "lr above 0", self.lr, "raise it")
+        _require(self.clip > 0, "clip above 0", self.clip, "raise it")
+        _require(0 <= self.average < 1, "average in [0, 1)", self.average, "use .99 to .9999, or 0")
+        _require(0 <= self.held_out < 1, "held_out in [0, 1)", self.held_out, "hold out .05 to .2, or 0")
+        _require(len(self.objectives) > 0, "at least one objective", "none", "name objectives to descend")
+        before = 0.0
+        for stage in self.stages:
+            _require(
+                before < stage.until <= 1,
+                f"rollout stages with growing `until` up to 1 (after {before:g})",
+                f"{stage.until:g}",
+                "order the stages",
+            )
+            before = stage.until
+            room = self.window - self.history + 1 - stage.horizon
+            _require(
+                stage.horizon >= 1 and room >= 0,
+                f"a horizon from 1 to {self.window - self.history + 1} (window - history + 1)",
+                stage.horizon,
+                "shorten the horizon or lengthen the window",
+            )
+            _require(
+                1 <= stage.starts <= room + 1,
+                f"1 to {room + 1} starts of horizon {stage.horizon}",
+                stage.starts,
+                "lower `starts` or lengthen the window",
+            )
+        _require(before == 1, "a last rollout stage with until = 1", f"{before:g}", "set until = 1 in the last stage")
+
+    @property
+    def stages(self) -> tuple[RolloutStage, ...]:
+        return self.rollout or (RolloutStage(starts=1, horizon=self.window - self.history + 1),)
+
+    def stage(self, step: int) -> RolloutStage:
+        """The stage of step 0, 1, …"""
+        return next((s for s in self.stages if step < round(s.until * self.steps)), self.stages[-1])
+
+
+def _require(fine: bool, expected: str, got: object, fix: str) -> None:
+    if not fine:
+        raise ConfigError(expected, f"{got}", fix)

@@ -1,0 +1,112 @@
+"""What to look at beside the loss: is the latent collapsing, and can it be read? A falling loss alone says nothing.
+
+A gauge is any callable from a `Moment` to named numbers; it changes nothing, and training is the same without it.
+
+Shapes: B windows, L steps, N latents, D latent size (tokens count as latents of their own), C columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steersman.core.signature import Signature
+from steersman.core.types import LearningBatch
+
+MOST = 4096
+"""Latents that a gauge looks at, at most."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a gauge sees.
+
+    step     optimiser steps done
+    batch    what the objectives saw in this step (in training precision, with its graph: detach what you keep)
+    """
+
+    step: int
+    batch: LearningBatch
+
+    def latents(self) -> Tensor:
+        """(N, D) float32, at most `MOST`, evenly taken."""
+        states = self.batch.latent.state.detach().float()
+        flat = states.reshape(-1, states.shape[-1])
+        return flat[:: -(-len(flat) // MOST)]
+
+
+Gauge = Callable[[Moment], Mapping[str, float]]
+
+
+def spread(moment: Moment) -> dict[str, float]:
+    """Standard deviation of each latent dimension over the batch: mean and least. Near 0: collapsed.
+
+    >>> from types import SimpleNamespace as Of
+    >>> sorted(spread(Moment(1, Of(latent=Of(state=torch.randn(4, 3, 8))))))
+    ['std_least', 'std_mean']
+    """
+    std = moment.latents().std(0)
+    return {"std_mean": float(std.mean()), "std_least": float(std.min())}
+
+
+def effective_rank(moment: Moment) -> dict[str, float]:
+    """exp(-Σ p_i log p_i), p = σ / Σ σ, σ the singular values of the centred latents (Roy & Vetterli 2007).
+
+    From 1 (a line) to D. Far below D: most dimensions repeat others.
+    """
+    latents = moment.latents()
+    latents = latents - latents.mean(0)
+    values = torch.linalg.eigvalsh((latents.mT @ latents).double()).clamp(min=0).sqrt()
+    total = values.sum()
+    if not bool(total > 0):
+        return {"effective_rank": 0.0}
+    p = values / total
+    return {"effective_rank": float(torch.exp(-(p * p.clamp(min=1e-12).log()).sum()))}
+
+
+class RidgeProbe:
+    """Reads columns from latents by ridge regression, fitted on one half of the batch's windows, scored on the other.
+
+        W = (ZᵀZ + λ n I)⁻¹ Zᵀ Y,  Z standardised latents with a constant,  R² = 1 - Σ (y - ŷ)² / Σ (y - ȳ)²
+
+    Stateless: each call fits anew. The columns are never trained on. Tokens are averaged before reading.
+
+    `probe/COLUMN` is R² (1 is perfect, 0 no better than the mean), `probe_error/COLUMN` the root mean square error in
+    the column's unit.
+    """
+
+    def __init__(
+        self, columns: tuple[str, ...], targets: Callable[[LearningBatch], Tensor], ridge: float = 1e-3
+    ) -> None:
+        """columns: names; targets: batch -> their values (B, L+1, C)."""
+        self.columns, self._targets, self._ridge = columns, targets, ridge
+
+    @classmethod
+    def of(cls, signature: Signature) -> RidgeProbe | None:
+        """A probe for every vector observation whose columns are named, or None if there is none."""
+        named = [(name, spec.columns) for name, spec in signature.observations.items() if spec.columns]
+        if not named:
+            return None
+        columns = tuple(column for _, columns in named for column in columns)
+        return cls(columns, lambda batch: torch.cat([batch.window.observations[name] for name, _ in named], -1))
+
+    def __call__(self, moment: Moment) -> dict[str, float]:
+        states = moment.batch.latent.state.detach().double()
+        states = states.flatten(2) if states.dim() == 3 else states.mean(2)
+        half = len(states) // 2
+        if half < 1:
+            return {}
+        targets = self._targets(moment.batch).detach().double()
+        z, test = states[:half].flatten(0, 1), states[half:].flatten(0, 1)
+        y, truth = targets[:half].flatten(0, 1), targets[half:].flatten(0, 1)
+        mean, std, centre = z.mean(0), z.std(0).clamp(min=1e-8), y.mean(0)
+        z = (z - mean) / std
+        gram = z.mT @ z + self._ridge * len(z) * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        weight = torch.linalg.solve(gram, z.mT @ (y - centre))
+        square = (truth - centre - ((test - mean) / std) @ weight).square().mean(0)
+        r2 = 1 - square / truth.var(0, correction=0).clamp(min=1e-12)
+        scores = {f"probe/{name}": float(x) for name, x in zip(self.columns, r2, strict=True)}
+        return scores | {f"probe_error/{n}": float(x) for n, x in zip(self.columns, square.sqrt(), strict=True)}

@@ -1,0 +1,153 @@
+"""Trains a run from its start, or from where it was left. A step is `learner`'s work, a sitting `session`'s.
+
+Plain PyTorch. Knows boxes through core's interfaces, the dataset through `WindowSource`; draws nothing on a screen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from steersman.core.errors import ConfigError, MismatchError
+from steersman.runs import Run
+from steersman.training.config import TrainConfig
+from steersman.training.gauges import Gauge
+from steersman.training.interrupts import Interrupts
+from steersman.training.precision import choose_device
+from steersman.training.processes import joined
+from steersman.training.session import Progress, Session, Trained
+from steersman.training.source import WindowSource
+
+
+def train(
+    config: TrainConfig,
+    dataset: WindowSource,
+    run: Run | None,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    gauges: Sequence[Gauge] = (),
+    checkpoint: str | None = None,
+) -> Trained:
+    """Train what `config` describes on `dataset`, writing to `run` (None: write nothing).
+
+    Started by torchrun, every process calls this with the same config and dataset; only the first needs a run.
+    Two runs of the same seed on one machine give the same weights, interrupted and resumed or not.
+
+    progress    called after every step
+    stop        asked before every step; True saves and returns. So do Ctrl-C and SIGTERM
+    gauges      more gauges than the built-in ones
+    checkpoint  go on from this one of the run's checkpoints ("latest"); `resume` is the usual way
+
+    Raises:
+        ConfigError, DataError: parts or data that do not fit together.
+        LockedError: another process is writing to this run.
+        DivergedError: NaN or infinity; the last good checkpoint stands.
+        StorageError: the disk refused.
+    """
+    device = choose_device(config.device)
+    with ExitStack() as stack:
+        stack.enter_context(_own_randomness(device, config.seed))
+        processes = stack.enter_context(joined(device.type))
+        if run is not None and processes.leads:
+            stack.enter_context(run.writer())
+        if run is not None and checkpoint is None and run.checkpoints():
+            raise ConfigError(f"a run without checkpoints at {run.path}", "one that has some", "resume it instead")
+        session = Session(config, dataset, run, device, processes, gauges)
+        stack.callback(session.feed.close)
+        session.begin(checkpoint)
+        asked = stack.enter_context(Interrupts())
+        while session.done < config.steps:
+            wanted = asked.asked or (stop is not None and stop())
+            if session.advance(wanted, progress):
+                break
+        session.save()
+        return session.trained()
+
+
+def resume(
+    path: Path | str,
+    *,
+    dataset: WindowSource | None = None,
+    checkpoint: str = "latest",
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    gauges: Sequence[Gauge] = (),
+) -> Trained:
+    """Go on with the run at `path` exactly where its checkpoint left off; nothing else is needed.
+
+    dataset  instead of the one that the run names (its fingerprint must be the same)
+
+    Raises:
+        RunError, CheckpointError: the run or its checkpoint is missing, damaged or of a later format.
+        MismatchError: the dataset is not the one that the run was trained on.
+    """
+    run = Run.open(path)
+    config = stored_config(run)
+    dataset = open_data(run) if dataset is None else dataset
+    found, wanted = dataset.fingerprint, run.manifest.data.get("fingerprint")
+    if found != wanted:
+        raise MismatchError(f"the data of {run.path}, fingerprint {wanted}", f"{found}", "give back the original log")
+    if checkpoint == "latest" and not run.checkpoints():
+        return train(config, dataset, run, progress=progress, stop=stop, gauges=gauges)  # stopped before its first
+    return train(config, dataset, run, progress=progress, stop=stop, gauges=gauges, checkpoint=checkpoint)
+
+
+def create_run(
+    path: Path | str, config: TrainConfig, dataset: Any, *, recipe: str, settings: Mapping[str, Any] | None = None
+) -> Run:
+    """A run directory for this training, its writer's lock held.
+
+    The manifest's config is {"train": config, **settings}.
+    """
+    path = Path(path)
+    place = Path(dataset.path).absolute()
+    inside = place.is_relative_to(path.absolute())
+    data = {
+        "path": str(place.relative_to(path.absolute()) if inside else place),
+        "fingerprint": dataset.fingerprint,
+        "signature": dataset.signature,
+        "episodes": len(dataset.lengths),
+        "steps": int(np.asarray(dataset.lengths).sum()),
+    }
+    config_ = {"train": config, **(settings or {})}
+    return Run.create(path, recipe=recipe, config=config_, seeds={"train": config.seed}, data=data)
+
+
+def stored_config(run: Run) -> TrainConfig:
+    """The training configuration of a run.
+
+    Raises:
+        ConfigError: it does not fit this version's schema; names the field.
+    """
+    try:
+        return msgspec.convert(run.manifest.config["train"], TrainConfig)
+    except (KeyError, msgspec.ValidationError) as error:
+        got = "none" if isinstance(error, KeyError) else f"{error}"
+        fix = f"use steersman {run.manifest.versions.get('steersman', 'as it was')}, which made it"
+        raise ConfigError(f"a training configuration in {run.path}", got, fix) from error
+
+
+def open_data(run: Run) -> Any:
+    """The dataset that a run names.
+
+    Raises:
+        DataError: it is not there any more, or damaged.
+    """
+    from steersman.data import Dataset
+
+    return Dataset.open(run.path / run.manifest.data["path"])
+
+
+@contextmanager
+def _own_randomness(device: torch.device, seed: int) -> Iterator[None]:
+    """Torch's generators seeded for the time of a training; the caller's state comes back."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

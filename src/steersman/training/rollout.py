@@ -1,0 +1,54 @@
+"""A window of logged steps -> what objectives see: encoded latents, and rollouts imagined from several starts.
+
+Knows boxes only through core's interfaces.
+
+Shapes: B windows, L steps, S starts, n steps a rollout, T moments of history, D latent size, A action size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steersman.core.boxes import Perception, WorldModel
+from steersman.core.types import Imagined, Latent, LearningBatch, Window
+
+
+def imagine_windows(
+    perception: Perception, model: WorldModel, window: Window, starts: Tensor, horizon: int, history: int = 1
+) -> LearningBatch:
+    """Encode all L+1 moments at once, then imagine `horizon` steps from each of `starts` (S,): B·S problems.
+
+    The model sees the `history` moments up to each start. A scene map, where perception draws one, is surveyed at
+    the starts only.
+    """
+    b, s = len(window), len(starts)
+    past = starts[:, None] + torch.arange(1 - history, 1, device=starts.device)
+    ahead = starts[:, None] + torch.arange(horizon, device=starts.device)
+
+    encoded = perception.encode(window.observations)
+    context = perception.survey({name: value[:, starts] for name, value in window.observations.items()})
+    moments = Latent(_rows(encoded.state, past), None if context is None else context.flatten(0, 1)[:, None])
+    known, coming = (
+        (None, None)
+        if window.exogenous is None
+        else (_rows(window.exogenous, past[:, :-1]), _rows(window.exogenous, ahead))
+    )
+    belief = model.begin(moments, _rows(window.actions, past[:, :-1]), known)
+    imagined = model.imagine(belief, _rows(window.actions, ahead)[:, None], coming)
+    predicted = Imagined(
+        _back(imagined.states, b, s),
+        disagreement=None if imagined.disagreement is None else _back(imagined.disagreement, b, s),
+        attention=None if imagined.attention is None else _back(imagined.attention, b, s),
+    )
+    return LearningBatch(window, Latent(encoded.state, context, encoded.attention), starts, predicted)
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """(B, L, …), (S, n) -> (B·S, n, …)."""
+    return x[:, index].flatten(0, 1)
+
+
+def _back(x: Tensor, b: int, s: int) -> Tensor:
+    """(B·S, 1, …) -> (B, S, …)."""
+    return x[:, 0].reshape(b, s, *x.shape[2:])

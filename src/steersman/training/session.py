@@ -1,0 +1,262 @@
+"""One sitting of a training: the state between steps, what follows a step, when to save. Driven by `loop`.
+
+Knows boxes through core's interfaces, the dataset through `WindowSource`; draws nothing on a screen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steersman.core.boxes import Perception, WorldModel
+from steersman.core.errors import CheckpointError, DivergedError
+from steersman.core.types import Window
+from steersman.runs import Run
+from steersman.training.checkpoints import Checkpoint, CheckpointStore
+from steersman.training.config import TrainConfig
+from steersman.training.feed import Feed
+from steersman.training.gauges import Gauge, Moment, RidgeProbe, effective_rank, spread
+from steersman.training.learner import Learner, Step
+from steersman.training.processes import Processes
+from steersman.training.source import Sampler, WindowSource
+
+_CALIBRATION = -1
+_CALIBRATION_ROWS = 4096
+_CALIBRATION_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What whoever watches gets after every step.
+
+    step, steps  done, of how many
+    loss, parts  of this step
+    gauges       as last measured
+    data_wait    share of the time since the start spent waiting for windows, 0..1
+    eta_seconds  until the last step, at the pace of the last steps
+    """
+
+    step: int
+    steps: int
+    loss: float
+    parts: Mapping[str, float]
+    gauges: Mapping[str, float]
+    data_wait: float
+    eta_seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves in memory; everything is in the run, too.
+
+    run          its path, or None in a process that does not write
+    step         optimiser steps done
+    finished     False: stopped on request, `resume` goes on
+    loss         of the last step
+    seconds      spent training, over all sittings
+    data_wait    share of this sitting spent waiting for windows
+    perception, world_model   as they act, in evaluation mode
+    """
+
+    run: Path | None
+    step: int
+    finished: bool
+    loss: float
+    seconds: float
+    data_wait: float
+    perception: Perception
+    world_model: WorldModel
+
+
+def split(config: TrainConfig, dataset: Any) -> tuple[Any, Any]:
+    """The part that is trained on and the part that is not (None if `held_out` is 0)."""
+    if not config.held_out:
+        return dataset, None
+    learned, held_out = dataset.split(config.held_out, config.seed, "episode" if len(dataset.lengths) > 1 else "time")
+    return learned, held_out
+
+
+class Session:
+    """One sitting of a training."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: WindowSource,
+        run: Run | None,
+        device: torch.device,
+        processes: Processes,
+        gauges: Sequence[Gauge],
+    ) -> None:
+        self.config, self.device, self.processes = config, device, processes
+        self.run = run if processes.leads else None
+        self.source, self.held_out = split(config, dataset)
+        self.part = processes.part(config.batch_size)
+        self.sampler = Sampler(self.source.lengths, config.window, config.batch_size, config.seed, config.prioritise)
+        self.feed = Feed(threaded=config.prefetch)
+        self.learner = Learner(config, dataset.signature, device, processes)
+        self.store = CheckpointStore(run.checkpoints_dir, run.manifest.id, config.keep) if run is not None else None
+        probe = RidgeProbe.of(dataset.signature) if config.probe else None
+        self.gauges: list[Gauge] = [spread, effective_rank, *([probe] if probe else []), *gauges]
+        self.measured: dict[str, float] = {}
+        self.done, self.saved, self.loss, self.earlier = 0, -1, float("nan"), 0.0
+        self.started = self.saved_at = time.perf_counter()
+        self.pace: float | None = None
+
+    def begin(self, checkpoint: str | None) -> None:
+        """Fresh, or as the checkpoint says; then have the first windows gathered."""
+        if checkpoint is None:
+            self._calibrate()
+            self.pending = self.sampler.draw(0)
+            self._decide_precision()
+            self.save()
+        else:
+            assert self.store is not None
+            self._restore(self.store.load(checkpoint))
+        self.started = self.saved_at = time.perf_counter()
+        self._order()
+
+    def _calibrate(self) -> None:
+        """Let perception fit its normalisation to a sample of the log."""
+        rows = _CALIBRATION_ROWS
+        window = self.source.windows(*self.sampler.draw(_CALIBRATION, 1), self.config.window)
+        size = sum(x[0, 0].nbytes for x in window.observations.values())
+        count = max(1, min(rows, _CALIBRATION_BYTES // size) // (self.config.window + 1))
+        window = self.source.windows(*self.sampler.draw(_CALIBRATION, count), self.config.window)
+        with torch.no_grad():
+            flat = {name: x.flatten(0, 1).to(self.device) for name, x in window.observations.items()}
+            self.learner.perception.calibrate(flat)
+
+    def _decide_precision(self) -> None:
+        self.learner.decide_precision(self._gather(self.pending).to(self.device))
+
+    def _gather(self, indices: tuple[Tensor, Tensor]) -> Window:
+        episode, start = indices
+        window: Window = self.source.windows(episode[self.part], start[self.part], self.config.window)
+        return window
+
+    def _order(self) -> None:
+        if self.done < self.config.steps:
+            indices = self.pending
+            self.feed.submit(lambda: self._gather(indices))
+
+    # Steps ---------------------------------------------------------------------------------------------------------
+
+    def advance(self, stop: bool, progress: Callable[[Progress], None] | None) -> bool:
+        """One step and what follows from it; True: some process was asked to stop."""
+        if stop and self.processes.size == 1:
+            return True
+        began = time.perf_counter()
+        window = self.feed.take().to(self.device)
+        here = self.pending
+        self.pending = self.sampler.draw(self.done + 1)  # before this step's errors: the same with and without a thread
+        self.done += 1
+        self._order()
+        try:
+            step = self.learner.step(window, self.done - 1, stop, errors=self.config.prioritise)
+        except DivergedError:
+            if self.run is not None:
+                self.run.metrics.append(self.done, diverged=True)
+            raise
+        if step.errors is not None:
+            self.sampler.report(here[0], self.processes.gather(step.errors))
+        self.loss = step.loss
+        self._record(step)
+        self._save_if_due()
+        spent = time.perf_counter() - began
+        self.pace = spent if self.pace is None else 0.95 * self.pace + 0.05 * spent
+        if progress is not None and self.processes.leads:
+            progress(self._progress(step))
+        return step.stop
+
+    def _record(self, step: Step) -> None:
+        if not self.processes.leads:
+            return
+        extra: dict[str, Any] = {}
+        every = self.config.gauge_every
+        if every and (self.done % every == 0 or self.done == self.config.steps):
+            self.measured = self._measure(step)
+            extra = {"gauges": self.measured, "data_wait": round(self.data_wait, 4), "seconds": round(self.seconds, 3)}
+        if self.run is not None:
+            rate = self.learner.learning_rate(self.done - 1)
+            self.run.metrics.append(self.done, loss=step.loss, parts=step.parts, gradient=step.norm, lr=rate, **extra)
+
+    def _measure(self, step: Step) -> dict[str, float]:
+        with torch.no_grad(), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            moment = Moment(self.done, step.batch)
+            return {name: value for gauge in self.gauges for name, value in gauge(moment).items()}
+
+    @property
+    def seconds(self) -> float:
+        return self.earlier + time.perf_counter() - self.started
+
+    @property
+    def data_wait(self) -> float:
+        return self.feed.waited / max(time.perf_counter() - self.started, 1e-9)
+
+    def _progress(self, step: Step) -> Progress:
+        eta = (self.pace or 0.0) * (self.config.steps - self.done)
+        return Progress(self.done, self.config.steps, step.loss, step.parts, self.measured, self.data_wait, eta)
+
+    # Checkpoints ---------------------------------------------------------------------------------------------------
+
+    def _save_if_due(self) -> None:
+        config = self.config
+        due = config.checkpoint_steps and self.done - self.saved >= config.checkpoint_steps
+        if due or (config.checkpoint_seconds and time.perf_counter() - self.saved_at > config.checkpoint_seconds):
+            self.save()
+
+    def save(self) -> None:
+        """Commit everything that the next step depends on."""
+        if self.run is None or self.store is None or self.saved == self.done:
+            return
+        state = self.learner.training_state()
+        state["sampler.episode"], state["sampler.start"] = self.pending
+        if self.config.prioritise:
+            state["sampler.errors"] = torch.from_numpy(self.sampler.errors)
+        self.run.metrics.flush()
+        memory: dict[str, Any] = {"precision": self.learner.precision, "seconds": self.seconds}
+        memory |= {"loss": self.loss, "gauges": self.measured}
+        self.store.save(self.done, self.learner.model_state(), state, memory, self.run.metrics.position)
+        self.saved, self.saved_at = self.done, time.perf_counter()
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        state = checkpoint.state
+        try:
+            self.learner.load(checkpoint.model, state)
+            self.pending = (state["sampler.episode"], state["sampler.start"])
+            if self.config.prioritise:
+                errors = state["sampler.errors"].numpy()
+                if errors.shape != self.sampler.errors.shape:
+                    raise KeyError("errors of this dataset's episodes")
+                self.sampler.errors[:] = errors
+            self.learner.precision = checkpoint.memory["precision"]
+            self.earlier = checkpoint.memory["seconds"]
+            self.measured = checkpoint.memory["gauges"]
+        except KeyError as error:
+            fix = "use the checkpoint's own run"
+            raise CheckpointError("the whole state of a training", f"no {error}", fix) from error
+        self.done = self.saved = checkpoint.step
+        self.loss = checkpoint.memory["loss"] if checkpoint.memory["loss"] is not None else float("nan")
+        if self.run is not None and self.store is not None:
+            self.store.discard_after(checkpoint.step)
+            self.run.metrics.rewind(checkpoint.metrics)
+
+    def trained(self) -> Trained:
+        perception, model = self.learner.acting()
+        return Trained(
+            None if self.run is None else self.run.path,
+            self.done,
+            self.done >= self.config.steps,
+            self.loss,
+            self.seconds,
+            self.data_wait,
+            perception,
+            model,
+        )
