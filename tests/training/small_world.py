@@ -45,16 +45,16 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 def config(**changes: object) -> TrainConfig:
-    settings = dict(
-        agent=Parts(),
-        objectives=(Prediction.Config(), VICReg.Config()),
-        steps=30,
-        window=8,
-        batch_size=6,
-        rollout=(RolloutStage(until=0.5, starts=2, horizon=4), RolloutStage(starts=1, horizon=8)),
-        precision="fp32",
-        gauge_every=10,
-        checkpoint_seconds=0,
-        checkpoint_steps=5,
-    )
+    settings = {
+        "agent": Parts(),
+        "objectives": (Prediction.Config(), VICReg.Config()),
+        "steps": 30,
+        "window": 8,
+        "batch_size": 6,
+        "rollout": (RolloutStage(until=0.5, starts=2, horizon=4), RolloutStage(starts=1, horizon=8)),
+        "precision": "fp32",
+        "gauge_every": 10,
+        "checkpoint_seconds": 0,
+        "checkpoint_steps": 5,
+    }
     return TrainConfig(**(settings | changes))

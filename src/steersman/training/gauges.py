@@ -1,6 +1,7 @@
 """What to look at beside the loss: is the latent collapsing, and can it be read? A falling loss alone says nothing.
 
 A gauge is any callable from a `Moment` to named numbers; it changes nothing, and training is the same without it.
+Names with a slash ("probe/x") keep their group in the metrics; others come under "gauge/".
 
 Shapes: B windows, L steps, N latents, D latent size (tokens count as latents of their own), C columns.
 """
@@ -67,6 +68,14 @@ def effective_rank(moment: Moment) -> dict[str, float]:
     return {"effective_rank": float(torch.exp(-(p * p.clamp(min=1e-12).log()).sum()))}
 
 
+def persistence(moment: Moment) -> dict[str, float]:
+    """Squared error of the rollouts relative to that of predicting no change. Below 1: the model knows something."""
+    predicted = moment.batch.predicted.states.detach().float()
+    targets = moment.batch.targets().detach().float()
+    still = (predicted[:, :, :1] - targets).square().mean()
+    return {"error_vs_still": float((predicted[:, :, 1:] - targets).square().mean() / still.clamp(min=1e-12))}
+
+
 class RidgeProbe:
     """Reads columns from latents by ridge regression, fitted on one half of the batch's windows, scored on the other.
 
@@ -74,8 +83,8 @@ class RidgeProbe:
 
     Stateless: each call fits anew. The columns are never trained on. Tokens are averaged before reading.
 
-    `probe/COLUMN` is R² (1 is perfect, 0 no better than the mean), `probe_error/COLUMN` the root mean square error in
-    the column's unit.
+    `probe/COLUMN` is the root mean square error in the column's unit, `probe_r2/COLUMN` is R² (1 is perfect, 0 no
+    better than the mean).
     """
 
     def __init__(
@@ -108,5 +117,5 @@ class RidgeProbe:
         weight = torch.linalg.solve(gram, z.mT @ (y - centre))
         square = (truth - centre - ((test - mean) / std) @ weight).square().mean(0)
         r2 = 1 - square / truth.var(0, correction=0).clamp(min=1e-12)
-        scores = {f"probe/{name}": float(x) for name, x in zip(self.columns, r2, strict=True)}
-        return scores | {f"probe_error/{n}": float(x) for n, x in zip(self.columns, square.sqrt(), strict=True)}
+        errors = {f"probe/{name}": float(x) for name, x in zip(self.columns, square.sqrt(), strict=True)}
+        return errors | {f"probe_r2/{name}": float(x) for name, x in zip(self.columns, r2, strict=True)}

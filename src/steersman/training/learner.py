@@ -106,11 +106,16 @@ class Learner:
         done = (step - config.warmup) / max(1, config.steps - config.warmup)
         return config.lr * (config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
+    def imagine(self, window: Window, stage: RolloutStage) -> LearningBatch:
+        """Window -> what objectives see. Call under `autocast`."""
+        starts = torch.tensor(stage.rows(window.actions.shape[1], self.config.history), device=self.device)
+        return imagine_windows(self.perception, self.world_model, window, starts, stage.horizon, self.config.history)
+
     def forward(self, window: Window, stage: RolloutStage) -> tuple[LearningBatch, Loss]:
         """Window -> what objectives saw, and their loss. Call under `autocast`."""
-        starts = torch.tensor(stage.rows(len_steps(window), self.config.history), device=self.device)
-        batch = imagine_windows(self.perception, self.world_model, window, starts, stage.horizon, self.config.history)
-        return batch, self.parts["objectives"](batch)
+        batch = self.imagine(window, stage)
+        loss: Loss = self.parts["objectives"](batch)
+        return batch, loss
 
     def step(self, window: Window, step: int, stop: bool = False, errors: bool = False) -> Step:
         """Descend once. Parameters are untouched if anything is not finite.
@@ -145,6 +150,15 @@ class Learner:
     def _errors(self, batch: LearningBatch) -> Tensor:
         with torch.no_grad():
             return step_errors(batch).mean((1, 2)).cpu()
+
+    def prediction_error(self, window: Window, step: int) -> float:
+        """Mean squared error of rollouts in these windows, in evaluation mode; nothing is learned."""
+        self.parts.eval()
+        try:
+            with torch.no_grad(), autocast(self.device, self.precision):
+                return float(step_errors(self.imagine(window, self.config.stage(step))).mean())
+        finally:
+            self.parts.train()
 
     def decide_precision(self, window: Window) -> Precision:
         """ "auto": time a forward and backward pass of a copy of the parts in both precisions."""
@@ -231,11 +245,6 @@ class Learner:
         torch.random.set_rng_state(training["random.cpu"].clone())
         if self.device.type == "cuda" and "random.cuda" in training:
             torch.cuda.set_rng_state(training["random.cuda"].cpu(), self.device)
-
-
-def len_steps(window: Window) -> int:
-    """L, the steps of a window."""
-    return window.actions.shape[1]
 
 
 def _acts(name: str) -> bool:

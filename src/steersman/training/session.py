@@ -21,7 +21,7 @@ from steersman.runs import Run
 from steersman.training.checkpoints import Checkpoint, CheckpointStore
 from steersman.training.config import TrainConfig
 from steersman.training.feed import Feed
-from steersman.training.gauges import Gauge, Moment, RidgeProbe, effective_rank, spread
+from steersman.training.gauges import Gauge, Moment, RidgeProbe, effective_rank, persistence, spread
 from steersman.training.learner import Learner, Step
 from steersman.training.processes import Processes
 from steersman.training.source import Sampler, WindowSource
@@ -103,7 +103,7 @@ class Session:
         self.learner = Learner(config, dataset.signature, device, processes)
         self.store = CheckpointStore(run.checkpoints_dir, run.manifest.id, config.keep) if run is not None else None
         probe = RidgeProbe.of(dataset.signature) if config.probe else None
-        self.gauges: list[Gauge] = [spread, effective_rank, *([probe] if probe else []), *gauges]
+        self.gauges: list[Gauge] = [spread, effective_rank, persistence, *([probe] if probe else []), *gauges]
         self.measured: dict[str, float] = {}
         self.done, self.saved, self.loss, self.earlier = 0, -1, float("nan"), 0.0
         self.started = self.saved_at = time.perf_counter()
@@ -182,15 +182,29 @@ class Session:
         every = self.config.gauge_every
         if every and (self.done % every == 0 or self.done == self.config.steps):
             self.measured = self._measure(step)
-            extra = {"gauges": self.measured, "data_wait": round(self.data_wait, 4), "seconds": round(self.seconds, 3)}
+            extra = {name if "/" in name else f"gauge/{name}": value for name, value in self.measured.items()}
+            extra |= {"speed/data_wait": round(self.data_wait, 4), "seconds": round(self.seconds, 3)}
+            if self.pace:
+                extra["speed/windows_per_second"] = round(self.config.batch_size / self.pace, 2)
         if self.run is not None:
-            rate = self.learner.learning_rate(self.done - 1)
-            self.run.metrics.append(self.done, loss=step.loss, parts=step.parts, gradient=step.norm, lr=rate, **extra)
+            values = {"loss": step.loss, **{f"part/{name}": value for name, value in step.parts.items()}}
+            rates = {"rate/gradient": step.norm, "rate/learning_rate": self.learner.learning_rate(self.done - 1)}
+            self.run.metrics.append(self.done, values | rates | extra)
 
     def _measure(self, step: Step) -> dict[str, float]:
         with torch.no_grad(), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             moment = Moment(self.done, step.batch)
-            return {name: value for gauge in self.gauges for name, value in gauge(moment).items()}
+            measured = {name: value for gauge in self.gauges for name, value in gauge(moment).items()}
+            return measured | self._held_out_error()
+
+    def _held_out_error(self) -> dict[str, float]:
+        """Prediction error on windows that are never trained on, a new draw each time."""
+        if self.held_out is None:
+            return {}
+        config = self.config
+        unseen = Sampler(self.held_out.lengths, config.window, min(config.batch_size, 64), config.seed, False)
+        window = self.held_out.windows(*unseen.draw(self.done), config.window).to(self.device)
+        return {"held_out/prediction": self.learner.prediction_error(window, self.done - 1)}
 
     @property
     def seconds(self) -> float:
