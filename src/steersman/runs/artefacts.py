@@ -137,12 +137,14 @@ class Picture(Artefact, frozen=True, tag="picture", kw_only=True):
 
     alt     what the picture shows, for those who do not see it
     pixels  True: pixels of a world, enlarged without smoothing
+    size    (width, height) in pixels; needed for marks only
     """
 
     FOLDER: ClassVar[str] = "pictures"
     file: str
     alt: str
     pixels: bool = False
+    size: tuple[int, int] | None = None
     marks: tuple[Mark, ...] = ()
 
     def images(self) -> tuple[str, ...]:

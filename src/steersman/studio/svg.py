@@ -33,7 +33,9 @@ class Scale:
         return round(self.start + (at - low) / (high - low) * (self.end - self.start), 1)
 
     def ticks(self, count: int) -> list[float]:
-        return log_ticks(self.low, self.high, count) if self.log else ticks(self.low, self.high, count)
+        """About `count` round values, and two at least if there are two."""
+        values = log_ticks(self.low, self.high, count) if self.log else ticks(self.low, self.high, count)
+        return values if len(values) > 1 else ticks(self.low, self.high, 2 * count)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -139,6 +141,7 @@ def chart(figure: Lines, width: int = 640, height: int = 260, title: bool = Fals
     if not every or not across:
         return '<p class="absent">nothing was recorded</p>'
     left, top, bottom = 46, 14, height - 34
+    log = log and max(every) > 3 * min(every)
     labels = [line.label for line in figure.lines if line.label] + [limit.label for limit in figure.limits]
     room = min(width * 0.3, max((len(label) for label in labels), default=0) * _LETTER + 12)
     right = width - max(14, room)

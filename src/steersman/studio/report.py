@@ -1,0 +1,278 @@
+"""A run directory -> one HTML file that needs nothing else: no network, no script from elsewhere, light and dark.
+
+Reads what was computed before; computes nothing, changes nothing but `report/report.html`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from steersman.core.errors import RunError
+from steersman.runs import Manifest, Run, atomic_write
+from steersman.runs.artefacts import (
+    A,
+    Artefact,
+    DataCard,
+    Film,
+    Flight,
+    Lines,
+    Map,
+    Picture,
+    Summary,
+    Table,
+    image_bytes,
+    read_all,
+)
+from steersman.studio import blocks as b
+from steersman.studio import quantities as q
+from steersman.studio.curves import metric_figures
+from steersman.studio.images import ramp_css
+from steersman.studio.svg import stages
+
+LIMIT = 7_000_000
+"""Bytes of images in a page; what does not fit is named instead of shown."""
+
+
+_FILMS = (
+    "What happened beside what the model expected at the same moment. A latent cannot be seen: each prediction is "
+    "shown as the logged frame that lies nearest to it, with its distance. Move the slider to go through the steps."
+)
+
+
+class _Full(Exception):
+    """The page has no room for another image."""
+
+
+@dataclass
+class Section:
+    """A heading with blocks under it; left out where there are none."""
+
+    key: str
+    title: str
+    intro: str = ""
+    blocks: list[b.Block] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Page:
+    """What the template gets."""
+
+    title: str
+    over: str
+    foot: str
+    learned: str = ""
+    command: str = ""
+    headlines: list[dict[str, Any]] = field(default_factory=list)
+    stages: list[tuple[str, str]] = field(default_factory=list)
+    stages_bar: str = ""
+    sections: list[Section] = field(default_factory=list)
+    absent: list[tuple[str, str]] = field(default_factory=list)
+
+
+class _Shelf:
+    """The artefacts of one run, and the room that is left for their images."""
+
+    def __init__(self, run: Path) -> None:
+        self.run, self.left = run, LIMIT
+
+    def read(self, kind: type[A], section: Section) -> list[A]:
+        good, bad = read_all(self.run, kind)
+        section.damaged += bad
+        return good
+
+    def fetch(self, kind: type[Artefact], name: str) -> bytes:
+        content = image_bytes(self.run, kind, name)
+        if len(content) * 4 // 3 > self.left:
+            raise _Full
+        self.left -= len(content) * 4 // 3
+        return content
+
+    def show(self, artefacts: list[A], draw: Callable[[A, b.Fetch], b.Block], section: Section) -> list[b.Block]:
+        """Blocks of as many artefacts as there is room for; a note about the others."""
+        shown, over = [], 0
+        for artefact in artefacts:
+            try:
+                shown.append(draw(artefact, self.fetch))
+            except RunError as error:
+                section.damaged.append(str(error))
+            except _Full:
+                over += 1
+        if over:
+            section.intro += f" {over} more would make this page too large; they are in {artefacts[0].FOLDER}/."
+        return shown
+
+
+def build(run: Path | str) -> Path:
+    """Write `report/report.html` of the run directory `run` and return its path.
+
+    Sections: results, episodes, energy, guardrails, pictures, training, data, decisions, configuration, provenance.
+    A section whose artefacts are not there is left out and named at the end with the command that makes it.
+
+    Raises:
+        RunError: no run directory.
+        StorageError: the disk refused.
+    """
+    opened = Run.open(run)
+    path = opened.report_dir / "report.html"
+    opened.report_dir.mkdir(exist_ok=True)
+    atomic_write(path, render(opened).encode())
+    return path
+
+
+def render(run: Run) -> str:
+    """The page's text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from steersman import __version__
+
+    shelf = _Shelf(run.path)
+    page = _page(run, shelf)
+    environment = Environment(loader=PackageLoader("steersman.studio", "page"), autoescape=True,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    folder = Path(__file__).parent / "page"
+    script = (folder / "report.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+              "base-uri 'none'; form-action 'none'")
+    return environment.get_template("report.html.jinja").render(
+        page=page, policy=policy, style=Markup((folder / "report.css").read_text("utf-8")), script=Markup(script),
+        ramp=ramp_css(), version=__version__,
+    )
+
+
+def _page(run: Run, shelf: _Shelf) -> Page:
+    manifest = run.manifest
+    made = manifest.created.replace("T", " ").removesuffix("+00:00")
+    page = Page(
+        title=manifest.recipe.replace("/", ": ").replace("-", " ").capitalize(),
+        over=f"{run.path.resolve().name}  ·  {made} UTC  ·  run {manifest.id}",
+        foot=f"Written by steersman from {run.path.resolve().name}. Shows what the run directory holds; "
+             "nothing was computed for this page.",
+        command=" ".join(manifest.command),
+    )
+    makers = [_results, _episodes, _energy, _guardrails, _pictures, _training, _data, _decisions]
+    for maker in makers:
+        section, how = maker(run, shelf, page)
+        if section.blocks or section.damaged:
+            page.sections.append(section)
+        else:
+            page.absent.append((section.title.lower(), how))
+    page.sections += [_configuration(manifest), _provenance(run)]
+    return page
+
+
+# Sections: each returns itself and the command that makes what it shows --------------------------------------------
+
+
+def _results(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
+    section = Section("results", "Results")
+    for summary in shelf.read(Summary, section)[:1]:
+        page.title, page.learned = summary.title, summary.learned
+        page.command = summary.command or page.command
+        page.headlines = [
+            {"title": h.title, "value": b.minus(q.number(h.figure.value, h.form)), "unit": h.unit, "n": h.figure.n,
+             "interval": b.minus(q.interval(h.figure, h.form)), "note": h.note}
+            for h in summary.headlines
+        ]
+        page.stages = [(name, q.duration(seconds)) for name, seconds in summary.seconds.items()]
+        page.stages_bar = Markup(stages(summary.seconds))
+    section.blocks = [b.table_block(table) for table in shelf.read(Table, section)]
+    return section, f"steersman evaluate {run.path} --episodes 200"
+
+
+def _episodes(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
+    section = Section("episodes", "Episodes", _FILMS)
+    films = sorted(shelf.read(Film, section), key=lambda film: film.group)
+    for group, members in groupby(films, key=lambda film: film.group):
+        shown = shelf.show(list(members), b.film_block, section)
+        if shown:
+            section.blocks.append({"kind": "films", "title": group, "films": shown})
+    return section, f"steersman evaluate {run.path} --episodes 200"
+
+
+def _energy(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
+    section = Section("energy", "Energy")
+    shown = shelf.show(shelf.read(Map, section), b.map_block, section)
+    section.blocks = [{"kind": "maps", "maps": shown}] if shown else []
+    return section, f"steersman evaluate {run.path} --episodes 200"
+
+
+def _guardrails(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
+    section = Section("curves", "Margins and errors")
+    charts = [b.chart_block(lines) for lines in shelf.read(Lines, section)]
+    section.blocks = [{"kind": "charts", "small": False, "charts": charts}] if charts else []
+    return section, f"steersman evaluate {run.path} --episodes 200"
+
+
+def _pictures(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
+    section = Section("pictures", "Pictures")
+    shown = shelf.show(shelf.read(Picture, section), b.picture_block, section)
+    section.blocks = [{"kind": "pictures", "pictures": shown}] if shown else []
+    return section, f"steersman evaluate {run.path} --episodes 200"
+
+
+def _training(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
+    section = Section("training", "Training")
+    try:
+        rows = run.metrics.read()
+    except RunError as error:
+        section.damaged.append(str(error))
+        rows = []
+    charts = [b.chart_block(figure, small=True) for figure in metric_figures(rows)]
+    section.blocks = [{"kind": "charts", "small": True, "charts": charts}] if charts else []
+    return section, f"steersman train --resume {run.path}"
+
+
+def _data(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
+    section = Section("data", "Data")
+    section.blocks = shelf.show(shelf.read(DataCard, section), b.data_block, section)
+    return section, "steersman train --data PATH"
+
+
+def _decisions(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
+    section = Section("decisions", "Decisions", "What the planner considered, refused and chose, and what it cost.")
+    for flight in shelf.read(Flight, section):
+        section.blocks += b.flight_blocks(flight)
+    return section, f"steersman evaluate {run.path} --episodes 200"
+
+
+def _configuration(manifest: Manifest) -> Section:
+    block = b.config_block({"seeds": manifest.seeds, **manifest.config})
+    return Section("configuration", "Configuration", blocks=[block])
+
+
+def _provenance(run: Run) -> Section:
+    """Hashes, versions, machine, code: what it takes to make this run again, and to know that it is this run."""
+    section = Section("provenance", "Provenance")
+    manifest = run.manifest
+    git = manifest.git
+    facts = [("run", manifest.id), ("format", str(manifest.format)),
+             ("code", "not under version control" if git is None else
+              f"{git.commit[:12]}{' with changes' if git.dirty else ''}")]
+    facts += [(k, b.setting(v)) for k, v in [*manifest.machine.items(), *manifest.versions.items()]]
+    section.blocks.append({"kind": "card", "title": "", "facts": facts, "caption": "", "samples": "", "columns": []})
+    rows: list[dict[str, Any]] = []
+    for path in run.checkpoints():
+        try:
+            checkpoint = run.checkpoint(path.name)
+        except RunError as error:
+            section.damaged.append(str(error))
+            continue
+        rows += [{"alarm": False, "cells": [f"{path.name}/{name}", q.size(record.bytes), record.sha256]}
+                 for name, record in checkpoint.manifest.files.items()]
+    fingerprint = manifest.data.get("fingerprint")
+    if fingerprint:
+        rows.append({"alarm": False, "cells": ["data", "", str(fingerprint)]})
+    if rows:
+        section.blocks.append({"kind": "rows", "title": "SHA-256", "header": ["file", "size", "hash"], "rows": rows,
+                               "numeric": ["size"], "caption": "", "open": True, "style": "hashes"})
+    return section
