@@ -53,7 +53,8 @@ def make(path: Path, hostile: str = "") -> Run:
     run = Run.create(
         path, recipe="two-rooms", seeds={"seed": 0},
         config={"train": {"steps": 720, "batch_size": 48, "window": 16, "lr": 3e-3, "clip": 5.0, "precision": "auto",
-                          "rollout": [{"until": 0.6, "starts": 4, "horizon": 4}, {"until": 1.0, "starts": 2, "horizon": 8}],
+                          "rollout": [{"until": 0.6, "starts": 4, "horizon": 4},
+                                      {"until": 1.0, "starts": 2, "horizon": 8}],
                           "agent": {"perception": {"type": "scene", "width": 64, "latent": 64, "context": [256, 64]},
                                     "world_model": {"type": "map-reader", "hidden": 128},
                                     "planner": {"type": "search", "directions": 16, "nodes": 450}},
@@ -77,31 +78,36 @@ def _metrics(run: Run, rng: np.random.Generator) -> None:
     for step in range(1, 721):
         fall = math.exp(-step / 160)
         noise = lambda: math.exp(rng.normal(0, 0.08))  # noqa: E731
-        parts = {"prediction": (0.9 * fall + 0.02) * noise(), "std": (0.5 * fall + 0.01) * noise(),
-                 "covariance": (0.2 * fall + 0.05) * noise(), "inverse dynamics": (1.1 * fall + 0.15) * noise()}
-        gauges = {}
+        values = {
+            "loss": (9 * fall + 0.6) * noise(), "part/prediction": (0.9 * fall + 0.02) * noise(),
+            "part/std": (0.5 * fall + 0.01) * noise(), "part/inverse dynamics": (1.1 * fall + 0.15) * noise(),
+            "rate/gradient": 2 * noise(), "rate/learning_rate": 3e-3 * (1 + math.cos(step / 720 * 3.14)) / 2,
+        }
         if step % 20 == 0:
-            gauges = {"gauges": {"std_mean": 1.02 * (1 - fall * 0.7), "std_least": 0.9 * (1 - fall),
-                                 "effective_rank": 4 + 34 * (1 - fall), "probe/x": 1 - fall, "probe/y": 1 - 0.9 * fall,
-                                 "probe_error/x": 14 * fall + 1.1, "probe_error/y": 12 * fall + 1.0},
-                      "data_wait": 0.02 * noise(), "seconds": step / 6}
-        run.metrics.append(step, {"loss": (9 * fall + 0.6) * noise(), "parts": parts, "gradient": 2 * noise(),
-                                  "lr": 3e-3 * (1 + math.cos(step / 720 * 3.14)) / 2, **gauges})
+            values |= {
+                "gauge/std_mean": 1.02 * (1 - fall * 0.7), "gauge/std_least": 0.9 * (1 - fall),
+                "gauge/effective_rank": 4 + 34 * (1 - fall), "gauge/error_vs_still": fall + 0.02,
+                "probe/x": 14 * fall + 1.1, "probe/y": 12 * fall + 1.0,
+                "probe_r2/x": 1 - fall, "probe_r2/y": 1 - 0.9 * fall,
+                "speed/data_wait": 0.02 * noise(), "speed/windows_per_second": 380 * noise(), "seconds": step / 6,
+            }
+        run.metrics.append(step, values)
 
 
 def _summary(run: Run, hostile: str) -> None:
     a.write(run.path, a.Summary(
         name="demo", title="Two rooms, learned from wandering",
-        learned="From 8,000 random walks without a reward, the agent learned how rooms, walls and doors work: it reaches "
-                "99.5% of goals in the other room, on layouts it never saw as well, and enters none of 200 forbidden "
-                "disks." + hostile,
+        learned="From 8,000 random walks without a reward, the agent learned how rooms, walls and doors work: it "
+                "reaches 99.5% of goals in the other room, on layouts it never saw as well, and enters none of 200 "
+                "forbidden disks." + hostile,
         headlines=(
             a.Headline(title="goals reached", figure=share(199, 200), form="share", note="random walker 28.5%"),
             a.Headline(title="on layouts never seen", figure=share(198, 200), form="share", note="random walker 27.0%"),
             a.Headline(title="three rooms, never trained", figure=share(97, 100), form="share"),
             a.Headline(title="guardrail violations", figure=a.Figure(value=0), form="count",
                        note="of 200 episodes; at most 1.5% (95%)"),
-            a.Headline(title="planning", figure=a.Figure(value=0.214), form="seconds", unit="s an episode", note="median"),
+            a.Headline(title="planning", figure=a.Figure(value=0.214), form="seconds", unit="s an episode",
+                       note="median"),
         ),
         seconds={"data": 8.2, "train": 121.0, "evaluate": 96.4}, command="steersman demo --seed 0"))
 
@@ -134,7 +140,8 @@ def _tables(run: Run, hostile: str) -> None:
         columns=(a.Column(key="violations", title="episodes that enter it", form="share", better="lower"),
                  a.Column(key="success", title="success", form="share", better="higher", target=0.95)),
         rows=(a.Row(label="guarded", figures={"violations": share(0, 200), "success": share(196, 200)}),
-              a.Row(label="unguarded", kind="baseline", figures={"violations": share(186, 200), "success": share(199, 200)})),
+              a.Row(label="unguarded", kind="baseline",
+                    figures={"violations": share(186, 200), "success": share(199, 200)})),
         notes=("0 of 200 allows a rate of at most 1.5% (95%, one-sided).",)))
 
 
@@ -167,19 +174,21 @@ def _map(run: Run, rng: np.random.Generator) -> None:
     away = np.hypot(xs - 10, ys - 12)
     around = np.hypot(32 - 10, DOOR - 12) + np.hypot(xs - 32, ys - DOOR)
     energy = np.where(xs < 31, away, around)
-    values = [[None if abs(x - WALL) < 3 and abs(y - DOOR) > 4 else round(float(e), 2) for x, y, e in zip(*r, strict=True)]
-              for r in zip(xs, ys, energy, strict=True)]
+    blocked = (abs(xs - WALL) < 3) & (abs(ys - DOOR) > 4)
+    values = [[None if b else round(float(e), 2) for b, e in zip(*row, strict=True)]
+              for row in zip(blocked, energy, strict=True)]
+    saddle = [[math.sin(i / 5) * j for i in range(24)] for j in range(16)]
     a.write(run.path, a.Map(
         name="goal-energy", title="Energy of every goal, from one start", values=values, extent=(6, 6, 58, 58),
         value_title="cost to go, in steps of the search", alt="Energy grows along the way through the door",
-        caption="The energy that the planner assigns to a goal at each place. It follows the way through the door, not the "
-                "straight line.",
+        caption="The energy that the planner assigns to a goal at each place. It follows the way through the door, not "
+                "the straight line.",
         file="goal-energy.png", size=(64, 64),
         marks=(a.Mark(shape="dot", points=((10, 12),), role="start", label="start"),)),
         {"goal-energy.png": png(frame(10, 12, rng))})
     a.write(run.path, a.Map(
-        name="pendulum", title="Energy over angle and speed", values=[[math.sin(i / 5) * j for i in range(24)] for j in range(16)],
-        extent=(-3.14, 8, 3.14, -8), axes=("angle (rad)", "speed (rad/s)"), value_title="energy", alt="A saddle"))
+        name="pendulum", title="Energy over angle and speed", values=saddle, extent=(-3.14, 8, 3.14, -8),
+        axes=("angle (rad)", "speed (rad/s)"), value_title="energy", alt="A saddle"))
 
 
 def _lines(run: Run, rng: np.random.Generator) -> None:
@@ -189,21 +198,23 @@ def _lines(run: Run, rng: np.random.Generator) -> None:
     a.write(run.path, a.Lines(
         name="margins", title="Guardrail margin along an episode", x_title="step", y_title="margin (px)",
         lines=(line("guarded", guarded, "actual"), line("unguarded", free, "baseline"),
-               a.Line(label="imagined", x=tuple(t), y=tuple(guarded + 0.4), low=tuple(guarded - 0.6), high=tuple(guarded + 1.4),
-                      role="imagined")),
+               a.Line(label="imagined", x=tuple(t), y=tuple(guarded + 0.4), low=tuple(guarded - 0.6),
+                      high=tuple(guarded + 1.4), role="imagined")),
         limits=(a.Limit(label="limit", y=0.0),),
-        caption="Signed distance of the agent's disk to the forbidden one; at most 0 is safe. The band is the conformal "
-                "margin."))
+        caption="Signed distance of the agent's disk to the forbidden one; at most 0 is safe. The band is the "
+                "conformal margin."))
     a.write(run.path, a.Lines(
         name="horizon", title="Prediction error by horizon", x_title="imagined step", y_title="error (px)",
         lines=(line("model", 0.3 + 0.05 * t, "imagined"), line("persistence", 1.4 * np.sqrt(t), "baseline"))))
 
 
 def _flight(run: Run, rng: np.random.Generator, hostile: str) -> None:
+    near = [math.exp(-((i - 10) / 4) ** 2) for i in range(20)]
     a.write(run.path, a.Flight(name="episode-2", title="Episode 2, guarded", decisions=tuple(
-        a.Decision(episode=2, step=2 * i, action=(math.cos(i / 4), math.sin(i / 4)), seconds=0.01 + 0.002 * rng.random(),
-                   energy={"goal": 40.0 - 2 * i, "effort": 1.0}, calls=4500 - 40 * i, kept=430 - 5 * i,
-                   margins={"disk": -6 + 5 * math.exp(-((i - 10) / 4) ** 2)}, vetoed={"disk": int(30 * math.exp(-((i - 10) / 4) ** 2))},
+        a.Decision(episode=2, step=2 * i, action=(math.cos(i / 4), math.sin(i / 4)),
+                   seconds=0.01 + 0.002 * rng.random(), energy={"goal": 40.0 - 2 * i, "effort": 1.0},
+                   calls=4500 - 40 * i, kept=430 - 5 * i, margins={"disk": -6 + 5 * near[i]},
+                   vetoed={"disk": int(30 * near[i])},
                    feasible=i != 11, reason="shortest way through the graph" + hostile)
         for i in range(20))))
 

@@ -19,8 +19,11 @@ from typing import Literal
 
 from steersman.studio import quantities as q
 
-PACKAGES = ("torch numpy gymnasium safetensors msgspec tyro rich pyarrow matplotlib pillow jinja2 minari h5py av "
-            "mujoco dm-control pygame pygame-ce pymunk gym gym-pusht minigrid lerobot safety-gymnasium").split()
+PACKAGES = (
+    "torch", "numpy", "gymnasium", "safetensors", "msgspec", "tyro", "rich", "pyarrow", "matplotlib", "pillow", "jinja2",
+    "minari", "h5py", "av", "mujoco", "dm-control", "pygame", "pygame-ce", "pymunk", "gym", "gym-pusht", "minigrid",
+    "lerobot", "safety-gymnasium",
+)
 OLDEST = {"torch": (2, 8), "numpy": (2, 0), "gymnasium": (1, 2), "msgspec": (0, 20), "tyro": (0, 9, 30)}
 TORCH_NEEDED_BYTES = 2 * 2**30
 
@@ -89,7 +92,8 @@ def clashes(versions: Mapping[str, str], python_version: tuple[int, int] = sys.v
          "gym-pusht needs pygame, gymnasium's toys pygame-ce: use an environment for each"),
         (has("dm-control") and python_version >= (3, 13), "dm-control on Python 3.13",
          "labmaze has no wheel there: use Python 3.12"),
-        (has("lerobot"), "lerobot with current torch", "it holds torch back: convert its datasets in another environment"),
+        (has("lerobot"), "lerobot with current torch",
+         "it holds torch back: convert its datasets in another environment"),
         (has("safety-gymnasium"), "safety-gymnasium", "it does not install beside current gymnasium: remove it"),
         (has("gym"), "gym beside gymnasium", "gym is not maintained: port its worlds to gymnasium"),
     ]
@@ -138,7 +142,8 @@ def disk(folder: Path) -> Finding:
     if not os.access(folder, os.W_OK):
         return Finding("bad", "disk", f"{folder} is read-only", "work in a folder that you may write to, or give --out")
     if free < 2 * 2**30:
-        return Finding("note", "disk", f"{q.size(free)} free in {folder}", "free 2 GiB: a run keeps data, checkpoints, report")
+        fix = "free 2 GiB: a run keeps data, checkpoints and a report"
+        return Finding("note", "disk", f"{q.size(free)} free in {folder}", fix)
     return Finding("ok", "disk", f"{q.size(free)} free in {folder}")
 
 

@@ -1,12 +1,12 @@
 """Lines of `metrics.jsonl` -> figures: loss and its parts, collapse gauges, probe, gradient. Knows names, not meanings.
 
-A gauge named "group/part" is drawn with its group; a gauge that this file does not know gets a figure of its own.
+A metric named "group/part" is drawn with its group; one that this file does not know gets a figure of its own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,21 +27,24 @@ class Kind(msgspec.Struct, frozen=True):
     factor: float = 1.0
 
 
-_SPREAD = Kind("Spread of the latent", "standard deviation",
-               "Per dimension, over a batch: the mean and the least. A latent that collapses goes to zero here.")
 _KINDS: dict[str, Kind] = {
     "loss": Kind("Loss", "weighted sum", "What is descended: all objectives, weighted.", log=True),
-    "parts": Kind("Parts of the loss", "before weighting", "Each objective by itself.", log=True),
-    "std": _SPREAD,
-    "effective_rank": Kind("Effective rank of the latent", "dimensions",
-                           "exp(entropy of the normalised singular values): how many dimensions are in use."),
-    "probe": Kind("Online probe", "R²",
+    "part": Kind("Parts of the loss", "before weighting", "Each objective by itself.", log=True),
+    "gauge/error_vs_still": Kind("Prediction error against no change", "ratio of squared errors",
+                                 "Below 1 the model knows more than that nothing moves.", log=True),
+    "held_out": Kind("Error on episodes never trained on", "mean squared error of the latent", "", log=True),
+    "gauge/std": Kind("Spread of the latent", "standard deviation",
+                      "Per dimension, over a batch: mean and least. A latent that collapses goes to zero here."),
+    "gauge/effective_rank": Kind("Effective rank of the latent", "dimensions",
+                                 "exp(entropy of the normalised singular values): how many dimensions are in use."),
+    "probe": Kind("Online probe, error", "root mean square, in the column's unit",
                   "A ridge regression from latent to columns, fitted on half of a batch and scored on the other. "
-                  "1 is perfect, 0 no better than the mean. Never trained on."),
-    "probe_error": Kind("Online probe, error", "root mean square, in the column's unit", "The same probe.", log=True),
-    "gradient": Kind("Gradient", "norm before clipping", "", log=True),
-    "lr": Kind("Learning rate", "× 10⁻³", "", factor=1e3),
-    "data_wait": Kind("Waiting for data", "% of the time", "", factor=100.0),
+                  "The columns are never trained on.", log=True),
+    "probe_r2": Kind("Online probe, R²", "R²", "1 is perfect, 0 no better than the mean."),
+    "rate/gradient": Kind("Gradient", "norm before clipping", "", log=True),
+    "rate/learning_rate": Kind("Learning rate", "× 10⁻³", "", factor=1e3),
+    "speed/windows_per_second": Kind("Speed", "windows a second", ""),
+    "speed/data_wait": Kind("Waiting for data", "% of the time", "", factor=100.0),
 }
 
 Points = dict[str, list[tuple[float, float | None]]]
@@ -51,35 +54,27 @@ def metric_figures(rows: Sequence[Mapping[str, Any]]) -> list[Lines]:
     """The figures of one run's metrics over optimiser steps, in reading order."""
     series: dict[str, Points] = {}
     for row in rows:
-        step = row.get("step")
-        if isinstance(step, (int, float)):
-            for group, part, value in _values(row):
-                series.setdefault(group, {}).setdefault(part, []).append((step, value))
+        step = _number(row.get("step"))
+        for name, value in row.items():
+            if step is not None and name not in ("step", "seconds") and (value is None or _number(value) is not None):
+                figure, curve = _place(name)
+                series.setdefault(figure, {}).setdefault(curve, []).append((step, _number(value)))
     order = [*_KINDS, *sorted(set(series) - set(_KINDS))]
-    return [_figure(group, series[group]) for group in order if group in series]
+    return [_figure(name, series[name]) for name in order if name in series]
 
 
-def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, str, float | None]]:
-    """(figure, curve, value) of everything numeric in one line."""
-    for name in ("loss", "gradient", "lr", "data_wait"):
-        if name in row:
-            yield name, "", _number(row[name])
-    for name, value in _mapping(row.get("parts")):
-        yield "parts", name, value
-    for name, value in _mapping(row.get("gauges")):
-        group, slash, part = name.partition("/")
-        if slash:
-            yield group, part, value
-        elif name.startswith("std_"):
-            yield "std", name.removeprefix("std_"), value
-        else:
-            yield name, "", value
+def _place(name: str) -> tuple[str, str]:
+    """(figure, curve) of a metric.
 
-
-def _mapping(value: Any) -> Iterator[tuple[str, float | None]]:
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield str(name), _number(inner)
+    >>> _place("gauge/std_mean"), _place("part/prediction"), _place("loss")
+    (('gauge/std', 'mean'), ('part', 'prediction'), ('loss', ''))
+    """
+    group, slash, part = name.partition("/")
+    if group == "gauge" and part.startswith("std_"):
+        return "gauge/std", part.removeprefix("std_")
+    if name in _KINDS or group in ("gauge", "rate", "speed") or not slash:
+        return name, ""
+    return group, part
 
 
 def _number(value: Any) -> float | None:
@@ -88,7 +83,7 @@ def _number(value: Any) -> float | None:
 
 
 def _figure(group: str, parts: Points) -> Lines:
-    kind = _KINDS.get(group, Kind(group.replace("_", " ").capitalize(), "", ""))
+    kind = _KINDS.get(group, Kind(group.split("/")[-1].replace("_", " ").capitalize(), "", ""))
     role = "actual" if len(parts) == 1 else "other"
     lines = tuple(_line(name.replace("_", " "), points, kind, role) for name, points in parts.items())
     return Lines(name="curves", title=kind.title, caption=kind.caption, x_title="optimiser step", y_title=kind.y_title,

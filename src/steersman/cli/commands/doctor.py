@@ -38,7 +38,8 @@ class Doctor(Command):
         allowed = checks.cores()
         versions = checks.installed()
         sections = {
-            "packages": [checks.python(sys.version_info[:2]), *checks.old_packages(versions), *checks.clashes(versions)],
+            "packages": [checks.python(sys.version_info[:2]), *checks.old_packages(versions),
+                         *checks.clashes(versions)],
             "machine": [checks.threads(allowed, os.environ), checks.load(allowed), checks.memory(),
                         checks.disk(self.out.resolve()), *([] if self.quick else checks.torch_works())],
         }

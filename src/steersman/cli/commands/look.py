@@ -1,0 +1,81 @@
+"""`steersman inspect PATH`: what a run, checkpoint, dataset or log holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import tyro
+
+from steersman.cli.command import Command, Done
+from steersman.cli.terminal import Terminal
+from steersman.core.errors import DataError
+from steersman.studio.holdings import Holding, holding
+from steersman.studio.quantities import number, size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect(Command):
+    """Say what a run, checkpoint, dataset cache or log file holds.
+
+    Nothing in it is executed. Hashes of checkpoints are verified. For a log: the columns, and which of them would be
+    read as observations and actions.
+    """
+
+    EXAMPLE: ClassVar[str] = "steersman inspect runs/two-rooms-1"
+
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """A run, a checkpoint (folder or .safetensors), a dataset, or a log (CSV, Parquet, Minari)."""
+    rows: int = 40
+    """Most rows of a table that are shown."""
+
+    def __call__(self, terminal: Terminal) -> Done:
+        found = holding(Path(self.path)) or dataset(self.path)
+        terminal.heading(f"{found.kind} {self.path}")
+        terminal.pairs(found.facts)
+        if found.rows:
+            terminal.say()
+            terminal.grid(found.header, found.rows[: self.rows])
+            if len(found.rows) > self.rows:
+                terminal.say(f"  … and {len(found.rows) - self.rows} more (--rows {len(found.rows)})")
+        for warning in found.warnings:
+            terminal.say(terminal.style(f"  ! {warning}", "warn"))
+        return Done({"path": self.path, **found.plain})
+
+
+def dataset(path: str) -> Holding:
+    """A dataset cache or a log of any known format, read as training would read it."""
+    from steersman import data
+
+    source = data.read(path)
+    signature = source.signature
+    facts = [("format", source.format), ("steps", f"{source.steps:,}" if source.steps is not None else ""),
+             ("fingerprint", source.fingerprint)]
+    if Path(path).is_file():
+        facts.append(("size", size(Path(path).stat().st_size)))
+    rows = []
+    for name, spec in signature.observations.items():
+        shape = "×".join(map(str, spec.shape))
+        rows.append((f"observation {name}", f"{spec.kind} {shape}", ", ".join(spec.columns[:12])))
+    action = signature.action
+    if action.kind == "discrete":
+        bounds = f"{action.choices} choices"
+    else:
+        limits = zip(action.low, action.high, strict=True)
+        bounds = ", ".join(f"{number(low)} to {number(high)}" for low, high in limits)
+    rows.append(("action", f"{action.kind} {action.size}", ", ".join(x for x in (*action.names, bounds) if x)))
+    rows += [(f"exogenous {name}", "", "") for name in signature.exogenous]
+    plain: dict[str, object] = {"kind": "dataset" if source.format == "cache" else "log", "format": source.format,
+                                "fingerprint": source.fingerprint, "steps": source.steps, "notes": list(source.notes)}
+    warnings = list(source.notes)
+    try:
+        lengths = [len(episode) for episode in source.episodes()]
+        facts.insert(2, ("episodes", f"{len(lengths):,}, of {min(lengths):,} to {max(lengths):,} steps"))
+        plain |= {"episodes": len(lengths), "shortest": min(lengths), "longest": max(lengths)}
+    except DataError as error:
+        warnings.append(str(error))
+    return Holding(str(plain["kind"]), facts, ("what", "shape", "columns"), rows, warnings, plain)
+
+
+COMMAND = Inspect
