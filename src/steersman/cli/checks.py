@@ -20,9 +20,9 @@ from typing import Literal
 from steersman.studio import quantities as q
 
 PACKAGES = (
-    "torch", "numpy", "gymnasium", "safetensors", "msgspec", "tyro", "rich", "pyarrow", "matplotlib", "pillow", "jinja2",
-    "minari", "h5py", "av", "mujoco", "dm-control", "pygame", "pygame-ce", "pymunk", "gym", "gym-pusht", "minigrid",
-    "lerobot", "safety-gymnasium",
+    "torch", "numpy", "gymnasium", "safetensors", "msgspec", "tyro", "rich", "pyarrow", "matplotlib", "pillow",
+    "jinja2", "minari", "h5py", "av", "mujoco", "dm-control", "pygame", "pygame-ce", "pymunk", "gym", "gym-pusht",
+    "minigrid", "lerobot", "safety-gymnasium",
 )
 OLDEST = {"torch": (2, 8), "numpy": (2, 0), "gymnasium": (1, 2), "msgspec": (0, 20), "tyro": (0, 9, 30)}
 TORCH_NEEDED_BYTES = 2 * 2**30

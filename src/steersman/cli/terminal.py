@@ -61,13 +61,10 @@ class Terminal:
     def grid(self, header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, indent: int = 2) -> None:
         """Rows of words under a header: the first `left` columns to the left, the others to the right."""
         widths = [max(map(cells, column)) for column in zip(header, *rows, strict=True)]
-        line = lambda row: (" " * indent + "  ".join(  # noqa: E731
-            pad(cell, wide, right=i >= left) for i, (cell, wide) in enumerate(zip(row, widths, strict=True))
-        )).rstrip()
-        if any(header):
-            self.say(self.style(line(header), "dim"))
-        for row in rows:
-            self.say(line(row))
+        for row in [header, *rows] if any(header) else rows:
+            aligned = [pad(cell, wide, i >= left) for i, (cell, wide) in enumerate(zip(row, widths, strict=True))]
+            text = (" " * indent + "  ".join(aligned)).rstrip()
+            self.say(self.style(text, "dim") if row is header else text)
 
     def table(self, table: Table) -> None:
         """A table of figures: agents bold, baselines plain, intervals dim."""

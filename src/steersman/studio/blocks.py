@@ -135,12 +135,10 @@ def map_block(m: Map, fetch: Fetch) -> Block:
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     left, top, right, bottom = m.extent
     if m.file and m.size:
-        width, height = m.size
-        x0, y0 = -0.5, -0.5  # pixel centres are at whole numbers
+        x0, y0, width, height = -0.5, -0.5, float(m.size[0]), float(m.size[1])  # pixel centres are at whole numbers
         axes = ""
     else:
-        width, height = abs(right - left) or 1.0, abs(bottom - top) or 1.0
-        x0, y0 = min(left, right), min(top, bottom)
+        x0, y0, width, height = min(left, right), min(top, bottom), abs(right - left) or 1.0, abs(bottom - top) or 1.0
         axes = f"{m.axes[0]}: {left:g} to {right:g}; {m.axes[1]}: {top:g} (top) to {bottom:g}"
     places = q.decimals([low, high])
     return {
@@ -175,8 +173,7 @@ def data_block(card: DataCard, fetch: Fetch) -> Block:
     rows += [("size on disk", q.size(card.size_bytes))] if card.size_bytes is not None else []
     rows += [(k, setting(v)) for k, v in card.facts.items()]
     rows += [("fingerprint", f"{card.fingerprint[:16]}…" if len(card.fingerprint) > 20 else card.fingerprint)]
-    number = lambda x: minus(q.number(x))  # noqa: E731
-    columns = [[c.name, c.role, c.unit, number(c.mean), number(c.std), number(c.low), number(c.high)]
+    columns = [[c.name, c.role, c.unit, *(minus(q.number(x)) for x in (c.mean, c.std, c.low, c.high))]
                for c in card.columns]
     return {"kind": "card", "title": card.title, "caption": card.caption, "facts": rows, "columns": columns,
             "header": ["column", "role", "unit", "mean", "standard deviation", "lowest", "highest"],

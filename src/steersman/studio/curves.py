@@ -101,7 +101,6 @@ def _line(label: str, points: Sequence[tuple[float, float | None]], kind: Kind, 
         piece = scaled[start : start + size]
         xs.append(piece[-1][0])
         known = sorted(y for _, y in piece if y is not None)
-        at = lambda share, known=known: known[round(share * (len(known) - 1))] if known else None  # noqa: E731
-        rows.append((at(0.1), at(0.5), at(0.9)))
+        rows.append([known[round(share * (len(known) - 1))] if known else None for share in (0.1, 0.5, 0.9)])
     low, middle, high = (tuple(column) for column in zip(*rows, strict=True))
     return Line(label=label, x=tuple(xs), y=middle, low=low, high=high, role=role)

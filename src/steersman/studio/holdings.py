@@ -6,6 +6,7 @@ A checkpoint's hashes are verified; the header of a safetensors file is parsed w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class Holding:
     kind: str
     facts: list[tuple[str, str]]
     header: tuple[str, ...] = ()
-    rows: list[tuple[str, ...]] = field(default_factory=list)
+    rows: Sequence[tuple[str, ...]] = ()
     warnings: list[str] = field(default_factory=list)
     plain: dict[str, Any] = field(default_factory=dict)
 

@@ -49,11 +49,13 @@ def map_png(values: Sequence[Sequence[float | None]], low: float, high: float) -
         rows.append(0)
         for value in row:
             rows += bytes((0, 0, 0, 0)) if value is None else bytes((*colour((value - low) / span), 255))
-    chunk = lambda kind, body: (  # noqa: E731
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
     head = struct.pack(">IIBBBBB", width, len(values), 8, 6, 0, 0, 0)
-    body = zlib.compress(bytes(rows), 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    body = _chunk(b"IHDR", head) + _chunk(b"IDAT", zlib.compress(bytes(rows), 9)) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def marks_svg(marks: Sequence[Mark], size: tuple[int, int], frames: int = 1) -> str:

@@ -58,11 +58,10 @@ def log_ticks(low: float, high: float, count: int = 5) -> list[float]:
     ([0.01, 0.1, 1.0, 10.0], [0.5, 1.0, 2.0])
     """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    within = lambda x: low * 0.999 <= x <= high * 1.001  # noqa: E731
-    decades = [10.0**i for i in range(first, last + 1) if within(10.0**i)]
-    if len(decades) >= 3:
-        return decades[:: math.ceil(len(decades) / count)]
-    return [m * 10.0**i for i in range(first, last + 1) for m in (1, 2, 5) if within(m * 10.0**i)]
+    every = [m * 10.0**i for i in range(first, last + 1) for m in (1, 2, 5)]
+    every = [x for x in every if low * 0.999 <= x <= high * 1.001]
+    decades = [x for x in every if math.log10(x).is_integer()]
+    return decades[:: math.ceil(len(decades) / count)] if len(decades) >= 3 else every
 
 
 def short(value: float) -> str:
@@ -223,9 +222,11 @@ def _end_labels(ends: list[tuple[float, str, str]], x: float, top: float, bottom
         for i in range(len(ys) - 2, -1, -1):
             ys[i] = min(ys[i], ys[i + 1] - gap)
     letters = max(4, int((width - x) / _LETTER))
-    cut = lambda t: t if len(t) <= letters else t[: letters - 1] + "…"  # noqa: E731
-    return [f'<text class="{colour} end" x="{x:g}" y="{y + 3.5:.1f}">{escape(cut(label))}</text>'
-            for y, (_, label, colour) in zip(ys, ends, strict=True)]
+    parts = []
+    for y, (_, label, colour) in zip(ys, ends, strict=True):
+        text = label if len(label) <= letters else label[: letters - 1] + "…"
+        parts.append(f'<text class="{colour} end" x="{x:g}" y="{y + 3.5:.1f}">{escape(text)}</text>')
+    return parts
 
 
 def _svg(width: float, height: float, body: str, alt: str) -> str:

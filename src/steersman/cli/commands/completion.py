@@ -30,7 +30,7 @@ class Completion(Command):
         from steersman.cli.parse import CONFIG
 
         kinds = [
-            Annotated[command(name), tyro.conf.subcommand(name=name, description=line)]  # type: ignore[valid-type]
+            Annotated[command(name), tyro.conf.subcommand(name=name, description=line)]
             for name, line in COMMANDS.items()
         ]
         union: Any = functools.reduce(lambda a, b: a | b, kinds)
