@@ -1,0 +1,36 @@
+"""Complete experiments as functions that return a training configuration. The command line derives its flags from them.
+
+This catalogue is read without torch; a recipe is imported when it is asked for. A module listed here has a function
+`recipe(*, …) -> training.TrainConfig` whose keyword parameters (with types, defaults and docstring) become flags.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from steersman.core.errors import UsageError
+
+RECIPES: dict[str, tuple[str, str]] = {
+    "two-rooms": (".two_rooms", "rooms seen as pixels: one encoder with a map of the scene, search in imagination"),
+    "pendulum": (".pendulum", "a log of vectors, a few columns: residual predictor, iCEM"),
+}
+"""Name -> (module, one line about it)."""
+
+__all__ = ["RECIPES", "recipe"]
+
+
+def recipe(name: str) -> Callable[..., Any]:
+    """The function behind `name`: keyword parameters -> TrainConfig.
+
+    Raises:
+        UsageError: no recipe has this name.
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, 1)
+        fix = f"did you mean {near[0]!r}?" if near else "choose one of them"
+        raise UsageError(f"a recipe of {', '.join(RECIPES)}", repr(name), fix)
+    function: Callable[..., Any] = importlib.import_module(RECIPES[name][0], __name__).recipe
+    return function
