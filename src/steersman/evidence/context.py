@@ -13,7 +13,9 @@ from typing import Any
 
 import msgspec
 
+from steersman.runs import Run
 from steersman.runs.artefacts import Artefact, Table, write
+from steersman.studio import build
 
 
 def _silent(message: str) -> None:
@@ -61,21 +63,27 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def perform(name: str, experiment: Callable[[Context], Outcome], context: Context) -> tuple[Result, Outcome]:
-    """Run `experiment`, write its tables, pictures and `evidence.json` into `context.run`, return what came out."""
+    """Run `experiment` in a new run directory at `context.run`; return what came out.
+
+    Writes its tables, its pictures, `evidence.json` and the report there.
+
+    Raises:
+        RunError: there is something at `context.run` already.
+    """
     started = time.perf_counter()
-    outcome = experiment(context)
-    seconds = round(time.perf_counter() - started, 2)
-    for table in outcome.tables:
-        write(context.run, table)
-    for artefact, images in outcome.artefacts:
-        write(context.run, artefact, images)
-    result = Result(name, context.seed, dict(outcome.figures), seconds, str(context.run))
-    _write_result(context.run / "evidence.json", result)
+    with Run.create(context.run, recipe=f"evidence/{name}", config={}, seeds={"seed": context.seed}, data={}) as run:
+        outcome = experiment(context)
+        seconds = round(time.perf_counter() - started, 2)
+        for table in outcome.tables:
+            write(run.path, table)
+        for artefact, images in outcome.artefacts:
+            write(run.path, artefact, images)
+        figures = msgspec.to_builtins(dict(outcome.figures), enc_hook=_plain)
+        result = Result(name, context.seed, figures, seconds, str(run.path))
+        run.write_json("evidence.json", result)
+        build(run.path)
     return result, outcome
 
 
-def _write_result(path: Path, result: Result) -> None:
-    from steersman.runs.files import atomic_write
-
-    hook: Callable[[Any], Any] = lambda value: value.tolist()  # noqa: E731
-    atomic_write(path, msgspec.json.format(msgspec.json.encode(result, enc_hook=hook), indent=1))
+def _plain(value: Any) -> Any:
+    return value.tolist()  # numbers and arrays of numpy and torch

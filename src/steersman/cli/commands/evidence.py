@@ -43,14 +43,13 @@ class Evidence(Command):
         from steersman.runs import new_run_path
 
         path = self.out or new_run_path("runs", f"evidence-{self.name}")
-        path.mkdir(parents=True, exist_ok=True)
         with Watcher(terminal) as watcher:
             context = evidence.Context(path, self.seed, say=watcher.say, progress=watcher)
             result, outcome = evidence.perform(self.name, function, context)
         for table in outcome.tables:
             terminal.table(table)
         terminal.say()
-        terminal.say(f"{duration(result.seconds)}; everything is in {path}")
+        terminal.say(f"{duration(result.seconds)}; report: {path / 'report' / 'report.html'}")
         return Done(msgspec.to_builtins(result))
 
 
