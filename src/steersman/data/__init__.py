@@ -6,8 +6,9 @@ from steersman.data.dataset import Dataset
 from steersman.data.formats import FORMATS, read, write
 from steersman.data.source import Format, ReadOptions, Source
 from steersman.data.statistics import Columns, Statistics
+from steersman.data.throughput import Throughput, measure
 
 __all__ = [
-    "FORMATS", "CacheWriter", "Columns", "Dataset", "Format", "ReadOptions", "Source", "Statistics", "build",
-    "cache_bytes", "load", "read", "write",
+    "FORMATS", "CacheWriter", "Columns", "Dataset", "Format", "ReadOptions", "Source", "Statistics", "Throughput",
+    "build", "cache_bytes", "load", "measure", "read", "write",
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Iterable, Mapping
@@ -25,7 +26,7 @@ from torch import Tensor
 from steersman.core.errors import DataError, StorageError
 from steersman.core.signature import Signature
 from steersman.core.types import Episode
-from steersman.data.storage import FolderInTheMaking, storage_errors
+from steersman.data.storage import FolderInTheMaking, sha256, storage_errors
 
 VERSION = 1
 INDEX = "index.json"
@@ -34,7 +35,7 @@ _DTYPES: dict[str, tuple[torch.dtype, int]] = {
     "uint8": (torch.uint8, 1), "float32": (torch.float32, 4), "int64": (torch.int64, 8),
 }
 
-Array = np.ndarray[Any, Any]
+_OURS = re.compile(r"index\.json|offsets\.bin|building\.lock|(observation|action|exogenous)-\d+\.bin")
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,8 +144,11 @@ class CacheWriter:
         self.steps += len(episode)
         self._offsets.append(self._offsets[-1] + len(episode) + 1)
 
-    def finish(self, source_fingerprint: str) -> Index:
-        """Make the cache durable and put it in its place."""
+    def finish(self, source_fingerprint: str | None = None) -> Index:
+        """Make the cache durable and put it in its place.
+
+        source_fingerprint  SHA-256 that identifies where the episodes came from (default: that of the arrays)
+        """
         if not self.episodes:
             raise DataError("at least one episode", f"none for {self.path}", "check the source")
         offsets = np.array(self._offsets, "<i8").tobytes()
@@ -153,6 +157,10 @@ class CacheWriter:
             for name, (dtype, shape) in self._shapes.items()
         }
         fields["offsets"] = Field("offsets.bin", "int64", (1,), len(self._offsets), zlib.crc32(offsets))
+        with storage_errors(self.path):
+            for file in self._files.values():
+                file.flush()
+            source_fingerprint = source_fingerprint or sha256(self._folder.path)
         index = Index(
             "steersman cache", VERSION, source_fingerprint, self.signature, self.episodes, self._offsets[-1], fields,
             self.origin, tuple(self.notes),
@@ -206,8 +214,7 @@ def refuse_foreign_folder(path: Path) -> None:
     """
     if not path.exists():
         return
-    names = {p.name for p in path.iterdir()} if path.is_dir() else None
-    if names is None or any(name != INDEX and not name.endswith(".bin") for name in names):
+    if not path.is_dir() or any(not _OURS.fullmatch(p.name) for p in path.iterdir()):
         raise StorageError(f"a place for a cache at {path}", "something else there", "choose another path")
 
 

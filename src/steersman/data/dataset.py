@@ -143,8 +143,10 @@ class Dataset:
                 "use shorter windows or longer episodes",
             )
         mass = (starts.double() if weight is None else starts.double() * weight.double()).cumsum(0)
-        point = torch.rand(count, generator=generator, dtype=torch.float64) * mass[-1]
-        episode = torch.searchsorted(mass, point, right=True).clamp(max=len(self) - 1)
+        if not 0 < float(mass[-1]) < float("inf"):
+            raise DataError("weights with a positive, finite sum", f"{float(mass[-1])}", "weigh some episodes above 0")
+        below_one = torch.rand(count, generator=generator, dtype=torch.float64).clamp(max=1 - 2.0**-52)
+        episode = torch.searchsorted(mass, below_one * mass[-1], right=True)
         start = (torch.rand(count, generator=generator, dtype=torch.float64) * starts[episode]).long()
         return episode, torch.minimum(start, starts[episode] - 1)
 

@@ -120,7 +120,7 @@ def _infer_observed(rest: list[str]) -> tuple[list[str], list[str]]:
     named = [c for c in rest if _OBSERVATION.fullmatch(c)]
     if named:
         return named, []
-    left = [c for c in rest if not _NOISE.fullmatch(c)]
+    left = [c for c in rest if not _NOISE.fullmatch(c) and c.lower() not in (*_EPISODE, *_TIME)]
     note = f"taken as observations: {', '.join(left)} (no column is called obs… or observation…)"
     return left, [note] if left else []
 
@@ -135,10 +135,13 @@ def _group(observed: Sequence[str], wide: Sequence[str]) -> tuple[Groups, Groups
             groups[short], labels[short] = [column], []
             continue
         name, dot, entry = short.partition(".")
-        if not dot or not _OBSERVATION.fullmatch(column):
+        if not dot or not _OBSERVATION.fullmatch(column) or short == column:
             name, entry = VECTOR, short
         groups.setdefault(name, []).append(column)
         labels.setdefault(name, []).append(entry)
+    for name, entries in labels.items():
+        if all(entry.rpartition(".")[2] == str(i) for i, entry in enumerate(entries)):
+            labels[name] = []  # numbers, not names
     return {k: tuple(v) for k, v in groups.items()}, {k: tuple(v) for k, v in labels.items()}
 
 

@@ -44,6 +44,22 @@ class ReadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     names: dict[str, tuple[str, ...]] = {}
     format: str | None = None
 
+    def stated(self) -> set[str]:
+        """Names of the options that a person gave, the format aside."""
+        usual = ReadOptions()
+        return {f for f in self.__struct_fields__ if f != "format" and getattr(self, f) != getattr(usual, f)}
+
+    def only(self, allowed: set[str], format: str) -> None:
+        """Refuse options that mean nothing to a format.
+
+        Raises:
+            UsageError: names them.
+        """
+        odd = sorted(self.stated() - allowed)
+        if odd:
+            what = f"among {', '.join(sorted(allowed))}" if allowed else "of none"
+            raise UsageError(f"options {what} for a {format} log", ", ".join(odd), "leave them out")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -102,5 +118,6 @@ class Format(ABC):
 
 def fingerprint(format: str, content: str, options: ReadOptions) -> str:
     """SHA-256 of all that decides which episodes come out: format, content (itself a SHA-256), options."""
-    text = f"{format}\n{content}\n".encode() + msgspec.json.encode(options, order="sorted")
+    said = {name: getattr(options, name) for name in options.stated()}
+    text = f"{format}\n{content}\n".encode() + msgspec.json.encode(said, order="sorted")
     return hashlib.sha256(text).hexdigest()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ from steersman.core.errors import DataError, StorageError
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _LOCK = "building.lock"
+_GRACE = 60.0  # seconds for which a folder without a lock may be about to get one
 
 
 @contextmanager
@@ -85,8 +88,12 @@ class FolderInTheMaking:
         return f".{self.target.name}.building-"
 
     def _sweep(self) -> None:
-        for left in self.target.parent.glob(f"{self._prefix}*"):
+        for left in self.target.parent.glob(f"{glob.escape(self._prefix)}*"):
             with suppress(OSError):
+                if not (left / _LOCK).exists():
+                    if time.time() - left.stat().st_mtime > _GRACE:
+                        shutil.rmtree(left, ignore_errors=True)
+                    continue
                 lock = os.open(left / _LOCK, os.O_RDWR)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,14 +104,19 @@ class FolderInTheMaking:
     def commit(self) -> Path:
         """Everything inside is on disk already (fsync by whoever wrote it): put the folder in its place."""
         with storage_errors(self.target):
-            (self.path / _LOCK).unlink()
             sync_folder(self.path)
+            os.chmod(self.path, 0o755)
             old = None
             if self.target.exists():
                 old = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self.target.parent))
                 self.target.rename(old / "old")
-            os.chmod(self.path, 0o755)
-            self.path.rename(self.target)
+            try:
+                self.path.rename(self.target)
+            except OSError:
+                if old is not None:
+                    (old / "old").rename(self.target)
+                raise
+            (self.target / _LOCK).unlink()
             sync_folder(self.target.parent)
         os.close(self._lock)
         if old is not None:
@@ -127,38 +139,20 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
         os.close(handle)
 
 
-def replace_file(path: str | os.PathLike[str]) -> ReplacedFile:
+@contextmanager
+def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A file that appears whole or not at all: `with replace_file(path) as temporary: …write temporary…`."""
-    return ReplacedFile(Path(path).absolute())
-
-
-class ReplacedFile:
-    """See `replace_file`."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __enter__(self) -> Path:
-        with storage_errors(self.target):
-            self.target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(
-                prefix=f".{self.target.name}.", suffix=self.target.suffix, dir=self.target.parent
-            )
-            os.close(handle)
-        self.temporary = Path(name)
-        return self.temporary
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    target = Path(path).absolute()
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
         try:
-            if kind is None:
-                with storage_errors(self.target):
-                    with self.temporary.open("rb") as file:
-                        os.fsync(file.fileno())
-                    os.chmod(self.temporary, 0o644)
-                    self.temporary.rename(self.target)
-                    sync_folder(self.target.parent)
-            elif isinstance(error, OSError):
-                with storage_errors(self.target):
-                    raise error
+            yield Path(name)
+            with open(name, "rb") as file:
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.rename(name, target)
+            sync_folder(target.parent)
         finally:
-            self.temporary.unlink(missing_ok=True)
+            Path(name).unlink(missing_ok=True)

@@ -18,6 +18,7 @@ class Cache(Format):
         return (Path(path) / INDEX).is_file()
 
     def open(self, path: str, options: ReadOptions) -> Source:
+        options.only(set(), self.name)
         dataset = Dataset.open(path)
         return Source(
             self.name, path, dataset.signature, dataset.fingerprint, dataset.episodes, dataset.steps, dataset.notes

@@ -35,7 +35,7 @@ class Csv(Format):
     def open(self, path: str, options: ReadOptions) -> Source:
         content = sha256(path)
         sidecar = None
-        if Path(f"{path}.roles.json").exists() and not (options.observation or options.action or options.exogenous):
+        if Path(f"{path}.roles.json").exists() and not options.stated() - {"sort"}:
             sidecar = _read_sidecar(Path(f"{path}.roles.json"))
             content += sha256(f"{path}.roles.json")
         data = _read(path, sidecar)
@@ -71,10 +71,12 @@ def _read(path: str, sidecar: Sidecar | None) -> pa.Table:
         types = dict.fromkeys(sidecar.roles.numeric, pa.float32())
         types |= dict.fromkeys(sidecar.roles.action, pa.int64()) if whole else {}
     try:
-        return pc.read_csv(
+        data = pc.read_csv(
             path, parse_options=pc.ParseOptions(delimiter=_delimiter(path)),
             convert_options=pc.ConvertOptions(column_types=types),
         )
+        str(data.column_names)  # a header that is no UTF-8 fails here
+        return data
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise DataError(
             f"a table with a header and equally many values a row in {path}", f"{error}".splitlines()[0],

@@ -36,6 +36,7 @@ class Minari(Format):
         folder = _folder(path)
         if folder is None:
             raise DataError(f"a Minari dataset at {path}", "no folder with metadata.json", "check the id or the path")
+        options.only({"low", "high", "names"}, self.name)
         metadata = _metadata(folder)
         dataset = _load(folder)
         adapter, notes = _adapt(dataset, metadata, options, path)

@@ -43,11 +43,12 @@ class Parquet(Format):
     def open(self, path: str, options: ReadOptions) -> Source:
         content = sha256(path)
         data = _read(path)
-        sidecar = None if options.observation or options.action or options.exogenous else _sidecar(data, path)
+        sidecar = None if options.stated() - {"sort"} else _sidecar(data, path)
         notes: list[str] = []
         if sidecar:
             roles = sidecar.roles
-            missing = set(roles.numeric) - set(data.column_names)
+            named = {c for c in (roles.episode, roles.time) if c} | set(roles.numeric)
+            missing = named - set(data.column_names)
             if missing:
                 raise DataError(
                     f"columns {', '.join(sorted(missing))} in {path}", "a file without them", "name the columns to use"
@@ -86,7 +87,10 @@ class Parquet(Format):
 def _read(path: str) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:
-            return file.read()
+            data = file.read()
+        data.validate(full=True)
+        str(data.column_names)
+        return data
     except (pa.ArrowException, OSError, ValueError, MemoryError, KeyError) as error:
         raise DataError(
             f"a sound Parquet file at {path}", f"{error}".splitlines()[0] if f"{error}" else "an unreadable one",

@@ -1,0 +1,71 @@
+"""A dataset in one card, for the report: sizes, columns with their ranges, a few frames. Computed once, when trained on.
+
+Knows the artefact's format (`runs.artefacts`); does not know how a card is drawn.
+"""
+
+from __future__ import annotations
+
+import io
+
+import torch
+
+from steersman.data.dataset import Dataset
+from steersman.data.statistics import Columns
+from steersman.runs.artefacts import ColumnCard, DataCard
+
+FRAMES = 10
+
+
+def data_card(
+    dataset: Dataset, *, source: str, title: str = "The log", name: str = "log", **facts: str | float
+) -> tuple[DataCard, dict[str, bytes]]:
+    """The card of `dataset` and its image files: `artefacts.write(run, *data_card(…))`.
+
+    source  where the log came from, for people
+    facts   whatever else should be known
+    """
+    lengths = dataset.lengths.sort().values
+    signature, statistics = dataset.signature, dataset.statistics()
+    columns: list[ColumnCard] = []
+    for key, spec in signature.observations.items():
+        if spec.kind == "vector":
+            labels = spec.columns or tuple(f"{key} {i}" for i in range(spec.shape[0]))
+            columns += _cards(labels, "observation", statistics.observations[key])
+    action = signature.action
+    columns += _cards(action.names or tuple(f"action {i}" for i in range(action.size)), "action", statistics.action)
+    if statistics.exogenous is not None:
+        columns += _cards(signature.exogenous, "exogenous", statistics.exogenous)
+    shapes = {k: f"{s.kind} {'×'.join(map(str, s.shape))}" for k, s in signature.observations.items()}
+    facts = {f"observation {k}": text for k, text in shapes.items()} | facts
+    facts |= {f"note {i + 1}": note for i, note in enumerate(dataset.notes)}
+    image = next((k for k, spec in signature.observations.items() if spec.kind == "image"), None)
+    file = f"{name}.png"
+    card = DataCard(
+        name=name, title=title, source=source, fingerprint=dataset.fingerprint, episodes=len(dataset),
+        steps=dataset.steps, lengths=(int(lengths[0]), int(lengths[len(lengths) // 2]), int(lengths[-1])),
+        size_bytes=sum(f.size for f in dataset.index.fields.values()), columns=tuple(columns[:64]), facts=facts,
+        samples=file if image else "", samples_alt="frames from different episodes, side by side" if image else "",
+    )
+    return card, {file: _frames(dataset, image)} if image else {}
+
+
+def _cards(labels: tuple[str, ...], role: str, columns: Columns) -> list[ColumnCard]:
+    return [
+        ColumnCard(name=label, role=role, mean=mean, std=std, low=low, high=high)  # type: ignore[arg-type]
+        for label, mean, std, low, high in zip(
+            labels, columns.mean, columns.std, columns.low, columns.high, strict=True)
+    ]
+
+
+def _frames(dataset: Dataset, name: str) -> bytes:
+    """Frames from the middle of a few episodes, in one row."""
+    from PIL import Image
+
+    count = min(FRAMES, len(dataset))
+    episode = torch.linspace(0, len(dataset) - 1, count).long()
+    frames = dataset.frames(episode, dataset.lengths[episode] // 2)[name]
+    row = torch.cat(list(frames), 1)
+    pixels = row.expand(-1, -1, 3) if row.shape[-1] == 1 else row[..., :3]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.contiguous().numpy()).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
