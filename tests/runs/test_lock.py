@@ -14,7 +14,7 @@ from steersman.core import LockedError
 from steersman.runs.lock import Holder, WriterLock
 
 
-@pytest.fixture()
+@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "writer.lock"
 

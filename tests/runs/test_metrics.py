@@ -12,7 +12,7 @@ from steersman.core import RunError, StorageError
 from steersman.runs import Metrics
 
 
-@pytest.fixture()
+@pytest.fixture
 def open_metrics(tmp_path: Path) -> Metrics:
     m = Metrics(tmp_path / "metrics.jsonl")
     m.begin()
