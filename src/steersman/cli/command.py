@@ -5,10 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+import tyro
 
 if TYPE_CHECKING:
     from steersman.cli.terminal import Terminal
+
+
+def option(metavar: str | None = None) -> Any:
+    """How an option is shown whose default needs no words: `path: Annotated[Path | None, option("FOLDER")] = None`."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,9 @@ class Command(ABC):
     EXAMPLE: ClassVar[str]
     """One line that works, printed at the end of `--help`."""
 
-    json: bool = False
+    json: Annotated[bool, option()] = False
     """End standard output with one JSON object; what is meant for people goes to standard error."""
-    debug: bool = False
+    debug: Annotated[bool, option()] = False
     """Show the traceback of an error."""
 
     @abstractmethod
@@ -42,3 +49,8 @@ class Command(ABC):
     def specialised(cls, words: Sequence[str]) -> type[Self]:
         """The class that parses these words: a sub-class where a word brings options of its own (`--recipe NAME`)."""
         return cls
+
+    @classmethod
+    def epilogue(cls) -> str:
+        """What `--help` says before the example, e.g. the names that an option takes."""
+        return ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from steersman.cli.terminal import Terminal
 from steersman.studio import quantities as q
@@ -15,21 +15,11 @@ from steersman.studio import quantities as q
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from steersman.training import Progress
+
 EVERY = 5.0
 """Seconds between plain lines."""
 _BLOCKS = "▁▂▃▄▅▆▇█"
-
-
-class Training(Protocol):
-    """What a step of training says about itself; see `training.Progress`."""
-
-    step: int
-    steps: int
-    loss: float
-    parts: Mapping[str, float]
-    gauges: Mapping[str, float]
-    data_wait: float
-    eta_seconds: float
 
 
 class Watcher:
@@ -70,7 +60,7 @@ class Watcher:
         elif last or self._due(label):
             self.terminal.say(f"{label}: {done:,}" + (f" of {total:,} ({100 * done / total:.0f}%)" if total else ""))
 
-    def __call__(self, progress: Training) -> None:
+    def __call__(self, progress: Progress) -> None:
         """One step of training."""
         self._losses.append(progress.loss)
         last = progress.step >= progress.steps
@@ -107,7 +97,7 @@ class Watcher:
             self.close()
 
 
-def line(p: Training) -> str:
+def line(p: Progress) -> str:
     """Everything in one line.
 
     >>> from types import SimpleNamespace as Of
@@ -155,7 +145,7 @@ def spark(values: list[float], wide: int = 40) -> str:
     return "".join(_BLOCKS[int((m - low) / (high - low or 1) * 7)] for m in means)
 
 
-def panel(p: Training, losses: list[float]) -> Any:
+def panel(p: Progress, losses: list[float]) -> Any:
     """The live panel: bar, loss with its course, parts, gauges."""
     from rich.text import Text
 

@@ -58,11 +58,12 @@ class Terminal:
         for label, value in rows:
             self.say(" " * indent + self.style(pad(label, wide), "dim") + f"  {value}")
 
-    def grid(self, header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, indent: int = 2) -> None:
-        """Rows of words under a header: the first `left` columns to the left, the others to the right."""
+    def grid(self, header: Sequence[str], rows: Sequence[Sequence[str]], indent: int = 2) -> None:
+        """Rows of words under a header; columns of numbers (by their header) to the right."""
+        numeric = [name in ("size", "numbers", "value") for name in header]
         widths = [max(map(cells, column)) for column in zip(header, *rows, strict=True)]
         for row in [header, *rows] if any(header) else rows:
-            aligned = [pad(cell, wide, i >= left) for i, (cell, wide) in enumerate(zip(row, widths, strict=True))]
+            aligned = [pad(cell, *how) for cell, *how in zip(row, widths, numeric, strict=True)]
             text = (" " * indent + "  ".join(aligned)).rstrip()
             self.say(self.style(text, "dim") if row is header else text)
 

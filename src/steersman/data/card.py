@@ -1,4 +1,4 @@
-"""A dataset in one card, for the report: sizes, columns with their ranges, a few frames. Computed once, when trained on.
+"""A dataset in one card, for the report: sizes, columns with their ranges, a few frames. Computed when trained on.
 
 Knows the artefact's format (`runs.artefacts`); does not know how a card is drawn.
 """
@@ -35,15 +35,18 @@ def data_card(
     columns += _cards(action.names or tuple(f"action {i}" for i in range(action.size)), "action", statistics.action)
     if statistics.exogenous is not None:
         columns += _cards(signature.exogenous, "exogenous", statistics.exogenous)
-    shapes = {k: f"{s.kind} {'×'.join(map(str, s.shape))}" for k, s in signature.observations.items()}
-    facts = {f"observation {k}": text for k, text in shapes.items()} | facts
-    facts |= {f"note {i + 1}": note for i, note in enumerate(dataset.notes)}
+    known: dict[str, str | float | int | bool | None] = {
+        f"observation {key}": f"{spec.kind} {'×'.join(map(str, spec.shape))}"
+        for key, spec in signature.observations.items()
+    }
+    known |= facts
+    known |= {f"note {i + 1}": note for i, note in enumerate(dataset.notes)}
     image = next((k for k, spec in signature.observations.items() if spec.kind == "image"), None)
     file = f"{name}.png"
     card = DataCard(
         name=name, title=title, source=source, fingerprint=dataset.fingerprint, episodes=len(dataset),
         steps=dataset.steps, lengths=(int(lengths[0]), int(lengths[len(lengths) // 2]), int(lengths[-1])),
-        size_bytes=sum(f.size for f in dataset.index.fields.values()), columns=tuple(columns[:64]), facts=facts,
+        size_bytes=sum(f.size for f in dataset.index.fields.values()), columns=tuple(columns[:64]), facts=known,
         samples=file if image else "", samples_alt="frames from different episodes, side by side" if image else "",
     )
     return card, {file: _frames(dataset, image)} if image else {}

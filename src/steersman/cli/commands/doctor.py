@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import tyro
-
 from steersman.cli import checks
-from steersman.cli.command import Command, Done
+from steersman.cli.command import Command, Done, option
 from steersman.cli.terminal import Terminal
 
 _SIGNS = {"ok": ("✓", "good"), "note": ("!", "warn"), "bad": ("✗", "bad")}
@@ -27,9 +25,9 @@ class Doctor(Command):
 
     EXAMPLE: ClassVar[str] = "steersman doctor"
 
-    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path()
+    out: Annotated[Path, option("FOLDER")] = Path()
     """Where runs are to be written."""
-    quick: bool = False
+    quick: Annotated[bool, option()] = False
     """Leave out what needs torch (the GPU, the measurement)."""
 
     def __call__(self, terminal: Terminal) -> Done:

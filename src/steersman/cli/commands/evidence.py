@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import msgspec
 import tyro
 
-from steersman.cli.command import Command, Done
+from steersman.cli.command import Command, Done, option
 from steersman.cli.terminal import Terminal
 from steersman.studio.quantities import duration
 
@@ -24,11 +24,11 @@ class Evidence(Command):
 
     EXAMPLE: ClassVar[str] = "steersman evidence pendulum --seed 0 --json"
 
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = ""
+    name: Annotated[str, tyro.conf.Positional, option("[NAME]")] = ""
     """Which experiment; none lists them."""
     seed: int = 0
     """All of its randomness starts here."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    out: Annotated[Path | None, option("FOLDER")] = None
     """Its run directory (default: a new one under runs/)."""
 
     def __call__(self, terminal: Terminal) -> Done:

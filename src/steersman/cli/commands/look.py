@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from steersman.cli.command import Command, Done
+from steersman.cli.command import Command, Done, option
+from steersman.cli.logs import INFERRED, LogOptions, read_options
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import DataError
 from steersman.studio.holdings import Holding, holding
@@ -25,13 +26,15 @@ class Inspect(Command):
 
     EXAMPLE: ClassVar[str] = "steersman inspect runs/two-rooms-1"
 
-    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    path: Annotated[str, tyro.conf.Positional, option("PATH")]
     """A run, a checkpoint (folder or .safetensors), a dataset, or a log (CSV, Parquet, Minari)."""
     rows: int = 40
     """Most rows of a table that are shown."""
+    log: Annotated[LogOptions, tyro.conf.OmitArgPrefixes] = INFERRED
+    """What is not said about the columns of a log is inferred from names, types and ranges, and noted."""
 
     def __call__(self, terminal: Terminal) -> Done:
-        found = holding(Path(self.path)) or dataset(self.path)
+        found = holding(Path(self.path)) or dataset(self.path, self.log)
         terminal.heading(f"{found.kind} {self.path}")
         terminal.pairs(found.facts)
         if found.rows:
@@ -44,11 +47,11 @@ class Inspect(Command):
         return Done({"path": self.path, **found.plain})
 
 
-def dataset(path: str) -> Holding:
+def dataset(path: str, options: LogOptions) -> Holding:
     """A dataset cache or a log of any known format, read as training would read it."""
     from steersman import data
 
-    source = data.read(path)
+    source = data.read(path, read_options(options))
     signature = source.signature
     facts = [("format", source.format), ("steps", f"{source.steps:,}" if source.steps is not None else ""),
              ("fingerprint", source.fingerprint)]

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from steersman.cli.command import Command, Done
+from steersman.cli.command import Command, Done, option
 from steersman.cli.terminal import Terminal
 from steersman.studio.quantities import size
 
@@ -23,9 +23,9 @@ class Report(Command):
 
     EXAMPLE: ClassVar[str] = "steersman report runs/two-rooms-1"
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run: Annotated[Path, tyro.conf.Positional, option("RUN")]
     """The run's directory."""
-    open: bool = False
+    open: Annotated[bool, option()] = False
     """Open it in the browser."""
 
     def __call__(self, terminal: Terminal) -> Done:

@@ -1,0 +1,130 @@
+"""`steersman collect WORLD`: a log of random actions, as a user's recording would be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import tyro
+
+from steersman.cli.command import Command, Done, option
+from steersman.cli.progress import Watcher
+from steersman.cli.terminal import Terminal
+from steersman.core.errors import UsageError
+from steersman.studio.quantities import size
+
+if TYPE_CHECKING:
+    from steersman.core import Episode, Signature
+
+    _Recording = tuple[Signature, Iterator[Episode], int | None, Callable[[], None]]
+
+OURS = "two-rooms"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collect(Command):
+    """Record a log: random wandering in two-rooms, or uniform random actions in any Gymnasium environment.
+
+    No reward and no goal is recorded. The name of the output decides its form: .csv and .parquet are tables, one row a
+    step; any other name is a dataset that training opens at once.
+    """
+
+    EXAMPLE: ClassVar[str] = (
+        "steersman collect two-rooms --episodes 8000 --out logs/two-rooms\n"
+        "steersman collect Pendulum-v1 --steps 20000 --out pendulum.csv"
+    )
+
+    world: Annotated[str, tyro.conf.Positional, option("WORLD")]
+    """two-rooms, or the id of a Gymnasium environment."""
+    out: Annotated[Path, option("PATH")]
+    """The log to write."""
+    steps: Annotated[int | None, option("INT")] = None
+    """Steps to record in all (or give --episodes)."""
+    episodes: Annotated[int | None, option("INT")] = None
+    """Episodes to record (default for two-rooms: 8000)."""
+    length: Annotated[int | None, option("INT")] = None
+    """Cut episodes at this many steps (default: the world's own end; two-rooms: 32)."""
+    layouts: Annotated[str, option("NAME")] = "train"
+    """For two-rooms: train, held-out or three-rooms."""
+    seed: int = 0
+    """The same seed gives the same log."""
+
+    def __call__(self, terminal: Terminal) -> Done:
+        if self.out.exists():
+            raise UsageError(f"a new name for the log at {self.out}", "one that is in use", "choose another --out")
+        with Watcher(terminal) as watcher:
+            signature, episodes, total, close = self._rooms() if self.world == OURS else self._gymnasium()
+            try:
+                counts = _write(self.out, signature, self._counted(episodes, total, watcher), self.world)
+            finally:
+                close()
+        files = [self.out] if self.out.is_file() else [p for p in self.out.rglob("*") if p.is_file()]
+        total_bytes = sum(p.stat().st_size for p in files)
+        terminal.say(f"{self.out}: {counts[0]:,} episodes, {counts[1]:,} steps, {size(total_bytes)}")
+        return Done({"path": str(self.out), "world": self.world, "episodes": counts[0], "steps": counts[1],
+                     "bytes": total_bytes, "seed": self.seed})
+
+    def _counted(self, episodes: Iterator[Episode], total: int | None, watcher: Watcher) -> Iterator[Episode]:
+        done = 0
+        for episode in episodes:
+            done += len(episode) if self.steps else 1
+            watcher.count("steps" if self.steps else "episodes", min(done, total or done), total)
+            yield episode
+
+    def _rooms(self) -> _Recording:
+        from steersman.worlds import GymnasiumWorld, TwoRooms, wander
+
+        configs: dict[str, Callable[[], TwoRooms.Config]] = {
+            "train": TwoRooms.Config,
+            "held-out": TwoRooms.Config.held_out,
+            "three-rooms": TwoRooms.Config.three_rooms,
+        }
+        if self.layouts not in configs:
+            raise UsageError(f"layouts of {', '.join(configs)}", repr(self.layouts), "choose one of them")
+        if self.steps and self.episodes:
+            raise UsageError("a number of steps or of episodes", "both", "give one")
+        length = self.length or 32
+        count = self.episodes or (-(-self.steps // length) if self.steps else 8000)
+        if min(length, count) < 1:
+            raise UsageError("at least one step", f"{count} episodes of {length}", "raise it")
+        config = configs[self.layouts]()
+        episodes = (episode for chunk in wander(config, count, length, self.seed) for episode in chunk)
+        signature = GymnasiumWorld(TwoRooms(config)).signature
+        return signature, episodes, self.steps or count, lambda: None
+
+    def _gymnasium(self) -> _Recording:
+        from steersman.worlds import make_world, record
+
+        if (self.steps is None) == (self.episodes is None):
+            given = "neither" if self.steps is None else "both"
+            raise UsageError(f"a number of steps or of episodes for {self.world}", given, "give one")
+        world = make_world(self.world)
+        episodes = record(world.env, steps=self.steps, episodes=self.episodes, seed=self.seed, longest=self.length,
+                          adapter=world.adapter)
+        return world.signature, episodes, self.steps or self.episodes, world.close
+
+
+def _write(out: Path, signature: Signature, episodes: Iterator[Episode], world: str) -> tuple[int, int]:
+    """Write the log; how many episodes and steps it has."""
+    from steersman import data
+
+    counts = [0, 0]
+
+    def counted() -> Iterator[Episode]:
+        for episode in episodes:
+            counts[0] += 1
+            counts[1] += len(episode)
+            yield episode
+
+    if out.suffix in (".csv", ".parquet"):
+        data.write(out, signature, counted())
+    else:
+        with data.CacheWriter(out, signature, origin=f"steersman collect {world}") as writer:
+            writer.append(counted())
+            writer.finish()
+    return counts[0], counts[1]
+
+
+COMMAND = Collect

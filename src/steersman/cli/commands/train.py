@@ -1,0 +1,173 @@
+"""`steersman train`: a log and a recipe -> a run; or a run that was left -> the same run, finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import tyro
+
+from steersman.cli import recipe as flags
+from steersman.cli.command import Command, Done, option
+from steersman.cli.logs import INFERRED, Log, LogOptions, read_options
+from steersman.cli.parse import listing
+from steersman.cli.progress import Watcher, gauge_words
+from steersman.cli.terminal import Terminal
+from steersman.core.errors import UsageError
+from steersman.studio import quantities as q
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Command):
+    """Learn a world model from a log of observations and actions. No reward is needed.
+
+    `--recipe NAME --help` shows the recipe's own options as well. Ctrl-C saves and stops; `--resume RUN` goes on, and
+    needs nothing else. Everything is in one run directory.
+    """
+
+    EXAMPLE: ClassVar[str] = (
+        "steersman train --recipe pendulum --data pendulum.csv --dry-run\n"
+        "steersman train --recipe pendulum --data pendulum.csv --out runs/pendulum\n"
+        "steersman train --resume runs/pendulum"
+    )
+
+    data: Annotated[str, option("PATH")] = ""
+    """The log: CSV, Parquet, a Minari dataset (folder or id), or a dataset that `collect` made."""
+    recipe: Annotated[str, option("NAME")] = ""
+    """What to learn and how."""
+    out: Annotated[Path | None, option("RUN")] = None
+    """The new run directory (default: a new one under runs/)."""
+    resume: Annotated[Path | None, option("RUN")] = None
+    """Go on with this run where it was left."""
+    dry_run: Annotated[bool, option()] = False
+    """Check the data, run a few steps, forecast time, memory and disk; leave nothing."""
+    seed: int = 0
+    """All randomness of the training starts here."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("PATH=VALUE")] = ()
+    """Change one value of the configuration, e.g. --set batch_size=64 --set agent.planner.samples=200."""
+    log: Annotated[LogOptions, tyro.conf.OmitArgPrefixes] = INFERRED
+    """What is not said about the columns of the log is inferred from names, types and ranges, and noted."""
+
+    @classmethod
+    def specialised(cls, words: Sequence[str]) -> type[Train]:
+        from steersman.recipes import recipe
+
+        name = flags.said(words, "--recipe")
+        return flags.with_flags(cls, recipe(name)) if name else cls
+
+    @classmethod
+    def epilogue(cls) -> str:
+        from steersman.recipes import RECIPES
+
+        return listing("recipes", {name: line for name, (_, line) in RECIPES.items()})
+
+    def __call__(self, terminal: Terminal) -> Done:
+        if self.resume is not None:
+            return self._resume(terminal)
+        self._require()
+        from steersman import data
+        from steersman.recipes import recipe
+        from steersman.runs import new_run_path
+
+        function = recipe(self.recipe)
+        config = flags.changed(function(**flags.arguments(self, function)), self.set)
+        source = data.read(self.data, read_options(self.log))
+        out = self.out or new_run_path("runs", self.recipe)
+        with Watcher(terminal) as watcher, Log(source, out, watcher) as log:
+            _say_data(terminal, log.dataset, source)
+            if self.dry_run:
+                return _forecast(terminal, config, log.dataset)
+            return self._train(terminal, watcher, config, log, out)
+
+    def _require(self) -> None:
+        from steersman.recipes import RECIPES
+
+        if not self.recipe:
+            raise UsageError(f"a recipe of {', '.join(RECIPES)}", "none", "give --recipe NAME (or --resume RUN)")
+        if not self.data:
+            fix = "give --data PATH; `steersman collect` records one"
+            raise UsageError(f"a log for the recipe {self.recipe}", "none", fix)
+
+    def _train(self, terminal: Terminal, watcher: Watcher, config: Any, log: Log, out: Path) -> Done:
+        from steersman import training
+        from steersman.data.card import data_card
+        from steersman.runs.artefacts import write
+
+        with training.create_run(out, config, log.dataset, recipe=self.recipe) as run:
+            log.move_into(run.path)
+            terminal.after_interrupt = [f"; `steersman train --resume {run.path}` goes on"]
+            write(run.path, *data_card(log.dataset, source=self.data))
+            terminal.say(f"run {run.path}")
+            return _finish(terminal, training.train(config, log.dataset, run, progress=watcher))
+
+    def _resume(self, terminal: Terminal) -> Done:
+        if self.data or self.recipe or self.out or self.set or self.dry_run:
+            raise UsageError("--resume RUN alone", "other options beside it", "a run knows its data and configuration")
+        from steersman import training
+
+        terminal.after_interrupt = [f"; `steersman train --resume {self.resume}` goes on"]
+        terminal.say(f"run {self.resume}")
+        with Watcher(terminal) as watcher:
+            return _finish(terminal, training.resume(str(self.resume), progress=watcher))
+
+
+def _say_data(terminal: Terminal, dataset: Any, source: Any) -> None:
+    shapes = [f"{k} {s.kind} {'×'.join(map(str, s.shape))}" for k, s in source.signature.observations.items()]
+    action = source.signature.action
+    kind = f"{action.choices} choices" if action.kind == "discrete" else f"{action.size} continuous"
+    terminal.say(f"data {source.path}: {len(dataset):,} episodes, {dataset.steps:,} steps; "
+                 f"{', '.join(shapes)}; action {kind}")
+    for note in source.notes:
+        terminal.say(terminal.style(f"  {note}", "dim"))
+
+
+def _forecast(terminal: Terminal, config: Any, dataset: Any) -> Done:
+    from steersman.training.forecast import forecast
+
+    f = forecast(config, dataset)
+    cache = sum(field.size for field in dataset.index.fields.values())
+    terminal.heading("forecast", "measured on this machine, as busy as it is now")
+    terminal.pairs([
+        ("time", f"{q.duration(f.seconds)} for {config.steps:,} steps "
+                 f"({', '.join(q.duration(s) for s in f.step_seconds)} a step)"),
+        ("memory", f"{q.size(f.memory_bytes)} so far" if f.memory_bytes else ""),
+        ("disk", f"{q.size(cache)} for the log, {q.size(f.disk_bytes)} for checkpoints and metrics"),
+        ("parameters", f"{f.parameters:,}"), ("first loss", f"{f.loss:.4g}"),
+    ])
+    terminal.say()
+    terminal.say("data and recipe fit together; nothing was written")
+    return Done({"seconds": f.seconds, "step_seconds": f.step_seconds, "memory_bytes": f.memory_bytes,
+                 "disk_bytes": cache + f.disk_bytes, "parameters": f.parameters, "loss": f.loss, "steps": config.steps,
+                 "episodes": len(dataset), "log_steps": dataset.steps})
+
+
+def _finish(terminal: Terminal, trained: Any) -> Done:
+    """Say how it ended; write the report."""
+    from steersman.runs import Run
+    from steersman.studio import build
+
+    path = trained.run
+    gauges = _last_gauges(Run.open(path))
+    report = build(path)
+    facts = {"run": str(path), "step": trained.step, "finished": trained.finished, "loss": trained.loss,
+             "seconds": trained.seconds, "data_wait": trained.data_wait, "gauges": gauges, "report": str(report)}
+    if not trained.finished:
+        terminal.say(f"stopped after step {trained.step}, saved; `steersman train --resume {path}` goes on")
+        return Done(facts, code=1)
+    words = ", ".join([f"loss {trained.loss:.3g}", *gauge_words(gauges)])
+    terminal.say(f"trained for {q.duration(trained.seconds)}: {words}")
+    terminal.say(f"report {report}")
+    return Done(facts)
+
+
+def _last_gauges(run: Any) -> dict[str, float]:
+    for row in reversed(run.metrics.read()):
+        found = {k.removeprefix("gauge/"): v for k, v in row.items() if k.startswith(("gauge/", "probe"))}
+        if found:
+            return found
+    return {}
+
+
+COMMAND = Train

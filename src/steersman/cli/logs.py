@@ -1,0 +1,86 @@
+"""What a person says about a log on the command line; a log as a dataset inside the run that learns from it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from steersman.cli.command import option
+
+if TYPE_CHECKING:
+    from steersman.cli.progress import Watcher
+    from steersman.data import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogOptions:
+    """See `data.ReadOptions`."""
+
+    observation: Annotated[tuple[str, ...], option("COLUMN…")] = ()
+    """Columns that are observed; patterns such as 'obs_*' are understood."""
+    action: Annotated[tuple[str, ...], option("COLUMN…")] = ()
+    """Columns that are chosen by whoever controls."""
+    exogenous: Annotated[tuple[str, ...], option("COLUMN…")] = ()
+    """Columns that are known in advance and not chosen."""
+    episode: Annotated[str, option("COLUMN")] = ""
+    """The column that tells episodes apart."""
+    time: Annotated[str, option("COLUMN")] = ""
+    """The column that orders the rows of an episode."""
+    sort: Annotated[bool, option()] = False
+    """Bring rows into the order of episode and time first, instead of refusing another order."""
+    low: Annotated[tuple[float, ...], option("NUMBER…")] = ()
+    """Lower bounds of the actions (default: the log's own range)."""
+    high: Annotated[tuple[float, ...], option("NUMBER…")] = ()
+    """Upper bounds of the actions."""
+    format: Annotated[str, option("NAME")] = ""
+    """The file format, where neither name nor content tells."""
+
+
+INFERRED = LogOptions()
+
+
+def read_options(options: LogOptions) -> Any:
+    """The `data.ReadOptions` that the words of a command say."""
+    from steersman.data import ReadOptions
+
+    said = {f.name: getattr(options, f.name) for f in fields(LogOptions)}
+    return ReadOptions(**{name: value for name, value in said.items() if value not in ("", (), False)})
+
+
+class Log:
+    """A log as a dataset: read into a temporary place, then moved into the run that learns from it, or removed.
+
+    A log that is a cache already is used where it is.
+    """
+
+    def __init__(self, source: Source, out: Path, watcher: Watcher) -> None:
+        from steersman.data import Dataset, build
+        from steersman.runs.files import refusals, temporary
+
+        self._place: Path | None = None
+        if source.format == "cache":
+            self.dataset = Dataset.open(source.path)
+            return
+        with refusals("a folder for the run", out.parent):
+            out.parent.mkdir(parents=True, exist_ok=True)
+        self._place = temporary(out.with_name(f"{out.name}.log"))
+        try:
+            self.dataset = build(source, self._place, lambda done, total: watcher.count("reading", done, total))
+        finally:
+            watcher.close()
+        self.dataset.path = out / "log"  # what the run's manifest names
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._place is not None:
+            shutil.rmtree(self._place, ignore_errors=True)
+
+    def move_into(self, run: Path) -> None:
+        """Give the dataset its place inside the run directory, which exists by now."""
+        if self._place is not None:
+            os.replace(self._place, run / "log")
