@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steersman.core.errors import DataError, StorageError
+from steersman.core.errors import ConfigError, DataError, StorageError
 from steersman.core.signature import Signature
 from steersman.core.types import Episode
 from steersman.data.storage import FolderInTheMaking, sha256, storage_errors
@@ -244,11 +244,7 @@ def _decode(text: bytes, root: Path) -> Index:
             got = f"format {head['version']}"
             raise DataError(f"cache format {VERSION} at {root}", got, f"update steersman, or {fix}")
         return msgspec.convert(head, Index)
-    except DataError as error:
-        if type(error) is DataError:
-            raise
-        raise DataError(f"a valid {INDEX} at {root}", f"{error}", fix) from error
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError, ConfigError) as error:
         raise DataError(f"a valid {INDEX} at {root}", f"{error}", fix) from error
 
 

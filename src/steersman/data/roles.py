@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from steersman.core.errors import DataError
+from steersman.core.errors import DataError, SteersmanError
 from steersman.core.signature import Signature
 from steersman.data.source import ReadOptions
 
@@ -55,6 +55,26 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     roles: Roles
     signature: Signature
+
+    @classmethod
+    def parse(cls, text: bytes, where: str, fix: str) -> Sidecar:
+        """Read a description and check that its two halves agree.
+
+        Raises:
+            DataError: no valid description.
+        """
+        try:
+            self = msgspec.json.decode(text, type=cls)
+            roles, signature = self.roles, self.signature
+            sizes = {name: len(columns) for name, columns in roles.observations.items()}
+            wanted = {n: 1 if s.kind == "image" else s.shape[0] for n, s in signature.observations.items()}
+            if (sizes, len(roles.action), len(roles.exogenous)) != (
+                wanted, signature.action.size, len(signature.exogenous)
+            ):
+                raise ValueError("its roles and its signature differ")
+        except (msgspec.MsgspecError, ValueError, RecursionError, SteersmanError) as error:
+            raise DataError(f"a valid description in {where}", f"{error}", fix) from error
+        return self
 
 
 def settle(columns: Sequence[str], wide: Sequence[str], options: ReadOptions, where: str) -> tuple[Roles, list[str]]:

@@ -106,21 +106,19 @@ class FolderInTheMaking:
         with storage_errors(self.target):
             sync_folder(self.path)
             os.chmod(self.path, 0o755)
-            old = None
+            old = self.path.with_name(f"{self.path.name}-old")
             if self.target.exists():
-                old = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self.target.parent))
-                self.target.rename(old / "old")
+                self.target.rename(old)
             try:
                 self.path.rename(self.target)
             except OSError:
-                if old is not None:
-                    (old / "old").rename(self.target)
+                if old.exists():
+                    old.rename(self.target)
                 raise
             (self.target / _LOCK).unlink()
             sync_folder(self.target.parent)
         os.close(self._lock)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
         return self.target
 
     def discard(self) -> None:

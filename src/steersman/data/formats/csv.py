@@ -92,10 +92,10 @@ def _delimiter(path: str) -> str:
 
 def _read_sidecar(path: Path) -> Sidecar:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Sidecar)
-    except (msgspec.MsgspecError, OSError, ValueError) as error:
-        fix = "correct it, or delete it to infer the roles anew"
-        raise DataError(f"a valid description in {path}", f"{error}", fix) from error
+        text = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"a readable description {path}", f"{error.strerror}", "check the file") from error
+    return Sidecar.parse(text, str(path), "correct it, or delete it to infer the roles anew")
 
 
 def _require_columns(data: pa.Table, roles: Roles, path: str) -> None:

@@ -100,13 +100,7 @@ def _read(path: str) -> pa.Table:
 
 def _sidecar(data: pa.Table, path: str) -> Sidecar | None:
     text = (data.schema.metadata or {}).get(_KEY)
-    if text is None:
-        return None
-    try:
-        return msgspec.json.decode(text, type=Sidecar)
-    except (msgspec.MsgspecError, ValueError) as error:
-        fix = "name the columns, or write the file again"
-        raise DataError(f"a valid description in {path}", f"{error}", fix) from error
+    return None if text is None else Sidecar.parse(text, path, "name the columns, or write the file again")
 
 
 def _spread(data: pa.Table, path: str) -> pa.Table:
