@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from steersman.core.errors import PlanningError
 from steersman.core.types import (
     Belief,
     Imagined,
@@ -39,7 +40,14 @@ class Perception(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
-        """Named observations, each (B, T, …) -> Latent with state (B, T, [N,] D)."""
+        """Named observations, each (B, T, …) -> Latent with state (B, T, [N,] D), without context."""
+
+    def survey(self, observation: Observation) -> Tensor | None:
+        """Named observations, each (B, T, …) -> scene map (B, T, M, C), or None if this perception draws none.
+
+        Apart from `encode` because it is needed only where imagination begins, not at every frame.
+        """
+        return None
 
     def calibrate(self, observation: Observation) -> None:
         """Fit normalisation to a sample of the log, each (n, …): called once, on the training split, before training.
@@ -66,6 +74,21 @@ class WorldModel(nn.Module, ABC):
 
         Differentiable in actions and belief.
         """
+
+    def branch(self, belief: Belief, states: Tensor, actions: Tensor) -> Imagined:
+        """Roll out from K different states (B, K, D) that share each problem's context; actions (B, K, H, A).
+
+        For memoryless models. The default repeats the context K times; override where it can be shared.
+        """
+        if belief.carry:
+            raise PlanningError(
+                "a world model whose belief is its state alone", "one that carries a history",
+                "use planner 'cem' or 'icem', or a memoryless world model",
+            )
+        k = states.shape[1]
+        context = None if belief.context is None else belief.context.repeat_interleave(k, 0)
+        flat = self.imagine(Belief(states.flatten(0, 1), context), actions.flatten(0, 1)[:, None])
+        return Imagined(flat.states.unflatten(0, (-1, k)).squeeze(2), belief.context)
 
 
 class Readout(nn.Module, ABC):

@@ -26,6 +26,8 @@ Observation = Mapping[str, Tensor]
 def _map(value: Any, f: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return f(value)
+    if isinstance(value, TensorRecord):
+        return value.map(f)
     if isinstance(value, Mapping):
         return {k: _map(v, f) for k, v in value.items()}
     if isinstance(value, tuple):
@@ -34,7 +36,7 @@ def _map(value: Any, f: Callable[[Tensor], Tensor]) -> Any:
 
 
 class TensorRecord:
-    """Mixin for the dataclasses below: one function applied to every tensor inside."""
+    """Mixin for the dataclasses below: one function applied to every tensor inside, also in records within."""
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Self:
         changes = {x.name: _map(getattr(self, x.name), f) for x in fields(self)}  # type: ignore[arg-type]
@@ -221,7 +223,7 @@ class ObservationGoal(TensorRecord):
 class ColumnGoal:
     """Bring named columns (of a vector observation, or of a read-out) to targets.
 
-    targets  column -> value, in the column's own unit
+    targets  column -> value, or one per problem (B,), in the column's own unit
     scale    column -> size of an error that counts as 1 (default: the column's standard deviation in the log)
     """
 
@@ -345,7 +347,7 @@ class LearningBatch(TensorRecord):
     """What objectives see: a window, its latents, and rollouts from S starts of n steps inside it.
 
     window     B windows of L steps
-    latent     state (B, L+1, D), context (B, L+1, M, C), attention (B, L+1, M)
+    latent     state (B, L+1, D), context (B, S, M, C) surveyed at the starts or None, attention (B, L+1, M) or None
     starts     (S,) rows at which rollouts begin
     predicted  states (B, S, n+1, D) (the first is the encoded start), attention (B, S, n, M)
     weight     (B,) or None: how much each window counts (prioritised sampling)

@@ -1,0 +1,32 @@
+"""A few representative actions to try at a place: directions for continuous actions, choices for discrete ones."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from steersman.core import ActionSpec
+
+
+def rays(action: ActionSpec, count: int) -> Tensor:
+    """About `count` constant actions that span what can be done: (R, A).
+
+    Discrete: every choice. One dimension: `count` values from low to high. Two: `count` directions on the ellipse
+    inscribed in the bounds. More: directions on the inscribed ellipsoid, spread by a fixed low-discrepancy sequence.
+    """
+    if action.kind == "discrete":
+        return torch.arange(action.choices)[:, None]
+    low, high = torch.tensor(action.low), torch.tensor(action.high)
+    middle, half = (high + low) / 2, (high - low) / 2
+    if action.size == 1:
+        unit = torch.linspace(-1, 1, max(count, 2))[:, None]
+    elif action.size == 2:
+        angle = 2 * math.pi * torch.arange(count) / count
+        unit = torch.stack([angle.cos(), angle.sin()], 1)
+    else:
+        place = torch.quasirandom.SobolEngine(action.size, scramble=False).draw(count + 1)[1:]
+        normal = torch.erfinv((2 * place - 1).clamp(-0.999, 0.999))
+        unit = normal / normal.norm(dim=1, keepdim=True)
+    return (middle + half * unit).clamp(low, high)

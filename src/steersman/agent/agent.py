@@ -1,0 +1,209 @@
+"""The figure, wired for acting: perceive, remember the last moments, plan, hand the plan over.
+
+Knows the boxes by core's abstract classes; what they are made of is in the configuration.
+
+Shapes: B problems, T moments of history, H horizon, A action size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as decode
+from torch import Tensor
+
+from steersman.agent.config import AgentConfig
+from steersman.agent.readouts import load_readout
+from steersman.core import (
+    CheckpointError,
+    ConfigError,
+    Goal,
+    Latent,
+    MismatchError,
+    Observation,
+    Perception,
+    Plan,
+    Planner,
+    PlanningError,
+    Problem,
+    Readout,
+    Signature,
+    Task,
+    WorldModel,
+)
+from steersman.cost import resolve
+from steersman.runs import Run
+from steersman.runs.checkpoints import MODEL
+
+
+class Agent:
+    """Perception, world model and planner of a run, ready to act in B episodes at once.
+
+    >>> agent = Agent.load("runs/demo")                                     # doctest: +SKIP
+    >>> plan = agent.act(observation, Task(ObservationGoal(goal)))          # doctest: +SKIP
+    >>> plan.action, plan.reason                                            # doctest: +SKIP
+
+    `act` remembers: history, the planner's warm start, the number of the decision. `reset` begins new episodes.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        signature: Signature,
+        perception: Perception,
+        world_model: WorldModel,
+        *,
+        planner: Planner | None = None,
+        readout: Readout | None = None,
+    ) -> None:
+        self.config, self.signature = config, signature
+        self.perception, self.world_model = perception.eval(), world_model.eval()
+        self.planner = planner or config.planner.build()
+        self.readout = readout
+        scale = getattr(readout, "scale", None)
+        self.costs = (config.goal.build(readout, scale), *(cost.build(signature) for cost in config.costs))
+        self.reset()
+
+    @classmethod
+    def load(cls, path: Path | str | Run, checkpoint: str = "latest", planner: Planner | None = None) -> Agent:
+        """The agent of a run. Files are verified before they are decoded; nothing is executed.
+
+        Raises:
+            RunError, CheckpointError: missing, damaged, foreign or of a later format.
+            ConfigError: a configuration that this version does not know.
+        """
+        run = path if isinstance(path, Run) else Run.open(path)
+        try:
+            config = msgspec.convert(run.manifest.config["train"]["agent"], AgentConfig)
+            signature = msgspec.convert(run.manifest.data["signature"], Signature)
+        except (KeyError, TypeError, msgspec.ValidationError) as error:
+            raise ConfigError(
+                f"an agent's configuration and signature in {run.path}", f"{type(error).__name__}: {error}",
+                f"use steersman {run.manifest.versions.get('steersman', 'as it was')}, which made it",
+            ) from error
+        perception = config.perception.build(signature)
+        model = config.world_model.build(signature, perception.latent_shape, perception.context_shape)
+        file = run.checkpoint(checkpoint)
+        try:
+            state = decode(file.read(MODEL))
+            for module, prefix in ((perception, "perception."), (model, "world_model.")):
+                module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        except (SafetensorError, RuntimeError) as error:
+            raise CheckpointError(
+                f"weights of this configuration in {file.path}", str(error).splitlines()[0], "restore it from a copy"
+            ) from error
+        readout = load_readout(run, "observation")
+        return cls(config, signature, perception, model, planner=planner, readout=readout)
+
+    @property
+    def execute(self) -> int:
+        """Actions of a plan that the planner means to be carried out before the next decision."""
+        return int(getattr(self.planner, "execute", 1))
+
+    def reset(self, seeds: Sequence[int] | Tensor | int | None = None) -> None:
+        """Begin new episodes. seeds: one per episode (or a first one, counted up); all randomness comes from them."""
+        self._seeds, self._decision = seeds, 0
+        self._states: Tensor | None = None  # (B, T, …) the last moments, and (B, T-1, A) the actions between them
+        self._actions: Tensor | None = None
+        self._warm: Any = None
+        self._task: Task | None = None
+        self._resolved: Goal | None = None
+
+    @torch.inference_mode()
+    def act(
+        self, observation: Mapping[str, Any], task: Task, *, exogenous: Tensor | None = None,
+        since: Tensor | None = None,
+    ) -> Plan:
+        """Decide. The observation is one moment, or B of them with a leading dimension; arrays or tensors.
+
+        exogenous  (B, H, E) known inputs to come
+        since      (B, n, A) actions carried out since the last decision, if they were not that plan's first
+                   (for world models with a history)
+
+        Raises:
+            MismatchError: an observation that is not of the world that this agent was trained for.
+            PlanningError: a goal or guardrail that does not fit.
+        """
+        moment = self._check(observation)
+        batch = len(next(iter(moment.values())))
+        self._resolve(task)
+        belief = self._believe(moment, since, batch)
+        assert self._resolved is not None
+        problem = Problem(
+            self.world_model, belief, self.costs, replace(task, goal=self._resolved), self.signature.action,
+            self._seed(batch), torch.full((batch,), self._decision), exogenous, self._warm,
+        )
+        plan = self.planner.plan(problem)
+        self._warm, self._last = plan.warm, plan
+        self._decision += 1
+        return plan
+
+    def encode(self, observation: Mapping[str, Any]) -> Latent:
+        """One moment, or B of them -> Latent with state (B, D) and the scene map (B, M, C), if there is one."""
+        moment = {k: v[:, None] for k, v in self._check(observation).items()}
+        with torch.inference_mode():
+            context = self.perception.survey(moment)
+            state = self.perception.encode(moment).state[:, 0]
+        return Latent(state, None if context is None else context[:, 0])
+
+    def _check(self, observation: Mapping[str, Any]) -> Observation:
+        specs = self.signature.observations
+        moment = {name: torch.as_tensor(observation[name]) for name in specs if name in observation}
+        shapes = {name: tuple(x.shape) for name, x in moment.items()}
+        fits = set(moment) == set(specs) and all(
+            x.shape[-len(specs[name].shape):] == specs[name].shape and x.dim() - len(specs[name].shape) in (0, 1)
+            for name, x in moment.items()
+        )
+        if not fits:
+            raise MismatchError(
+                f"observations {({n: s.shape for n, s in specs.items()})} as in the training data",
+                f"{shapes or sorted(observation)}", "act in the world that the agent was trained for",
+            )
+        return {
+            name: (x if x.dim() > len(specs[name].shape) else x[None]).to(
+                torch.uint8 if specs[name].kind == "image" else torch.float32)
+            for name, x in moment.items()
+        }
+
+    def _resolve(self, task: Task) -> None:
+        if self._task is None or task.goal is not self._task.goal:
+            self._resolved = resolve(
+                task.goal, self.perception, self.signature, self.readout, self.config.goal_space
+            )
+        self._task = task
+
+    def _believe(self, moment: Observation, since: Tensor | None, batch: int) -> Any:
+        latent = self.perception.encode({k: v[:, None] for k, v in moment.items()})
+        context = self.perception.survey({k: v[:, None] for k, v in moment.items()})
+        states, actions = latent.state, None
+        if self._states is not None and self.config.history > 1:
+            if len(self._states) != batch:
+                raise PlanningError(
+                    f"{len(self._states)} observations, as at the last decision", f"{batch}", "reset() the agent first")
+            done = since if since is not None else self._last.actions[:, :1]
+            kept = self._actions if self._actions is not None else done[:, :0]
+            actions = torch.cat([kept, done], 1)[:, -(self.config.history - 1):]
+            states = torch.cat([self._states, states], 1)[:, -self.config.history:]
+        elif self._states is not None and len(self._states) != batch:
+            self._warm = None
+        self._states, self._actions = states, actions
+        if actions is None:
+            width = self.signature.action.size
+            kind = torch.int64 if self.signature.action.kind == "discrete" else torch.float32
+            actions = torch.zeros(batch, 0, width, dtype=kind)
+        return self.world_model.begin(Latent(states, context), actions)
+
+    def _seed(self, batch: int) -> Tensor:
+        seeds = self._seeds
+        if seeds is None or isinstance(seeds, int):
+            return torch.arange(batch) + (seeds or 0)
+        result = torch.as_tensor(seeds, dtype=torch.int64)
+        if len(result) != batch:
+            raise PlanningError(f"{batch} seeds, one for each episode", f"{len(result)}", "reset() with one seed each")
+        return result

@@ -1,0 +1,35 @@
+"""Which parts an agent is made of: one frozen structure, stored with every run. Builds nothing by itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from steersman.actor import ICEM, AnyPlanner
+from steersman.cost import AnyActionCost, GoalCost
+from steersman.perception import AnyPerception, AnyReadout
+from steersman.world_model import AnyWorldModel
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The boxes of the figure, as configurations.
+
+    perception, world_model   learned by training
+    planner      Mode 2
+    goal         how the distance to a goal is measured
+    goal_space   "auto": an observation goal made of vectors is read as columns if the read-out knows them (robust),
+                 else compared in latent space; "columns" or "latent" to insist
+    costs        more terms, weighed by a task's `weights` under their names
+    readout      fitted on frozen latents after training, for the columns of the vector observations; None: no columns
+    history      moments that the world model sees before it imagines
+    """
+
+    perception: AnyPerception
+    world_model: AnyWorldModel
+    planner: AnyPlanner = ICEM.Config()
+    goal: GoalCost.Config = GoalCost.Config()
+    goal_space: Literal["auto", "columns", "latent"] = "auto"
+    costs: tuple[AnyActionCost, ...] = ()
+    readout: AnyReadout | None = None
+    history: int = 1

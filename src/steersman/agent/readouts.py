@@ -1,0 +1,72 @@
+"""Read-outs of a run on disk: `readouts/<name>.safetensors` and a JSON file with its configuration and hash.
+
+The hash is checked before a byte is decoded; no pickle.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from safetensors import SafetensorError
+from safetensors.torch import load as decode
+from safetensors.torch import save as encode
+
+from steersman.core import CheckpointError, StorageError
+from steersman.perception import AnyReadout, ColumnReadout
+from steersman.runs import Run
+from steersman.runs.files import atomic_write, read_capped, sha256
+
+
+class _Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    config: AnyReadout
+    columns: tuple[str, ...]
+    latent_shape: tuple[int, ...]
+    checkpoint: int
+    rows: int
+    sha256: str
+
+
+def save_readout(
+    run: Run, name: str, readout: ColumnReadout, config: AnyReadout, latent_shape: tuple[int, ...], checkpoint: int,
+    rows: int,
+) -> None:
+    """Keep a fitted read-out with the run; `rows` labelled states were used, latents are those of `checkpoint`.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    data = encode({k: v.contiguous() for k, v in readout.state_dict().items()})
+    folder = run.path / "readouts"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"a folder {folder}", f"{error}", "free the disk or allow writing") from error
+    atomic_write(folder / f"{name}.safetensors", data)
+    run.write_json(
+        f"readouts/{name}.json",
+        _Card(config, readout.columns, latent_shape, checkpoint, rows, sha256(data)),
+    )
+
+
+def load_readout(run: Run, name: str) -> ColumnReadout | None:
+    """A run's read-out, or None if it has none of that name.
+
+    Raises:
+        CheckpointError: damaged, or not what its card says.
+    """
+    if not (run.path / "readouts" / f"{name}.json").exists():
+        return None
+    again = "fit it again with `steersman train --resume`"
+    path = run.path / "readouts" / f"{name}.safetensors"
+    try:
+        card = msgspec.convert(run.read_json(f"readouts/{name}.json"), _Card, strict=False)
+        data = read_capped(path)
+    except (OSError, msgspec.ValidationError) as error:
+        raise CheckpointError(f"a read-out at {path}", f"{error}", again) from error
+    if sha256(data) != card.sha256:
+        raise CheckpointError(f"SHA-256 {card.sha256[:12]}… of {path}", f"{sha256(data)[:12]}…", again)
+    readout = card.config.build(card.columns, card.latent_shape)
+    try:
+        readout.load_state_dict(decode(data))
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"a read-out of {len(card.columns)} columns at {path}", f"{error}", again) from error
+    return readout.eval()

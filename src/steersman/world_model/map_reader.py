@@ -1,0 +1,101 @@
+"""Residual predictor that reads a map of the scene near its state: the state moves, the map stays.
+
+Suits worlds where what is near decides what an action does: rooms, tracks, tables. Pairs with a perception that
+surveys (perception.SceneEncoder). Memoryless: the belief is the last state.
+
+Shapes: B problems, K candidates, H horizon, D state, A action, M = side·side map entries, C map width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel
+from steersman.nn import ActionEmbedding
+
+
+class MapReader(WorldModel):
+    """s' = s + f([s, a, e, r]), r = Σ_m q_m map_m, q = softmax(3 U s) ⊗ softmax(3 V s) over rows and columns.
+
+    f is an MLP with `layers` hidden layers of `width`; e are exogenous inputs, if any. A separable query costs one
+    GEMM per step whatever the number of candidates. The factor 3 sharpens it (shared measurement, see LOG.md).
+
+    Errors: ConfigError if perception draws no square map.
+    """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="map_reader"):
+        """width and number of hidden layers; sharpness: factor on the query's logits."""
+
+        width: int = 256
+        layers: int = 2
+        sharpness: float = 3.0
+
+        def build(
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+        ) -> MapReader:
+            return MapReader(self, signature, latent_shape, context_shape)
+
+    def __init__(
+        self,
+        config: Config,
+        signature: Signature,
+        latent_shape: tuple[int, ...],
+        context_shape: tuple[int, int] | None,
+    ) -> None:
+        super().__init__()
+        side = math.isqrt(context_shape[0]) if context_shape else 0
+        if context_shape is None or side * side != context_shape[0] or len(latent_shape) != 1:
+            raise ConfigError(
+                "a perception with a vector state and a square scene map",
+                f"state {latent_shape}, map {context_shape}", "use perception 'scene', or another world model",
+            )
+        self.config, self.side = config, side
+        d, c = latent_shape[0], context_shape[1]
+        self.embed = ActionEmbedding(signature.action)
+        self.query = nn.Linear(d, 2 * side)
+        sizes = [d + self.embed.width + len(signature.exogenous) + c] + [config.width] * config.layers
+        hidden = [m for i, o in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(i, o), nn.GELU())]
+        self.change = nn.Sequential(*hidden, nn.Linear(config.width, d))
+        nn.init.zeros_(self.change[-1].bias)
+        with torch.no_grad():
+            self.change[-1].weight.mul_(0.1)
+
+    def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
+        if latent.context is None:
+            raise ConfigError("a latent with a scene map", "none", "call perception.survey on the last observation")
+        return Belief(latent.state[:, -1], latent.context[:, -1])
+
+    def imagine(
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+    ) -> Imagined:
+        return self._roll(belief, belief.state[:, None].expand(-1, actions.shape[1], -1), actions, exogenous)
+
+    def branch(self, belief: Belief, states: Tensor, actions: Tensor) -> Imagined:
+        return self._roll(belief, states, actions, None)
+
+    def _roll(self, belief: Belief, state: Tensor, actions: Tensor, exogenous: Tensor | None) -> Imagined:
+        b, k, horizon = actions.shape[:3]
+        assert belief.context is not None
+        embedded = self.embed(actions)
+        if exogenous is not None:
+            embedded = torch.cat([embedded, exogenous[:, None].expand(b, k, horizon, -1)], -1)
+        states, attention = [state], []
+        for t in range(horizon):
+            state, logits = self._step(state, embedded[:, :, t], belief.context)
+            states.append(state)
+            attention.append(logits)
+        looked = torch.stack(attention, 2) if self.training else None
+        return Imagined(torch.stack(states, 2), belief.context, attention=looked)
+
+    def _step(self, state: Tensor, action: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """state (B, K, D), action (B, K, A'), context (B, M, C) -> next state (B, K, D), query logits (B, K, M)."""
+        rows, columns = (self.query(state) * self.config.sharpness).unflatten(-1, (2, self.side)).unbind(-2)
+        weight = (rows.softmax(-1)[..., :, None] * columns.softmax(-1)[..., None, :]).flatten(-2)
+        read = torch.bmm(weight.to(context.dtype), context)
+        change = self.change(torch.cat([state, action.to(state.dtype), read.to(state.dtype)], -1))
+        logits = (rows[..., :, None] + columns[..., None, :]).flatten(-2) if self.training else rows
+        return state + change, logits
