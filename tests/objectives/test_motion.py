@@ -123,7 +123,7 @@ def test_grid_follows_the_proportions_of_the_image():
 @pytest.mark.parametrize(
     ("config", "context", "message"),
     [
-        ({"observation": "depth"}, (16, 8), "an image observation 'depth'; got images: image"),
+        ({"image": "depth"}, (16, 8), "an image observation named 'depth'; got images: image"),
         ({}, None, "a perception with a scene map"),
         ({"grid": (3, 4)}, (16, 8), "a grid of 16 cells"),
         ({"shrink": 5}, (16, 8), "shrink from 1 to 4"),
@@ -139,4 +139,4 @@ def test_two_images_need_a_name():
     sig = Signature({"left": image, "right": image}, signature().action)
     with pytest.raises(ConfigError, match="exactly one image observation; got images: left, right"):
         build(sig)
-    assert build(sig, observation="right").observation == "right"
+    assert build(sig, image="right").image == "right"

@@ -78,6 +78,22 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     action: ActionSpec
     exogenous: tuple[str, ...] = ()
 
+    def image(self, name: str = "") -> str:
+        """The image observation called `name`; "" means the only one.
+
+        Raises:
+            ConfigError: no such image, or several to choose from.
+        """
+        images = [key for key, spec in self.observations.items() if spec.kind == "image"]
+        if name in images:
+            return name
+        if name or len(images) != 1:
+            raise ConfigError(
+                f"an image observation named {name!r}" if name else "exactly one image observation",
+                f"images: {', '.join(images) or 'none'}", "give the name of one of them in `image`",
+            )
+        return images[0]
+
     def require(self, other: Signature, mine: str, theirs: str) -> None:
         """Refuse `other` unless shapes and kinds agree (bounds and names of columns are allowed to differ).
 

@@ -78,11 +78,11 @@ class Motion(Objective):
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="motion"):
-        """observation: name of the image ("": the only one); shrink: pixels a side averaged before comparing."""
+        """image: name of the observation ("": the only image); shrink: pixels a side averaged before comparing."""
 
         weight: float = 3.0
         predicted_weight: float = 1.0
-        observation: str = ""
+        image: str = ""
         grid: tuple[int, int] | None = None
         threshold: float = 0.25
         shrink: int = 2
@@ -90,7 +90,7 @@ class Motion(Objective):
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
         ) -> Motion:
-            name = image_name(signature, self.observation)
+            name = signature.image(self.image)
             if context_shape is None:
                 raise ConfigError(
                     "a perception with a scene map", "one without", "use SceneEncoder, or drop objectives.Motion"
@@ -106,13 +106,13 @@ class Motion(Objective):
                 )
             return Motion(self, name, grid)
 
-    def __init__(self, config: Config, observation: str, grid: tuple[int, int]) -> None:
+    def __init__(self, config: Config, image: str, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.config, self.observation, self.grid = config, observation, grid
+        self.config, self.image, self.grid = config, image, grid
 
     def forward(self, batch: LearningBatch) -> Loss:
         config = self.config
-        images = batch.window.observations[self.observation]
+        images = batch.window.observations[self.image]
         energy = motion_energy(images, self.grid, config.threshold, config.shrink)
         parts, total = {}, energy.new_zeros(())
         if config.weight:
@@ -138,19 +138,6 @@ def attention_error(attention: Tensor | None, energy: Tensor, whose: str) -> Ten
     target = energy / torch.where(mass > 0, mass, 1.0)[..., None]
     errors = -(target * F.log_softmax(attention.float(), -1)).sum(-1)
     return mean(errors, (mass > 0).float())
-
-
-def image_name(signature: Signature, name: str = "") -> str:
-    """The image observation called `name`, or the only one."""
-    images = [key for key, spec in signature.observations.items() if spec.kind == "image"]
-    if name in images:
-        return name
-    if name or len(images) != 1:
-        raise ConfigError(
-            f"an image observation {name!r}" if name else "exactly one image observation",
-            f"images: {', '.join(images) or 'none'}", "name one of them in `observation`",
-        )
-    return images[0]
 
 
 def grid_of(cells: int, height: int, width: int) -> tuple[int, int]:
