@@ -84,7 +84,7 @@ def _mark(mark: Mark, thin: float, frames: int) -> str:
         if mark.grows:
             if all(a == b for a, b in pairwise(mark.points)):
                 return ""
-            life += " data-grows"
+            life += ' data-grows=""'
         return f'<{tag} {kind}{life} points="{points}">{title}</{tag}>'
     x, y = mark.points[0]
     if mark.shape == "cross":
