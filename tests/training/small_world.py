@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import torch
 from torch import Tensor
 
+from steersman.agent import AgentConfig
 from steersman.core import ActionSpec, ObservationSpec, Signature, Window
 from steersman.objectives import Prediction, VICReg
 from steersman.perception import VectorEncoder
@@ -37,16 +37,17 @@ class Drift:
         return Window({"vector": self.states[e, rows]}, self.actions[e, rows[:, :-1]], None, episode, start)
 
 
-class Parts(msgspec.Struct, frozen=True):
-    """Stands in for agent.AgentConfig: training builds these two, whatever else an agent has."""
-
-    perception: VectorEncoder.Config = VectorEncoder.Config(hidden=(16,), size=8)
-    world_model: ResidualModel.Config = ResidualModel.Config(width=16)
+def agent(history: int = 1) -> AgentConfig:
+    return AgentConfig(
+        perception=VectorEncoder.Config(hidden=(16,), size=8),
+        world_model=ResidualModel.Config(width=16),
+        history=history,
+    )
 
 
 def config(**changes: object) -> TrainConfig:
     settings = {
-        "agent": Parts(),
+        "agent": agent(),
         "objectives": (Prediction.Config(), VICReg.Config()),
         "steps": 30,
         "window": 8,

@@ -5,15 +5,13 @@ Knows which parts are configurable, not how they work.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
+from steersman.agent.config import AgentConfig
 from steersman.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from steersman.agent.config import AgentConfig
-    from steersman.objectives import AnyObjective
+from steersman.objectives import AnyObjective
 
 
 class RolloutStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,13 +41,13 @@ class RolloutStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A whole training.
 
-    agent        the parts that learn (perception, world model) and those that use them
+    agent        the parts that learn (perception, world model) and those that use them; its `history` is how many
+                 moments the world model sees before it imagines
     objectives   energies over parameters; their sum is descended
     steps        optimiser steps
     window       steps of a training window (L); it holds L + 1 observations
     batch_size   windows per step, over all processes
     rollout      stages in order, the last until 1.0; default: one rollout through the whole window
-    history      moments that the world model sees before it imagines
 
     AdamW (Loshchilov & Hutter 2019):
     lr, weight_decay, betas   decay applies to matrices, not to biases, gains and norms
@@ -77,7 +75,6 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     window: int = 16
     batch_size: int = 48
     rollout: tuple[RolloutStage, ...] = ()
-    history: int = 1
 
     lr: float = 3e-3
     weight_decay: float = 1e-2
@@ -102,7 +99,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "window", "batch_size", "history", "keep"):
+        for name in ("steps", "window", "batch_size", "keep"):
             _require(getattr(self, name) >= 1, f"{name} of at least 1", getattr(self, name), "raise it")
         for name in ("warmup", "gauge_every", "checkpoint_steps", "checkpoint_seconds", "weight_decay", "seed"):
             _require(getattr(self, name) >= 0, f"{name} of at least 0", getattr(self, name), "raise it")
@@ -111,6 +108,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         _require(0 <= self.average < 1, "average in [0, 1)", self.average, "use .99 to .9999, or 0")
         _require(0 <= self.held_out < 1, "held_out in [0, 1)", self.held_out, "hold out .05 to .2, or 0")
         _require(len(self.objectives) > 0, "at least one objective", "none", "name objectives to descend")
+        _require(self.longest >= 1, f"a window of at least {self.agent.history} steps", self.window, "lengthen it")
         before = 0.0
         for stage in self.stages:
             _require(
@@ -120,10 +118,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                 "order the stages",
             )
             before = stage.until
-            room = self.window - self.history + 1 - stage.horizon
+            room = self.longest - stage.horizon
             _require(
                 stage.horizon >= 1 and room >= 0,
-                f"a horizon from 1 to {self.window - self.history + 1} (window - history + 1)",
+                f"a horizon from 1 to {self.longest} (window - agent.history + 1)",
                 stage.horizon,
                 "shorten the horizon or lengthen the window",
             )
@@ -136,8 +134,13 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         _require(before == 1, "a last rollout stage with until = 1", f"{before:g}", "set until = 1 in the last stage")
 
     @property
+    def longest(self) -> int:
+        """The longest horizon that fits into a window after its history."""
+        return self.window - self.agent.history + 1
+
+    @property
     def stages(self) -> tuple[RolloutStage, ...]:
-        return self.rollout or (RolloutStage(starts=1, horizon=self.window - self.history + 1),)
+        return self.rollout or (RolloutStage(starts=1, horizon=self.longest),)
 
     def stage(self, step: int) -> RolloutStage:
         """The stage of step 0, 1, …"""

@@ -21,6 +21,7 @@ from steersman.core.errors import CheckpointError, DivergedError
 from steersman.core.signature import Signature
 from steersman.core.types import LearningBatch, Loss, Window
 from steersman.objectives import Sum, step_errors
+from steersman.training.adamw import AdamW
 from steersman.training.config import RolloutStage, TrainConfig
 from steersman.training.precision import Precision, autocast, faster
 from steersman.training.processes import Processes
@@ -67,24 +68,9 @@ class Learner:
         ).to(device)
         self.parts.train()
         self.precision: Precision = "fp32"
-        self._wire()
+        self.optimiser = AdamW(self.parts.named_parameters(), config.betas, config.weight_decay)
         processes.same([*self.parts.parameters(), *self.parts.buffers()])
         self._average = self._snapshot() if config.average else None
-
-    def _wire(self) -> None:
-        self._named = [(n, p) for n, p in self.parts.named_parameters() if p.requires_grad]
-        self._params = [p for _, p in self._named]
-        config = self.config
-        groups = [
-            {"params": [p for p in self._params if p.dim() >= 2], "weight_decay": config.weight_decay},
-            {"params": [p for p in self._params if p.dim() < 2], "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=config.lr,
-            betas=config.betas,
-            fused=self.device.type in ("cpu", "cuda"),
-        )
 
     @property
     def perception(self) -> Perception:
@@ -108,8 +94,10 @@ class Learner:
 
     def imagine(self, window: Window, stage: RolloutStage) -> LearningBatch:
         """Window -> what objectives see. Call under `autocast`."""
-        starts = torch.tensor(stage.rows(window.actions.shape[1], self.config.history), device=self.device)
-        return imagine_windows(self.perception, self.world_model, window, starts, stage.horizon, self.config.history)
+        starts = torch.tensor(stage.rows(window.actions.shape[1], self.config.agent.history), device=self.device)
+        return imagine_windows(
+            self.perception, self.world_model, window, starts, stage.horizon, self.config.agent.history
+        )
 
     def forward(self, window: Window, stage: RolloutStage) -> tuple[LearningBatch, Loss]:
         """Window -> what objectives saw, and their loss. Call under `autocast`."""
@@ -128,21 +116,19 @@ class Learner:
         torch.autograd.backward(loss.total)
         report = torch.stack([loss.total.detach().float(), *(x.float() for x in loss.parts.values())])
         flag = report.new_tensor([float(stop)])
-        grads = [p.grad for p in self._params if p.grad is not None]
+        grads = [p.grad for p in self.optimiser.parameters if p.grad is not None]
         self.processes.average([*grads, report, flag])
-        norm = torch.nn.utils.clip_grad_norm_(self._params, self.config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.optimiser.parameters, self.config.clip)
         total, *parts, size, asked = torch.cat([report, norm.float()[None].to(report.device), flag]).tolist()
         if not (math.isfinite(total) and math.isfinite(size)):
-            self.optimiser.zero_grad()
+            self.optimiser.forget_gradients()
             raise DivergedError(
                 f"a finite loss at step {step + 1}",
                 f"loss {total:g}, gradient {size:g}",
                 "lower `lr` or `clip`, or check the log for extreme values; the last checkpoint stands",
             )
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate(step)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        self.optimiser.step(self.learning_rate(step))
+        self.optimiser.forget_gradients()
         self._follow()
         found = self._errors(batch) if errors else None
         return Step(total, dict(zip(loss.parts, parts, strict=True)), size, found, batch, asked > 0)
@@ -184,7 +170,7 @@ class Learner:
     def _follow(self) -> None:
         if self._average is None:
             return
-        learned = dict(self._named)
+        learned = dict(self.optimiser.named)
         with torch.no_grad():
             for name, live in _acting(self.parts).items():
                 if name in learned:
@@ -213,8 +199,7 @@ class Learner:
     def training_state(self) -> dict[str, Tensor]:
         """What training needs beside it: objectives, optimiser, random numbers, and the weights behind the average."""
         state = {f"weights.{n}": x for n, x in self.parts.state_dict().items() if self._average or not _acts(n)}
-        for name, p in self._named:
-            state |= {f"optimiser.{key}.{name}": value for key, value in self.optimiser.state.get(p, {}).items()}
+        state |= {f"optimiser.{n}": x for n, x in self.optimiser.state().items()}
         state["random.cpu"] = torch.random.get_rng_state()
         if self.device.type == "cuda":
             state["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -234,14 +219,8 @@ class Learner:
         full = raw if self._average is not None else {**model, **raw}
         _require_same(self.parts.state_dict(), full, "the weights in training")
         self.parts.load_state_dict(full)
-        self.optimiser.state.clear()
-        for name, p in self._named:
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                value = training.get(f"optimiser.{key}.{name}")
-                if value is not None:
-                    if key != "step" and value.shape != p.shape:
-                        raise _foreign("the optimiser's tensors", f"{name} of shape {tuple(value.shape)}")
-                    self.optimiser.state[p][key] = value.to(self.device, copy=True)
+        moments = {n.removeprefix("optimiser."): x for n, x in training.items() if n.startswith("optimiser.")}
+        self.optimiser.load(moments)
         torch.random.set_rng_state(training["random.cpu"].clone())
         if self.device.type == "cuda" and "random.cuda" in training:
             torch.cuda.set_rng_state(training["random.cuda"].cpu(), self.device)

@@ -61,7 +61,7 @@ class Processes:
         """Give every process the first one's values, in place."""
         if self.size > 1:
             for x in tensors:
-                dist.broadcast(x, 0)
+                dist.broadcast(x.detach(), 0)
 
     def agree(self, flag: bool, device: torch.device) -> bool:
         """The first process's answer."""
