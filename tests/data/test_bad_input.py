@@ -40,7 +40,7 @@ CSV: dict[str, tuple[str | bytes, ReadOptions, type[SteersmanError], str]] = {
     "infinity": (GOOD.replace("2,.2", "inf,.2"), O(), DataError, "finite.*inf at row 2"),
     "too large for float32": (GOOD.replace("2,.2", "1e300,.2"), O(), DataError, r"finite.*1e\+300"),
     "NaN action": (GOOD.replace("2,.2", "2,nan"), O(), DataError, "finite.*'action'.*row 2"),
-    "text in a column": (GOOD.replace("2,.2", "fast,.2"), O(observation=("x",)), DataError, "numbers in column 'x'.*string"),
+    "text": (GOOD.replace("2,.2", "fast,.2"), O(observation=("x",)), DataError, "numbers in column 'x'.*string"),
     "empty column": ("x,action\n,1\n,2\n", O(), DataError, "numbers in column 'x'.*empty cells"),
     "ragged rows": (GOOD + "0,3,4\n", O(), DataError, "equally many values a row"),
     "not UTF-8": (b"x,\xff\xfeaction\n1,2\n3,4\n", O(), DataError, "."),
@@ -99,7 +99,9 @@ PARQUET: dict[str, tuple[Callable[[], pa.Table | bytes], type[SteersmanError], s
     "no columns": (lambda: pa.table({}), DataError, "."),
     "ragged lists": (lambda: table(action=[[0.1], [0.2, 0.3], [0.4]]), DataError, r"lists of one length.*\[1, 2\]"),
     "missing lists": (lambda: table(action=[[0.1], None, [0.4]]), DataError, "lists of one length"),
-    "empty lists": (lambda: table(action=pa.array([[], [], []], pa.list_(pa.float32()))), DataError, "lists of one length"),
+    "empty lists": (
+        lambda: table(action=pa.array([[], [], []], pa.list_(pa.float32()))), DataError, "lists of one length"
+    ),
     "NaN inside a list": (lambda: table(x=[[0.1], [np.nan], [0.4]]), DataError, "finite.*'x.0'.*row 2"),
     "text": (lambda: table(x=["a", "b", "c"]), DataError, "numbers in column 'x'.*string: a"),
     "structs": (lambda: table(x=[{"a": 1}] * 3), DataError, "numbers in column 'x'"),
@@ -136,8 +138,8 @@ CACHES: dict[str, tuple[Callable[[Path], object], str]] = {
     "index of another program": (lambda p: edited(p, format="zarr"), "a steersman cache"),
     "future version": (lambda p: edited(p, version=2), "cache format 1.*got format 2; update steersman"),
     "unknown field": (lambda p: edited(p, compression="zip"), "unknown field `compression`"),
-    "another signature": (lambda p: edited(p, signature=signature_of(p) | {"exogenous": ["w"]}), "fields of its signature"),
-    "impossible signature": (lambda p: edited(p, signature=signature_of(p) | {"action": {"kind": "discrete"}}), "index.json"),
+    "another signature": (lambda p: resigned(p, exogenous=["w"]), "fields of its signature"),
+    "impossible signature": (lambda p: resigned(p, action={"kind": "discrete"}), "index.json"),
     "more rows than there are": (lambda p: edited(p, rows=10**12), "rows of"),
     "negative rows": (lambda p: edited(p, rows=-1), "rows of"),
     "more episodes than there are": (lambda p: edited(p, episodes=10**12), "rows of offsets"),
@@ -147,8 +149,8 @@ CACHES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-def signature_of(path: Path) -> dict[str, object]:
-    return dict(json.loads((path / "index.json").read_text())["signature"])
+def resigned(path: Path, **changes: object) -> None:
+    edited(path, signature=json.loads((path / "index.json").read_text())["signature"] | changes)
 
 
 def moved_out(path: Path) -> None:

@@ -24,10 +24,15 @@ def siblings(path: Path) -> set[str]:
 
 def test_nothing_stands_at_the_path_before_finish_and_nothing_is_left_after_an_error(tmp_path: Path) -> None:
     path = tmp_path / "cache"
-    with pytest.raises(RuntimeError), CacheWriter(path, VECTORS) as writer:
-        writer.append(make_episode(VECTORS, 4))
-        assert not path.exists()
-        raise RuntimeError
+
+    def interrupted() -> None:
+        with CacheWriter(path, VECTORS) as writer:
+            writer.append(make_episode(VECTORS, 4))
+            assert not path.exists()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert siblings(path) == set()
 
 
@@ -199,7 +204,8 @@ root = Path({root!r})
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 log = make_log(MIXED, [40, 50])
-for name, save in (("cache", lambda p: make_dataset(p, MIXED, [40, 50])), ("log.parquet", lambda p: write(p, MIXED, log))):
+saves = {{"cache": lambda p: make_dataset(p, MIXED, [40, 50]), "log.parquet": lambda p: write(p, MIXED, log)}}
+for name, save in saves.items():
     try:
         save(root / name)
     except StorageError as error:
@@ -247,9 +253,10 @@ def test_a_refusal_at_any_step_of_a_build_leaves_the_old_cache(
     target = {
         "mkdir": "tempfile.mkdtemp", "open": "pathlib.Path.open", "fsync": "os.fsync", "rename": "pathlib.Path.rename"
     }
-    with monkeypatch.context() as patch, pytest.raises(StorageError, match=r"Read-only.*make the folder writable"):
+    with monkeypatch.context() as patch:
         patch.setattr(target[where], refuse)
-        make_dataset(tmp_path / "cache", VECTORS, [9])
+        with pytest.raises(StorageError, match=r"Read-only.*make the folder writable"):
+            make_dataset(tmp_path / "cache", VECTORS, [9])
     assert siblings(tmp_path / "cache") == {"cache"}
     assert_equal(Dataset.open(tmp_path / "cache").episode(0), before[0])
 

@@ -13,6 +13,7 @@ from logs import MIXED, VECTORS, make_dataset, make_log
 from steersman.core import SteersmanError
 from steersman.data import Dataset, read, write
 
+WORDS = [b"\0", b"\n", b'"', b",", b"nan", b"1e999", b"-1", b"\xff", b"99999999999999999999"]
 MUTANTS = int(os.environ.get("STEERSMAN_MUTANTS", "150"))
 
 
@@ -32,14 +33,15 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
         elif kind == 3:
             data[at : at + size] = rng.randbytes(size)
         else:
-            data[at:at] = rng.choice([b"\0", b"\n", b'"', b",", b"nan", b"1e999", b"-1", b"\xff", b"99999999999999999999"])
+            data[at:at] = rng.choice(WORDS)
     return bytes(data)
 
 
 @pytest.mark.parametrize("kind", ["csv", "plain csv", "roles", "parquet", "images"])
 def test_mutated_logs(tmp_path: Path, kind: str) -> None:
     rng = random.Random(kind)
-    signature, name = (MIXED, "log.parquet") if kind == "images" else (VECTORS, "log.csv" if kind != "parquet" else "log.parquet")
+    signature = MIXED if kind == "images" else VECTORS
+    name = "log.parquet" if kind in ("parquet", "images") else "log.csv"
     write(tmp_path / name, signature, make_log(signature, [4, 3]))
     if kind == "plain csv":
         (tmp_path / f"{name}.roles.json").unlink()

@@ -164,7 +164,7 @@ def test_spaces_and_options_that_are_not_understood_say_what_would_be() -> None:
     with pytest.raises(DataError, match=r"Box of shape \(A,\) or Discrete.*MultiBinary"):
         read("test/multi-v0")
     record("test/good-v0", VECTOR, BOX, "hdf5")
-    with pytest.raises(UsageError, match="options among high, low, names for a minari log.*action"):
+    with pytest.raises(UsageError, match=r"options among high, low, names for a minari log.*action"):
         read("test/good-v0", ReadOptions(action=("a",)))
 
 
@@ -174,6 +174,6 @@ def test_a_recording_with_nan_is_refused_where_it_is(home: Path) -> None:
     record("test/nan-v0", VECTOR, BOX, "hdf5")
     with h5py.File(home / "test" / "nan-v0" / "data" / "main_data.hdf5", "a") as file:
         file["episode_2"]["observations"][3, 1] = np.nan
-    with pytest.raises(DataError, match="finite observation 'vector' in episode 2 of test/nan-v0.*row 3"):
+    with pytest.raises(DataError, match=r"finite observation 'vector' in episode 2 of test/nan-v0.*row 3"):
         list(read("test/nan-v0").episodes())
     assert torch.isfinite(next(iter(read("test/nan-v0").episodes())).observations["vector"]).all()
