@@ -26,7 +26,7 @@ COMMANDS: dict[str, str] = {
     "inspect": "say what a run, checkpoint, dataset or log holds; executes nothing",
     "doctor": "check this machine and the installed packages; say what to change",
     "evidence": "perform the experiment behind a printed figure",
-    "completion": "print shell completion for bash, zsh or tcsh",
+    "completion": "print shell completion for bash or zsh",
 }
 _MODULES = {"inspect": "look", "run": "act"}  # modules named otherwise than their command
 
@@ -137,7 +137,7 @@ def _run(name: str, words: list[str]) -> int:
     try:
         done = call(terminal)
     except KeyboardInterrupt:
-        return _fail(words, " ".join(["stopped by the keyboard", *terminal.after_interrupt]), 1)
+        return _fail(words, f"stopped by the keyboard{terminal.after_interrupt}", 1)
     terminal.finish(done)
     return done.code
 

@@ -91,7 +91,7 @@ def changed(config: Any, changes: Sequence[str]) -> Any:
     """
     if not changes:
         return config
-    plain = msgspec.to_builtins(config)
+    plain = _open(msgspec.to_builtins(config))
     for change in changes:
         path, equals, text = change.partition("=")
         if not equals or not path:
@@ -105,6 +105,13 @@ def changed(config: Any, changes: Sequence[str]) -> Any:
         return msgspec.convert(plain, type(config))
     except msgspec.ValidationError as error:
         raise ConfigError("values that fit the configuration", f"{error}", "correct --set") from error
+
+
+def _open(value: Any) -> Any:
+    """Plain values with lists for tuples, so that an entry can be set."""
+    if isinstance(value, dict):
+        return {key: _open(inner) for key, inner in value.items()}
+    return [_open(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _put(plain: Any, path: list[str], value: Any, change: str) -> None:

@@ -29,7 +29,7 @@ class Terminal:
         self.stream = stream or (sys.stderr if json else sys.stdout)
         self.interactive = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.colour = self.interactive and not os.environ.get("NO_COLOR")
-        self.after_interrupt: list[str] = []
+        self.after_interrupt = ""
         """What to add when the keyboard stops the command: how to go on."""
 
     @property
@@ -63,7 +63,7 @@ class Terminal:
         numeric = [name in ("size", "numbers", "value") for name in header]
         widths = [max(map(cells, column)) for column in zip(header, *rows, strict=True)]
         for row in [header, *rows] if any(header) else rows:
-            aligned = [pad(cell, *how) for cell, *how in zip(row, widths, numeric, strict=True)]
+            aligned = [pad(cell, wide, right) for cell, wide, right in zip(row, widths, numeric, strict=True)]
             text = (" " * indent + "  ".join(aligned)).rstrip()
             self.say(self.style(text, "dim") if row is header else text)
 

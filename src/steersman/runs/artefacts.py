@@ -415,7 +415,7 @@ def read(path: Path, kind: type[A]) -> A:
     """
     try:
         return msgspec.json.decode(read_capped(path), type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RunError, UsageError, OSError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RunError, UsageError, OSError) as error:
         fix = "write it again with the command that made it"
         raise RunError(f"a {kind.__name__.lower()} in {path}", f"{error}", fix) from error
 

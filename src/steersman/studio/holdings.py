@@ -164,7 +164,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
         fields = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
         fields.pop("__metadata__", None)
         header = {name: msgspec.json.decode(raw, type=Tensor) for name, raw in fields.items()}
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(f"a safetensors file at {path}", f"{error}", fix) from error
     end = 0
     for name, tensor in sorted(header.items(), key=lambda item: item[1].data_offsets):

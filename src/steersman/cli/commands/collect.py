@@ -54,6 +54,11 @@ class Collect(Command):
     def __call__(self, terminal: Terminal) -> Done:
         if self.out.exists():
             raise UsageError(f"a new name for the log at {self.out}", "one that is in use", "choose another --out")
+        for name, value in (("steps", self.steps), ("episodes", self.episodes), ("length", self.length)):
+            if value is not None and value < 1:
+                raise UsageError(f"at least one of {name}", f"{value}", f"raise --{name}")
+        if self.steps is not None and self.episodes is not None:
+            raise UsageError("a number of steps or of episodes", "both", "give one")
         with Watcher(terminal) as watcher:
             signature, episodes, total, close = self._rooms() if self.world == OURS else self._gymnasium()
             try:
@@ -83,12 +88,10 @@ class Collect(Command):
         }
         if self.layouts not in configs:
             raise UsageError(f"layouts of {', '.join(configs)}", repr(self.layouts), "choose one of them")
-        if self.steps and self.episodes:
-            raise UsageError("a number of steps or of episodes", "both", "give one")
-        length = self.length or 32
-        count = self.episodes or (-(-self.steps // length) if self.steps else 8000)
-        if min(length, count) < 1:
-            raise UsageError("at least one step", f"{count} episodes of {length}", "raise it")
+        length = 32 if self.length is None else self.length
+        count = 8000 if self.episodes is None else self.episodes
+        if self.steps is not None:
+            count = -(-self.steps // length)
         config = configs[self.layouts]()
         episodes = (episode for chunk in wander(config, count, length, self.seed) for episode in chunk)
         signature = GymnasiumWorld(TwoRooms(config)).signature
@@ -97,9 +100,8 @@ class Collect(Command):
     def _gymnasium(self) -> _Recording:
         from steersman.worlds import make_world, record
 
-        if (self.steps is None) == (self.episodes is None):
-            given = "neither" if self.steps is None else "both"
-            raise UsageError(f"a number of steps or of episodes for {self.world}", given, "give one")
+        if self.steps is None and self.episodes is None:
+            raise UsageError(f"a number of steps or of episodes for {self.world}", "neither", "give one")
         world = make_world(self.world)
         episodes = record(world.env, steps=self.steps, episodes=self.episodes, seed=self.seed, longest=self.length,
                           adapter=world.adapter)

@@ -15,14 +15,14 @@ from steersman.cli.terminal import Terminal
 
 @dataclass(frozen=True, kw_only=True)
 class Completion(Command):
-    """Print shell completion for bash, zsh or tcsh, made from the commands themselves."""
+    """Print shell completion for bash or zsh, made from the commands themselves."""
 
     EXAMPLE: ClassVar[str] = (
         "steersman completion bash > ~/.local/share/bash-completion/completions/steersman\n"
         "steersman completion zsh > ~/.zfunc/_steersman        # with fpath+=~/.zfunc in ~/.zshrc"
     )
 
-    shell: Annotated[Literal["bash", "zsh", "tcsh"], tyro.conf.Positional]
+    shell: Annotated[Literal["bash", "zsh"], tyro.conf.Positional]
     """Which shell."""
 
     def __call__(self, terminal: Terminal) -> Done:

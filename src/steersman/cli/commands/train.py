@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, ClassVar
 
 import tyro
@@ -15,7 +18,7 @@ from steersman.cli.logs import INFERRED, Log, LogOptions, read_options
 from steersman.cli.parse import listing
 from steersman.cli.progress import Watcher, gauge_words
 from steersman.cli.terminal import Terminal
-from steersman.core.errors import UsageError
+from steersman.core.errors import RunError, SteersmanError, UsageError
 from steersman.studio import quantities as q
 
 
@@ -73,9 +76,14 @@ class Train(Command):
 
         function = recipe(self.recipe)
         config = flags.changed(function(**flags.arguments(self, function)), self.set)
-        source = data.read(self.data, read_options(self.log))
         out = self.out or new_run_path("runs", self.recipe)
-        with Watcher(terminal) as watcher, Log(source, out, watcher) as log:
+        if out.exists():
+            raise RunError(f"a new folder for the run at {out}", "one that is in use", "choose another, or --resume it")
+        source = data.read(self.data, read_options(self.log))
+        with ExitStack() as stack:
+            watcher = stack.enter_context(Watcher(terminal))
+            place = Path(stack.enter_context(TemporaryDirectory())) / "run" if self.dry_run else out
+            log = stack.enter_context(Log(source, place, watcher))
             _say_data(terminal, log.dataset, source)
             if self.dry_run:
                 return _forecast(terminal, config, log.dataset)
@@ -97,20 +105,28 @@ class Train(Command):
 
         with training.create_run(out, config, log.dataset, recipe=self.recipe) as run:
             log.move_into(run.path)
-            terminal.after_interrupt = [f"; `steersman train --resume {run.path}` goes on"]
+            terminal.after_interrupt = f"; `steersman train --resume {run.path}` goes on"
             write(run.path, *data_card(log.dataset, source=self.data))
             terminal.say(f"run {run.path}")
-            return _finish(terminal, training.train(config, log.dataset, run, progress=watcher))
+            try:
+                trained = training.train(config, log.dataset, run, progress=watcher)
+            except SteersmanError:
+                if not run.checkpoints():  # it never began: there is nothing to go on with
+                    shutil.rmtree(run.path, ignore_errors=True)
+                raise
+        watcher.close()
+        return _finish(terminal, trained)
 
     def _resume(self, terminal: Terminal) -> Done:
         if self.data or self.recipe or self.out or self.set or self.dry_run:
             raise UsageError("--resume RUN alone", "other options beside it", "a run knows its data and configuration")
         from steersman import training
 
-        terminal.after_interrupt = [f"; `steersman train --resume {self.resume}` goes on"]
+        terminal.after_interrupt = f"; `steersman train --resume {self.resume}` goes on"
         terminal.say(f"run {self.resume}")
         with Watcher(terminal) as watcher:
-            return _finish(terminal, training.resume(str(self.resume), progress=watcher))
+            trained = training.resume(str(self.resume), progress=watcher)
+        return _finish(terminal, trained)
 
 
 def _say_data(terminal: Terminal, dataset: Any, source: Any) -> None:

@@ -1,0 +1,140 @@
+"""`steersman run RUN`: a trained agent acts in an environment, towards a goal that is named."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import tyro
+
+from steersman.cli.command import Command, Done, option
+from steersman.cli.progress import Watcher
+from steersman.cli.terminal import Terminal
+from steersman.core.errors import UsageError
+from steersman.runs.artefacts import Column, Figure, Flight, Line, Lines, Row, Table, write
+
+if TYPE_CHECKING:
+    from steersman.evaluation.acting import Acted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Act(Command):
+    """Act with a trained agent in a Gymnasium environment, towards a goal, inside limits.
+
+    Prints the returns where the environment gives rewards (the agent never sees them), beside random actions from the
+    same starts. The table, the course of the first episode and its decisions go into the run, for the report.
+    """
+
+    EXAMPLE: ClassVar[str] = (
+        "steersman run runs/pendulum --env Pendulum-v1 --goal '1,0,0' --episodes 20 --seed 0 --json\n"
+        "steersman run runs/pendulum --env Pendulum-v1 --goal 'cos=1,speed=0' --keep 'speed<=6'"
+    )
+
+    run: Annotated[Path, tyro.conf.Positional, option("RUN")]
+    """The run's directory."""
+    env: Annotated[str, option("ID")]
+    """The id of a Gymnasium environment that looks like the training data."""
+    goal: Annotated[str, option("GOAL")]
+    """The observation to reach (1,0,0), columns to bring to values (cos=1,speed=0), or a picture's file."""
+    keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
+    """A limit that holds at every imagined step, e.g. --keep 'speed<=6'; may be given several times."""
+    weight: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("TERM=NUMBER")] = ()
+    """Weight of a cost term of the agent, e.g. --weight effort=0.1 (the goal weighs 1)."""
+    episodes: int = 20
+    """Episodes to act in."""
+    seed: int = 0
+    """Starts and planning; starts differ from those of a log that `collect` recorded."""
+    checkpoint: str = "latest"
+    """Which checkpoint acts."""
+
+    def __call__(self, terminal: Terminal) -> Done:
+        from steersman.agent import Agent
+        from steersman.cli import goals
+        from steersman.core import Task
+        from steersman.evaluation.acting import act_in
+        from steersman.runs import Run
+
+        if self.episodes < 1:
+            raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
+        run = Run.open(self.run)
+        agent = Agent.load(run, self.checkpoint)
+        task = Task(goals.goal(self.goal, agent.signature), self._weights(agent.costs),
+                    goals.limits(self.keep, agent.readout))
+        with Watcher(terminal) as watcher:
+            acted = act_in(agent, self.env, task, episodes=self.episodes, seed=self.seed,
+                           watch=lambda done, total: watcher.count("episodes", done, total))
+        table = self._table(acted)
+        name = f"run-{self.env.lower().replace('/', '-').replace(':', '-')}"
+        self._keep(run.path, name, table, acted)
+        terminal.table(table)
+        terminal.say()
+        terminal.say(f"{acted.ms_per_act:.1f} ms a decision; steersman report {self.run}")
+        return Done({
+            "run": str(self.run), "env": self.env, "goal": self.goal, "episodes": self.episodes, "seed": self.seed,
+            "mean_return": statistics.fmean(acted.returns), "worst_return": min(acted.returns),
+            "std_return": statistics.pstdev(acted.returns), "random_return": statistics.fmean(acted.random_returns),
+            "returns": acted.returns, "lengths": acted.lengths, "ms_per_act": acted.ms_per_act,
+            "infeasible": acted.infeasible,
+        })
+
+    def _weights(self, costs: tuple[object, ...]) -> dict[str, float]:
+        known = [getattr(cost, "name", "") for cost in costs]
+        weights = {"goal": 1.0}
+        for text in self.weight:
+            name, _, value = text.partition("=")
+            try:
+                weights[name] = float(value)
+            except ValueError:
+                raise UsageError("TERM=NUMBER", repr(text), "e.g. --weight effort=0.1") from None
+            if name not in known:
+                raise UsageError(f"a cost term of {', '.join(known)}", repr(name), "correct --weight")
+        return weights
+
+    def _table(self, acted: Acted) -> Table:
+        columns = (Column(key="mean", title="return, mean", better="higher"),
+                   Column(key="worst", title="worst", better="higher"),
+                   Column(key="best", title="best", better="higher"), Column(key="steps", title="steps", form="count"))
+        rows = (
+            Row(label="agent", figures=_figures(acted.returns)
+                | {"steps": Figure(value=statistics.fmean(acted.lengths))}),
+            Row(label="random actions, same starts", kind="baseline", figures=_figures(acted.random_returns)),
+        )
+        notes = ["Intervals of the mean: 95%, normal approximation over episodes."]
+        if self.keep:
+            notes.append(f"{acted.infeasible} decisions found no plan within {', '.join(self.keep)}.")
+        protocol: dict[str, str | float | int | bool | None] = {
+            "env": self.env, "goal": self.goal, "episodes": self.episodes, "seed": self.seed,
+            "limits": ", ".join(self.keep) or None, "ms per decision": round(acted.ms_per_act, 2),
+        }
+        return Table(name="run", title=f"{self.env}, goal {self.goal}", columns=columns, rows=rows, notes=tuple(notes),
+                     protocol=protocol)
+
+    def _keep(self, run: Path, name: str, table: Table, acted: Acted) -> None:
+        """Leave table, decisions and course in the run, for the report."""
+        import msgspec
+
+        write(run, msgspec.structs.replace(table, name=name))
+        if acted.decisions:
+            write(run, Flight(name=name, title=f"{self.env}, first episode", decisions=tuple(acted.decisions)))
+        for i, (column, actual) in enumerate(acted.actual.items()):
+            x = tuple(float(t + 1) for t in range(len(actual)))
+            lines = [Line(label="actual", x=x, y=tuple(actual), role="actual")]
+            if any(v is not None for v in acted.imagined[column]):
+                lines.append(Line(label="imagined", x=x, y=tuple(acted.imagined[column]), role="imagined"))
+            write(run, Lines(name=f"{name}-{i}", title=f"{column}, first episode", x_title="step", y_title=column,
+                             lines=tuple(lines), order=i,
+                             caption="What happened, and what was expected of the step when it was decided on."))
+
+
+def _figures(values: list[float]) -> dict[str, Figure]:
+    mean, n = statistics.fmean(values), len(values)
+    half = 1.96 * statistics.stdev(values) / math.sqrt(n) if n > 1 else None
+    interval = {} if half is None else {"low": mean - half, "high": mean + half}
+    return {"mean": Figure(value=mean, n=n, **interval), "worst": Figure(value=min(values)),
+            "best": Figure(value=max(values))}
+
+
+COMMAND = Act

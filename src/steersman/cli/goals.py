@@ -1,0 +1,120 @@
+"""Goals and limits as words: "1,0,0", "speed=0,cos=1", a picture's file; "speed<=6"."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steersman.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from steersman.core import Goal, Guardrail, Readout, Signature
+
+_LIMIT = re.compile(r"\s*([^<>=]+?)\s*(<=|>=)\s*(\S+)\s*")
+_HOW = "give the observation's numbers (1,0,0), named columns (speed=0) or a picture's file"
+
+
+def goal(text: str, signature: Signature) -> Goal:
+    """What `--goal` says.
+
+    Raises:
+        UsageError: it does not fit the signature.
+    """
+    if not text:
+        raise UsageError("a goal", "none", _HOW)
+    if Path(text).is_file():
+        return _picture(Path(text), signature)
+    if "=" in text:
+        return _columns(text, signature)
+    return _numbers(text, signature)
+
+
+def _numbers(text: str, signature: Signature) -> Goal:
+    import torch
+
+    from steersman.core import ObservationGoal
+
+    vectors = {name: spec for name, spec in signature.observations.items() if spec.kind == "vector"}
+    if len(vectors) != 1 or len(signature.observations) != 1:
+        raise UsageError(f"a goal for {_names(signature)}", repr(text), "name columns or give a picture")
+    (name, spec), = vectors.items()
+    values = [_number(word, text) for word in text.split(",")]
+    if len(values) != spec.shape[0]:
+        columns = f" ({', '.join(spec.columns)})" if spec.columns else ""
+        raise UsageError(f"{spec.shape[0]} numbers{columns} as a goal", f"{len(values)} in {text!r}", _HOW)
+    return ObservationGoal({name: torch.tensor(values)})
+
+
+def _columns(text: str, signature: Signature) -> Goal:
+    from steersman.core import ColumnGoal
+    from steersman.cost import column_names
+
+    known, targets = column_names(signature), {}
+    for word in text.split(","):
+        name, _, value = (part.strip() for part in word.partition("="))
+        if name not in known:
+            raise UsageError(f"columns among {', '.join(known) or 'none'} in a goal", repr(name), "correct the name")
+        targets[name] = _number(value, text)
+    return ColumnGoal(targets)
+
+
+def _picture(path: Path, signature: Signature) -> Goal:
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from steersman.core import ObservationGoal
+
+    images = {name: spec for name, spec in signature.observations.items() if spec.kind == "image"}
+    if len(images) != 1 or len(signature.observations) != 1:
+        raise UsageError(f"a goal for {_names(signature)}", f"the picture {path}", "name columns instead")
+    (name, spec), = images.items()
+    height, width, channels = spec.shape
+    try:
+        with Image.open(path) as image:
+            if image.size != (width, height):
+                raise UsageError(f"a picture of {width}×{height} pixels", "{}×{}".format(*image.size), "resize it")
+            pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
+    except OSError as error:
+        raise UsageError(f"a picture in {path}", f"{error}", "give a PNG") from error
+    return ObservationGoal({name: torch.from_numpy(pixels.reshape(spec.shape))})
+
+
+def _names(signature: Signature) -> str:
+    return ", ".join(f"{spec.kind} {name}" for name, spec in signature.observations.items())
+
+
+def limits(texts: tuple[str, ...], readout: Readout | None) -> tuple[Guardrail, ...]:
+    """What `--keep` says: guardrails on columns.
+
+    Raises:
+        UsageError: not of the form COLUMN<=NUMBER or COLUMN>=NUMBER, or no read-out knows columns.
+    """
+    if not texts:
+        return ()
+    from steersman.cost import Box
+
+    if readout is None:
+        raise UsageError("a run whose columns can be read from its latent", "none", "train on vector observations")
+    boxes = []
+    for text in texts:
+        match = _LIMIT.fullmatch(text)
+        if match is None or match[1] not in readout.columns:
+            known = ", ".join(readout.columns)
+            raise UsageError(f"COLUMN<=NUMBER or COLUMN>=NUMBER with a column of {known}", repr(text), "correct --keep")
+        bound = _number(match[3], text)
+        low, high = (-math.inf, bound) if match[2] == "<=" else (bound, math.inf)
+        boxes.append(Box(readout, {match[1]: (low, high)}, name=text))
+    return tuple(boxes)
+
+
+def _number(word: str, text: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"numbers in {text!r}", repr(word.strip()), _HOW)
+    return value
