@@ -37,10 +37,10 @@ class Drift:
         return Window({"vector": self.states[e, rows]}, self.actions[e, rows[:, :-1]], None, episode, start)
 
 
-def agent(history: int = 1) -> AgentConfig:
+def agent(history: int = 1, width: int = 16) -> AgentConfig:
     return AgentConfig(
         perception=VectorEncoder.Config(hidden=(16,), size=8),
-        world_model=ResidualModel.Config(width=16),
+        world_model=ResidualModel.Config(width=width),
         history=history,
     )
 

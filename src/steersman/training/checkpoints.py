@@ -162,7 +162,7 @@ def _require_finite(step: int, *groups: Mapping[str, Tensor]) -> None:
                 raise DivergedError(
                     f"finite weights after step {step}",
                     f"NaN or infinity in {name}",
-                    "lower `lr` or `clip`; the last checkpoint stands",
+                    "check the log for NaN or extreme values, or lower `lr`; the last checkpoint stands",
                 )
 
 

@@ -56,13 +56,14 @@ def spread(moment: Moment) -> dict[str, float]:
 def effective_rank(moment: Moment) -> dict[str, float]:
     """exp(-Σ p_i log p_i), p = σ / Σ σ, σ the singular values of the centred latents (Roy & Vetterli 2007).
 
-    From 1 (a line) to D. Far below D: most dimensions repeat others.
+    From 1 (a line) to D; 0 if the latents are all the same. Far below D: most dimensions repeat others.
     """
-    latents = moment.latents()
+    latents = moment.latents().double()
+    size = torch.linalg.vector_norm(latents)
     latents = latents - latents.mean(0)
-    values = torch.linalg.eigvalsh((latents.mT @ latents).double()).clamp(min=0).sqrt()
+    values = torch.linalg.eigvalsh(latents.mT @ latents).clamp(min=0).sqrt()
     total = values.sum()
-    if not bool(total > 0):
+    if not bool(total > 1e-9 * size):
         return {"effective_rank": 0.0}
     p = values / total
     return {"effective_rank": float(torch.exp(-(p * p.clamp(min=1e-12).log()).sum()))}
