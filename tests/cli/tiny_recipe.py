@@ -6,7 +6,7 @@ from typing import Literal
 
 from steersman.agent import AgentConfig
 from steersman.objectives import Prediction, VICReg
-from steersman.perception import VectorEncoder
+from steersman.perception import LinearReadout, VectorEncoder
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import ResidualModel
 
@@ -20,7 +20,7 @@ def recipe(*, steps: int = 12, width: int = 8, schedule: Literal["cosine", "cons
                and nothing else
     """
     agent = AgentConfig(perception=VectorEncoder.Config(hidden=(width,), size=4),
-                        world_model=ResidualModel.Config(width=width))
+                        world_model=ResidualModel.Config(width=width), readout=LinearReadout.Config())
     return TrainConfig(agent=agent, objectives=(Prediction.Config(), VICReg.Config()), steps=steps, window=6,
                        batch_size=4, rollout=(RolloutStage(until=0.5, starts=2, horizon=3),
                                               RolloutStage(starts=1, horizon=6)),

@@ -62,11 +62,11 @@ def act_in(
     episodes: int = 20,
     seed: int = 0,
     longest: int = LONGEST,
-    watch: Callable[[int, int], None] | None = None,
+    watch: Callable[[int, int, int], None] | None = None,
 ) -> Acted:
     """Let `agent` act in N = `episodes` copies of the environment `env` until each ends.
 
-    watch  called with episodes done and in all, after every decision
+    watch  called after every decision with the steps of the longest episode so far, episodes done, episodes in all
 
     Raises:
         MismatchError: the environment does not look like the agent's training data.
@@ -88,7 +88,7 @@ def act_in(
                 lanes.step(plan.actions[:, k])
                 story.stepped(plan, k, lanes)
             if watch is not None:
-                watch(sum(lanes.over), episodes)
+                watch(max(lanes.lengths), sum(lanes.over), episodes)
         final = {name: [row[i] for row in lanes.rows()] for i, name in enumerate(story.columns)}
         alone = _alone(agent, lanes.starts, task)
         returns, lengths = list(lanes.returns), list(lanes.lengths)

@@ -25,6 +25,7 @@ class Kind(msgspec.Struct, frozen=True):
     caption: str
     log: bool = False
     factor: float = 1.0
+    least: float = -math.inf
 
 
 _KINDS: dict[str, Kind] = {
@@ -40,7 +41,8 @@ _KINDS: dict[str, Kind] = {
     "probe": Kind("Online probe, error", "root mean square, in the column's unit",
                   "A ridge regression from latent to columns, fitted on half of a batch and scored on the other. "
                   "The columns are never trained on.", log=True),
-    "probe_r2": Kind("Online probe, R²", "R²", "1 is perfect, 0 no better than the mean."),
+    "probe_r2": Kind("Online probe, R²", "R²",
+                     "1 is perfect, 0 no better than the mean; below −1 is drawn as −1.", least=-1.0),
     "rate/gradient": Kind("Gradient", "norm before clipping", "", log=True),
     "rate/learning_rate": Kind("Learning rate", "× 10⁻³", "", factor=1e3),
     "speed/windows_per_second": Kind("Speed", "windows a second", ""),
@@ -92,7 +94,7 @@ def _figure(group: str, parts: Points) -> Lines:
 
 def _line(label: str, points: Sequence[tuple[float, float | None]], kind: Kind, role: Any) -> Line:
     """A curve as recorded; one with many points as its median and band."""
-    scaled = [(x, None if y is None else y * kind.factor) for x, y in points]
+    scaled = [(x, None if y is None else max(y * kind.factor, kind.least)) for x, y in points]
     if len(scaled) <= BUCKETS:
         return Line(label=label, x=tuple(x for x, _ in scaled), y=tuple(y for _, y in scaled), role=role)
     size = math.ceil(len(scaled) / BUCKETS)

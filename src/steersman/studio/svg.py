@@ -105,10 +105,10 @@ def _finite(values: Sequence[float | None], positive: bool = False) -> list[floa
 
 
 def _pieces(xs: Sequence[float], ys: Sequence[float | None], sx: Scale, sy: Scale) -> list[list[tuple[float, float]]]:
-    """Runs of drawable points between gaps."""
+    """Runs of drawable points between gaps. What a logarithm cannot show (0 and below) lies on the lower edge."""
     pieces: list[list[tuple[float, float]]] = [[]]
     for x, y in zip(xs, ys, strict=True):
-        if y is None or not math.isfinite(y) or (sy.log and y <= 0):
+        if y is None or not math.isfinite(y):
             pieces.append([])
         else:
             pieces[-1].append((sx(x), sy(y)))

@@ -65,7 +65,7 @@ class Act(Command):
                     goals.limits(self.keep, agent.readout))
         with Watcher(terminal) as watcher:
             acted = act_in(agent, self.env, task, episodes=self.episodes, seed=self.seed,
-                           watch=lambda done, total: watcher.count("episodes", done, total))
+                           watch=lambda steps, done, total: watcher.count(f"{total} episodes, step", steps, None))
         table = self._table(acted)
         name = f"run-{self.env.lower().replace('/', '-').replace(':', '-')}"
         self._keep(run.path, name, table, acted)

@@ -9,7 +9,6 @@ from typing import Annotated, ClassVar
 import tyro
 
 from steersman.cli.command import Command, Done, option
-from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal
 
 

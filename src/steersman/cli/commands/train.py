@@ -115,18 +115,22 @@ class Train(Command):
                     shutil.rmtree(run.path, ignore_errors=True)
                 raise
         watcher.close()
-        return _finish(terminal, trained)
+        return _finish(terminal, trained, log.dataset)
 
     def _resume(self, terminal: Terminal) -> Done:
         if self.data or self.recipe or self.out or self.set or self.dry_run:
             raise UsageError("--resume RUN alone", "other options beside it", "a run knows its data and configuration")
         from steersman import training
+        from steersman.runs import Run
 
+        assert self.resume is not None
         terminal.after_interrupt = f"; `steersman train --resume {self.resume}` goes on"
         terminal.say(f"run {self.resume}")
         with Watcher(terminal) as watcher:
-            trained = training.resume(str(self.resume), progress=watcher)
-        return _finish(terminal, trained)
+            run = Run.open(self.resume)
+            dataset = training.open_data(run)
+            trained = training.resume(run.path, dataset=dataset, progress=watcher)
+        return _finish(terminal, trained, dataset)
 
 
 def _say_data(terminal: Terminal, dataset: Any, source: Any) -> None:
@@ -159,13 +163,18 @@ def _forecast(terminal: Terminal, config: Any, dataset: Any) -> Done:
                  "episodes": len(dataset), "log_steps": dataset.steps})
 
 
-def _finish(terminal: Terminal, trained: Any) -> Done:
-    """Say how it ended; write the report."""
+def _finish(terminal: Terminal, trained: Any, dataset: Any) -> Done:
+    """Fit the read-out, write the report, say how it ended."""
+    from steersman.agent.fitting import fit_readout
     from steersman.runs import Run
     from steersman.studio import build
 
     path = trained.run
-    gauges = _last_gauges(Run.open(path))
+    assert path is not None
+    run = Run.open(path)
+    if trained.finished:
+        fit_readout(run, dataset)
+    gauges = _last_gauges(run)
     report = build(path)
     facts = {"run": str(path), "step": trained.step, "finished": trained.finished, "loss": trained.loss,
              "seconds": trained.seconds, "data_wait": trained.data_wait, "gauges": gauges, "report": str(report)}

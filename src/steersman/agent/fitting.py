@@ -1,0 +1,65 @@
+"""After training: the read-out of a run's vector columns, fitted on frozen latents of its own log, kept with the run.
+
+Nothing that was learned changes. Shapes: n rows, D latent size, C columns.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from steersman.agent.agent import Agent
+from steersman.agent.readouts import save_readout
+from steersman.core import Signature
+from steersman.cost import column_names
+from steersman.perception.readout import ColumnReadout
+from steersman.runs import Run
+
+NAME = "observation"
+_BATCH = 512
+
+
+class Frames(Protocol):
+    """What is asked of a dataset; see `data.Dataset`."""
+
+    signature: Signature
+    lengths: Tensor
+
+    def frames(self, episode: Tensor, row: Tensor) -> dict[str, Tensor]:
+        """episode (n,), row (n,) -> name -> (n, …)."""
+
+
+def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> ColumnReadout | None:
+    """Fit the read-out that the run's configuration asks for, and save it as the run's "observation" read-out.
+
+    Latents of `rows` moments of the log, drawn uniformly, against the vector columns of the same moments. None if the
+    configuration asks for none, or if no observation is a vector.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    agent = Agent.load(run)
+    columns = column_names(dataset.signature)
+    config = agent.config.readout
+    if config is None or not columns:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    moments = torch.repeat_interleave(torch.arange(len(dataset.lengths)), dataset.lengths + 1)
+    first = (dataset.lengths + 1).cumsum(0) - (dataset.lengths + 1)
+    picked = torch.randperm(len(moments), generator=generator)[:rows].sort().values
+    episode = moments[picked]
+    row = picked - first[episode]
+    states, values = [], []
+    for start in range(0, len(picked), _BATCH):
+        batch = slice(start, start + _BATCH)
+        frames = dataset.frames(episode[batch], row[batch])
+        states.append(agent.encode(frames).state)
+        vectors = [frames[name] for name, spec in sorted(dataset.signature.observations.items())
+                   if spec.kind == "vector"]
+        values.append(torch.cat(vectors, -1))
+    readout: ColumnReadout = config.build(columns, agent.perception.latent_shape)
+    readout.fit(torch.cat(states).clone(), torch.cat(values), seed)
+    save_readout(run, NAME, readout, config, agent.perception.latent_shape, run.checkpoint().step, len(picked))
+    return readout

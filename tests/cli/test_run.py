@@ -1,0 +1,90 @@
+"""From a recorded log to an agent that acts towards a goal, by the commands alone; and what people get wrong there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from steersman.cli import main
+from steersman.runs import Run
+from steersman.runs.artefacts import Flight, Lines, Table, read_all
+
+
+@pytest.fixture(scope="module")
+def pendulum(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was trained, hardly, on a pendulum's log."""
+    folder = tmp_path_factory.mktemp("pendulum")
+    from steersman.recipes import RECIPES
+
+    RECIPES["tiny"] = ("tiny_recipe", "a recipe for tests")
+    try:
+        assert main(["collect", "Pendulum-v1", "--steps", "400", "--out", str(folder / "log")]) == 0
+        assert main(["train", "--recipe", "tiny", "--data", str(folder / "log"), "--out", str(folder / "run"),
+                     "--steps", "30", "--set", "agent.planner.samples=8", "--set", "agent.planner.iterations=1",
+                     "--set", "agent.planner.elites=2", "--set", "agent.planner.horizon=3"]) == 0
+    finally:
+        del RECIPES["tiny"]
+    return folder / "run"
+
+
+def test_an_agent_acts_and_the_run_keeps_what_it_did(pendulum: Path, steersman: Callable) -> None:
+    words = ["run", str(pendulum), "--env", "Pendulum-v1", "--goal", "1,0,0", "--episodes", "2", "--seed", "3",
+             "--json"]
+    ended = steersman(*words)
+    assert ended.code == 0, ended.err
+    facts = ended.json
+    assert len(facts["returns"]) == 2
+    assert facts["worst_return"] == min(facts["returns"])
+    assert facts["lengths"] == [200, 200]
+    assert facts["random_return"] < -500
+    assert facts["ms_per_act"] > 0
+    assert "random actions, same starts" in ended.err
+    run = Run.open(pendulum)
+    assert [t.name for t in read_all(run.path, Table)[0]] == ["run-pendulum-v1"]
+    flight = read_all(run.path, Flight)[0][0]
+    assert len(flight.decisions) == 200
+    assert flight.decisions[7].step == 7
+    lines = read_all(run.path, Lines)[0]
+    assert [x.title.split(",")[0] for x in lines] == ["cos", "sin", "speed"]
+    assert [x.role for x in lines[0].lines] == ["actual", "imagined"]
+    assert steersman(*words).json["returns"] == facts["returns"]
+
+
+def test_a_limit_is_kept_in_imagination_and_named(pendulum: Path, steersman: Callable) -> None:
+    ended = steersman("run", str(pendulum), "--env", "Pendulum-v1", "--goal", "speed=0", "--keep", "speed<=0.0001",
+                      "--keep", "speed>=-0.0001", "--episodes", "1", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["infeasible"] > 0
+    assert "speed<=0.0001, speed>=-0.0001" in ended.err
+
+
+WRONG = [
+    (["--goal", "1,0"], 2, "3 numbers (cos, sin, speed)"),
+    (["--goal", "1,0,x"], 2, "'x'"),
+    (["--goal", "spee=0"], 2, "cos, sin, speed"),
+    (["--goal", "picture.png"], 2, "name columns instead"),
+    (["--goal", ""], 2, "a goal"),
+    (["--goal", "1,0,0", "--keep", "speed<6"], 2, "COLUMN<=NUMBER"),
+    (["--goal", "1,0,0", "--keep", "height<=6"], 2, "cos, sin, speed"),
+    (["--goal", "1,0,0", "--weight", "effort=1"], 2, "cost term"),
+    (["--goal", "1,0,0", "--weight", "goal=much"], 2, "TERM=NUMBER"),
+    (["--goal", "1,0,0", "--episodes", "0"], 2, "at least one episode"),
+    (["--goal", "1,0,0", "--env", "CartPole-v1"], 1, "a model that was trained for this world"),
+    (["--goal", "1,0,0", "--env", "Pendlum-v1"], 2, "Gymnasium"),
+    (["--goal", "1,0,0", "--checkpoint", "step-9"], 1, "step-9"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "says"), WRONG, ids=[" ".join(words) for words, _, _ in WRONG])
+def test_what_does_not_fit_the_agent_is_refused_in_one_line(
+    words: list[str], code: int, says: str, pendulum: Path, steersman: Callable, tmp_path: Path
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    env = [] if "--env" in words else ["--env", "Pendulum-v1"]
+    ended = steersman("run", str(pendulum), *env, *words)
+    assert ended.code == code
+    assert len(ended.err.splitlines()) == 1
+    assert says in ended.err
