@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
 from steersman.cli.command import Command, Done, option
+from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal
+from steersman.core.errors import UsageError
+from steersman.runs.artefacts import Column, Figure, Row, Table, write
+
+if TYPE_CHECKING:
+    from steersman.evaluation import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,24 +23,72 @@ class Evaluate(Command):
     """Measure a trained agent under a frozen protocol: starts, goals, budgets, success test and seeds are fixed by it.
 
     The random floor is measured on the same starts; starts that already satisfy the goal are rejected; whole paths are
-    checked. The table and films go into the run, for the report.
+    checked, and every episode counts. The table goes into the run, for the report.
     """
 
     EXAMPLE: ClassVar[str] = "steersman evaluate runs/demo --protocol held-out --episodes 200 --seed 1 --json"
 
     run: Annotated[Path, tyro.conf.Positional, option("RUN")]
     """The run's directory."""
-    protocol: Annotated[str, option("NAME")] = ""
-    """Which protocol (default: the recipe's own)."""
-    episodes: int = 200
-    """Episodes."""
+    protocol: str = "two-rooms"
+    """Which protocol: two-rooms, held-out, three-rooms, guarded, guarded-held-out."""
+    episodes: Annotated[int | None, option("INT")] = None
+    """Episodes (default: the protocol's)."""
     seed: int = 0
     """Starts, goals and planning."""
     checkpoint: str = "latest"
     """Which checkpoint acts."""
 
     def __call__(self, terminal: Terminal) -> Done:
-        raise NotImplementedError
+        from steersman import evaluation
+        from steersman.agent import Agent
+        from steersman.runs import Run
+        from steersman.studio import build
+
+        if self.episodes is not None and self.episodes < 1:
+            raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
+        protocol = evaluation.protocol(self.protocol)
+        run = Run.open(self.run)
+        agent = Agent.load(run, self.checkpoint)
+        with Watcher(terminal) as watcher:
+            count = self.episodes or protocol.episodes
+            measured = evaluation.evaluate(
+                agent, protocol, self.episodes, self.seed,
+                watch=lambda seen: watcher.count("episodes", seen.done, count))
+        figures = measured.figures()
+        table = self._table(measured, figures)
+        write(run.path, table)
+        build(run.path)
+        terminal.table(table)
+        return Done({"run": str(self.run), "protocol": self.protocol, **figures})
+
+    def _table(self, measured: Evaluation, figures: dict[str, Any]) -> Table:
+        from steersman.evaluation.intervals import wilson
+
+        n, low_high = len(measured), figures["success_ci95"]
+        columns = [Column(key="success", title="success", form="share", better="higher"),
+                   Column(key="spl", title="path efficiency, SPL", better="higher"),
+                   Column(key="steps", title="steps", form="number", better="lower"),
+                   Column(key="planning", title="planning an episode", form="seconds", better="lower")]
+        agent = {"success": Figure(value=figures["success"], low=low_high[0], high=low_high[1], n=n),
+                 "spl": Figure(value=figures["spl"]), "steps": Figure(value=figures["steps"]),
+                 "planning": Figure(value=figures["planning_seconds"])}
+        if measured.world.forbidden is not None:
+            entered = figures["violations"]
+            low, high = wilson(entered, n)
+            columns.append(Column(key="entered", title="enter the forbidden disk", form="share", better="lower"))
+            agent["entered"] = Figure(value=entered / n, low=low, high=high, n=n)
+        rows = [Row(label="agent", figures=agent)]
+        if measured.random is not None:
+            wins = int(measured.random.sum())
+            low, high = wilson(wins, n)
+            rows.append(Row(label="strongest random walker", kind="baseline",
+                            figures={"success": Figure(value=wins / n, low=low, high=high, n=n)}))
+        notes = (f"{figures['solved_at_start']} of {n} starts already satisfied the goal; "
+                 f"{figures['wall_crossings']} paths crossed a wall. Intervals: Wilson, 95%.",)
+        return Table(name=self.protocol, title=f"Protocol {self.protocol}", columns=tuple(columns), rows=tuple(rows),
+                     notes=notes, protocol={"episodes": n, "seed": self.seed, "steps": measured.protocol.step_limit,
+                                            "radius": measured.protocol.success_radius})
 
 
 COMMAND = Evaluate
