@@ -33,11 +33,15 @@ def attend_window(q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], h
     A step that many rows share is passed once, as (…, 1, I), and is never copied per row.
     """
     scale = (q.shape[-1] // heads) ** -0.5
-    split = lambda x: x.unflatten(-1, (heads, -1))  # noqa: E731
-    logits = torch.stack([split(q * k).sum(-1) for k in keys], -1)
-    weights = (logits * scale).softmax(-1, torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
-    out = sum(weights[..., i, None] * split(v) for i, v in enumerate(values))
-    assert isinstance(out, Tensor)
+
+    def split(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (heads, -1))  # type: ignore[no-untyped-call]
+
+    logits = torch.stack([split(q * k).sum(-1) for k in keys])  # steps first: a softmax over 3 last entries is slow
+    weights = (logits * scale).softmax(0, torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
+    out = weights[0, ..., None] * split(values[0])
+    for weight, v in zip(weights[1:], values[1:], strict=True):
+        out = torch.addcmul(out, weight[..., None], split(v))
     return out.flatten(-2)
 
 
@@ -103,7 +107,7 @@ class CausalBlock(nn.Module):
 
     def _rotated(self, y: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
         weight = self.query_key.weight
-        if y.shape[:-1].numel() > len(weight):
+        if y.shape[:-1].numel() > weight.shape[1]:  # fewer numbers to turn
             return F.linear(y, rotate_rows(weight, angles)).chunk(2, -1)  # type: ignore[return-value]
         return rotate(self.query_key(y).unflatten(-1, (2 * self.heads, -1)), angles).flatten(-2).chunk(2, -1)  # type: ignore[return-value]
 
@@ -112,7 +116,7 @@ class CausalBlock(nn.Module):
     ) -> Tensor:
         drop = self.dropout if self.training else 0.0
         x = x + gate1 * F.dropout(self.out(attended), drop, drop > 0)
-        hidden = F.dropout(F.gelu(self.hidden(_modulated(x, shift2, scale2)), approximate="tanh"), drop, drop > 0)
+        hidden = F.dropout(F.gelu(self.hidden(_modulated(x, shift2, scale2))), drop, drop > 0)
         return x + gate2 * F.dropout(self.project(hidden), drop, drop > 0)
 
 

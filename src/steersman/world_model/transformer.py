@@ -24,7 +24,8 @@ class TransformerModel(WorldModel):
     long the rollout. The history's part is computed once per problem in `begin`; all candidates attend to the same
     copy. Keys are stored as if the next step stood at position 0, so a belief needs no clock.
 
-    The belief's carry holds a key and a value (B, P, I) per layer, oldest first; it is empty when there is no history.
+    The belief's carry holds, layer by layer, P keys (B, I) and P values (B, I), oldest first; it is empty when there
+    is no history.
 
     Defaults are small. `TransformerModel.Config.lewm()` is the predictor of LeWM (Maes et al. 2026).
     """
@@ -90,7 +91,7 @@ class TransformerModel(WorldModel):
         if actions.shape[1] == 0 or self.context == 1:
             return Belief(latent.state[:, -1], context)
         _, caches = self.predict(latent.state[:, :-1].flatten(2), actions, exogenous)
-        return Belief(latent.state[:, -1], context, tuple(caches))
+        return Belief(latent.state[:, -1], context, tuple(step for cache in caches for step in cache.unbind(1)))
 
     def imagine(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
@@ -98,15 +99,14 @@ class TransformerModel(WorldModel):
         b, k, horizon = actions.shape[:3]
         shape = belief.state.shape[1:]
         condition = self._condition(actions, exogenous)
-        past = [tuple(x[:, None].unbind(2)) for x in belief.carry] or [()] * (2 * len(self.blocks))
-        cache = [list(steps) for steps in past]
+        cache = self._past(belief, horizon)
         state = belief.state.flatten(1)[:, None].expand(b, k, -1)
         states = [state]
         for t in range(horizon):
             x = self.embed_state(state)
             for i, block in enumerate(self.blocks):
                 keys, values = cache[2 * i], cache[2 * i + 1]
-                x, key, value = block.step(x, condition[:, :, t], t, keys, values)
+                x, key, value = block.step(x, condition[:, :, t], t - horizon, keys, values)
                 keys.append(key)
                 values.append(value)
                 evicted = max(0, len(keys) - self.context + 1)
@@ -114,21 +114,20 @@ class TransformerModel(WorldModel):
             state = state + self.to_change(self.norm(x))
             states.append(state)
         imagined = torch.stack(states, 2).unflatten(-1, shape)
-        return Imagined(imagined, belief.context, carry=self._carry(cache, b, k, horizon))
+        carry = tuple(step.expand(b, k, -1).flatten(0, 1) for steps in cache for step in steps)
+        return Imagined(imagined, belief.context, carry=carry)
 
     def _condition(self, actions: Tensor, exogenous: Tensor | None) -> Tensor:
         return F.silu(self.embed_drive(drive_inputs(self.actions, actions, exogenous)))
 
-    def _carry(self, cache: list[list[Tensor]], b: int, k: int, horizon: int) -> tuple[Tensor, ...]:
-        """Caches of every candidate's last steps, flattened to B*K, with keys turned back to end at position 0."""
-        if self.context == 1:
-            return ()
-        carry = []
-        for i, steps in enumerate(cache):
-            whole = torch.stack([step.expand(b, k, -1) for step in steps], 2).flatten(0, 1)
-            if i % 2 == 0:
-                frequencies = self.blocks[i // 2].frequencies
-                heads = whole.unflatten(-1, (-1, 2 * len(frequencies)))
-                whole = rotate(heads, -horizon * frequencies).flatten(-2)
-            carry.append(whole)
-        return tuple(carry)
+    def _past(self, belief: Belief, horizon: int) -> list[list[Tensor]]:
+        """Keys and values (B, 1, I) of each layer, with keys turned so that imagination ends just before position 0."""
+        cache: list[list[Tensor]] = [[] for _ in range(2 * len(self.blocks))]
+        count = len(belief.carry) // len(cache)
+        for i, step in enumerate(belief.carry):
+            if i // count % 2 == 0:
+                frequencies = self.blocks[0].frequencies
+                heads = step.unflatten(-1, (-1, 2 * len(frequencies)))
+                step = rotate(heads, -horizon * frequencies).flatten(-2)
+            cache[i // count].append(step[:, None])
+        return cache
