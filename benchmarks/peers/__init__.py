@@ -1,0 +1,1 @@
+"""Other packages, used through their public interfaces with their published settings. All of them are extras."""
