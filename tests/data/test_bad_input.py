@@ -188,8 +188,8 @@ def test_bad_places_for_a_cache(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text(GOOD)
     refused(lambda: load(log, log), StorageError, "something else there.*choose another path")
-    refused(lambda: load(log, log / "inside"), StorageError, "File exists|Not a directory")
-    refused(lambda: load(log, "/proc/steersman/cache"), StorageError, "to write /proc")
+    refused(lambda: load(log, log / "inside"), StorageError, "file exists|not a directory")
+    refused(lambda: load(log, "/proc/steersman/cache"), StorageError, "cache written in /proc")
     nothing_but(tmp_path, "log.csv")
 
 

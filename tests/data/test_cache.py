@@ -224,11 +224,11 @@ def test_a_full_disk_leaves_nothing_and_a_killed_builder_is_swept_up(tmp_path: P
     assert done.returncode == -signal.SIGKILL, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(" | ")[0] for line in lines[:2]] == ["cache", "log.parquet"]
-    assert all("File too large" in line and "free some space" in line for line in lines[:2])
+    assert all("file too large" in line and "raise the limit" in line for line in lines[:2])
     assert lines[2] == "[]"
     left = [p.name for p in tmp_path.iterdir()]
     assert len(left) == 1
-    assert left[0].startswith(".killed.building-")
+    assert left[0].endswith("-killed")
     make_dataset(tmp_path / "killed", MIXED, [3])
     assert [p.name for p in tmp_path.iterdir()] == ["killed"]
 
@@ -251,11 +251,11 @@ def test_a_refusal_at_any_step_of_a_build_leaves_the_old_cache(
         raise OSError(30, "Read-only file system")
 
     target = {
-        "mkdir": "tempfile.mkdtemp", "open": "pathlib.Path.open", "fsync": "os.fsync", "rename": "pathlib.Path.rename"
+        "mkdir": "pathlib.Path.mkdir", "open": "pathlib.Path.open", "fsync": "os.fsync", "rename": "os.replace"
     }
     with monkeypatch.context() as patch:
         patch.setattr(target[where], refuse)
-        with pytest.raises(StorageError, match=r"Read-only.*make the folder writable"):
+        with pytest.raises(StorageError, match=r"read-only file system; choose a folder that can be written to"):
             make_dataset(tmp_path / "cache", VECTORS, [9])
     assert siblings(tmp_path / "cache") == {"cache"}
     assert_equal(Dataset.open(tmp_path / "cache").episode(0), before[0])

@@ -26,7 +26,7 @@ from torch import Tensor
 from steersman.core.errors import ConfigError, DataError, StorageError
 from steersman.core.signature import Signature
 from steersman.core.types import Episode
-from steersman.data.storage import FolderInTheMaking, sha256, storage_errors
+from steersman.data.storage import FolderInTheMaking, sha256
 
 VERSION = 1
 INDEX = "index.json"
@@ -35,7 +35,7 @@ _DTYPES: dict[str, tuple[torch.dtype, int]] = {
     "uint8": (torch.uint8, 1), "float32": (torch.float32, 4), "int64": (torch.int64, 8),
 }
 
-_OURS = re.compile(r"index\.json|offsets\.bin|building\.lock|(observation|action|exogenous)-\d+\.bin")
+_OURS = re.compile(r"index\.json|offsets\.bin|(observation|action|exogenous)-\d+\.bin")
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,7 +115,7 @@ class CacheWriter:
         self._crc = dict.fromkeys(self._shapes, 0)
         self._files: dict[str, BinaryIO] = {}
         try:
-            with storage_errors(self.path):
+            with self._folder.refusals():
                 for name, file in self._names.items():
                     self._files[name] = (self._folder.path / file).open("wb", buffering=_BUFFER)
         except BaseException:
@@ -134,7 +134,7 @@ class CacheWriter:
         arrays["action"] = _pad(episode.actions)
         if self.signature.exogenous and episode.exogenous is not None:
             arrays["exogenous"] = _pad(episode.exogenous)
-        with storage_errors(self.path):
+        with self._folder.refusals():
             for name, tensor in arrays.items():
                 data = _bytes(tensor)
                 self._files[name].write(data)
@@ -157,7 +157,7 @@ class CacheWriter:
             for name, (dtype, shape) in self._shapes.items()
         }
         fields["offsets"] = Field("offsets.bin", "int64", (1,), len(self._offsets), zlib.crc32(offsets))
-        with storage_errors(self.path):
+        with self._folder.refusals():
             for file in self._files.values():
                 file.flush()
             source_fingerprint = source_fingerprint or sha256(self._folder.path)
@@ -166,7 +166,7 @@ class CacheWriter:
             self.origin, tuple(self.notes),
         )
         text = msgspec.json.format(msgspec.json.encode(index))
-        with storage_errors(self.path):
+        with self._folder.refusals():
             for name, content in (("offsets.bin", offsets), (INDEX, text)):
                 self._files[name] = (self._folder.path / name).open("wb")
                 self._files[name].write(content)
