@@ -22,8 +22,6 @@ def goal(text: str, signature: Signature) -> Goal:
     Raises:
         UsageError: it does not fit the signature.
     """
-    if not text:
-        raise UsageError("a goal", "none", _HOW)
     if Path(text).is_file():
         return _picture(Path(text), signature)
     if "=" in text:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from steersman.agent import Agent
-from steersman.core import Observation, Plan, Task
+from steersman.core import Observation, ObservationGoal, Plan, Task, UsageError
 from steersman.runs.artefacts import Decision
-from steersman.worlds import GymnasiumWorld, make_world, uniform
+from steersman.worlds import GymnasiumWorld, TwoRooms, make_world, uniform
 
+OURS = "two-rooms"
+"""The world of our own that has no Gymnasium id."""
 LONGEST = 1000
 """Steps after which an episode of a world without an end of its own is cut."""
 _ALONE = 12  # decisions that are timed one at a time
@@ -64,7 +66,7 @@ def act_in(
     longest: int = LONGEST,
     watch: Callable[[int, int, int], None] | None = None,
 ) -> Acted:
-    """Let `agent` act in N = `episodes` copies of the environment `env` until each ends.
+    """Let `agent` act in N = `episodes` copies of the environment `env` (or "two-rooms") until each ends.
 
     watch  called after every decision with the steps of the longest episode so far, episodes done, episodes in all
 
@@ -72,7 +74,7 @@ def act_in(
         MismatchError: the environment does not look like the agent's training data.
         UsageError: an environment that Gymnasium cannot make.
     """
-    worlds = [make_world(env) for _ in range(episodes)]
+    worlds = [_world(env) for _ in range(episodes)]
     try:
         agent.signature.require(worlds[0].signature, "the agent", env)
         lanes = _Lanes(worlds, seed, longest)
@@ -97,6 +99,28 @@ def act_in(
     finally:
         for world in worlds:
             world.close()
+
+
+def own_goal(env: str, episodes: int, seed: int) -> ObservationGoal:
+    """The goals that the world itself sets in these episodes, as the pictures that it gives of them.
+
+    Raises:
+        UsageError: the world sets none.
+    """
+    world = _world(env)
+    try:
+        infos = [world.env.reset(seed=start_seed(seed, i))[1] for i in range(episodes)]
+    finally:
+        world.close()
+    if not all("goal_image" in info for info in infos):
+        fix = "give --goal: numbers (1,0,0), columns (speed=0) or a picture's file"
+        raise UsageError(f"a goal for {env}", "none, and the world sets none of its own", fix)
+    name = next(name for name, spec in world.signature.observations.items() if spec.kind == "image")
+    return ObservationGoal({name: torch.stack([torch.as_tensor(info["goal_image"]) for info in infos])})
+
+
+def _world(env: str) -> GymnasiumWorld:
+    return GymnasiumWorld(TwoRooms()) if env == OURS else make_world(env)
 
 
 class _Lanes:
@@ -174,6 +198,9 @@ def decision_of(plan: Plan, problem: int, episode: int, step: int) -> Decision:
 def _alone(agent: Agent, starts: list[Observation], task: Task) -> float:
     """Milliseconds of a decision when there is one observation only, as on a machine that is being controlled."""
     agent.reset(0)
+    goal = task.goal
+    if isinstance(goal, ObservationGoal) and next(iter(goal.observation.values())).dim() in (2, 4):
+        starts, task = starts[:1], replace(task, goal=goal.map(lambda x: x[:1]))  # one goal for each episode
     times: list[float] = []
     for i in range(_ALONE):
         plan = agent.act(starts[i % len(starts)], task)

@@ -36,9 +36,10 @@ class Act(Command):
     run: Annotated[Path, tyro.conf.Positional, option("RUN")]
     """The run's directory."""
     env: Annotated[str, option("ID")]
-    """The id of a Gymnasium environment that looks like the training data."""
-    goal: Annotated[str, option("GOAL")]
-    """The observation to reach (1,0,0), columns to bring to values (cos=1,speed=0), or a picture's file."""
+    """The id of a Gymnasium environment that looks like the training data, or two-rooms."""
+    goal: Annotated[str, option("GOAL")] = ""
+    """The observation to reach (1,0,0), columns to bring to values (cos=1,speed=0), or a picture's file (default: the
+    goals that the world itself sets)."""
     keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
     """A limit that holds at every imagined step, e.g. --keep 'speed<=6'; may be given several times."""
     weight: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("TERM=NUMBER")] = ()
@@ -54,15 +55,15 @@ class Act(Command):
         from steersman.agent import Agent
         from steersman.cli import goals
         from steersman.core import Task
-        from steersman.evaluation.acting import act_in
+        from steersman.evaluation.acting import act_in, own_goal
         from steersman.runs import Run
 
         if self.episodes < 1:
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint)
-        task = Task(goals.goal(self.goal, agent.signature), self._weights(agent.costs),
-                    goals.limits(self.keep, agent.readout))
+        goal = goals.goal(self.goal, agent.signature) if self.goal else own_goal(self.env, self.episodes, self.seed)
+        task = Task(goal, self._weights(agent.costs), goals.limits(self.keep, agent.readout))
         with Watcher(terminal) as watcher:
             acted = act_in(agent, self.env, task, episodes=self.episodes, seed=self.seed,
                            watch=lambda steps, done, total: watcher.count(f"{total} episodes, step", steps, None))
@@ -106,11 +107,11 @@ class Act(Command):
         if self.keep:
             notes.append(f"{acted.infeasible} decisions found no plan within {', '.join(self.keep)}.")
         protocol: dict[str, str | float | int | bool | None] = {
-            "env": self.env, "goal": self.goal, "episodes": self.episodes, "seed": self.seed,
-            "limits": ", ".join(self.keep) or None, "ms per decision": round(acted.ms_per_act, 2),
+            "env": self.env, "goal": self.goal or "of the world", "episodes": self.episodes,
+            "seed": self.seed, "limits": ", ".join(self.keep) or None, "ms per decision": round(acted.ms_per_act, 2),
         }
-        return Table(name="run", title=f"{self.env}, goal {self.goal}", columns=columns, rows=rows, notes=tuple(notes),
-                     protocol=protocol)
+        title = f"{self.env}, goal {self.goal}" if self.goal else f"{self.env}, its own goals"
+        return Table(name="run", title=title, columns=columns, rows=rows, notes=tuple(notes), protocol=protocol)
 
     def _keep(self, run: Path, name: str, table: Table, acted: Acted) -> None:
         """Leave table, decisions and course in the run, for the report."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, ClassVar
 
+import msgspec
 import tyro
 
 from steersman.cli import recipe as flags
@@ -75,7 +76,11 @@ class Train(Command):
         from steersman.runs import new_run_path
 
         function = recipe(self.recipe)
-        config = flags.changed(function(**flags.arguments(self, function)), self.set)
+        arguments = flags.arguments(self, function)
+        config = function(**arguments)
+        if "seed" not in arguments:
+            config = msgspec.structs.replace(config, seed=self.seed)
+        config = flags.changed(config, self.set)
         out = self.out or new_run_path("runs", self.recipe)
         if out.exists():
             raise RunError(f"a new folder for the run at {out}", "one that is in use", "choose another, or --resume it")
@@ -106,9 +111,9 @@ class Train(Command):
         with training.create_run(out, config, log.dataset, recipe=self.recipe) as run:
             log.move_into(run.path)
             terminal.after_interrupt = f"; `steersman train --resume {run.path}` goes on"
-            write(run.path, *data_card(log.dataset, source=self.data))
             terminal.say(f"run {run.path}")
             try:
+                write(run.path, *data_card(log.dataset, source=self.data))
                 trained = training.train(config, log.dataset, run, progress=watcher)
             except SteersmanError:
                 if not run.checkpoints():  # it never began: there is nothing to go on with
