@@ -164,13 +164,17 @@ def _page(run: Run, shelf: _Shelf) -> Page:
         section, how = maker(run, shelf, page)
         if section.blocks or section.damaged:
             page.sections.append(section)
-        else:
+        elif not manifest.recipe.startswith("evidence/"):
             page.absent.append((section.title.lower(), how))
     page.sections += [_configuration(manifest), _provenance(run)]
     return page
 
 
 # Sections: each returns itself and the command that makes what it shows --------------------------------------------
+
+
+def _measure(run: Run) -> str:
+    return f"steersman evaluate {run.path}, or steersman run {run.path} --env ID"
 
 
 def _results(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
@@ -186,7 +190,7 @@ def _results(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
         page.stages = [(name, q.duration(seconds)) for name, seconds in summary.seconds.items()]
         page.stages_bar = Markup(stages(summary.seconds))
     section.blocks = [b.table_block(table) for table in shelf.read(Table, section)]
-    return section, f"steersman evaluate {run.path} --episodes 200"
+    return section, _measure(run)
 
 
 def _episodes(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
@@ -196,28 +200,28 @@ def _episodes(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
         shown = shelf.show(list(members), b.film_block, section)
         if shown:
             section.blocks.append({"kind": "films", "title": group, "films": shown})
-    return section, f"steersman evaluate {run.path} --episodes 200"
+    return section, _measure(run)
 
 
 def _energy(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
     section = Section("energy", "Energy")
     shown = shelf.show(shelf.read(Map, section), b.map_block, section)
     section.blocks = [{"kind": "maps", "maps": shown}] if shown else []
-    return section, f"steersman evaluate {run.path} --episodes 200"
+    return section, _measure(run)
 
 
 def _guardrails(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
     section = Section("curves", "Margins and errors")
     charts = [b.chart_block(lines) for lines in shelf.read(Lines, section)]
     section.blocks = [{"kind": "charts", "small": False, "charts": charts}] if charts else []
-    return section, f"steersman evaluate {run.path} --episodes 200"
+    return section, _measure(run)
 
 
 def _pictures(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
     section = Section("pictures", "Pictures")
     shown = shelf.show(shelf.read(Picture, section), b.picture_block, section)
     section.blocks = [{"kind": "pictures", "pictures": shown}] if shown else []
-    return section, f"steersman evaluate {run.path} --episodes 200"
+    return section, _measure(run)
 
 
 def _training(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
@@ -242,7 +246,7 @@ def _decisions(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
     section = Section("decisions", "Decisions", "What the planner considered, refused and chose, and what it cost.")
     for flight in shelf.read(Flight, section):
         section.blocks += b.flight_blocks(flight)
-    return section, f"steersman evaluate {run.path} --episodes 200"
+    return section, _measure(run)
 
 
 def _configuration(manifest: Manifest) -> Section:
