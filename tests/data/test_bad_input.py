@@ -58,7 +58,10 @@ CSV: dict[str, tuple[str | bytes, ReadOptions, type[SteersmanError], str]] = {
     "bounds of another size": (GOOD, O(low=(0.0, 0.0), high=(1.0, 1.0)), DataError, "1 or 1 bounds low.*got 2"),
     "bounds upside down": (GOOD, O(low=(1.0,), high=(-1.0,)), DataError, "state the real bounds"),
     "fractional choices": (GOOD, O(discrete=True), DataError, "whole numbers as choices"),
-    "negative choices": (GOOD.replace(".", "-"), O(discrete=True), ActionError, "choices 0, 1"),
+    "negative choices": (GOOD.replace(".", "-"), O(discrete=True), ActionError, "choices 0 to .*-3 to|-2 to"),
+    "a choice beyond the last": (
+        GOOD.replace(".", ""), O(discrete=True, high=(1.0,)), ActionError, "choices 0 to 1.*1 to 2.*high is the last"
+    ),
     "unknown format name": (GOOD, O(format="xlsx"), UsageError, "a format among cache, minari, csv, parquet"),
     "another format's name": (GOOD, O(format="parquet"), DataError, "a sound Parquet file"),
     "not a cache": (GOOD, O(format="cache"), DataError, "a cache with index.json"),

@@ -141,6 +141,7 @@ def test_whole_numbers_in_one_action_column_are_choices_unless_told_otherwise(tm
     path = csv(tmp_path / "log.csv", "x,action\n1,0\n2,2\n3,1\n4,0\n")
     assert read(path).signature.action == ActionSpec("discrete", choices=3, names=("action",))
     assert any("3 choices" in note for note in read(path).notes)
+    assert read(path, ReadOptions(discrete=True, high=(4.0,))).signature.action.choices == 5
     told = read(path, ReadOptions(discrete=False))
     assert told.signature.action.kind == "continuous"
     assert read(path).fingerprint != told.fingerprint

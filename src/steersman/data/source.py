@@ -26,7 +26,8 @@ class ReadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     episode       the column that tells episodes apart
     time          the column that orders the rows of an episode; it must increase
     sort          bring rows into the order of `episode` and `time` first, instead of refusing another order
-    low, high     bounds of the actions, one for all or one for each (default: the log's own range)
+    low, high     bounds of the actions, one for all or one for each (default: the log's own range); of choices, high
+                  is the last one
     discrete      actions are choices 0, 1, …, not amounts (default: a single integer column with few values is)
     names         observation name -> names of its entries, where the file has none
     format        name of the file format, where neither name nor content tells

@@ -232,9 +232,11 @@ def _action(
         if len(values) != 1 or (values[0] != np.round(values[0])).any():
             got = f"{list(roles.action)}"
             raise DataError(f"one column of whole numbers as choices in {where}", got, "set discrete=False")
-        if values[0].min() < 0:
-            raise ActionError(f"choices 0, 1, … in {where}", f"{values[0].min():g}", "number them from 0")
-        return ActionSpec("discrete", choices=int(values[0].max()) + 1, names=names)
+        last_choice = options.high[0] if options.high else values[0].max()
+        if values[0].min() < 0 or values[0].max() > last_choice:
+            got = f"{values[0].min():g} to {values[0].max():g}"
+            raise ActionError(f"choices 0 to {last_choice:g} in {where}", got, "number them from 0; high is the last")
+        return ActionSpec("discrete", choices=int(last_choice) + 1, names=names)
     bounds = []
     for side, given, measure in (("low", options.low, np.min), ("high", options.high, np.max)):
         if len(given) not in (0, 1, len(values)):
