@@ -1,0 +1,101 @@
+"""Read-outs: closed form against least squares, a curved truth, units, storage, refusals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from steersman.core import ConfigError, DataError
+from steersman.perception import LinearReadout, MLPReadout
+
+
+def data(n=2000, d=6):
+    g = torch.Generator().manual_seed(0)
+    states = torch.randn(n, d, generator=g) * torch.logspace(-1, 1, d) + 3
+    linear = states @ torch.randn(d, 2, generator=g) * torch.tensor([1.0, 100.0]) + torch.tensor([5.0, -400.0])
+    return states, linear
+
+
+def test_linear_readout_finds_a_linear_truth_in_its_own_units():
+    states, values = data()
+    readout = LinearReadout.Config().build(("x", "y"), (6,))
+    readout.fit(states, values)
+    torch.testing.assert_close(readout.read(states), values, rtol=1e-3, atol=1e-2)
+    assert readout.columns == ("x", "y")
+    assert readout.scale["y"] == pytest.approx(float(values[:, 1].std(correction=0)), rel=1e-5)
+
+
+def test_linear_readout_equals_ridge_regression():
+    states, values = data(50)
+    values = values + torch.randn(50, 2, generator=torch.Generator().manual_seed(1)) * 10
+    readout = LinearReadout.Config(ridge=0.1).build(("x", "y"), (6,))
+    readout.fit(states, values)
+    x = ((states - states.mean(0)) / states.std(0, correction=0)).double()
+    y = ((values - values.mean(0)) / values.std(0, correction=0)).double()
+    rows = torch.cat([x, (50 * 0.1) ** 0.5 * torch.eye(6)]), torch.cat([y, torch.zeros(6, 2)])
+    weight = torch.linalg.lstsq(*rows).solution
+    torch.testing.assert_close(readout.weight.double(), weight.mT, rtol=1e-5, atol=1e-5)
+
+
+def test_mlp_readout_finds_a_curved_truth_that_a_linear_one_misses():
+    states, _ = data()
+    unit = (states - 3) / torch.logspace(-1, 1, 6)
+    values = (unit[:, :1] * unit[:, 1:2] + unit[:, 2:3].sin()) * 50 + 1000
+    curved = MLPReadout.Config(hidden=(64, 64), steps=400).build(("z",), (6,))
+    straight = LinearReadout.Config().build(("z",), (6,))
+    errors = []
+    for readout in (curved, straight):
+        readout.fit(states[:1500], values[:1500])
+        missed = (readout.read(states[1500:]) - values[1500:]).detach()
+        errors.append(float(missed.square().mean() / values.var()))
+    assert errors[0] < 0.05 < 0.5 < errors[1]
+    again = MLPReadout.Config(hidden=(64, 64), steps=400).build(("z",), (6,))
+    again.fit(states[:1500], values[:1500])
+    assert torch.equal(again.read(states), curved.read(states)), "a fit depends on its seed only"
+
+
+@pytest.mark.parametrize("config", [LinearReadout.Config(), MLPReadout.Config(steps=5)])
+def test_fitted_readouts_travel_as_state_and_read_any_shape(config):
+    states, values = data()
+    readout, other = (config.build(("x", "y"), (2, 3)) for _ in range(2))
+    readout.fit(states.unflatten(1, (2, 3)), values)
+    other.load_state_dict(readout.state_dict())
+    batch = states[:24].reshape(2, 3, 4, 2, 3)
+    assert other.read(batch).shape == (2, 3, 4, 2)
+    assert torch.equal(other.read(batch), readout.read(batch))
+    torch.testing.assert_close(other.read(batch).reshape(24, 2), readout.read(states[:24].unflatten(1, (2, 3))))
+
+
+def test_fitting_does_not_reach_the_encoder():
+    states, values = data()
+    states.requires_grad_()
+    MLPReadout.Config(steps=2).build(("x", "y"), (6,)).fit(states, values)
+    assert states.grad is None
+
+
+@pytest.mark.parametrize(
+    ("states", "values"),
+    [
+        (torch.zeros(5, 5), torch.zeros(5, 2)),
+        (torch.zeros(5, 6), torch.zeros(4, 2)),
+        (torch.zeros(1, 6), torch.zeros(1, 2)),
+        (torch.full((5, 6), torch.nan), torch.zeros(5, 2)),
+        (torch.zeros(5, 6), torch.full((5, 2), torch.inf)),
+    ],
+)
+def test_rows_that_cannot_be_fitted_are_refused(states, values):
+    with pytest.raises(DataError):
+        LinearReadout.Config().build(("x", "y"), (6,)).fit(states, values)
+
+
+def test_a_constant_column_reads_as_its_constant():
+    states, values = data()
+    values[:, 1] = 7.0
+    readout = LinearReadout.Config().build(("x", "y"), (6,))
+    readout.fit(states, values)
+    torch.testing.assert_close(readout.read(states)[:, 1], torch.full((2000,), 7.0))
+
+
+def test_columns_need_distinct_names():
+    with pytest.raises(ConfigError, match="distinct"):
+        LinearReadout.Config().build(("x", "x"), (6,))
