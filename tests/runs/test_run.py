@@ -165,3 +165,16 @@ def test_new_paths_do_not_collide(tmp_path: Path) -> None:
 def test_runs_never_load_torch() -> None:
     code = "import sys, steersman.runs, steersman.runs.artefacts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_run_of_format_1_can_still_be_read() -> None:
+    """Written once and never again: every later version must read it. A new format adds a fixture beside it."""
+    run = Run.open(Path(__file__).with_name("format_1") / "run")
+    assert (run.manifest.format, run.manifest.recipe, run.manifest.seeds) == (1, "fixture", {"train": 7})
+    assert [row["loss"] for row in run.metrics.read()] == [0.5, 0.25]
+    checkpoint = run.checkpoint()
+    checkpoint.verify()
+    assert (checkpoint.step, checkpoint.manifest.metrics, checkpoint.manifest.state) == (2, 45, {"precision": "fp32"})
+    weights = checkpoint.read("model.safetensors")
+    header = int.from_bytes(weights[:8], "little")
+    assert msgspec.json.decode(weights[8 : 8 + header])["perception.weight"]["shape"] == [2, 3]

@@ -244,7 +244,7 @@ def test_a_checkpoint_of_other_parts_is_refused(tmp_path: Path) -> None:
 
 def test_another_dataset_is_refused(tmp_path: Path) -> None:
     start(tmp_path / "run", config(), cached(tmp_path / "cache"))
-    with pytest.raises(MismatchError, match="fingerprint drift-0; got drift-1; give back the original log"):
+    with pytest.raises(MismatchError, match="fingerprint drift-0; got drift-1; give the log"):
         resume(tmp_path / "run", dataset=Drift(seed=1))
     cached(tmp_path / "cache", seed=2)
     with pytest.raises(MismatchError, match="got drift-2"):
@@ -252,6 +252,16 @@ def test_another_dataset_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cache" / "index.json").unlink()
     with pytest.raises(DataError):
         resume(tmp_path / "run")
+
+
+def test_a_part_of_the_dataset_is_not_the_whole(tmp_path: Path) -> None:
+    dataset = cached(tmp_path / "cache")
+    part = dataset.subset(torch.arange(8))
+    progress, stop = after(10)
+    start(tmp_path / "run", config(), part, progress=progress, stop=stop)
+    with pytest.raises(MismatchError, match="episodes 8; got 12; give the log, or the part of it"):
+        resume(tmp_path / "run")
+    assert resume(tmp_path / "run", dataset=part).finished
 
 
 def test_a_run_that_has_checkpoints_is_not_begun_again(tmp_path: Path) -> None:

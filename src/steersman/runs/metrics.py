@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from steersman.core.errors import RunError
-from steersman.runs.files import refusals, write_all
+from steersman.runs.files import refusals, sync_folder, write_all
 
 
 class Metrics:
@@ -82,6 +82,7 @@ class Metrics:
         """Open for appending; called by the holder of the writer's lock. Drops a torn last line."""
         with refusals("metrics", self.path.parent):
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o644)
+            sync_folder(self.path.parent)
             whole = _line_end(self._fd, self.position)
             if whole != self.position:
                 os.ftruncate(self._fd, whole)

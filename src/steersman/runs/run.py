@@ -24,7 +24,17 @@ import msgspec
 from steersman.core.errors import RunError, UsageError
 from steersman.runs import manifest as manifests
 from steersman.runs.checkpoints import CheckpointFile, find_checkpoint, list_checkpoints
-from steersman.runs.files import atomic_write, commit, pretty, read_capped, refusals, sweep, temporary, write_new
+from steersman.runs.files import (
+    atomic_write,
+    commit,
+    pretty,
+    read_capped,
+    refusals,
+    sweep,
+    sync_folder,
+    temporary,
+    write_new,
+)
 from steersman.runs.lock import WriterLock
 from steersman.runs.manifest import Manifest, read_manifest
 from steersman.runs.metrics import Metrics
@@ -88,6 +98,7 @@ class Run:
                 for folder in (temp, temp / "checkpoints", temp / "report"):
                     folder.mkdir()
                 write_new(temp / manifests.NAME, pretty(manifest))
+                sync_folder(temp)
                 commit(temp, path)
             except BaseException:
                 shutil.rmtree(temp, ignore_errors=True)

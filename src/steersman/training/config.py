@@ -65,7 +65,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     gauge_every        steps between collapse gauges (and the probe); 0: never
     probe              read the named columns of vector observations from latents by ridge regression, as a gauge
-    checkpoint_seconds, checkpoint_steps   save when that much has passed (0: not by that measure); always at the end
+    checkpoint_seconds, checkpoint_steps   save when that much has passed (0: not by that measure); by the clock
+                       less often if saving is slow, so that it takes at most 2% of the time; always at the end
     keep               checkpoints kept
     """
 

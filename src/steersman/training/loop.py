@@ -52,13 +52,13 @@ def train(
         StorageError: the disk refused.
     """
     device = choose_device(config.device)
+    if run is not None and checkpoint is None and run.checkpoints():
+        raise ConfigError(f"a run without checkpoints at {run.path}", "one that has some", "resume it instead")
     with ExitStack() as stack:
         stack.enter_context(_own_randomness(device, config.seed))
         processes = stack.enter_context(joined(device.type))
         if run is not None and processes.leads:
             stack.enter_context(run.writer())
-        if run is not None and checkpoint is None and run.checkpoints():
-            raise ConfigError(f"a run without checkpoints at {run.path}", "one that has some", "resume it instead")
         session = Session(config, dataset, run, device, processes, gauges)
         stack.callback(session.feed.close)
         session.begin(checkpoint)
@@ -82,7 +82,7 @@ def resume(
 ) -> Trained:
     """Go on with the run at `path` exactly where its checkpoint left off; nothing else is needed.
 
-    dataset  instead of the one that the run names (its fingerprint must be the same)
+    dataset  instead of the one that the run names (it must be the same, or the same part of it)
 
     Raises:
         RunError, CheckpointError: the run or its checkpoint is missing, damaged or of a later format.
@@ -91,9 +91,7 @@ def resume(
     run = Run.open(path)
     config = stored_config(run)
     dataset = open_data(run) if dataset is None else dataset
-    found, wanted = dataset.fingerprint, run.manifest.data.get("fingerprint")
-    if found != wanted:
-        raise MismatchError(f"the data of {run.path}, fingerprint {wanted}", f"{found}", "give back the original log")
+    _require_same_data(run, dataset)
     if checkpoint == "latest" and not run.checkpoints():
         return train(config, dataset, run, progress=progress, stop=stop, gauges=gauges)  # stopped before its first
     return train(config, dataset, run, progress=progress, stop=stop, gauges=gauges, checkpoint=checkpoint)
@@ -111,10 +109,8 @@ def create_run(
     inside = place.is_relative_to(path.absolute())
     data = {
         "path": str(place.relative_to(path.absolute()) if inside else place),
-        "fingerprint": dataset.fingerprint,
         "signature": dataset.signature,
-        "episodes": len(dataset.lengths),
-        "steps": int(np.asarray(dataset.lengths).sum()),
+        **_identity(dataset),
     }
     config_ = {"train": config, **(settings or {})}
     return Run.create(path, recipe=recipe, config=config_, seeds={"train": config.seed}, data=data)
@@ -143,6 +139,20 @@ def open_data(run: Run) -> Any:
     from steersman.data import Dataset
 
     return Dataset.open(run.path / run.manifest.data["path"])
+
+
+def _identity(dataset: WindowSource) -> dict[str, Any]:
+    """What must be the same for training to go on."""
+    lengths = np.asarray(dataset.lengths)
+    return {"fingerprint": dataset.fingerprint, "episodes": len(lengths), "steps": int(lengths.sum())}
+
+
+def _require_same_data(run: Run, dataset: WindowSource) -> None:
+    for name, found in _identity(dataset).items():
+        wanted = run.manifest.data.get(name)
+        if found != wanted:
+            fix = "give the log, or the part of it, that was learned from"
+            raise MismatchError(f"the data of {run.path}, {name} {wanted}", f"{found}", fix)
 
 
 @contextmanager

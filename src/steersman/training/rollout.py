@@ -46,7 +46,7 @@ def imagine_windows(
 
 def _rows(x: Tensor, index: Tensor) -> Tensor:
     """(B, L, …), (S, n) -> (B·S, n, …)."""
-    return x[:, index].flatten(0, 1)
+    return x.index_select(1, index.flatten()).reshape(len(x) * len(index), index.shape[1], *x.shape[2:])
 
 
 def _back(x: Tensor, b: int, s: int) -> Tensor:

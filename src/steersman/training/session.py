@@ -29,6 +29,7 @@ from steersman.training.source import Sampler, WindowSource
 _CALIBRATION = -1
 _CALIBRATION_ROWS = 4096
 _CALIBRATION_BYTES = 64 << 20
+_SAVING_SHARE = 50  # a checkpoint by the clock waits 50 times what the last one took: saving costs at most 2%
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Session:
         self.measured: dict[str, float] = {}
         self.done, self.saved, self.loss, self.earlier = 0, -1, float("nan"), 0.0
         self.started = self.saved_at = time.perf_counter()
+        self.save_cost = 0.0
         self.pace: float | None = None
 
     def begin(self, checkpoint: str | None) -> None:
@@ -223,13 +225,15 @@ class Session:
     def _save_if_due(self) -> None:
         config = self.config
         due = config.checkpoint_steps and self.done - self.saved >= config.checkpoint_steps
-        if due or (config.checkpoint_seconds and time.perf_counter() - self.saved_at > config.checkpoint_seconds):
+        pause = max(config.checkpoint_seconds, _SAVING_SHARE * self.save_cost)
+        if due or (config.checkpoint_seconds and time.perf_counter() - self.saved_at > pause):
             self.save()
 
     def save(self) -> None:
         """Commit everything that the next step depends on."""
         if self.run is None or self.store is None or self.saved == self.done:
             return
+        began = time.perf_counter()
         state = self.learner.training_state()
         state["sampler.episode"], state["sampler.start"] = self.pending
         if self.config.prioritise:
@@ -239,6 +243,7 @@ class Session:
         memory |= {"loss": self.loss, "gauges": self.measured}
         self.store.save(self.done, self.learner.model_state(), state, memory, self.run.metrics.position)
         self.saved, self.saved_at = self.done, time.perf_counter()
+        self.save_cost = self.saved_at - began
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
@@ -252,12 +257,12 @@ class Session:
                 self.sampler.errors[:] = errors
             self.learner.precision = checkpoint.memory["precision"]
             self.earlier = checkpoint.memory["seconds"]
-            self.measured = checkpoint.memory["gauges"]
+            self.measured = {n: _number(x) for n, x in checkpoint.memory["gauges"].items()}
+            self.loss = _number(checkpoint.memory["loss"])
         except KeyError as error:
             fix = "use the checkpoint's own run"
             raise CheckpointError("the whole state of a training", f"no {error}", fix) from error
         self.done = self.saved = checkpoint.step
-        self.loss = checkpoint.memory["loss"] if checkpoint.memory["loss"] is not None else float("nan")
         if self.run is not None and self.store is not None:
             self.store.discard_after(checkpoint.step)
             self.run.metrics.rewind(checkpoint.metrics)
@@ -274,3 +279,8 @@ class Session:
             perception,
             model,
         )
+
+
+def _number(value: float | None) -> float:
+    """JSON has no NaN: it was written as null."""
+    return float("nan") if value is None else value
