@@ -261,6 +261,31 @@ def test_a_refusal_at_any_step_of_a_build_leaves_the_old_cache(
     assert_equal(Dataset.open(tmp_path / "cache").episode(0), before[0])
 
 
+@pytest.mark.parametrize("name", ["cache", "log.csv", "log.parquet"])
+def test_every_file_is_on_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    synced, unsynced, fsync, replace = set(), [], os.fsync, os.replace
+
+    def note(handle: int) -> None:
+        fsync(handle)
+        synced.add((os.fstat(handle).st_ino, os.fstat(handle).st_size))
+
+    def check(source: Path, target: Path) -> None:
+        files = [source, *Path(source).rglob("*")]
+        unsynced.extend(f for f in files if (f.stat().st_ino, f.stat().st_size) not in synced)
+        replace(source, target)
+
+    monkeypatch.setattr("os.fsync", note)
+    monkeypatch.setattr("os.replace", check)
+    if name == "cache":
+        make_dataset(tmp_path / name, MIXED, [4, 5])
+    else:
+        write(tmp_path / name, VECTORS, make_log(VECTORS, [4, 5]))
+    assert unsynced == []
+    assert (tmp_path.stat().st_ino, tmp_path.stat().st_size) in synced, "the new name is not on disk"
+
+
 def test_a_log_is_a_whole_file_or_none(tmp_path: Path) -> None:
     def breaks() -> object:
         yield make_episode(VECTORS, 4)

@@ -32,6 +32,11 @@ def vector(kind: type, lanes: int, mode: AutoresetMode, **options: bool) -> gym.
     return kind([lambda i=i: Counting(i, **options) for i in range(lanes)], autoreset_mode=mode)
 
 
+def at_step(observation, generator):  # type: ignore[no-untyped-def]
+    """An action that says the step that it is taken at."""
+    return (observation["vector"][:, 1:2] / 4).clamp(min=-0.25).clone()
+
+
 @pytest.mark.parametrize("options", [{}, {"nested": True}, {"discrete": True}])
 @pytest.mark.parametrize("lanes", [1, 3])
 @pytest.mark.parametrize("mode", MODES)
@@ -55,6 +60,23 @@ def test_processes_side_by_side(mode: AutoresetMode) -> None:
     finally:
         env.close()
     assert len(recorded) == 12
+
+
+class Forgetful(SyncVectorEnv):
+    """Resets of some lanes return nothing useful for the others, which the interface allows."""
+
+    def reset(self, *, seed=None, options=None):  # type: ignore[no-untyped-def]
+        mask = (options or {}).get("reset_mask")
+        observations, infos = super().reset(seed=seed, options=options)
+        if mask is not None:
+            observations[~mask] = -7
+        return observations, infos
+
+
+def test_lanes_that_go_on_keep_what_they_see_when_others_are_reset() -> None:
+    for episode in record(vector(Forgetful, 3, AutoresetMode.DISABLED), steps=100, behaviour=at_step):
+        check(episode)
+        assert torch.equal(episode.actions[:, 0], torch.arange(float(len(episode))) / 4)
 
 
 def test_observations_that_the_environment_reuses_are_copied() -> None:
@@ -113,11 +135,8 @@ def test_random_actions_fill_the_bounds_evenly() -> None:
 
 
 def test_a_behaviour_sees_what_its_action_answers_to() -> None:
-    def act(observation, generator):  # type: ignore[no-untyped-def]
-        return (observation["vector"][:, 1:2] / 4).clone()  # the step that it is taken at
-
     for mode in MODES:
-        for episode in record(vector(SyncVectorEnv, 3, mode), steps=60, behaviour=act):
+        for episode in record(vector(SyncVectorEnv, 3, mode), steps=60, behaviour=at_step):
             check(episode)
             assert torch.equal(episode.actions[:, 0], torch.arange(float(len(episode))) / 4)
 
