@@ -1,0 +1,122 @@
+"""Mixed encoder: several named observations, each with an encoder of its own, become one state.
+
+Knows perceptions only through their abstract class. Shapes: B batch, T steps, D state size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from steersman.core.boxes import Perception
+from steersman.core.errors import ConfigError, MismatchError
+from steersman.core.signature import Signature
+from steersman.core.types import Latent, Observation, Task
+from steersman.perception.convolutional import ConvEncoder
+from steersman.perception.scene import SceneEncoder
+from steersman.perception.vector import VectorEncoder
+from steersman.perception.vit import ViTEncoder
+
+Part = ConvEncoder.Config | SceneEncoder.Config | VectorEncoder.Config | ViTEncoder.Config
+
+
+class MixedEncoder(Perception):
+    """state = Linear[state_1, …, state_k], or the parts' states side by side if `size` is 0.
+
+    `parts` maps the name of an observation to the encoder that reads it (and it alone); an observation that is not
+    named is ignored. If empty, every image gets a ConvEncoder and all vectors together a VectorEncoder, with their
+    defaults. A part's states of N tokens are flattened. At most one part may draw a scene map; its map and its
+    attention are this perception's.
+
+    Raises:
+        ConfigError: a part for an observation that does not exist or of the wrong kind, two scene maps.
+        MismatchError: an observation is missing.
+    """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="mixed"):
+        """parts: observation -> encoder; size: D (0: the sum of the parts' sizes)."""
+
+        parts: dict[str, Part] = {}
+        size: int = 64
+
+        def build(self, signature: Signature) -> MixedEncoder:
+            return MixedEncoder(self, signature)
+
+    def __init__(self, config: Config, signature: Signature) -> None:
+        super().__init__()
+        if config.size < 0:
+            raise ConfigError("a size of at least 0", f"{config.size}", "use 0 to keep the parts side by side")
+        self.reads = _reads(config.parts, signature)
+        self.parts = nn.ModuleDict()
+        for name, observations in self.reads.items():
+            part = Signature({o: signature.observations[o] for o in observations}, signature.action)
+            self.parts[name] = _part(config.parts, name, part).build(part)
+        mapped = [name for name in self.parts if self._of(name).context_shape is not None]
+        if len(mapped) > 1:
+            raise ConfigError("at most one part with a scene map", ", ".join(mapped), "set map_width = 0 in the others")
+        self.mapped = mapped[0] if mapped else None
+        whole = sum(math.prod(self._of(name).latent_shape) for name in self.parts)
+        self.project = nn.Linear(whole, config.size) if config.size else nn.Identity()
+        self.size = config.size or whole
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        return (self.size,)
+
+    @property
+    def context_shape(self) -> tuple[int, int] | None:
+        return self._of(self.mapped).context_shape if self.mapped is not None else None
+
+    def calibrate(self, observation: Observation) -> None:
+        for name in self.parts:
+            self._of(name).calibrate(self._given(name, observation))
+
+    def encode(self, observation: Observation, task: Task | None = None) -> Latent:
+        latents = {name: self._of(name).encode(self._given(name, observation), task) for name in self.parts}
+        state = self.project(torch.cat([latent.state.flatten(2) for latent in latents.values()], -1))
+        return Latent(state, attention=latents[self.mapped].attention if self.mapped is not None else None)
+
+    def survey(self, observation: Observation) -> Tensor | None:
+        if self.mapped is None:
+            return None
+        return self._of(self.mapped).survey(self._given(self.mapped, observation))
+
+    def _of(self, name: str) -> Perception:
+        part = self.parts[name]
+        assert isinstance(part, Perception)
+        return part
+
+    def _given(self, name: str, observation: Observation) -> Observation:
+        missing = set(self.reads[name]) - set(observation)
+        if missing:
+            raise MismatchError(
+                f"observations {', '.join(self.reads[name])}", f"{', '.join(observation) or 'nothing'}",
+                f"add {', '.join(sorted(missing))}",
+            )
+        return {o: observation[o] for o in self.reads[name]}
+
+
+def _reads(parts: dict[str, Part], signature: Signature) -> dict[str, tuple[str, ...]]:
+    """Name of a part -> the observations that it reads."""
+    unknown = set(parts) - set(signature.observations)
+    if unknown:
+        raise ConfigError(
+            f"parts for observations among {', '.join(signature.observations)}", f"{', '.join(sorted(unknown))}",
+            "name the parts after observations",
+        )
+    if parts:
+        return {name: (name,) for name in parts}
+    kinds = {name: spec.kind for name, spec in sorted(signature.observations.items())}
+    reads = {name: (name,) for name, kind in kinds.items() if kind == "image"}
+    vectors = tuple(name for name, kind in kinds.items() if kind == "vector")
+    return reads | ({"vectors": vectors} if vectors else {})
+
+
+def _part(parts: dict[str, Part], name: str, signature: Signature) -> Part:
+    if name in parts:
+        return parts[name]
+    kinds = {spec.kind for spec in signature.observations.values()}
+    return ConvEncoder.Config() if kinds == {"image"} else VectorEncoder.Config()

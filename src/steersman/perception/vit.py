@@ -1,0 +1,166 @@
+"""Vision transformer: patches of an image attend to one another; a state from a class token, their mean, or all.
+
+Knows nothing of what the picture shows. Shapes: B batch, T steps, (H, W) pixels, p pixels along the side of a patch,
+n = (H/p)·(W/p) patches, W width, D state size.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from steersman.core.boxes import Perception
+from steersman.core.errors import ConfigError
+from steersman.core.signature import Signature
+from steersman.core.types import Latent, Observation, Task
+from steersman.nn.attention import attend
+from steersman.nn.batch_norm import BatchNorm
+from steersman.nn.convolution import centred, grid, image_of, map_stem, padded, pictures
+from steersman.nn.positions import sincos
+
+
+class ViTEncoder(Perception):
+    """State from an image by a plain pre-norm vision transformer (Dosovitskiy et al. 2021).
+
+        x = [class token, registers, W_p · patch_i + position_i]
+        x = x + W_o Attention(LN x),   x = x + W_2 gelu(W_1 LN x),   `depth` times
+        state = projector(LN x at the class token | mean of LN x over patches | LN x at every patch)
+
+    Pixels enter as x/255 - 1/2. Positions are fixed 2-D sine-cosine codes, so any image size will do; sides that are
+    no multiple of `patch` are padded with mid-grey. The biases of W_qkv and W_1 are left to the norms before them.
+    Attention is bidirectional over all tokens of one image.
+
+    The projector is linear, or with `projector` > 0 an MLP W → projector → D with batch normalisation and GELU
+    (statistics over every process), as SIGReg wants it. `ViTEncoder.Config.lewm()` is the encoder of LeWM (Maes et
+    al. 2026): ViT-tiny/14, class token, projector 2048, D = 192.
+
+    `map_width` > 0 adds a scene map for a predictor to read: a stem of its own on the same patches.
+
+    Raises:
+        ConfigError: no such image, a width that heads do not divide or that is no multiple of 4.
+        MismatchError: an image of another size than the signature's.
+    """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="vit"):
+        """image: name of the observation ("": the only image); size: D."""
+
+        image: str = ""
+        patch: int = 8
+        width: int = 192
+        depth: int = 4
+        heads: int = 3
+        hidden: int = 768
+        registers: int = 0
+        pool: Literal["class", "mean", "tokens"] = "class"
+        projector: int = 0
+        size: int = 64
+        map_width: int = 0
+
+        def __post_init__(self) -> None:
+            if min(self.patch, self.width, self.depth, self.heads, self.hidden, self.size) < 1 or self.registers < 0:
+                raise ConfigError("positive sizes", f"{self}", "correct the perception's sizes")
+            if self.width % self.heads or self.width % 4:
+                raise ConfigError(
+                    f"a width that is a multiple of 4 and of {self.heads} heads", f"{self.width}", "use 192 and 3"
+                )
+
+        @classmethod
+        def lewm(cls) -> ViTEncoder.Config:
+            """ViT-tiny/14: 12 layers, 3 heads, width 192, class token, projector 2048, D = 192."""
+            return cls(patch=14, depth=12, projector=2048, size=192)
+
+        def build(self, signature: Signature) -> ViTEncoder:
+            return ViTEncoder(self, signature)
+
+    positions: Tensor
+
+    def __init__(self, config: Config, signature: Signature) -> None:
+        super().__init__()
+        self.config, self.image = config, signature.image(config.image)
+        self.shape = signature.observations[self.image].shape
+        height, width, channels = self.shape
+        self.grid = grid(height, width, config.patch)
+        self.special = config.registers + (config.pool == "class")
+        self.embed = nn.Linear(channels * config.patch**2, config.width)
+        self.tokens = nn.Parameter(0.02 * torch.randn(self.special, config.width)) if self.special else None
+        self.register_buffer("positions", positions(*self.grid, config.width), persistent=False)
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.hidden) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        self.project = projector(config.width, config.projector, config.size)
+        self.stem = map_stem(channels, config.patch, config.map_width) if config.map_width else None
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        patches = self.grid[0] * self.grid[1]
+        return (patches, self.config.size) if self.config.pool == "tokens" else (self.config.size,)
+
+    @property
+    def context_shape(self) -> tuple[int, int] | None:
+        return (self.grid[0] * self.grid[1], self.config.map_width) if self.stem is not None else None
+
+    def encode(self, observation: Observation, task: Task | None = None) -> Latent:
+        images = image_of(observation, self.image, self.shape)
+        x = self.embed(self._patches(images)) + self.positions
+        if self.tokens is not None:
+            x = torch.cat([self.tokens.to(x.dtype).expand(len(x), -1, -1), x], 1)
+        for block in self.blocks:
+            x = block(x)
+        if self.config.pool == "class":
+            x = self.norm(x[:, 0])
+        else:
+            x = self.norm(x[:, self.special :])
+            x = x.mean(1) if self.config.pool == "mean" else x
+        state = self.project(x.flatten(0, -2))
+        return Latent(state.view(*images.shape[:-3], *self.latent_shape))
+
+    def survey(self, observation: Observation) -> Tensor | None:
+        if self.stem is None:
+            return None
+        images = image_of(observation, self.image, self.shape)
+        scene: Tensor = self.stem(pictures(images, self.config.patch)).permute(0, 2, 3, 1)
+        return scene.reshape(*images.shape[:-3], -1, self.config.map_width)
+
+    def _patches(self, images: Tensor) -> Tensor:
+        """(…, H, W, C) uint8 -> (N, n, p·p·C): rearranged as bytes, then centred."""
+        p, (h, w) = self.config.patch, self.grid
+        images = padded(images, p).reshape(-1, h, p, w, p, self.shape[2])
+        return centred(images.transpose(2, 3).reshape(len(images), h * w, -1))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with attention over all tokens: (N, n, W) -> (N, n, W)."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention, self.norm_hidden = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width)
+        self.hidden = nn.Linear(width, hidden, bias=False)
+        self.back = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, width = x.shape
+        heads = self.query_key_value(self.norm_attention(x)).view(n, tokens, 3, self.heads, width // self.heads)
+        q, k, v = heads.permute(2, 0, 3, 1, 4)
+        x = x + self.out(attend(q, k, v).transpose(1, 2).reshape(n, tokens, width))
+        y: Tensor = x + self.back(F.gelu(self.hidden(self.norm_hidden(x))))
+        return y
+
+
+def projector(width: int, hidden: int, size: int) -> nn.Module:
+    """(N, width) -> (N, size): linear, or through `hidden` units with batch normalisation and GELU."""
+    if not hidden:
+        return nn.Linear(width, size)
+    return nn.Sequential(nn.Linear(width, hidden, bias=False), BatchNorm(hidden), nn.GELU(), nn.Linear(hidden, size))
+
+
+def positions(h: int, w: int, width: int) -> Tensor:
+    """Fixed 2-D codes (h·w, width): half of them of the row, half of the column, in units of patches."""
+    rows = sincos(torch.arange(h, dtype=torch.float32), width // 2)[:, None].expand(h, w, -1)
+    columns = sincos(torch.arange(w, dtype=torch.float32), width // 2)[None].expand(h, w, -1)
+    return torch.cat([rows, columns], -1).flatten(0, 1)

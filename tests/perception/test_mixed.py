@@ -1,0 +1,73 @@
+import msgspec
+import pytest
+import torch
+from pictures import observe, signature
+
+from steersman.core import ConfigError, MismatchError
+from steersman.perception import AnyPerception, ConvEncoder, MixedEncoder, SceneEncoder, VectorEncoder, ViTEncoder
+
+CONV = ConvEncoder.Config(widths=(4, 6), size=5)
+VECTOR = VectorEncoder.Config(hidden=(8,), size=3)
+
+
+def test_parts_stand_side_by_side_or_are_fused():
+    sig = signature((16, 16, 3), speed=2)
+    seen = observe(sig)
+    side = MixedEncoder.Config(parts={"image": CONV, "speed": VECTOR}, size=0).build(sig)
+    assert side.latent_shape == (8,)
+    state = side.encode(seen).state
+    torch.testing.assert_close(state[..., :5], side.parts["image"].encode({"image": seen["image"]}).state)
+    torch.testing.assert_close(state[..., 5:], side.parts["speed"].encode({"speed": seen["speed"]}).state)
+    fused = MixedEncoder.Config(parts={"image": CONV, "speed": VECTOR}, size=6).build(sig)
+    assert fused.encode(seen).state.shape == (2, 3, *fused.latent_shape) == (2, 3, 6)
+    assert fused.context_shape is None
+    assert fused.survey(seen) is None
+
+
+def test_without_parts_every_image_and_all_vectors_are_read():
+    sig = signature((16, 16, 3), (8, 8, 1), speed=2, angle=1)
+    encoder = MixedEncoder.Config().build(sig)
+    assert encoder.reads == {"image": ("image",), "image2": ("image2",), "vectors": ("angle", "speed")}
+    seen = observe(sig)
+    base = encoder.encode(seen).state
+    for name in sig.observations:
+        changed = encoder.encode({**seen, name: seen[name].flip(0)}).state
+        assert not torch.allclose(base, changed), name
+
+
+def test_vectors_are_calibrated():
+    sig = signature((8, 8, 3), speed=2)
+    encoder = MixedEncoder.Config(parts={"image": CONV, "speed": VECTOR}).build(sig)
+    rows = {name: value.flatten(0, 1) for name, value in observe(sig, 10, 10).items()}
+    rows["speed"] = rows["speed"] * 4 + 9
+    encoder.calibrate(rows)
+    torch.testing.assert_close(encoder.parts["speed"].mean, rows["speed"].mean(0))
+
+
+def test_one_part_may_draw_the_scene_map():
+    sig = signature((16, 16, 3), (16, 16, 3), speed=2)
+    scene = SceneEncoder.Config(image="image", patch=4)
+    encoder = MixedEncoder.Config(parts={"image": scene, "image2": CONV, "speed": VECTOR}).build(sig)
+    seen = observe(sig)
+    assert encoder.context_shape == encoder.parts["image"].context_shape
+    assert encoder.survey(seen).shape == (2, 3, *encoder.context_shape)
+    assert encoder.encode(seen).attention.shape == (2, 3, 16)
+    two = {"image": scene, "image2": ViTEncoder.Config(patch=4, map_width=4)}
+    with pytest.raises(ConfigError, match="at most one part with a scene map; got image, image2"):
+        MixedEncoder.Config(parts=two).build(sig)
+
+
+def test_what_does_not_fit_is_refused():
+    sig = signature((16, 16, 3), speed=2)
+    with pytest.raises(ConfigError, match="parts for observations among image, speed; got depth"):
+        MixedEncoder.Config(parts={"depth": CONV}).build(sig)
+    with pytest.raises(ConfigError, match="exactly one image observation; got images: none"):
+        MixedEncoder.Config(parts={"speed": CONV}).build(sig)
+    encoder = MixedEncoder.Config(parts={"image": CONV, "speed": VECTOR}).build(sig)
+    with pytest.raises(MismatchError, match="add speed"):
+        encoder.encode({"image": observe(sig)["image"]})
+
+
+def test_its_config_survives_json():
+    config = MixedEncoder.Config(parts={"image": CONV, "speed": VECTOR}, size=6)
+    assert msgspec.json.decode(msgspec.json.encode(config), type=AnyPerception) == config
