@@ -7,8 +7,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 
 import steersman.cli.commands.evidence as evidence_command
+from steersman.core import ActionSpec, Episode, ObservationSpec, Signature
+from steersman.data import CacheWriter
 from steersman.runs import Run
 
 ONE_LINE = [
@@ -16,7 +19,8 @@ ONE_LINE = [
     (["traim"], 2, "did you mean `train`"),
     (["xyzzy"], 2, "--help"),
     (["--jsn"], 2, "expected a command"),
-    (["train"], 2, "give --recipe NAME"),
+    (["train"], 2, "give --data PATH"),
+    (["train", "--data", "pictures"], 2, "give --recipe NAME"),
     (["train", "--recipe", "tinny", "--data", "log.csv"], 2, "did you mean 'tiny'"),
     (["train", "--recipe", "tiny"], 2, "steersman collect"),
     (["train", "--recipe", "tiny", "--data", "nothing.csv"], 1, "nothing at nothing.csv"),
@@ -57,6 +61,11 @@ def folder(tmp_path: Path, log: Path) -> set[Path]:
     for name, content in {"foreign": b'{"name": "not ours"}', "future": b'{"format": 99}'}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_bytes(content)
+    episode = Episode({"image": torch.zeros(3, 8, 8, 3, dtype=torch.uint8)}, torch.zeros(2, 1))
+    signature = Signature({"image": ObservationSpec("image", (8, 8, 3))}, ActionSpec("continuous", (-1.0,), (1.0,)))
+    with CacheWriter(tmp_path / "pictures", signature) as writer:
+        writer.append(episode)
+        writer.finish()
     (tmp_path / "short.safetensors").write_bytes(b"\xff\xff\xff\xff\xff\xff\xff\xff{}")
     return set(tmp_path.rglob("*"))
 

@@ -94,6 +94,15 @@ def test_a_recipe_brings_its_own_options(steersman: Callable) -> None:
     assert "tiny" in steersman("train", "--help").out
 
 
+def test_a_log_of_vectors_needs_no_recipe(steersman: Callable, log: Path) -> None:
+    ended = steersman("train", "--data", "log.csv", "--set", "steps=2", "--set", "batch_size=4", "--out", "a", "--json")
+    assert ended.code == 0, ended.err
+    run = Run.open("a")
+    assert run.manifest.recipe == "vectors"
+    assert (run.path / "readouts" / "observation.json").exists()
+    assert run.manifest.config["train"]["agent"]["planner"]["type"] == "icem"
+
+
 def test_collect_writes_what_inspect_reads(steersman: Callable) -> None:
     assert steersman("collect", "Pendulum-v1", "--steps", "250", "--out", "p.csv", "--seed", "1").code == 0
     assert steersman("collect", "two-rooms", "--episodes", "3", "--length", "4", "--out", "rooms").code == 0

@@ -40,7 +40,7 @@ class Train(Command):
     data: Annotated[str, option("PATH")] = ""
     """The log: CSV, Parquet, a Minari dataset (folder or id), or a dataset that `collect` made."""
     recipe: Annotated[str, option("NAME")] = ""
-    """What to learn and how."""
+    """What to learn and how (default: vectors, for a log without images)."""
     out: Annotated[Path | None, option("RUN")] = None
     """The new run directory (default: a new one under runs/)."""
     resume: Annotated[Path | None, option("RUN")] = None
@@ -70,21 +70,20 @@ class Train(Command):
     def __call__(self, terminal: Terminal) -> Done:
         if self.resume is not None:
             return self._resume(terminal)
-        self._require()
+        if not self.data:
+            fix = "give --data PATH (`steersman collect` records one), or --resume RUN"
+            raise UsageError("a log to learn from", "none", fix)
+        if self.out is not None and self.out.exists():
+            fix = "choose another, or --resume it"
+            raise RunError(f"a new folder for the run at {self.out}", "one that is in use", fix)
         from steersman import data
-        from steersman.recipes import recipe
         from steersman.runs import new_run_path
 
-        function = recipe(self.recipe)
-        arguments = flags.arguments(self, function)
-        config = function(**arguments)
-        if "seed" not in arguments:
-            config = msgspec.structs.replace(config, seed=self.seed)
-        config = flags.changed(config, self.set)
-        out = self.out or new_run_path("runs", self.recipe)
-        if out.exists():
-            raise RunError(f"a new folder for the run at {out}", "one that is in use", "choose another, or --resume it")
+        config = self._config(self.recipe) if self.recipe else None
         source = data.read(self.data, read_options(self.log))
+        name = self.recipe or _fitting(source.signature)
+        config = config or self._config(name, choices=source.signature.action.kind == "discrete")
+        out = self.out or new_run_path("runs", name)
         with ExitStack() as stack:
             watcher = stack.enter_context(Watcher(terminal))
             place = Path(stack.enter_context(TemporaryDirectory())) / "run" if self.dry_run else out
@@ -92,23 +91,25 @@ class Train(Command):
             _say_data(terminal, log.dataset, source)
             if self.dry_run:
                 return _forecast(terminal, config, log.dataset)
-            return self._train(terminal, watcher, config, log, out)
+            return self._train(terminal, watcher, name, config, log, out)
 
-    def _require(self) -> None:
-        from steersman.recipes import RECIPES
+    def _config(self, name: str, **inferred: Any) -> Any:
+        """The training configuration that the recipe `name` returns for these words."""
+        from steersman.recipes import recipe
 
-        if not self.recipe:
-            raise UsageError(f"a recipe of {', '.join(RECIPES)}", "none", "give --recipe NAME (or --resume RUN)")
-        if not self.data:
-            fix = "give --data PATH; `steersman collect` records one"
-            raise UsageError(f"a log for the recipe {self.recipe}", "none", fix)
+        function = recipe(name)
+        arguments = flags.arguments(self, function) | inferred
+        config = function(**arguments)
+        if "seed" not in arguments:
+            config = msgspec.structs.replace(config, seed=self.seed)
+        return flags.changed(config, self.set)
 
-    def _train(self, terminal: Terminal, watcher: Watcher, config: Any, log: Log, out: Path) -> Done:
+    def _train(self, terminal: Terminal, watcher: Watcher, name: str, config: Any, log: Log, out: Path) -> Done:
         from steersman import training
         from steersman.data.card import data_card
         from steersman.runs.artefacts import write
 
-        with training.create_run(out, config, log.dataset, recipe=self.recipe) as run:
+        with training.create_run(out, config, log.dataset, recipe=name) as run:
             log.move_into(run.path)
             terminal.after_interrupt = f"; `steersman train --resume {run.path}` goes on"
             terminal.say(f"run {run.path}")
@@ -136,6 +137,16 @@ class Train(Command):
             dataset = training.open_data(run)
             trained = training.resume(run.path, dataset=dataset, progress=watcher)
         return _finish(terminal, trained, dataset)
+
+
+def _fitting(signature: Any) -> str:
+    """The recipe for a log that comes without one: that for vectors, if all of its observations are."""
+    from steersman.recipes import RECIPES
+
+    kinds = {spec.kind for spec in signature.observations.values()}
+    if kinds != {"vector"}:
+        raise UsageError(f"a recipe of {', '.join(RECIPES)}", "none, for a log with images", "give --recipe NAME")
+    return "vectors"
 
 
 def _say_data(terminal: Terminal, dataset: Any, source: Any) -> None:
