@@ -21,7 +21,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One program that crashes on purpose (see crash_lab.py): torch is imported once for more than a hundred deaths."""
     script = Path(__file__).with_name("crash_lab.py")
     command = [sys.executable, str(script), str(tmp_path_factory.mktemp("lab"))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -70,7 +70,7 @@ def test_torchrun_with_two_processes_equals_one(tmp_path: Path) -> None:
     script = Path(__file__).with_name("torchrun_lab.py")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*launch, str(script), str(tmp_path / "two")], capture_output=True, text=True, timeout=180, check=False,
+        [*launch, str(script), str(tmp_path / "two")], capture_output=True, text=True, timeout=600, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
