@@ -1,0 +1,174 @@
+"""Swing-up from a log of another tool: 20,000 random steps of Pendulum-v1, no reward, three training seeds.
+
+What is measured: the mean and the worst return over 20 unseen starts a seed, with the goal read as columns (the
+default) and as plain latent distance, beside random actions from the same starts.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from steersman import data, training
+from steersman.agent import Agent
+from steersman.agent.fitting import fit_readout
+from steersman.core import ObservationGoal, Task, UsageError
+from steersman.evaluation.acting import act_in
+from steersman.evidence.context import Context, Outcome
+from steersman.recipes import pendulum
+from steersman.runs import Run
+from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+
+ENV, STEPS, SEEDS, EPISODES = "Pendulum-v1", 20_000, 3, 20
+UPRIGHT = (1.0, 0.0, 0.0)
+PUBLISHED = "published at 20,000 steps, learning from rewards: SAC -157 ± 89, TD3 -152"
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What one training seed gave: returns of the same 20 starts, seconds of training, milliseconds of a decision."""
+
+    columns: list[float]
+    latent: list[float]
+    random: list[float]
+    seconds: float
+    ms_per_act: float
+
+
+def experiment(context: Context) -> Outcome:
+    """Three times: record, train, act. Figures over all 60 episodes; `*_by_seed` tell the seeds apart."""
+    seeds = [_one(context, context.run / f"seed-{context.seed + i}", context.seed + i) for i in range(SEEDS)]
+    every = [r for seed in seeds for r in seed.columns]
+    figures = {
+        "mean_return": statistics.fmean(every),
+        "worst_return": min(every),
+        "mean_return_by_seed": [statistics.fmean(seed.columns) for seed in seeds],
+        "worst_return_by_seed": [min(seed.columns) for seed in seeds],
+        "latent_distance_return": statistics.fmean(r for seed in seeds for r in seed.latent),
+        "latent_distance_return_by_seed": [statistics.fmean(seed.latent) for seed in seeds],
+        "random_return": statistics.fmean(r for seed in seeds for r in seed.random),
+        "train_seconds": max(seed.seconds for seed in seeds),
+        "ms_per_act": max(seed.ms_per_act for seed in seeds),
+    }
+    picture = Picture(
+        name="returns", title="Return of every start", file="returns.png",
+        alt="returns of 20 starts for each training seed: columns, latent distance, random actions",
+        caption="One dot a start; each training seed has its own log and its own unseen starts. Higher is better.",
+    )
+    return Outcome(figures, (_table(context.seed, seeds),), ((picture, {"returns.png": _draw(context.seed, seeds)}),))
+
+
+def _one(context: Context, path: Path, seed: int) -> Seed:
+    context.say(f"seed {seed}: {STEPS:,} random steps of {ENV} by Minari's recorder")
+    log = record(path / "logs", seed)
+    dataset = data.build(data.read(log), path / "cache")
+    config = pendulum.recipe(seed=seed)
+    with training.create_run(path / "run", config, dataset, recipe="pendulum") as run:
+        trained = training.train(config, dataset, run, progress=context.progress)
+    fit_readout(Run.open(path / "run"), dataset, seed=seed)
+    goal = Task(ObservationGoal({"vector": torch.tensor(UPRIGHT)}))
+    agent = Agent.load(path / "run")
+    columns = act_in(agent, ENV, goal, episodes=EPISODES, seed=seed)
+    plain = Agent(
+        msgspec.structs.replace(agent.config, goal_space="latent"), agent.signature, agent.perception,
+        agent.world_model, readout=agent.readout,
+    )
+    latent = act_in(plain, ENV, goal, episodes=EPISODES, seed=seed)
+    context.say(
+        f"seed {seed}: return {statistics.fmean(columns.returns):.0f} (worst {min(columns.returns):.0f}), latent "
+        f"distance {statistics.fmean(latent.returns):.0f}, random {statistics.fmean(columns.random_returns):.0f}"
+    )
+    return Seed(columns.returns, latent.returns, columns.random_returns, trained.seconds, columns.ms_per_act)
+
+
+def record(folder: Path, seed: int, steps: int = STEPS) -> Path:
+    """Random steps of the pendulum as Minari's `DataCollector` records them; the dataset's folder.
+
+    Raises:
+        UsageError: Minari's recorder is not installed.
+    """
+    folder.mkdir(parents=True)
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = str(folder.resolve())
+    try:
+        import gymnasium
+        import minari
+
+        env: Any = minari.DataCollector(gymnasium.make(ENV))
+        env.action_space.seed(seed)
+        env.reset(seed=seed)
+        for _ in range(steps):
+            *_, terminated, truncated, _ = env.step(env.action_space.sample())
+            if terminated or truncated:
+                env.reset()
+        env.create_dataset("pendulum/random-v0", algorithm_name="uniform random actions")
+        env.close()
+    except ImportError as error:
+        raise UsageError("Minari with its recorder", f"{error}", "install steersman[minari]") from error
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before
+    return folder / "pendulum" / "random-v0"
+
+
+def _table(first: int, seeds: list[Seed]) -> Table:
+    rows = []
+    for i, seed in enumerate(seeds):
+        for label, kind, returns in [
+            ("goal read as columns", "agent", seed.columns), ("plain latent distance", "ablation", seed.latent),
+            ("random actions", "baseline", seed.random),
+        ]:
+            figures = {"mean": _mean(returns), "worst": Figure(value=min(returns))}
+            if kind == "agent":
+                figures |= {"train": Figure(value=seed.seconds), "ms": Figure(value=seed.ms_per_act)}
+            rows.append(Row(label=label, kind=kind, figures=figures, group=f"seed {first + i}"))  # type: ignore[arg-type]
+    return Table(
+        name="pendulum", title=f"{ENV}: swing-up from {STEPS:,} random steps without reward",
+        columns=(
+            Column(key="mean", title="mean return", better="higher", target=-160.0),
+            Column(key="worst", title="worst", better="higher", target=-400.0),
+            Column(key="train", title="training", form="seconds", better="lower", target=60.0),
+            Column(key="ms", title="decision", unit="ms", better="lower", target=10.0),
+        ),
+        rows=tuple(rows),
+        protocol={"env": ENV, "goal": "cos=1, sin=0, speed=0", "episodes": EPISODES, "log": "Minari DataCollector",
+                  "python": sys.version.split()[0]},
+        notes=("Intervals: 95%, normal approximation over starts.", PUBLISHED),
+    )
+
+
+def _mean(returns: list[float]) -> Figure:
+    mean, half = statistics.fmean(returns), 1.96 * statistics.stdev(returns) / len(returns) ** 0.5
+    return Figure(value=mean, low=mean - half, high=mean + half, n=len(returns))
+
+
+def _draw(first: int, seeds: list[Seed]) -> bytes:
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(7, 3.2), layout="constrained")
+    axes = canvas.subplots()
+    for offset, (label, colour, pick) in enumerate([
+        ("goal read as columns", "#0072b2", lambda s: s.columns),
+        ("plain latent distance", "#e69f00", lambda s: s.latent),
+        ("random actions", "#999999", lambda s: s.random),
+    ]):
+        for i, seed in enumerate(seeds):
+            x = [i + 0.25 * (offset - 1) + 0.006 * (j - len(pick(seed)) / 2) for j in range(len(pick(seed)))]
+            axes.plot(x, pick(seed), ".", color=colour, label=label if i == 0 else None)
+    axes.axhline(-160, color="#555555", linewidth=0.8, linestyle="--")
+    axes.set_xticks(range(len(seeds)), [f"seed {first + i}" for i in range(len(seeds))])
+    axes.set_ylabel("return")
+    axes.legend(loc="lower left", fontsize="small")
+    buffer = io.BytesIO()
+    canvas.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()

@@ -1,0 +1,15 @@
+"""Pendulum-v1 from random actions: the recipe for vectors, with the horizon that a swing-up needs."""
+
+from __future__ import annotations
+
+from steersman.recipes import vectors
+from steersman.training import TrainConfig
+
+
+def recipe(*, steps: int = 1500, seed: int = 0) -> TrainConfig:
+    """20,000 random steps of Pendulum-v1 -> a controller that swings up.
+
+    steps  optimiser steps
+    seed   of the training
+    """
+    return vectors.recipe(steps=steps, seed=seed)
