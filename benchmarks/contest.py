@@ -1,4 +1,4 @@
-"""Times contenders side by side: one warm-up each, then rounds in alternating order, medians. Knows nothing of models."""
+"""Times contenders side by side: one warm-up each, then rounds in alternating order, medians. Knows no model."""
 
 from __future__ import annotations
 

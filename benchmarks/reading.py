@@ -45,7 +45,7 @@ def run(quick: bool) -> Table:
         [
             "Smooth synthetic frames with noise; Lance stores JPEG (quality 95, its default), HDF5 and the cache raw "
             "pixels. The page cache is warm for all.",
-            "stable-worldmodel through torch's DataLoader as in its training script, in this process and with 2 workers.",
+            "stable-worldmodel through torch's DataLoader as in its training script, here and with 2 workers.",
         ],
         verdicts,
     )
@@ -57,10 +57,10 @@ def _contenders(folder: Path, episodes: list[tuple[np.ndarray, np.ndarray]], cal
         {"pixels": ObservationSpec("image", (pixels, pixels, 3))},
         ActionSpec("continuous", (-1.0,) * 2, (1.0,) * 2),
     )
-    writer = CacheWriter(folder / "cache", signature)
-    for frames, actions in episodes:
-        writer.append([Episode({"pixels": torch.from_numpy(frames)}, torch.from_numpy(actions[:-1]))])
-    writer.finish("benchmark")
+    with CacheWriter(folder / "cache", signature) as writer:
+        for frames, actions in episodes:
+            writer.append(Episode({"pixels": torch.from_numpy(frames)}, torch.from_numpy(actions[:-1])))
+        writer.finish("benchmark")
     for suffix in ("lance", "h5"):
         stable_worldmodel.write(folder / f"log.{suffix}", episodes)
 

@@ -42,7 +42,7 @@ class Lewm:
         """
         inner = self.predictor_heads * self.predictor_head
         layer = (4 * inner + 2 * self.predictor_mlp + 6 * self.width) * self.width + 2 * inner * attended
-        return 2 * (self.predictor_layers * layer + self.project)
+        return 2 * self.predictor_layers * layer
 
     @property
     def project(self) -> float:

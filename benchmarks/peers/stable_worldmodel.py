@@ -55,7 +55,7 @@ def vit(shape: Lewm) -> nn.Module:
 
 
 def planner(
-    shape: Lewm, start: Tensor, goal: Tensor, samples: int, iterations: int, horizon: int, batch: int, bf16: bool = False
+    shape: Lewm, start: Tensor, goal: Tensor, samples: int, iterations: int, horizon: int, batch: int, bf16: bool
 ) -> Callable[[], Tensor]:
     """start, goal (B, D) -> a call that plans for all B problems, `batch` of them at once."""
     from stable_worldmodel.policy import PlanConfig
