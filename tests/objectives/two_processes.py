@@ -13,6 +13,7 @@ from torch import Tensor
 
 from steersman import objectives
 from steersman.core import LearningBatch
+from steersman.nn.batch_norm import BatchNorm
 
 CONFIGS = (
     objectives.Prediction.Config(),
@@ -47,6 +48,29 @@ def whole_batch() -> LearningBatch:
     return b
 
 
+def batch_norm(rows: Tensor) -> tuple[BatchNorm, Tensor, Tensor]:
+    """The norm, its input and its output for these rows of a fixed batch, with gradients of a fixed loss."""
+    g = torch.Generator().manual_seed(2)
+    x, mix = 3 + torch.randn(2 * WINDOWS, 5, generator=g), torch.randn(2 * WINDOWS, 5, generator=g)
+    x = x[rows].requires_grad_()
+    norm = BatchNorm(5)
+    y = norm(x)
+    (y * mix[rows]).sum().backward()
+    return norm, x, y
+
+
+def check_batch_norm(rank: int, norm: BatchNorm, x: Tensor, y: Tensor) -> None:
+    rows = torch.arange(2 * WINDOWS).chunk(2)[rank]
+    ours, mine, out = batch_norm(rows)
+    torch.testing.assert_close(out, y[rows])
+    torch.testing.assert_close(mine.grad, x.grad[rows], rtol=1e-5, atol=1e-6)
+    for name, value in norm.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, msg=name)
+    for p, q in zip(ours.parameters(), norm.parameters(), strict=True):
+        dist.all_reduce(p.grad)
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-5, atol=1e-5)
+
+
 def check(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -58,6 +82,7 @@ def check(rank: int, folder: str) -> None:
         loss = module(b)
         loss.total.backward()
         wholes.append((b, loss, [p.grad.clone() for p in module.parameters()]))
+    norm = batch_norm(torch.arange(2 * WINDOWS))
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     for module, state, (b, loss, grads) in zip(modules, start, wholes, strict=True):
         module.load_state_dict(state)
@@ -80,6 +105,7 @@ def check(rank: int, folder: str) -> None:
             if full is not None:
                 rows = slice(rank * WINDOWS // 2, (rank + 1) * WINDOWS // 2)
                 close(leaf.grad / 2, full[rows], what)
+    check_batch_norm(rank, *norm)
     dist.destroy_process_group()
 
 
