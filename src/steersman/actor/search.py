@@ -91,10 +91,12 @@ class Search(Planner):
 
         directions: int = 16
         ray: int = 3
-        spacing: float = 1.4
+        spacing: float = 1.2
         nodes: int = 450
         expand: int = 32
-        touch: float = 2.0
+        touch: float = 1.5
+        reach: float = 1.5
+        stall: float = 0.4
         look: int = 32
         look_ahead: int = 6
         aside: int = 2
@@ -159,7 +161,10 @@ class Search(Planner):
             starts = nodes[rows, index].repeat_interleave(r, 1)
             imagined = model.branch(belief, starts, actions)
             allowed, refused = self._allowed(imagined, actions, problem.task)
+            pace = (imagined.states[:, :, 1:] - imagined.states[:, :, :-1]).norm(dim=-1)  # (b, f*r, ray)
+            local = pace[..., 0].unflatten(1, (f, r)).amax(2, keepdim=True).expand(-1, -1, r).flatten(1)
             allowed = allowed[..., -1] & live.repeat_interleave(r, 1)  # the whole ray
+            allowed &= (pace > c.stall * local[..., None]).all(2)
             kept += allowed.sum(1)
             vetoed += (refused.any(2) & live.repeat_interleave(r, 1)[..., None]).sum(1)
             end = imagined.states[:, :, -1]
@@ -177,8 +182,8 @@ class Search(Planner):
 
     @staticmethod
     def _step_length(model: WorldModel, belief: Belief, fan: Tensor) -> Tensor:
-        """(B,): the .8 quantile over directions of how far one step leads; near a wall most directions are free."""
-        ahead = model.imagine(belief, fan[None, :, None].expand(len(belief), -1, 3, -1)).states
+        """(B,): the .8 quantile over directions and 12 steps of how far one step leads; some run into walls."""
+        ahead = model.imagine(belief, fan[None, :, None].expand(len(belief), -1, 12, -1)).states
         return (ahead[:, :, 1:] - ahead[:, :, :-1]).norm(dim=-1).flatten(1).quantile(0.8, dim=1)
 
     @staticmethod
@@ -215,15 +220,14 @@ class Search(Planner):
         nodes[row, place[row, column]] = new[row, column]
         return count + keep.sum(1)
 
-    @staticmethod
-    def _nearest(nodes: Tensor, count: Tensor, points: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    def _nearest(self, nodes: Tensor, count: Tensor, points: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """The 3 nodes nearest to points (B, P, D) and their weights, 0 beyond two step lengths: (B, P, 3) each."""
         padding = torch.arange(nodes.shape[1], device=nodes.device) >= count[:, None]
         square = (nodes**2).sum(-1).masked_fill(padding, _FAR)
         distance = torch.baddbmm(square[:, None], points, nodes.transpose(1, 2), alpha=-2)  # less |points|²
         least, index = distance.topk(3, dim=2, largest=False, sorted=False)
         distance = (least + (points**2).sum(-1, keepdim=True)).clamp_min(0).sqrt()
-        return index, (1 - distance / (2 * step[:, None, None])).clamp_min(0)
+        return index, (1 - distance / (self.config.reach * step[:, None, None])).clamp_min(0)
 
     # Value -------------------------------------------------------------------------------------------------------
 
@@ -272,7 +276,7 @@ class Search(Planner):
         """Step aside for a while where the last decision should have moved the state and did not."""
         hoped = (graph.wish - graph.last).norm(dim=1)
         moved = (state - graph.last).norm(dim=1)
-        stuck = (hoped > 0.5 * graph.step) & (moved < 0.25 * hoped) & (graph.aside == 0)
+        stuck = (graph.last != 0).any(1) & (moved < 0.4 * graph.step) & (graph.aside == 0)
         aside = torch.where(stuck, self.config.aside, (graph.aside - 1).clamp_min(0))
         return replace(graph, aside=aside)
 

@@ -7,6 +7,7 @@ Shapes: B problems, T moments of history, H horizon, A action size.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,17 @@ class Agent:
         self._task: Task | None = None
         self._resolved: Goal | None = None
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the episodes only: rows is a mask (B,) or indices."""
+        take = lambda x: None if x is None else x[rows]  # noqa: E731
+        self._states, self._actions = take(self._states), take(self._actions)
+        if self._seeds is None or isinstance(self._seeds, int):
+            count = rows.numel() if rows.dtype == torch.bool else int(rows.max()) + 1
+            self._seeds = torch.arange(count) + (self._seeds or 0)
+        self._seeds = torch.as_tensor(self._seeds)[rows]
+        self._warm = _rows(self._warm, rows)
+        self._task = None
+
     @torch.inference_mode()
     def act(
         self, observation: Mapping[str, Any], task: Task, *, exogenous: Tensor | None = None,
@@ -207,3 +219,12 @@ class Agent:
         if len(result) != batch:
             raise PlanningError(f"{batch} seeds, one for each episode", f"{len(result)}", "reset() with one seed each")
         return result
+
+
+def _rows(warm: Any, rows: Tensor) -> Any:
+    """The rows of a planner's warm start: a tensor, or a dataclass of tensors, each with a leading B."""
+    if isinstance(warm, Tensor):
+        return warm[rows]
+    if dataclasses.is_dataclass(warm) and not isinstance(warm, type):
+        return replace(warm, **{f.name: _rows(getattr(warm, f.name), rows) for f in dataclasses.fields(warm)})
+    return warm

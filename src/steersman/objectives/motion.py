@@ -19,13 +19,18 @@ from steersman.core.types import LearningBatch, Loss
 from steersman.objectives.statistics import full_precision, mean
 
 
-def motion_energy(images: Tensor, grid: tuple[int, int], threshold: float = 0.25, shrink: int = 2) -> Tensor:
+def motion_energy(
+    images: Tensor, grid: tuple[int, int], threshold: float = 0.15, shrink: int = 2, tents: bool = True
+) -> Tensor:
     """How much moves in each cell at each moment: images (B, T, H, W, C) uint8 -> (B, T, h·w) float32, T >= 2.
 
-        e_t = pool(relu(Δ_t - threshold)) + pool(relu(Δ_{t+1} - threshold)),   Δ_t = max_c |I_t - I_{t-1}| in [0, 1]
+        e_t = pool(min(relu(Δ_t - threshold), relu(Δ_{t+1} - threshold))),   Δ_t = max_c |I_t - I_{t-1}| in [0, 1]
 
-    on images averaged over shrink × shrink pixels (a remainder at the right and lower edge is left out). The first
-    and last moment have one neighbour only. Integer arithmetic up to the threshold: no float copy of the images.
+    on images averaged over shrink × shrink pixels (a remainder at the right and lower edge is left out). What changed
+    both before and after is where the mover is now; a sum would smear it over where it was and will be. The first and
+    last moment have one neighbour only. Pooling with tents (linear interpolation between cell centres) makes the mean
+    position of the energy linear in the mover's; with boxes it is sharper and jumps from cell to cell. Integer
+    arithmetic up to the threshold: no float copy of the images.
     """
     b, t, height, width, channels = images.shape
     height, width = height // shrink, width // shrink
@@ -44,9 +49,16 @@ def motion_energy(images: Tensor, grid: tuple[int, int], threshold: float = 0.25
         strongest = change if strongest is None else torch.maximum(strongest, change)
     assert strongest is not None
     moved = strongest.float().div_(255.0 * shrink**2).sub_(threshold).clamp_(min=0)
-    with full_precision(moved):
-        pooled = (_pooling(height, grid[0], moved).mT @ (moved @ _pooling(width, grid[1], moved))).flatten(2)
-    return F.pad(pooled, (0, 0, 0, 1)) + F.pad(pooled, (0, 0, 1, 0))
+    both = torch.cat([moved[:, :1], torch.minimum(moved[:, 1:], moved[:, :-1]), moved[:, -1:]], 1)
+    pool = _tents if tents else _pooling
+    with full_precision(both):
+        return (pool(height, grid[0], both).mT @ (both @ pool(width, grid[1], both))).flatten(2)
+
+
+def _tents(size: int, cells: int, like: Tensor) -> Tensor:
+    """(size, cells): each place shared linearly between the two nearest cell centres."""
+    place = ((torch.arange(size, device=like.device) + 0.5) * cells / size - 0.5).clamp(0, cells - 1)
+    return (1 - (place[:, None] - torch.arange(cells, device=like.device)).abs()).clamp_min(0)
 
 
 def _pooling(size: int, cells: int, like: Tensor) -> Tensor:
@@ -61,13 +73,14 @@ class Motion(Objective):
           + predicted_weight · mean_{b,s,i} CE(p_{b,s+i}, softmax q_{b,s,i})
         CE(p, q) = -Σ_m p_m log q_m,   p_{b,t} = e_{b,t} / Σ_m e_{b,t,m}
 
-    with a = batch.latent.attention (B, L+1, M): where the encoder read the state; q = batch.predicted.attention
+    p of tents in the first term, so that the pooled state is linear in position, of boxes in the second, so that the
+    predictor reads its map sharply. Here a = batch.latent.attention (B, L+1, M): where the encoder read the state; q = batch.predicted.attention
     (B, S, n, M): where the predictor looked from states[:, :, i], so i = 0 is an encoded state and the others are
     predicted; e as in `motion_energy`. Means are over moments in which something moved, of every process; others say
     nothing. A uniform attention scores log M.
 
     The map M is h × w cells laid over the whole image; `grid` is found from M and the image's proportions if not given.
-    Defaults are those of two rooms from RGB (threshold .25, half resolution, weights 3 and 1). One map per moment: it
+    Defaults are those of two rooms from RGB (threshold .15, half resolution, weights 3 and 1). One map per moment: it
     suits one mover; a moving camera moves everything, and this says nothing then.
 
     Parts: "motion", "motion_predicted".
@@ -84,7 +97,7 @@ class Motion(Objective):
         predicted_weight: float = 1.0
         image: str = ""
         grid: tuple[int, int] | None = None
-        threshold: float = 0.25
+        threshold: float = 0.15
         shrink: int = 2
 
         def build(
@@ -113,10 +126,11 @@ class Motion(Objective):
     def forward(self, batch: LearningBatch) -> Loss:
         config = self.config
         images = batch.window.observations[self.image]
-        energy = motion_energy(images, self.grid, config.threshold, config.shrink)
+        energy = motion_energy(images, self.grid, config.threshold, config.shrink, tents=False)
         parts, total = {}, energy.new_zeros(())
         if config.weight:
-            parts["motion"] = attention_error(batch.latent.attention, energy, "perception")
+            smooth = motion_energy(images, self.grid, config.threshold, config.shrink)
+            parts["motion"] = attention_error(batch.latent.attention, smooth, "perception")
             total = total + config.weight * parts["motion"]
         if config.predicted_weight:
             steps = batch.predicted.states.shape[2] - 1

@@ -45,11 +45,12 @@ class SceneEncoder(Perception):
 
         image: str = "image"
         patch: int = 4
-        width: int = 32
-        features: int = 8
+        width: int = 16
+        features: int = 1
+        hidden: int = 128
         codes: int = 32
-        finest: float = 3.0
-        state: int = 64
+        finest: float = 1.5
+        state: int = 16
         map_width: int = 32
 
         def build(self, signature: Signature) -> SceneEncoder:
@@ -72,16 +73,18 @@ class SceneEncoder(Perception):
         self.grid = (height // config.patch, width // config.patch)
         c, p = config.width, config.patch
         self.trunk = nn.Sequential(
-            nn.Conv2d(channels, c, 2 * p, p, padding=p // 2), nn.GELU(), nn.Conv2d(c, c, 3, padding=1), nn.GELU()
+            nn.Conv2d(channels, c, 2 * p, p, padding=p // 2), nn.ReLU(), nn.Conv2d(c, c, 3, padding=1), nn.ReLU()
         )
-        self.saliency = nn.Conv2d(c, 1, 1)
+        self.saliency = nn.Linear(c, 1)
         self.what = nn.Linear(c, config.features)
-        self.to_state = nn.Linear(config.features + config.codes, config.state)
+        self.to_state = nn.Sequential(
+            nn.Linear(config.features + config.codes, config.hidden), nn.GELU(), nn.Linear(config.hidden, config.state)
+        )
         m = config.map_width
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, m, p, p), nn.GELU(),
-            nn.Conv2d(m, m, 3, padding=1), nn.GELU(),
-            nn.Conv2d(m, m, 3, padding=1),
+        self.stem = nn.Conv2d(channels, m, p, p)
+        self.place = nn.Linear(config.codes, m)
+        self.draw = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(m, m, 3, padding=1), nn.ReLU(), nn.Conv2d(m, m, 3, padding=1)
         )
         self.register_buffer("codes", position_codes(*self.grid, config.codes, config.finest), persistent=False)
         self.to(memory_format=torch.channels_last)
@@ -98,8 +101,8 @@ class SceneEncoder(Perception):
         image = observation[self.config.image]
         b, t = image.shape[:2]
         features = self.trunk(self._pixels(image))
-        logits = self.saliency(features).flatten(1)  # (B*T, M)
         places = features.permute(0, 2, 3, 1).flatten(1, 2)  # (B*T, M, width), a view of channels-last memory
+        logits = self.saliency(places)[..., 0]  # (B*T, M)
         weight = logits.float().softmax(-1).to(places.dtype)
         what = self.what(torch.bmm(weight[:, None], places)[:, 0])
         where = weight @ self.codes.to(weight.dtype)
@@ -109,7 +112,9 @@ class SceneEncoder(Perception):
     def survey(self, observation: Observation) -> Tensor:
         image = observation[self.config.image]
         b, t = image.shape[:2]
-        scene = self.stem(self._pixels(image)).permute(0, 2, 3, 1)
+        seen = self.stem(self._pixels(image))
+        place = self.place(self.codes).to(seen.dtype).T.unflatten(1, self.grid)
+        scene = self.draw(seen + place).permute(0, 2, 3, 1)
         return scene.reshape(b, t, -1, self.config.map_width)
 
     def _pixels(self, image: Tensor) -> Tensor:

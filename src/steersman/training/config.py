@@ -47,6 +47,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     steps        optimiser steps
     window       steps of a training window (L); it holds L + 1 observations
     batch_size   windows per step, over all processes
+    start_noise  deviation of Gaussian noise on the states from which rollouts begin, while training
     rollout      stages in order, the last until 1.0; default: one rollout through the whole window
 
     AdamW (Loshchilov & Hutter 2019):
@@ -76,6 +77,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     window: int = 16
     batch_size: int = 48
     rollout: tuple[RolloutStage, ...] = ()
+    start_noise: float = 0.0
 
     lr: float = 3e-3
     weight_decay: float = 1e-2

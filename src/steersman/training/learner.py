@@ -96,7 +96,8 @@ class Learner:
         """Window -> what objectives see. Call under `autocast`."""
         starts = torch.tensor(stage.rows(window.actions.shape[1], self.config.agent.history), device=self.device)
         return imagine_windows(
-            self.perception, self.world_model, window, starts, stage.horizon, self.config.agent.history
+            self.perception, self.world_model, window, starts, stage.horizon, self.config.agent.history,
+            self.config.start_noise if self.parts.training else 0.0,
         )
 
     def forward(self, window: Window, stage: RolloutStage) -> tuple[LearningBatch, Loss]:

@@ -15,11 +15,13 @@ from steersman.core.types import Imagined, Latent, LearningBatch, Window
 
 
 def imagine_windows(
-    perception: Perception, model: WorldModel, window: Window, starts: Tensor, horizon: int, history: int = 1
+    perception: Perception, model: WorldModel, window: Window, starts: Tensor, horizon: int, history: int = 1,
+    noise: float = 0.0,
 ) -> LearningBatch:
     """Encode all L+1 moments at once, then imagine `horizon` steps from each of `starts` (S,): B·S problems.
 
-    The model sees the `history` moments up to each start. A scene map, where perception draws one, is surveyed at
+    The model sees the `history` moments up to each start, with Gaussian noise of deviation `noise` on their states: the
+    targets have none, so that the model learns to come back to what states look like. A scene map, where perception draws one, is surveyed at
     the starts only.
     """
     b, s = len(window), len(starts)
@@ -28,7 +30,10 @@ def imagine_windows(
 
     encoded = perception.encode(window.observations)
     context = perception.survey({name: value[:, starts] for name, value in window.observations.items()})
-    moments = Latent(_rows(encoded.state, past), None if context is None else context.flatten(0, 1)[:, None])
+    states = _rows(encoded.state, past)
+    if noise:
+        states = states + noise * torch.randn_like(states)
+    moments = Latent(states, None if context is None else context.flatten(0, 1)[:, None])
     known, coming = (
         (None, None)
         if window.exogenous is None

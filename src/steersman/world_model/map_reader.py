@@ -59,10 +59,12 @@ class MapReader(WorldModel):
         self.query = nn.Linear(d, 2 * side)
         sizes = [d + self.embed.width + len(signature.exogenous) + c] + [config.width] * config.layers
         hidden = [m for i, o in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(i, o), nn.GELU())]
-        self.change = nn.Sequential(*hidden, nn.Linear(config.width, d))
-        nn.init.zeros_(self.change[-1].bias)
+        self.hidden = nn.Sequential(*hidden)
+        self.gate = nn.Linear(self.embed.width + len(signature.exogenous), config.width)
+        self.change = nn.Linear(config.width, d)
+        nn.init.zeros_(self.change.bias)
         with torch.no_grad():
-            self.change[-1].weight.mul_(0.1)
+            self.change.weight.mul_(0.1)
 
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         if latent.context is None:
@@ -96,6 +98,7 @@ class MapReader(WorldModel):
         rows, columns = (self.query(state) * self.config.sharpness).unflatten(-1, (2, self.side)).unbind(-2)
         weight = (rows.softmax(-1)[..., :, None] * columns.softmax(-1)[..., None, :]).flatten(-2)
         read = torch.bmm(weight.to(context.dtype), context)
-        change = self.change(torch.cat([state, action.to(state.dtype), read.to(state.dtype)], -1))
+        hidden = self.hidden(torch.cat([state, action.to(state.dtype), read.to(state.dtype)], -1))
+        change = self.change(hidden * self.gate(action.to(state.dtype)))
         logits = (rows[..., :, None] + columns[..., None, :]).flatten(-2) if self.training else rows
         return state + change, logits
