@@ -1,10 +1,10 @@
 """Settings of the Sphinx site: MyST for Markdown, furo for looks, autodoc for the API."""
 
-from importlib.metadata import version
+from importlib import metadata
 
 project = "steersman"
 author = "The steersman authors"
-release = version("steersman")
+release = version = metadata.version("steersman")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -16,3 +16,15 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 nitpicky = False
+suppress_warnings = ["ref.python"]  # every part has a nested Config
+
+
+def as_written(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Docstrings hold formulas and aligned columns: they are shown as they stand in the code, not parsed."""
+    if any(lines):
+        lines[:] = [".. code-block:: text", "", *(f"   {line}" for line in lines), ""]
+
+
+def setup(app: object) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", as_written)  # type: ignore[attr-defined]
