@@ -196,7 +196,7 @@ class Imagined(TensorRecord):
 
     def last(self) -> Belief:
         """The end of every future as a start for more imagination, flattened to B*K."""
-        b, k = self.states.shape[:2]
+        k = self.states.shape[1]
         context = None if self.context is None else self.context.repeat_interleave(k, 0)
         return Belief(self.states[:, :, -1].flatten(0, 1), context, self.carry)
 

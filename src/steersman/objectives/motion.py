@@ -74,10 +74,10 @@ class Motion(Objective):
         CE(p, q) = -Σ_m p_m log q_m,   p_{b,t} = e_{b,t} / Σ_m e_{b,t,m}
 
     p of tents in the first term, so that the pooled state is linear in position, of boxes in the second, so that the
-    predictor reads its map sharply. Here a = batch.latent.attention (B, L+1, M): where the encoder read the state; q = batch.predicted.attention
-    (B, S, n, M): where the predictor looked from states[:, :, i], so i = 0 is an encoded state and the others are
-    predicted; e as in `motion_energy`. Means are over moments in which something moved, of every process; others say
-    nothing. A uniform attention scores log M.
+    predictor reads its map sharply. Here a = batch.latent.attention (B, L+1, M): where the encoder read the state;
+    q = batch.predicted.attention (B, S, n, M): where the predictor looked from states[:, :, i], so i = 0 is an encoded
+    state and the others are predicted; e as in `motion_energy`. Means are over moments in which something moved, of
+    every process; others say nothing. A uniform attention scores log M.
 
     The map M is h × w cells laid over the whole image; `grid` is found from M and the image's proportions if not given.
     Defaults are those of two rooms from RGB (threshold .15, half resolution, weights 3 and 1). One map per moment: it

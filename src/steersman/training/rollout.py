@@ -21,8 +21,8 @@ def imagine_windows(
     """Encode all L+1 moments at once, then imagine `horizon` steps from each of `starts` (S,): B·S problems.
 
     The model sees the `history` moments up to each start, with Gaussian noise of deviation `noise` on their states: the
-    targets have none, so that the model learns to come back to what states look like. A scene map, where perception draws one, is surveyed at
-    the starts only.
+    targets have none, so that the model learns to come back to what states look like. A scene map, where perception
+    draws one, is surveyed at the starts only.
     """
     b, s = len(window), len(starts)
     past = starts[:, None] + torch.arange(1 - history, 1, device=starts.device)

@@ -86,7 +86,7 @@ class TwoRooms(gym.Env[Any, Any]):
                     any(low < lowest + 1 or high > highest - 1 for low, high in self.wall_range),
                     f"wall_range within [{lowest + 1:g}, {highest - 1:g}]", self.wall_range, "leave room on both sides",
                 ),
-                (not 4 <= self.door_width <= 40, "door_width from 4 to 40 px", self.door_width, "the body is 3 px wide"),
+                (not 4 <= self.door_width <= 40, "door_width from 4 to 40 px", self.door_width, "the body takes 3 px"),
                 (
                     any(low - half < LOW - 1.5 or high + half > HIGH + 1.5 for low, high in self.door_range),
                     f"door_range whose doors fit in [{LOW - 1.5:g}, {HIGH + 1.5:g}]", self.door_range,
