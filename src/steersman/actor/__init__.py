@@ -1,24 +1,26 @@
 """The actor: Mode-2 planners, one file each, and what they share.
 
 How to choose: iCEM for smooth continuous control, CEM for discrete actions or as the reference, search in imagination
-where distance to the goal misleads (walls, detours).
+where distance to the goal misleads (walls, detours). Greedy is the floor to measure them against.
 """
 
 from steersman.actor.bounds import Bounds, fallback_action
 from steersman.actor.cem import CEM
+from steersman.actor.greedy import Greedy
 from steersman.actor.icem import ICEM
 from steersman.actor.ranking import feasibility_first
 from steersman.actor.rounds import Proposal, plan_in_rounds
 from steersman.actor.scoring import Scores, score, total_energy
 from steersman.actor.search import Search
 
-AnyPlanner = CEM.Config | ICEM.Config | Search.Config
+AnyPlanner = CEM.Config | ICEM.Config | Search.Config | Greedy.Config
 
 __all__ = [
     "CEM",
     "ICEM",
     "AnyPlanner",
     "Bounds",
+    "Greedy",
     "Proposal",
     "Scores",
     "Search",

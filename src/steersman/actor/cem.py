@@ -33,7 +33,7 @@ class CEM(Planner):
     Discrete actions draw from a categorical distribution per step instead. The plan is the best candidate of all
     rounds. Candidates are ranked feasibility first; bounds hold for every candidate, the mean included.
 
-    The next decision starts from μ moved by one step (`Problem.warm`), unless it is the first of an episode.
+    The next decision starts from μ moved by `execute` steps (`Problem.warm`), unless it is the first of an episode.
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="cem"):
@@ -43,6 +43,7 @@ class CEM(Planner):
         spread    first deviation over half the action range
         momentum  share of the old distribution that a refit keeps
         floor     smallest deviation over half the range (discrete: share of uniform choice)
+        execute   actions of a plan to carry out before the next decision
         """
 
         samples: int = 300
@@ -53,9 +54,10 @@ class CEM(Planner):
         spread: float = 0.5
         momentum: float = 0.0
         floor: float = 0.0
+        execute: int = 1
 
         def __post_init__(self) -> None:
-            require_sizes(self.samples, self.iterations, self.elites, self.horizon, self.hold)
+            require_sizes(self.samples, self.iterations, self.elites, self.horizon, self.hold, self.execute)
             if not (self.spread > 0 and 0 <= self.momentum < 1 and 0 <= self.floor <= 1):
                 raise ConfigError(
                     "spread > 0, 0 <= momentum < 1, 0 <= floor <= 1", f"{self}", "correct the planner's configuration"
@@ -66,6 +68,11 @@ class CEM(Planner):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @property
+    def execute(self) -> int:
+        """Actions of a plan that are meant to be carried out before the next decision."""
+        return self.config.execute
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.task.horizon or self.config.horizon
@@ -82,7 +89,7 @@ class _Pushes(Proposal):
         bounds = Bounds(problem.action, problem.belief.state)
         self.size, self.horizon = problem.action.size, horizon
         self.suggested = problem.proposal
-        start = start_from(problem, horizon, bounds.middle.expand(len(problem), horizon, -1))
+        start = start_from(problem, horizon, bounds.middle.expand(len(problem), horizon, -1), config.execute)
         self.distribution = Gaussian(start, bounds, config.spread)
 
     def candidates(self, number: int) -> int:
@@ -112,7 +119,7 @@ class _Choices(Proposal):
         self.config, self.streams, self.horizon = config, Streams(problem.seeds, problem.decision), horizon
         self.distribution = Categorical(len(problem), horizon, problem.action, problem.belief.state.device)
         uniform = self.distribution.probabilities
-        flattened = 0.5 * start_from(problem, horizon, uniform) + 0.5 * uniform
+        flattened = 0.5 * start_from(problem, horizon, uniform, config.execute) + 0.5 * uniform
         self.distribution.probabilities = flattened
         self.suggested = problem.proposal
 
@@ -136,12 +143,15 @@ class _Choices(Proposal):
         return Warm(self.distribution.probabilities)
 
 
-def require_sizes(samples: int, iterations: int, elites: int, horizon: int, hold: int = 1) -> None:
+def require_sizes(
+    samples: int, iterations: int, elites: int, horizon: int, hold: int = 1, execute: int = 1
+) -> None:
     """Sizes that every sampling planner needs to be sane."""
-    if min(samples, iterations, elites, horizon, hold) < 1 or elites > samples:
+    if min(samples, iterations, elites, horizon, hold, execute) < 1 or elites > samples:
         raise ConfigError(
-            "samples, iterations, elites, horizon, hold >= 1 and elites <= samples",
-            f"samples {samples}, iterations {iterations}, elites {elites}, horizon {horizon}, hold {hold}",
+            "samples, iterations, elites, horizon, hold, execute >= 1 and elites <= samples",
+            f"samples {samples}, iterations {iterations}, elites {elites}, horizon {horizon}, hold {hold}, "
+            f"execute {execute}",
             "correct the planner's configuration",
         )
 
@@ -152,9 +162,9 @@ def best_of(actions: Tensor, order: Tensor, count: int) -> Tensor:
     return actions[torch.arange(len(actions), device=actions.device)[:, None], chosen]
 
 
-def start_from(problem: Problem, horizon: int, default: Tensor) -> Tensor:
-    """Where each problem's distribution starts: the last decision's, moved by one step, if the episode goes on."""
+def start_from(problem: Problem, horizon: int, default: Tensor, steps: int = 1) -> Tensor:
+    """Where each problem's distribution starts: the last decision's, moved by `steps`, if the episode goes on."""
     if not isinstance(problem.warm, Warm) or problem.warm.mean.shape[0] != len(problem):
         return default
-    moved = fitted(shifted(problem.warm.mean, 1), horizon).to(default)
+    moved = fitted(shifted(problem.warm.mean, steps), horizon).to(default)
     return torch.where((problem.decision > 0).view(-1, 1, 1).to(default.device), moved, default)

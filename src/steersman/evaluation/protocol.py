@@ -141,6 +141,7 @@ def evaluate(
     guardrails: GuardrailFactory | None = None,
     task: Task | None = None,
     random: bool = True,
+    first: int | None = None,
     watch: Callable[[Seen], None] | None = None,
 ) -> Evaluation:
     """Run `agent` under `protocol`, all episodes side by side.
@@ -148,6 +149,7 @@ def evaluate(
     guardrails  makes guardrails from masks of the forbidden disks; None: the agent is not told of them
     task        weights, horizon, budget and fallback; its goal is replaced by each episode's goal picture
     random      also measure the random walker
+    first       act in the first so many of these episodes only: a slow planner beside a fast one, on the same starts
 
     Raises:
         MismatchError: the agent was trained for another world.
@@ -156,6 +158,8 @@ def evaluate(
     SIGNATURE.require(agent.signature, "TwoRooms", "the agent")
     count = episodes or protocol.episodes
     world = Rooms.sample(protocol.world, count, seed)
+    if first is not None:
+        world = world.first(first)
     floor = _random_walker(world, protocol, seed) if random else None
     solved = int((world.position - world.goal).norm(dim=1).le(protocol.success_radius).sum())
     limits: tuple[Guardrail, ...] = ()

@@ -206,6 +206,11 @@ class Rooms:
         layout, start, goal, disk = (sample_tasks(config, count, generator))
         return Rooms(layout, start, goal, disk, config.noise, generator)
 
+    def first(self, count: int) -> Rooms:
+        """The first `count` episodes alone, from where they stand."""
+        disk = None if self.forbidden is None else self.forbidden[:count]
+        return Rooms(self.layout[:count], self.position[:count], self.goal[:count], disk, self._noise, self._generator)
+
     def step(self, action: Tensor) -> Tensor:
         """action (B, 2) -> touched (B,) bool.
 
