@@ -86,4 +86,5 @@ def log(
             done += len(chunk)
             if progress is not None:
                 progress(done, episodes)
-        return writer.finish()
+        writer.finish()
+    return Dataset.open(path)

@@ -1,0 +1,255 @@
+"""The main job, whole: a log of random wandering in two rooms -> a world model -> goals in the other room, measured.
+
+`demo` writes a run with everything to look at; `cli demo` says it on a terminal and draws the report. The true state
+is used for measuring and for the guardrail's few labelled frames, never for training or acting.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from steersman import training
+from steersman.actor import CEM, Greedy
+from steersman.agent import Agent
+from steersman.core import Planner, RunError
+from steersman.data import Dataset
+from steersman.data.card import data_card
+from steersman.evaluation import PROTOCOLS, Evaluation, PlanningProtocol, Seen, disk_masks, evaluate
+from steersman.evaluation.guarding import fit_guard
+from steersman.recipes import demo_pictures as pictures
+from steersman.recipes import two_rooms
+from steersman.recipes.demo_results import LIKE, NEVER, THREE, Results
+from steersman.runs import Run
+from steersman.runs.artefacts import write
+from steersman.runs.files import refusals, temporary
+from steersman.training import Progress, RidgeProbe
+
+CHEAP_CEM = CEM.Config(samples=128, iterations=4, elites=16, horizon=30, hold=3, execute=10)
+GREEDY = Greedy.Config(ahead=2, execute=2)
+"""Decides as often as search in imagination does."""
+_FILMED = 4  # episodes of each evaluation whose plans are kept
+_SEEDS = ("like", "never", "three", "guarded", "log", "frames", "guard")
+
+
+class Watching(Protocol):
+    """Who is told how far the demo is; `cli.progress.Watcher` is one."""
+
+    def say(self, message: str) -> None: ...
+
+    def count(self, label: str, done: int, total: int | None) -> None: ...
+
+    def __call__(self, progress: Progress) -> None: ...
+
+
+class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How much of everything; the defaults are the demo's promise.
+
+    log, log_steps    recorded episodes and the steps of each
+    steps, batch_size of training; None: the recipe's
+    like, never, three, greedy, cem, guarded   episodes; greedy and CEM act in the first of those of `like`
+    labels            frames with a known position that the guardrail's probe may use, calibration included
+    frames            logged frames that films show imagined states with
+    """
+
+    log: int = two_rooms.EPISODES
+    log_steps: int = two_rooms.STEPS
+    steps: int | None = None
+    batch_size: int | None = None
+    like: int = 200
+    never: int = 200
+    three: int = 100
+    greedy: int = 100
+    cem: int = 12
+    guarded: int = 200
+    labels: int = 500
+    frames: int = 2000
+    step_limit: int | None = None
+
+
+def demo(path: Path, seed: int, watcher: Watching, sizes: Sizes | None = None) -> dict[str, Any]:
+    """Record, train, evaluate; leave a run at `path` and return its figures, as `demo --json` prints them.
+
+    Raises:
+        RunError: there is something at `path` already.
+        KeyboardInterrupt: training was stopped; what was learned is in the run.
+        StorageError: the disk refused.
+    """
+    sizes, began = sizes or Sizes(), time.perf_counter()
+    clock = _Clock()
+    with _recorded(path, _seed(seed, "log"), sizes, watcher) as log:
+        clock.lap("data")
+        agent = _train(path, seed, sizes, log, watcher)
+    clock.lap("train")
+    shown = _Measuring(agent, seed, sizes, watcher)
+    results, judge = shown.results()
+    clock.lap("evaluate")
+    _show(path, agent, log.dataset, shown, judge, _seed(seed, "frames"), sizes)
+    clock.lap("pictures")
+    seconds = {**clock.seconds, "total": round(time.perf_counter() - began, 2)}
+    for table in results.tables():
+        write(path, table)
+    write(path, results.summary(sizes.log, seconds, f"steersman demo --seed {seed}"))
+    facts = {**results.facts(), "seed": seed, "seconds": seconds, "run": str(path)}
+    Run.open(path).write_json("demo.json", facts)
+    return facts
+
+
+def _seed(seed: int, purpose: str) -> int:
+    """A seed of its own for each use, so that no evaluated layout repeats a draw of the log's."""
+    return 16 * (seed % 2**31) + _SEEDS.index(purpose)
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage], self._last = round(now - self._last, 2), now
+
+
+# Log and training ------------------------------------------------------------------------------------------------
+
+
+class _Log:
+    """The log: written beside the run's place, moved into the run once that is there, removed if it never is."""
+
+    def __init__(self, place: Path, dataset: Dataset) -> None:
+        self.place, self.dataset = place, dataset
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.place, ignore_errors=True)
+
+    def move_into(self, run: Path) -> None:
+        os.replace(self.place, run / "log")
+        self.dataset = Dataset.open(run / "log")
+
+
+def _recorded(path: Path, seed: int, sizes: Sizes, watcher: Watching) -> _Log:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise RunError(f"a new folder for the run at {path}", "one that is in use", "choose another name")
+    with refusals("a folder for the run", path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    place = temporary(path.with_name(f"{path.name}.log"))
+    try:
+        dataset = two_rooms.log(
+            place, episodes=sizes.log, steps=sizes.log_steps, seed=seed,
+            progress=lambda done, total: watcher.count("recording random walks", done, total))
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    dataset.path = path.absolute() / "log"  # what the run's manifest names
+    return _Log(place, dataset)
+
+
+def _train(path: Path, seed: int, sizes: Sizes, log: _Log, watcher: Watching) -> Agent:
+    changes = {"steps": sizes.steps, "batch_size": sizes.batch_size}
+    given = {name: value for name, value in changes.items() if value is not None}
+    config = two_rooms.recipe(seed=seed % 2**31, **given)
+    with training.create_run(path, config, log.dataset, recipe="two-rooms") as run:
+        log.move_into(path)
+        write(path, *data_card(log.dataset, source="TwoRooms, recorded by steersman", title="Random walks in two rooms",
+                               behaviour="random heading and speed; after a bump it mostly goes on pushing",
+                               layouts="wall and door positions differ from episode to episode"))
+        probe = RidgeProbe(("x", "y"), pictures.dot_positions)  # a look from outside; it trains nothing
+        trained = training.train(config, log.dataset, run, progress=watcher, gauges=[probe])
+    if not trained.finished:
+        raise KeyboardInterrupt
+    return Agent.load(path)
+
+
+# Measuring -------------------------------------------------------------------------------------------------------
+
+
+class _Measuring:
+    """Every evaluation of the demo, with what the first episodes' planner imagined."""
+
+    def __init__(self, agent: Agent, seed: int, sizes: Sizes, watcher: Watching) -> None:
+        self.agent, self.seed, self.sizes, self.watcher = agent, seed, sizes, watcher
+        self.shown: dict[str, pictures.Shown] = {}
+
+    def results(self) -> tuple[Results, Callable[..., Any] | None]:
+        """Figures, and the factory of guardrails if there was one."""
+        n = self.sizes
+        like = self._of("like", LIKE, "two-rooms", n.like)
+        never = self._of("never", NEVER, "held-out", n.never)
+        three = self._of("three", THREE, "three-rooms", n.three)
+        greedy = self._of("like", "greedy", "two-rooms", n.like, GREEDY.build(), n.greedy)
+        cem = self._of("like", "CEM", "two-rooms", n.like, CHEAP_CEM.build(), n.cem)
+        if not n.guarded:
+            return Results(like, never, three, greedy, cem), None
+        free = self._of("guarded", "unguarded", "guarded", n.guarded)
+        factory = fit_guard(self.agent, _seed(self.seed, "guard"), labels=n.labels)
+        told = self._of("guarded", "guarded", "guarded", n.guarded, guardrails=factory)
+        return Results(like, never, three, greedy, cem, free, told), factory
+
+    def _of(self, seed: str, label: str, name: str, episodes: int, planner: Planner | None = None,
+            first: int | None = None, guardrails: Any = None) -> Evaluation:
+        agent = self.agent
+        if planner is not None:
+            agent = Agent(agent.config, agent.signature, agent.perception, agent.world_model, planner=planner)
+        count = min(first or episodes, episodes)
+
+        def report(seen: Seen) -> None:
+            self.watcher.count(f"{label}: goals reached", seen.done, count)
+
+        recorder = pictures.Recorder(_FILMED if planner is None else 0, report)
+        measured = evaluate(agent, self._protocol(name), episodes, _seed(self.seed, seed), guardrails=guardrails,
+                            random=planner is None, first=first and count, watch=recorder)
+        self.shown[label] = pictures.Shown(measured, recorder)
+        figures = measured.figures()
+        words = f"{label}: {100 * figures['success']:.1f}% of {count} goals reached, SPL {figures['spl']:.2f}"
+        if measured.world.forbidden is not None:
+            words += f", {figures['violations']} of {count} enter the disk"
+        self.watcher.say(words)
+        return measured
+
+    def _protocol(self, name: str) -> PlanningProtocol:
+        protocol, limit = PROTOCOLS[name], self.sizes.step_limit
+        return protocol if limit is None else msgspec.structs.replace(protocol, step_limit=limit)
+
+
+# Showing ---------------------------------------------------------------------------------------------------------
+
+
+def _show(path: Path, agent: Agent, dataset: Dataset, measuring: _Measuring, judge: Callable[..., Any] | None,
+          seed: int, sizes: Sizes) -> None:
+    """Films, maps, margins, decisions."""
+    bank = pictures.Bank(agent, dataset, sizes.frames, seed)
+    shown, order = measuring.shown, 0
+    for group, rows in [(LIKE, (0, 1)), (NEVER, (0, 1)), (THREE, (0,))]:
+        for row in rows:
+            one = shown[group]
+            if row in one.recorder.futures:
+                pictures.film(path, f"episode-{order}", group, order, one.measured, one.recorder, row, bank)
+                order += 1
+    pictures.goal_maps(path, agent, shown[LIKE].measured)
+    decisions = shown[LIKE].recorder.decisions[0]
+    pictures.flight(path, "episode-0", f"Episode 0, {LIKE}", decisions, {})
+    if judge is None:
+        return
+    free, told = shown["unguarded"], shown["guarded"]
+    entered = free.measured.violated[:_FILMED].nonzero()[:, 0].tolist()
+    row = entered[0] if entered else 0
+    for label, one in [("unguarded", free), ("guarded", told)]:
+        pictures.film(path, label, f"A forbidden disk on the way: {label}", order, one.measured, one.recorder, row,
+                      bank)
+        order += 1
+    assert told.measured.world.forbidden is not None
+    mask = disk_masks(told.measured.world.forbidden)[row]
+    judged = pictures.judged(told.recorder, row, judge, mask)
+    pictures.margins(path, row, told.measured, free.measured, judged)
+    pictures.flight(path, "guarded", f"Episode {row}, guarded", told.recorder.decisions[row], judged)
