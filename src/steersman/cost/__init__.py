@@ -2,9 +2,11 @@
 
 from steersman.cost.action import EffortCost, SmoothnessCost
 from steersman.cost.box import Box
+from steersman.cost.conformal import conformal_quantile, labels_needed
 from steersman.cost.disagreement import DisagreementCost
 from steersman.cost.goal import GoalCost
 from steersman.cost.goals import column_names, resolve
+from steersman.cost.region import Region
 
 AnyActionCost = DisagreementCost.Config | EffortCost.Config | SmoothnessCost.Config
 
@@ -14,7 +16,10 @@ __all__ = [
     "DisagreementCost",
     "EffortCost",
     "GoalCost",
+    "Region",
     "SmoothnessCost",
     "column_names",
+    "conformal_quantile",
+    "labels_needed",
     "resolve",
 ]

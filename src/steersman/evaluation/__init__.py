@@ -1,6 +1,7 @@
 """Measuring agents: frozen protocols, and acting in worlds beside the random policy on the same starts."""
 
 from steersman.evaluation.acting import Acted, act_in
+from steersman.evaluation.guarding import Guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
 from steersman.evaluation.protocol import (
     PROTOCOLS,
@@ -16,11 +17,13 @@ __all__ = [
     "PROTOCOLS",
     "Acted",
     "Evaluation",
+    "Guard",
     "PlanningProtocol",
     "Seen",
     "act_in",
     "disk_masks",
     "evaluate",
+    "fit_guard",
     "protocol",
     "wilson",
     "zero_of",

@@ -6,7 +6,7 @@ conv for other pictures on a CPU; vit for large pictures, many frames or a GPU; 
 
 from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.mixed import MixedEncoder
-from steersman.perception.readout import AnyReadout, ColumnReadout, LinearReadout, MLPReadout
+from steersman.perception.readout import AnyReadout, ColumnReadout, KernelReadout, LinearReadout, MLPReadout
 from steersman.perception.scene import SceneEncoder
 from steersman.perception.vector import VectorEncoder
 from steersman.perception.vit import ViTEncoder
@@ -20,6 +20,7 @@ __all__ = [
     "AnyReadout",
     "ColumnReadout",
     "ConvEncoder",
+    "KernelReadout",
     "LinearReadout",
     "MLPReadout",
     "MixedEncoder",

@@ -152,4 +152,54 @@ class MLPReadout(ColumnReadout):
             schedule.step()
 
 
-AnyReadout = LinearReadout.Config | MLPReadout.Config
+class KernelReadout(ColumnReadout):
+    """y = Σ_j α_j k(s, c_j), k(s, c) = exp(-|s - c|² / (2 ℓ² D)) on standardised states: kernel ridge regression.
+
+    The centres c are `centres` of the fitted rows, drawn at random (all, if there are no more):
+    α = (Kᵀ K + λ K_c)⁻¹ Kᵀ Y. Closed form, a few milliseconds. Best for few labels: on 300 of them the median error of
+    a position is two thirds of the perceptron's (figures in LOG.md).
+
+    Source: subset of regressors, Rasmussen & Williams 2006, section 8.3.1; ℓ and λ measured on two rooms.
+    """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="kernel"):
+        """length is ℓ, ridge is λ."""
+
+        centres: int = 300
+        length: float = 1.0
+        ridge: float = 3e-3
+
+        def build(self, columns: tuple[str, ...], latent_shape: tuple[int, ...]) -> KernelReadout:
+            return KernelReadout(self, columns, latent_shape)
+
+    centre: Tensor
+    weight: Tensor
+
+    def __init__(self, config: Config, columns: tuple[str, ...], latent_shape: tuple[int, ...]) -> None:
+        super().__init__(columns, latent_shape)
+        if config.centres < 1 or not config.length > 0 or not config.ridge > 0:
+            raise ConfigError("centres, length and ridge above 0", f"{config}", "raise them")
+        self.config = config
+        self.register_buffer("centre", torch.zeros(config.centres, len(self.state_mean)))
+        self.register_buffer("weight", torch.zeros(config.centres, len(columns)))
+
+    def _decode(self, x: Tensor) -> Tensor:
+        return self._kernel(x.flatten(0, -2), self.centre).unflatten(0, x.shape[:-1]) @ self.weight
+
+    def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
+        """(n, D), (m, D) -> (n, m)."""
+        scale = 1 / (self.config.length**2 * a.shape[-1])
+        half = -0.5 * scale * a.square().sum(1, keepdim=True) - 0.5 * scale * b.square().sum(1)
+        return torch.addmm(half, a, b.mT, alpha=scale).clamp_max_(0).exp_()
+
+    def _fit(self, x: Tensor, y: Tensor, seed: int) -> None:
+        rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[: self.config.centres].to(x.device)
+        x, y = x.double(), y.double()
+        across, within = self._kernel(x, x[rows]), self._kernel(x[rows], x[rows])
+        gram = across.mT @ across + self.config.ridge * within
+        gram.diagonal().add_(1e-8 * len(x))
+        self.centre.zero_()[: len(rows)] = x[rows].to(self.centre.dtype)
+        self.weight.zero_()[: len(rows)] = torch.linalg.solve(gram, across.mT @ y).to(self.weight.dtype)
+
+
+AnyReadout = KernelReadout.Config | LinearReadout.Config | MLPReadout.Config

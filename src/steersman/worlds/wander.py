@@ -53,14 +53,18 @@ def wander(
     for first in range(0, episodes, chunk):
         n = min(chunk, episodes - first)
         layout = sample_layouts(config, n, generator)
-        room = torch.multinomial(_room_widths(layout), 1, generator=generator)[:, 0]
-        start = sample_free(layout, room, generator)
-        positions, actions = walk(layout, start, steps, generator)
+        positions, actions = walk(layout, sample_starts(layout, generator), steps, generator)
         frames = rooms.Painter(layout, config.noise, generator).frames(positions, generator)
         yield [
             Episode({"image": f}, a, info={"world": "TwoRooms"})
             for f, a in zip(frames.unbind(0), actions.unbind(0), strict=True)
         ]
+
+
+def sample_starts(layout: rooms.Layout, generator: torch.Generator) -> Tensor:
+    """Uniform free places (B, 2), one in each layout: where a log begins."""
+    room = torch.multinomial(_room_widths(layout), 1, generator=generator)[:, 0]
+    return sample_free(layout, room, generator)
 
 
 def _room_widths(layout: rooms.Layout) -> Tensor:
