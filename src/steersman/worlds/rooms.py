@@ -7,6 +7,7 @@ Shapes: B arenas, W walls.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ SUBSTEPS = 8
 AGENT_RGB = (205.0, 28.0, 40.0)
 WALL_RGB = (52.0, 54.0, 66.0)
 DOT_SIGMA = 1.3
+_BENDS = 8  # places on each rounded corner of a door
 NOISE_LIMIT = 20  # grey levels; colours keep this far from 0 and 255, so that adding noise never wraps
 
 
@@ -86,33 +88,32 @@ def move(layout: Layout, position: Tensor, displacement: Tensor) -> tuple[Tensor
     return torch.where(count[:, None] > 0, reached, position), count < SUBSTEPS
 
 
-def shortest_path(layout: Layout, start: Tensor, goal: Tensor, samples: int = 97) -> Tensor:
-    """Length (B,) of the shortest free way from start to goal, exact to about 0.01 px.
+def shortest_path(layout: Layout, start: Tensor, goal: Tensor) -> Tensor:
+    """Length (B,) of the shortest free way from start to goal, exact to about 0.02 px.
 
-    Between doors the free space is convex, so the way is a polyline whose bends lie on the two ends of each
-    passage: dynamic programming over `samples` heights at each end. Walls that do not lie between are skipped.
+    A taut string bends only at the doors' corners, which the round body rounds: each corner is eight points of a
+    quarter circle. Dynamic programming over those, from left to right, that see each other through the doors between.
     """
-    flip = start[:, 0] > goal[:, 0]
-    a, b = torch.where(flip[:, None], goal, start), torch.where(flip[:, None], start, goal)
-    grid = torch.linspace(-1, 1, samples, device=start.device)
-    points_x, points_y = a[:, 0:1], a[:, 1:2]  # (B, n) frontier
-    best = torch.zeros_like(points_x)
-    for w in range(layout.wall_x.shape[1]):  # a loop over walls (1 or 2), not over problems
-        between = (a[:, 0] < layout.wall_x[:, w]) & (b[:, 0] > layout.wall_x[:, w])
-        height = layout.door_y[:, w, None] + (layout.door - RADIUS)[:, None] * grid
-        for side in (-REACH, REACH):
-            x = (layout.wall_x[:, w] + side)[:, None]
-            # inside the passage already: the end that lies behind costs nothing and moves nothing
-            behind = (x < a[:, 0:1]) if side < 0 else (x > b[:, 0:1])
-            x, y = torch.where(behind, points_x[:, :1], x), height
-            leg = torch.hypot(points_x[:, :, None] - x[:, None, :], points_y[:, :, None] - y[:, None, :])
-            reach = (best[:, :, None] + leg).amin(1)
-            skip = ~between[:, None] | behind
-            n = max(points_x.shape[1], samples)
-            points_x = torch.where(skip, points_x.expand(-1, n), x.expand(-1, n))
-            points_y = torch.where(skip, points_y.expand(-1, n), y)
-            best = torch.where(skip, best.expand(-1, n), reach)
-    return (best + torch.hypot(points_x - b[:, 0:1], points_y - b[:, 1:2])).amin(1)
+    flip = (start[:, 0] > goal[:, 0])[:, None]
+    a, b = torch.where(flip, goal, start), torch.where(flip, start, goal)
+    angle = torch.arange(_BENDS, device=start.device) * (math.pi / 2 / _BENDS)
+    out, gap = HALF_WALL + RADIUS * angle.sin(), RADIUS * angle.cos()
+    x = (layout.wall_x[..., None] + torch.cat([-out.flip(0), out])).flatten(1)  # (B, S) sections, ascending
+    half = (layout.door[:, None] - torch.cat([gap.flip(0), gap])).repeat(1, layout.wall_x.shape[1])
+    middle = layout.door_y.repeat_interleave(2 * _BENDS, 1)
+    place_x = torch.cat([a[:, :1], x.repeat_interleave(2, 1), b[:, :1]], 1)  # the two ends of every section
+    place_y = torch.cat([a[:, 1:], torch.stack([middle - half, middle + half], -1).flatten(1), b[:, 1:]], 1)
+    best = [torch.zeros_like(a[:, 0])]
+    for j in range(1, place_x.shape[1]):  # a loop over places, 32 for each wall, not over problems
+        along, up = place_x[:, j, None] - place_x[:, :j], place_y[:, j, None] - place_y[:, :j]
+        fraction = (x[:, None] - place_x[:, :j, None]) / along[..., None].clamp_min(1e-6)  # (B, j, S)
+        aside = (place_y[:, :j, None] + fraction * up[..., None] - middle[:, None]).abs() - half[:, None]
+        blocked = ((fraction > 0) & (fraction < 1) & (aside > 1e-3)).any(2)
+        length = torch.stack(best, 1) + torch.hypot(along, up)
+        outside = (place_x[:, j] <= a[:, 0]) | (place_x[:, j] >= b[:, 0])
+        nearest = length.masked_fill(blocked, torch.inf).amin(1)
+        best.append(nearest if j == place_x.shape[1] - 1 else nearest.masked_fill(outside, torch.inf))
+    return best[-1]
 
 
 def crossed_wall(layout: Layout, path: Tensor) -> Tensor:

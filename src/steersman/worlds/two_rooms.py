@@ -112,7 +112,7 @@ class TwoRooms(gym.Env[Any, Any]):
             """Two walls, never in the log."""
             return TwoRooms.Config(**{"walls": 2, **changes})
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
 
     def __init__(self, config: TwoRooms.Config | None = None, render_mode: str | None = None) -> None:
         self.config = config or TwoRooms.Config()
@@ -381,7 +381,10 @@ def _place_disk(config: TwoRooms.Config, layout: Layout, start: Tensor, goal: Te
     good = clear(start) & clear(goal)
     for w in range(config.walls):
         good &= clear(doors[:, w])
-    return disk, good & _way_exists(layout, start, goal, torch.cat([disk[:, :2], keep[:, None]], 1))
+    index = good.nonzero()[:, 0]
+    wide = torch.cat([disk[:, :2], keep[:, None]], 1)[index]
+    good[index] = _way_exists(layout[index], start[index], goal[index], wide)
+    return disk, good
 
 
 def _way_exists(layout: Layout, start: Tensor, goal: Tensor, disk: Tensor) -> Tensor:
