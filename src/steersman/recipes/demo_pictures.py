@@ -12,13 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor
 
 from steersman.agent import Agent
-from steersman.core import Imagined, LatentGoal, LearningBatch, Problem, Readout, Task
+from steersman.core import Belief, Imagined, Latent, LatentGoal, LearningBatch, Problem, Readout, Task
 from steersman.data import Dataset
 from steersman.evaluation import Evaluation, Seen
 from steersman.evaluation.acting import decision_of
@@ -239,15 +240,11 @@ def goal_maps(run: Path, agent: Agent, measured: Evaluation, row: int = 0, acros
          "The distance that greedy descent and CEM minimise: it knows nothing of the wall.", 1)
 
 
-def _planned(agent: Agent, now: object, goals: Tensor) -> Tensor:
+def _planned(agent: Agent, now: Latent, goals: Tensor) -> Tensor:
     """(n,) steps to each goal from one state; NaN where the planner knows no way. The graph is grown once."""
-    from steersman.core import Latent
-
-    assert isinstance(now, Latent)
     with torch.inference_mode():
         none = torch.zeros(1, 0, agent.signature.action.size)
-        moment = now.map(lambda x: x[:, None])
-        belief = agent.world_model.begin(replace(moment, context=now.context), none)
+        belief = agent.world_model.begin(now.map(lambda x: x[:, None]), none)
         graph, steps = None, []
         for piece in goals.split(16):
             if graph is None:
@@ -261,10 +258,7 @@ def _planned(agent: Agent, now: object, goals: Tensor) -> Tensor:
     return every.masked_fill(every > _FARTHEST, torch.nan)
 
 
-def _to(agent: Agent, belief: object, goals: Tensor, warm: object) -> Problem:
-    from steersman.core import Belief, Latent
-
-    assert isinstance(belief, Belief)
+def _to(agent: Agent, belief: Belief, goals: Tensor, warm: Any) -> Problem:
     count = torch.zeros(len(goals), dtype=torch.long)
     return Problem(agent.world_model, belief, agent.costs, Task(LatentGoal(Latent(goals))), agent.signature.action,
                    count, count, warm=warm)

@@ -31,17 +31,19 @@ class Demo(Command):
         from steersman.recipes.demo import demo
         from steersman.runs import new_run_path
         from steersman.runs.artefacts import Summary, Table, read_all
+        from steersman.studio import build
 
         path = self.out or new_run_path("runs", "demo")
         terminal.after_interrupt = f"; what was written so far is in {path}"
         with Watcher(terminal) as watcher:
             facts = demo(path, self.seed, watcher)
+        report = build(path)
         for table in read_all(path, Table)[0]:
             terminal.table(table)
         terminal.say()
         for summary in read_all(path, Summary)[0]:
             terminal.say(terminal.style(summary.learned, "bold"))
-        terminal.say(f"report {path / 'report' / 'report.html'}")
+        terminal.say(f"report {report}")
         return Done(facts)
 
 

@@ -36,6 +36,10 @@ class Evaluate(Command):
     """Episodes (default: the protocol's)."""
     seed: int = 0
     """Starts, goals and planning."""
+    unguarded: Annotated[bool, option()] = False
+    """Do not tell the agent of forbidden disks (the default tells it, by a guardrail fitted on labelled frames)."""
+    labels: int = 500
+    """Frames with a known position that fitting the guardrail may use, calibration included."""
     checkpoint: str = "latest"
     """Which checkpoint acts."""
 
@@ -50,12 +54,19 @@ class Evaluate(Command):
         protocol = evaluation.protocol(self.protocol)
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint)
+        guard = None
+        if not self.unguarded and protocol.world.forbidden is not None:
+            from steersman.evaluation.guarding import fit_guard
+
+            guard = fit_guard(agent, self.seed, labels=self.labels)
+            terminal.say(f"guardrail: {guard.labels_used} labelled frames, margin {guard.margin:.2f} px "
+                         f"({guard.level:.0%} of errors on calibration frames are smaller)")
         with Watcher(terminal) as watcher:
             count = self.episodes or protocol.episodes
             measured = evaluation.evaluate(
-                agent, protocol, self.episodes, self.seed,
-                watch=lambda seen: watcher.count("episodes", seen.done, count))
-        figures = measured.figures()
+                agent, protocol, self.episodes, self.seed, guardrails=guard,
+                watch=lambda seen: watcher.count("goals reached", seen.done, count))
+        figures = measured.figures() | ({"guardrail": guard.figures()} if guard is not None else {})
         table = self._table(measured, figures)
         write(run.path, table)
         build(run.path)
@@ -63,7 +74,7 @@ class Evaluate(Command):
         return Done({"run": str(self.run), "protocol": self.protocol, **figures})
 
     def _table(self, measured: Evaluation, figures: dict[str, Any]) -> Table:
-        from steersman.evaluation.intervals import wilson
+        from steersman.evaluation.intervals import wilson, zero_of
 
         n, low_high = len(measured), figures["success_ci95"]
         columns = [Column(key="success", title="success", form="share", better="higher"),
@@ -86,6 +97,8 @@ class Evaluate(Command):
                             figures={"success": Figure(value=wins / n, low=low, high=high, n=n)}))
         notes = (f"{figures['solved_at_start']} of {n} starts already satisfied the goal; "
                  f"{figures['wall_crossings']} paths crossed a wall. Intervals: Wilson, 95%.",)
+        if measured.world.forbidden is not None and not figures["violations"]:
+            notes += (f"0 of {n} allows a rate of at most {zero_of(n):.2%} (95%).",)
         return Table(name=self.protocol, title=f"Protocol {self.protocol}", columns=tuple(columns), rows=tuple(rows),
                      notes=notes, protocol={"episodes": n, "seed": self.seed, "steps": measured.protocol.step_limit,
                                             "radius": measured.protocol.success_radius})
