@@ -27,8 +27,8 @@ def test_the_example_runs_as_told(readme: Path, tmp_path: Path) -> None:
     blocks = [match for match in BLOCK.finditer(readme.read_text()) if not match["skip"]]
     assert blocks, f"{readme} shows nothing that can be run"
     for block in blocks:
-        shell = block["language"] == "bash"
-        command = ["bash", "-euo", "pipefail", "-c", SHELL + block["code"]] if shell else ["python", "-c", block["code"]]
+        shell = ["bash", "-euo", "pipefail", "-c", SHELL + block["code"]]
+        command = shell if block["language"] == "bash" else ["python", "-c", block["code"]]
         print(f"\n{block['code']}", flush=True)
         done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, timeout=900)
         assert done.returncode == 0, block["code"]

@@ -47,7 +47,8 @@ def score(problem: Problem, actions: Tensor) -> Scores:
     total, parts = total_energy(problem.costs, problem.task.weights, imagined, actions, problem.task)
     energy = total.sum(2)
     finite = torch.isfinite(energy)
-    violation, refused = torch.zeros_like(energy), {}
+    violation = torch.zeros_like(energy)
+    refused: dict[str, Tensor] = {}
     for guardrail in problem.task.guardrails:
         margin = guardrail.margin(imagined, actions)
         _require(f"guardrail {guardrail.name!r}", margin, actions)

@@ -203,10 +203,12 @@ class Imagined(TensorRecord):
     def select(self, index: Tensor) -> Imagined:
         """One future per problem, index (B,) -> K = 1."""
         rows = torch.arange(len(index), device=index.device)
-        pick = lambda x: None if x is None else x[rows, index][:, None]  # noqa: E731
         k = self.states.shape[1]
         carry = tuple(x.unflatten(0, (-1, k))[rows, index] for x in self.carry)
-        return Imagined(pick(self.states), self.context, pick(self.disagreement), pick(self.attention), carry)
+        disagreement, attention = (
+            None if x is None else x[rows, index][:, None] for x in (self.disagreement, self.attention)
+        )
+        return Imagined(self.states[rows, index][:, None], self.context, disagreement, attention, carry)
 
 
 # Goals -----------------------------------------------------------------------------------------------------------

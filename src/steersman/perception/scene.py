@@ -51,7 +51,7 @@ class SceneEncoder(Perception):
         codes: int = 32
         finest: float = 1.5
         state: int = 16
-        map_width: int = 32
+        map_width: int = 64
 
         def build(self, signature: Signature) -> SceneEncoder:
             return SceneEncoder(self, signature)
@@ -119,7 +119,7 @@ class SceneEncoder(Perception):
 
     def _pixels(self, image: Tensor) -> Tensor:
         """(B, T, H, W, C) uint8 -> (B*T, C, H, W) in channels-last memory, about [-1, 1]."""
-        dtype = self.trunk[0].weight.dtype
+        dtype = next(self.trunk.parameters()).dtype
         if torch.is_autocast_enabled(image.device.type):
             dtype = torch.get_autocast_dtype(image.device.type)
         return image.flatten(0, 1).to(dtype).div_(127.5).sub_(1).permute(0, 3, 1, 2)

@@ -6,6 +6,8 @@ P = min(T - 1, context - 1) cached steps, I = heads x head_width. Knows nothing 
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 import torch
 import torch.nn.functional as F
@@ -80,7 +82,7 @@ class TransformerModel(WorldModel):
         """
         condition = self._condition(actions[:, None], exogenous)[:, 0]
         x, caches = self.embed_state(states), []
-        for block in self.blocks:
+        for block in self._layers():
             x, key, value = block.whole(x, condition)
             first = max(0, key.shape[1] - self.context + 1)
             caches += [key[:, first:], value[:, first:]]
@@ -104,7 +106,7 @@ class TransformerModel(WorldModel):
         states = [state]
         for t in range(horizon):
             x = self.embed_state(state)
-            for i, block in enumerate(self.blocks):
+            for i, block in enumerate(self._layers()):
                 keys, values = cache[2 * i], cache[2 * i + 1]
                 x, key, value = block.step(x, condition[:, :, t], t - horizon, keys, values)
                 keys.append(key)
@@ -117,6 +119,9 @@ class TransformerModel(WorldModel):
         carry = tuple(step.expand(b, k, -1).flatten(0, 1) for steps in cache for step in steps)
         return Imagined(imagined, belief.context, carry=carry)
 
+    def _layers(self) -> list[CausalBlock]:
+        return cast(list[CausalBlock], list(self.blocks))
+
     def _condition(self, actions: Tensor, exogenous: Tensor | None) -> Tensor:
         return F.silu(self.embed_drive(drive_inputs(self.actions, actions, exogenous)))
 
@@ -126,7 +131,7 @@ class TransformerModel(WorldModel):
         count = len(belief.carry) // len(cache)
         for i, step in enumerate(belief.carry):
             if i // count % 2 == 0:
-                frequencies = self.blocks[0].frequencies
+                frequencies = self._layers()[0].frequencies
                 heads = step.unflatten(-1, (-1, 2 * len(frequencies)))
                 step = rotate(heads, -horizon * frequencies).flatten(-2)
             cache[i // count].append(step[:, None])

@@ -182,7 +182,8 @@ class _Vector:
         observation, _, terminated, truncated, infos = self.env.step(self.adapter.to_world(actions))
         returned, idle = self.adapter.observe(observation), self.waiting
         over = np.logical_or(terminated, truncated) & ~idle
-        reached = following = returned
+        reached: Observation = returned
+        following: Observation = returned
         if self.mode is AutoresetMode.NEXT_STEP:
             self.waiting = over
         elif over.any() and self.mode is AutoresetMode.SAME_STEP:

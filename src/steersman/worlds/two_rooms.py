@@ -5,7 +5,7 @@ The physics and the pictures are in `rooms`; here are what varies, where episode
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import msgspec
@@ -112,7 +112,7 @@ class TwoRooms(gym.Env[Any, Any]):
             """Two walls, never in the log."""
             return TwoRooms.Config(**{"walls": 2, **changes})
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (as gymnasium declares it)
 
     def __init__(self, config: TwoRooms.Config | None = None, render_mode: str | None = None) -> None:
         self.config = config or TwoRooms.Config()
@@ -383,7 +383,8 @@ def _place_disk(config: TwoRooms.Config, layout: Layout, start: Tensor, goal: Te
         good &= clear(doors[:, w])
     index = good.nonzero()[:, 0]
     wide = torch.cat([disk[:, :2], keep[:, None]], 1)[index]
-    good[index] = _way_exists(layout[index], start[index], goal[index], wide)
+    if len(index):
+        good[index] = _way_exists(layout[index], start[index], goal[index], wide)
     return disk, good
 
 
