@@ -32,6 +32,7 @@ from steersman.core import (
 )
 
 _FAR = 1e6
+_AT_ONCE = 128  # candidates looked at in a round of growth; others come up again from other nodes
 _CHUNK = 16  # problems in memory at a time; a plan does not depend on it
 
 
@@ -43,9 +44,10 @@ class Graph(TensorRecord):
     count     (B,)
     step      (B,) length of one full step in latent space
     near      (B, N, R, 3) nodes that lie nearest to the end of each ray, and their weights `share`
+    via       (B, N, R, H, D) the states along each ray
     goal      (B, D) the state that `value` leads to
     value     (B, N) steps from each node to the goal
-    last      (B, D) state at the decision before; `wish` (B, D) what it expected of this one
+    last      (B, D) state at the decision before, and `pushed` (B, A) what was done there
     aside     (B,) decisions left in which to step aside
     kept      (B,) rays that met every guardrail; `vetoed` (B, guardrails) rays that each refused
     calls     (B,) predictor calls spent on growing it
@@ -56,10 +58,11 @@ class Graph(TensorRecord):
     step: Tensor
     near: Tensor
     share: Tensor
+    via: Tensor
     goal: Tensor
     value: Tensor
     last: Tensor
-    wish: Tensor
+    pushed: Tensor
     aside: Tensor
     kept: Tensor
     vetoed: Tensor
@@ -77,8 +80,11 @@ class Search(Planner):
     3. Act: from the present state roll out `look` directions for `look_ahead` steps and take the least
        t + V(state after t steps), V interpolated as above. The graph is kept while the goal and scene last.
 
-    Guardrails cut a ray at the first step whose margin exceeds 0, while growing and while acting. Where what came
-    is not what was imagined (the state hardly moved), the next `aside` decisions take a random allowed direction.
+    4. Be corrected: where an action did not move the state, no ray is believed any more that passes within `touch`
+       step lengths of that state in a similar direction, and the value is computed anew. What happens overrules what
+       was imagined, for the rest of the episode. The next `aside` decisions take a random allowed direction.
+
+    Guardrails cut a ray at the first step whose margin exceeds 0, while growing and while acting.
 
     Source: measured against CEM and greedy descent in design/search.md; graph search over latents as in
     "Semi-parametric topological memory" (Savinov 2018) and SoRB (Eysenbach 2019), grown in imagination.
@@ -124,9 +130,11 @@ class Search(Planner):
         if graph is None:
             graph = self._grow_all(problem)
         goal = self._goal(problem)
-        if fresh or not torch.equal(goal, graph.goal):
-            graph = self._solve(graph, goal)
-        graph = self._notice(graph, problem.belief.state)
+        wrong = self._noticed(graph, problem.belief.state)
+        graph = self._corrected(graph, problem, wrong)
+        stale = (goal != graph.goal).any(1) | wrong | fresh
+        if bool(stale.any()):
+            graph = self._solve(graph, goal, stale)
         return self._decide(problem, graph, began, fresh)
 
     # Growing -----------------------------------------------------------------------------------------------------
@@ -146,7 +154,7 @@ class Search(Planner):
         padded = -(-n // f) * f
         nodes = belief.state.new_zeros(b, padded, d)
         nodes[:, 0] = belief.state
-        ends = belief.state.new_zeros(b, padded, r, d)
+        via = belief.state.new_zeros(b, padded, r, c.ray, d)
         usable = torch.zeros(b, padded, r, dtype=torch.bool, device=nodes.device)
         count = torch.ones(b, dtype=torch.long, device=nodes.device)
         done = torch.zeros_like(count)
@@ -167,17 +175,17 @@ class Search(Planner):
             allowed &= (pace > c.stall * local[..., None]).all(2)
             kept += allowed.sum(1)
             vetoed += (refused.any(2) & live.repeat_interleave(r, 1)[..., None]).sum(1)
-            end = imagined.states[:, :, -1]
-            ends[rows, index] = torch.where(live[..., None, None], end.unflatten(1, (f, r)), ends[rows, index])
+            way = imagined.states[:, :, 1:].unflatten(1, (f, r))
+            via[rows, index] = torch.where(live[..., None, None, None], way, via[rows, index])
             usable[rows, index] = torch.where(live[..., None], allowed.unflatten(1, (f, r)), usable[rows, index])
             done = torch.minimum(done + f, count)
-            count = self._add(nodes, count, end, allowed, c.spacing * step, n)
-        near, share = self._nearest(nodes[:, :n], count, ends[:, :n].flatten(1, 2), step)
+            count = self._add(nodes, count, imagined.states[:, :, -1], allowed, c.spacing * step, n)
+        near, share = self._nearest(nodes[:, :n], count, via[:, :n, :, -1].flatten(1, 2), step)
         share = (share * usable[:, :n].flatten(1, 2)[..., None]).unflatten(1, (n, r))
         zero = torch.zeros_like(belief.state)
         return Graph(
-            nodes[:, :n], count, step, near.unflatten(1, (n, r)), share, zero, zero.new_zeros(b, n),
-            zero, zero, torch.zeros_like(count), kept, vetoed, count * r * c.ray,
+            nodes[:, :n], count, step, near.unflatten(1, (n, r)), share, via[:, :n], zero, zero.new_zeros(b, n),
+            zero, fan.new_zeros(b, fan.shape[-1]), torch.zeros_like(count), kept, vetoed, count * r * c.ray,
         )
 
     @staticmethod
@@ -203,17 +211,17 @@ class Search(Planner):
         Greedy in order, computed in parallel: a candidate is kept once no undecided candidate before it is near,
         and drops once a kept one is near (as in Luby's independent sets). A handful of rounds suffice.
         """
-        b, k, _ = new.shape
-        old = torch.cdist(new, nodes).masked_fill(
-            torch.arange(nodes.shape[1], device=nodes.device) >= count[:, None, None], _FAR)
-        open_ = allowed & (old.amin(2) > spacing[:, None])
-        clash = torch.cdist(new, new) <= spacing[:, None, None]
-        before = clash & torch.ones(k, k, dtype=torch.bool, device=new.device).tril(-1)
+        padding = torch.arange(nodes.shape[1], device=nodes.device) >= count[:, None]
+        open_ = allowed & (_distance(new, nodes).masked_fill_(padding[:, None], _FAR).amin(2) > spacing[:, None])
+        first = (~open_).to(torch.int8).argsort(dim=1, stable=True)[:, :_AT_ONCE]  # open ones, in order
+        new, open_ = new.gather(1, first[..., None].expand(-1, -1, new.shape[-1])), open_.gather(1, first)
+        clash = _distance(new, new) <= spacing[:, None, None]
+        before = (clash & torch.ones_like(clash[0]).tril(-1)).float()
         keep = torch.zeros_like(open_)
         while bool(open_.any()):
-            first = open_ & ~(before & open_[:, None, :]).any(2)
-            keep |= first
-            open_ = open_ & ~first & ~(clash & first[:, None, :]).any(2)
+            free = open_ & (torch.bmm(before, open_.float()[..., None])[..., 0] == 0)
+            keep |= free
+            open_ = open_ & ~free & (torch.bmm(clash.float(), free.float()[..., None])[..., 0] == 0)
         place = count[:, None] + keep.cumsum(1) - 1
         keep &= place < limit
         row, column = keep.nonzero(as_tuple=True)
@@ -238,25 +246,27 @@ class Search(Planner):
         state = problem.task.goal.latent.state
         return state.expand(len(problem), -1)
 
-    def _solve(self, graph: Graph, goal: Tensor) -> Graph:
-        """Value iteration over the imagined rays."""
-        c = self.config
-        padding = torch.arange(c.nodes, device=goal.device) >= graph.count[:, None]
-        apart = (graph.nodes - goal[:, None]).norm(dim=-1).masked_fill(padding, _FAR) / graph.step[:, None]
-        touch = torch.maximum(apart.amin(1) * 1.1, torch.full_like(graph.step, c.touch))[:, None]
+    def _solve(self, graph: Graph, goal: Tensor, stale: Tensor) -> Graph:
+        """Value iteration over the imagined rays, for the problems of a mask (B,)."""
+        c, part = self.config, graph.map(lambda x: x[stale])
+        padding = torch.arange(c.nodes, device=goal.device) >= part.count[:, None]
+        apart = (part.nodes - goal[stale][:, None]).norm(dim=-1).masked_fill(padding, _FAR) / part.step[:, None]
+        touch = torch.maximum(apart.amin(1) * 1.1, torch.full_like(part.step, c.touch))[:, None]
         value = torch.where(apart <= touch, apart, _FAR)
-        total = graph.share.sum(-1)
-        weight = (graph.share / total.clamp_min(1e-6)[..., None]).flatten(1)
-        blocked = total <= 1e-6
-        index = graph.near.flatten(1)
+        total = part.share.sum(-1)
+        weight = (part.share / total.clamp_min(1e-6)[..., None]).flatten(1)
+        closed = (total <= 1e-6) | padding[..., None]
+        index = part.near.flatten(1)
+        moving = torch.ones_like(part.count, dtype=torch.bool)
         for _ in range(4 * c.nodes):  # a loop over the length of ways, not over nodes or problems
-            through = (value.gather(1, index) * weight).view(*graph.near.shape).sum(-1) + c.ray
-            through = through.masked_fill(blocked, _FAR).amin(2)
-            better = torch.minimum(value, through.masked_fill(padding, _FAR))
-            if bool((better > value - 1e-3).all()):
-                break
+            through = (value.gather(1, index) * weight).view(*part.near.shape).sum(-1) + c.ray
+            better = torch.minimum(value, through.masked_fill(closed, _FAR).amin(2))
+            better = torch.where(moving[:, None], better, value)
+            moving = (better < value - 1e-3).any(1)
             value = better
-        return replace(graph, goal=goal, value=value)
+            if not bool(moving.any()):
+                break
+        return replace(graph, goal=goal, value=_put(graph.value, stale, value))
 
     def _value(self, graph: Graph, points: Tensor) -> Tensor:
         """Steps to the goal from points (B, P, D): interpolated, or straight where the goal is in touch."""
@@ -272,13 +282,26 @@ class Search(Planner):
 
     # Acting ------------------------------------------------------------------------------------------------------
 
-    def _notice(self, graph: Graph, state: Tensor) -> Graph:
-        """Step aside for a while where the last decision should have moved the state and did not."""
-        hoped = (graph.wish - graph.last).norm(dim=1)
+    def _noticed(self, graph: Graph, state: Tensor) -> Tensor:
+        """(B,) bool: the last decision's action hardly moved the state."""
         moved = (state - graph.last).norm(dim=1)
-        stuck = (graph.last != 0).any(1) & (moved < 0.4 * graph.step) & (graph.aside == 0)
-        aside = torch.where(stuck, self.config.aside, (graph.aside - 1).clamp_min(0))
-        return replace(graph, aside=aside)
+        return (graph.pushed != 0).any(1) & (moved < self.config.stall * graph.step) & (graph.aside == 0)
+
+    def _corrected(self, graph: Graph, problem: Problem, wrong: Tensor) -> Graph:
+        """Close the rays that what happened disproves, and step aside for a while."""
+        aside = torch.where(wrong, self.config.aside, (graph.aside - 1).clamp_min(0))
+        graph = replace(graph, aside=aside)
+        if not bool(wrong.any()):
+            return graph
+        part = graph.map(lambda x: x[wrong])
+        fan = rays(problem.action, self.config.directions).to(part.nodes.device)
+        alike = _similar(fan, part.pushed)  # (b, R)
+        here = problem.belief.state[wrong]
+        reach = self.config.touch * part.step
+        starts = (part.nodes - here[:, None]).norm(dim=-1) < reach[:, None]
+        passes = ((part.via[:, :, :, :-1] - here[:, None, None, None]).norm(dim=-1) < reach[:, None, None, None]).any(-1)
+        closed = (starts[..., None] | passes) & alike[:, None]
+        return replace(graph, share=_put(graph.share, wrong, part.share * ~closed[..., None]))
 
     def _decide(self, problem: Problem, graph: Graph, began: float, fresh: bool) -> Plan:
         c, b = self.config, len(problem)
@@ -298,8 +321,8 @@ class Search(Planner):
         feasible = allowed[torch.arange(b), ray, 0]
         chosen = self._sequence(problem, actions, imagined, allowed, ray, feasible)
         picked = imagined.select(ray)
-        wish = picked.states[:, 0, min(c.execute, c.look_ahead)]
-        graph = replace(graph, last=problem.belief.state, wish=torch.where(feasible[:, None], wish, graph.last * 0))
+        pushed = torch.where(feasible[:, None], fan[ray], torch.zeros_like(fan[ray]))
+        graph = replace(graph, last=problem.belief.state, pushed=pushed)
         calls = torch.full((b,), r * c.look_ahead) + (graph.calls if fresh else 0)
         names = [g.name for g in problem.task.guardrails]
         refusals = refused.any(2).sum(1)
@@ -336,3 +359,23 @@ class Search(Planner):
 
         rows: Any = zip(best.tolist(), feasible.tolist(), graph.aside.tolist(), graph.count.tolist(), strict=True)
         return tuple(say(*row) for row in rows)
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """(B, P, D), (B, Q, D) -> (B, P, Q)."""
+    square = torch.baddbmm((b**2).sum(-1)[:, None], a, b.transpose(1, 2), alpha=-2)
+    return square.add_((a**2).sum(-1, keepdim=True)).clamp_min_(0).sqrt_()
+
+
+def _put(old: Tensor, rows: Tensor, new: Tensor) -> Tensor:
+    out = old.clone()
+    out[rows] = new
+    return out
+
+
+def _similar(fan: Tensor, pushed: Tensor) -> Tensor:
+    """Which of the fan's actions (R, A) point the same way as `pushed` (B, A), within 45 degrees; (B, R) bool."""
+    if not fan.is_floating_point():
+        return (fan == pushed[:, None]).all(-1)
+    cosine = torch.nn.functional.cosine_similarity(fan[None], pushed[:, None].to(fan.dtype), dim=-1)
+    return cosine > 0.7

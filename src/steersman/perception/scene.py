@@ -33,15 +33,27 @@ class SceneEncoder(Perception):
     """State and scene map from one image.
 
     Features F = trunk(image), (h, w, width); saliency a = softmax(v·F) over the h·w places;
-    state = W [Σ a F, Σ a P] with sin-cos codes P; map = stem(image), (h·w, C).
+    state = MLP([V Σ a F, Σ a P]) with sin-cos codes P; map = draw(stem(image) + U P), (h·w, C).
 
-    An objective on pixels (objectives.MotionAttention) may teach `attention`, the saliency's logits.
+    An objective on pixels (objectives.Motion) may teach `attention`, the saliency's logits. Few features V Σ a F keep
+    what repeats from cell to cell out of the state, and codes of long waves keep distance in latent space like
+    distance in the picture up to a quarter of it (LOG.md).
 
     Errors: ConfigError if the signature has no such image, or its sides are no multiple of `patch`.
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="scene"):
-        """image: name of the observation; sizes as in the class; patch: pixels per grid cell."""
+        """Sizes, and where the picture is.
+
+        image     name of the observation
+        patch     pixels per grid cell
+        width     channels of the trunk
+        features  of what is at the salient place that enter the state
+        hidden    width of the state's MLP
+        codes     size of the position codes; `finest`: their shortest wave, in waves per side
+        state     D
+        map_width C
+        """
 
         image: str = "image"
         patch: int = 4

@@ -23,7 +23,7 @@ from steersman.worlds.two_rooms import SIGNATURE
 EPISODES, STEPS = 4000, 32
 
 
-def recipe(*, steps: int = 2400, batch_size: int = 24, seed: int = 0) -> TrainConfig:
+def recipe(*, steps: int = 1500, batch_size: int = 24, seed: int = 0) -> TrainConfig:
     """Random wandering in two rooms, as pictures -> goals in the other room.
 
     steps       optimiser steps
@@ -37,7 +37,7 @@ def recipe(*, steps: int = 2400, batch_size: int = 24, seed: int = 0) -> TrainCo
             planner=Search.Config(),
         ),
         objectives=(
-            Prediction.Config(weight=4),
+            Prediction.Config(weight=12),
             VICReg.Config(variance=16, within=16, covariance=4, std_within=0.5),
             TemporalSimilarity.Config(weight=0.5),
             InverseDynamics.Config(weight=4),
@@ -47,8 +47,8 @@ def recipe(*, steps: int = 2400, batch_size: int = 24, seed: int = 0) -> TrainCo
         window=16,
         batch_size=batch_size,
         rollout=(RolloutStage(until=0.6, starts=4, horizon=4), RolloutStage(until=1.0, starts=2, horizon=8)),
-        start_noise=0.15,
-        lr=1e-2,
+        start_noise=0.5,
+        lr=5e-3,
         weight_decay=1e-2,
         warmup=30,
         floor=0.02,

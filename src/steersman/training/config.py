@@ -47,7 +47,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     steps        optimiser steps
     window       steps of a training window (L); it holds L + 1 observations
     batch_size   windows per step, over all processes
-    start_noise  deviation of Gaussian noise on the states from which rollouts begin, while training
+    start_noise  Gaussian noise on the states from which rollouts begin: its largest deviation, drawn anew per rollout
     rollout      stages in order, the last until 1.0; default: one rollout through the whole window
 
     AdamW (Loshchilov & Hutter 2019):

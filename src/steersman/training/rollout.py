@@ -20,9 +20,9 @@ def imagine_windows(
 ) -> LearningBatch:
     """Encode all L+1 moments at once, then imagine `horizon` steps from each of `starts` (S,): B·S problems.
 
-    The model sees the `history` moments up to each start, with Gaussian noise of deviation `noise` on their states: the
-    targets have none, so that the model learns to come back to what states look like. A scene map, where perception
-    draws one, is surveyed at the starts only.
+    The model sees the `history` moments up to each start, with Gaussian noise on their states, its deviation drawn
+    from [0, `noise`]: the targets have none, so that the model learns to come back to what states look like. A scene
+    map, where perception draws one, is surveyed at the starts only.
     """
     b, s = len(window), len(starts)
     past = starts[:, None] + torch.arange(1 - history, 1, device=starts.device)
@@ -32,7 +32,8 @@ def imagine_windows(
     context = perception.survey({name: value[:, starts] for name, value in window.observations.items()})
     states = _rows(encoded.state, past)
     if noise:
-        states = states + noise * torch.randn_like(states)
+        level = torch.rand(b * s, *[1] * (states.dim() - 1), device=states.device)
+        states = states + noise * level * torch.randn_like(states)
     moments = Latent(states, None if context is None else context.flatten(0, 1)[:, None])
     known, coming = (
         (None, None)

@@ -9,6 +9,7 @@ Shapes: B problems, K candidates, H horizon, D state, A action, M = side·side m
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import msgspec
 import torch
@@ -19,10 +20,12 @@ from steersman.nn import ActionEmbedding
 
 
 class MapReader(WorldModel):
-    """s' = s + f([s, a, e, r]), r = Σ_m q_m map_m, q = softmax(3 U s) ⊗ softmax(3 V s) over rows and columns.
+    """s' = s + W [f([s, a, r]) ⊙ G a], r = LayerNorm(Σ_m q_m map_m), q = softmax(3 U s) ⊗ softmax(3 V s).
 
-    f is an MLP with `layers` hidden layers of `width`; e are exogenous inputs, if any. A separable query costs one
-    GEMM per step whatever the number of candidates. The factor 3 sharpens it (shared measurement, see LOG.md).
+    q is over rows and columns of the map; f is an MLP with `layers` hidden layers of `width`; a are the embedded
+    action and exogenous inputs, if any. The product with G a lets a change be linear in the action where nothing is
+    in the way. Without the normalisation the map is read too late: walls stay permeable (LOG.md). A separable query
+    costs one GEMM per step whatever the number of candidates; the factor 3 sharpens it.
 
     Errors: ConfigError if perception draws no square map.
     """
@@ -58,7 +61,8 @@ class MapReader(WorldModel):
         self.embed = ActionEmbedding(signature.action)
         self.query = nn.Linear(d, 2 * side)
         sizes = [d + self.embed.width + len(signature.exogenous) + c] + [config.width] * config.layers
-        hidden = [m for i, o in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(i, o), nn.GELU())]
+        hidden = [m for i, o in pairwise(sizes) for m in (nn.Linear(i, o), nn.GELU())]
+        self.normalise = nn.LayerNorm(c)
         self.hidden = nn.Sequential(*hidden)
         self.gate = nn.Linear(self.embed.width + len(signature.exogenous), config.width)
         self.change = nn.Linear(config.width, d)
@@ -97,7 +101,7 @@ class MapReader(WorldModel):
         """state (B, K, D), action (B, K, A'), context (B, M, C) -> next state (B, K, D), query logits (B, K, M)."""
         rows, columns = (self.query(state) * self.config.sharpness).unflatten(-1, (2, self.side)).unbind(-2)
         weight = (rows.softmax(-1)[..., :, None] * columns.softmax(-1)[..., None, :]).flatten(-2)
-        read = torch.bmm(weight.to(context.dtype), context)
+        read = self.normalise(torch.bmm(weight.to(context.dtype), context))
         hidden = self.hidden(torch.cat([state, action.to(state.dtype), read.to(state.dtype)], -1))
         change = self.change(hidden * self.gate(action.to(state.dtype)))
         logits = (rows[..., :, None] + columns[..., None, :]).flatten(-2) if self.training else rows
