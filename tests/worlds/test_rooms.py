@@ -53,7 +53,7 @@ def visibility_way(layout, start, goal, points=12):
     clear = torch.ones(len(places), len(places), dtype=torch.bool)
     for x, y, _, _ in corners:
         clear &= rooms.segment_distance(a, b, torch.tensor([x, y], dtype=torch.float64)) >= body - 1e-6
-    for x, y in zip(wall_x, door_y, strict=True):  # within reach of the wall: in the door; within the wall: off its edge
+    for x, y in zip(wall_x, door_y, strict=True):  # near the wall: in the door; in it: off its edge
         for within, room in ((reach, half), (rooms.HALF_WALL, half - body)):
             ends = [(x + side * within - a[..., 0]) / (b - a)[..., 0].abs().clamp_min(1e-12) * (b - a)[..., 0].sign()
                     for side in (-1, 1)]
@@ -127,7 +127,7 @@ def test_the_shortest_way_from_inside_a_door_equals_the_visibility_graph(walls):
     goal = free_points(layout, 6)
     for a, b in ((inside, goal), (goal, inside)):
         ours = rooms.shortest_path(layout, a, b)
-        for i in range(30):
+        for i in range(20):
             exact = visibility_way(layout[i : i + 1], a[i], b[i])
             assert float(ours[i]) == pytest.approx(exact, abs=0.04), i
 

@@ -69,7 +69,8 @@ def test_speed_is_the_same_in_every_direction():
 # Sampling ----------------------------------------------------------------------------------------------------------
 
 WORLDS = [
-    TwoRooms.Config(), TwoRooms.Config.held_out(), TwoRooms.Config.three_rooms(), TwoRooms.Config(walls=3, wall_range=(15.0, 48.0)),
+    TwoRooms.Config(), TwoRooms.Config.held_out(), TwoRooms.Config.three_rooms(),
+    TwoRooms.Config(walls=3, wall_range=(15.0, 48.0)),
     TwoRooms.Config(forbidden=5.0), TwoRooms.Config.held_out(forbidden=5.0),
     TwoRooms.Config(wall_range=(26.0, 27.0), door_range=(19.5, 20.5), forbidden=(13.0, 40.0, 5.0)),
 ]
@@ -169,8 +170,8 @@ def test_worlds_that_cannot_be_sampled_are_refused():
     generator = torch.Generator().manual_seed(0)
     with pytest.raises(ConfigError, match="2 walls stand 14 px apart"):
         sample_tasks(TwoRooms.Config(walls=2, wall_range=(20.0, 25.0)), 4, generator)
+    shut = TwoRooms.Config(wall_range=(30.0, 30.0), door_range=(30.0, 30.0), forbidden=(30.0, 30.0, 8.0))
     with pytest.raises(ConfigError, match="a forbidden disk that leaves a way"):
-        shut = TwoRooms.Config(wall_range=(30.0, 30.0), door_range=(30.0, 30.0), forbidden=(30.0, 30.0, 8.0))
         sample_tasks(shut, 4, generator)
 
 
