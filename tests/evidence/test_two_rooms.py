@@ -31,7 +31,7 @@ def test_each_cut_takes_its_part_and_leaves_the_rest() -> None:
 
 
 def test_collapse_leaves_the_promised_figures_a_table_and_a_picture(tmp_path: Path) -> None:
-    sizes = collapse.Sizes(log=12, steps=2, episodes=2, frames=50)
+    sizes = collapse.Sizes(log=12, steps=2, episodes=1, frames=50, step_limit=2)
     context = evidence.Context(tmp_path / "run", 0)
     result, outcome = evidence.perform("collapse", lambda c: collapse.experiment(c, sizes), context)
     assert set(result.figures) >= PROMISED

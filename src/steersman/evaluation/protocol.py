@@ -117,7 +117,7 @@ class Evaluation:
             "steps": float(self.steps.float().mean()), "infeasible_decisions": self.infeasible, "seed": self.seed,
         }
         if self.random is not None:
-            figures["random_success"] = float(self.random.float().mean())
+            figures["random_success"] = float(self.random.double().mean())
         return figures
 
 
@@ -220,7 +220,7 @@ def _run(agent: Agent, protocol: PlanningProtocol, world: Rooms, task: Task, see
 def _keep(task: Task, rows: Tensor) -> Task:
     """The task of the episodes that go on; guardrails that are made per episode follow."""
     assert isinstance(task.goal, ObservationGoal)
-    limits = tuple(g.keep(rows) if hasattr(g, "keep") else g for g in task.guardrails)
+    limits = tuple(g.keep(rows) for g in task.guardrails)
     return replace(task, goal=task.goal.map(lambda x: x[rows]), guardrails=limits)
 
 

@@ -26,17 +26,20 @@ from steersman.recipes import two_rooms
 from steersman.recipes.demo_pictures import dot_position
 from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
 from steersman.training import TrainConfig
+from steersman.worlds.two_rooms import STEP_LIMIT
 
 Objectives = tuple[AnyObjective, ...]
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """log: episodes recorded; steps: of each training; episodes: evaluated; frames: for the probe, a fifth tests it."""
+    """log: episodes recorded; steps: of each training; episodes: evaluated, of at most `step_limit` actions; frames:
+    for the probe, a fifth of them tests it."""
 
     log: int = 2000
     steps: int = 500
     episodes: int = 60
     frames: int = 1500
+    step_limit: int = STEP_LIMIT
 
 
 def without(kind: type, objectives: Objectives) -> Objectives:
@@ -108,7 +111,7 @@ def experiment(context: Context, sizes: Sizes | None = None) -> Outcome:
 
 def _one(context: Context, name: str, config: TrainConfig, log: Dataset, sizes: Sizes) -> Cut:
     path = context.run / name.replace("_", "-")
-    protocol = PROTOCOLS["two-rooms"]
+    protocol = msgspec.structs.replace(PROTOCOLS["two-rooms"], step_limit=sizes.step_limit)
     try:
         with training.create_run(path, config, log, recipe="two-rooms") as run:
             trained = training.train(config, log, run, progress=context.progress)
