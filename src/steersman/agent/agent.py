@@ -112,6 +112,7 @@ class Agent:
         self._seeds, self._decision = seeds, 0
         self._states: Tensor | None = None  # (B, T, …) the last moments, and (B, T-1, A) the actions between them
         self._actions: Tensor | None = None
+        self._done: Tensor | None = None  # (B, 1, A) the first action of the last plan
         self._warm: Any = None
         self._task: Task | None = None
         self._resolved: Goal | None = None
@@ -119,7 +120,7 @@ class Agent:
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the episodes only: rows is a mask (B,) or indices."""
         take = lambda x: None if x is None else x[rows]  # noqa: E731
-        self._states, self._actions = take(self._states), take(self._actions)
+        self._states, self._actions, self._done = take(self._states), take(self._actions), take(self._done)
         if self._seeds is None or isinstance(self._seeds, int):
             count = rows.numel() if rows.dtype == torch.bool else int(rows.max()) + 1
             self._seeds = torch.arange(count) + (self._seeds or 0)
@@ -152,7 +153,7 @@ class Agent:
             self._seed(batch), torch.full((batch,), self._decision), exogenous, self._warm,
         )
         plan = self.planner.plan(problem)
-        self._warm, self._last = plan.warm, plan
+        self._warm, self._done = plan.warm, plan.actions[:, :1]
         self._decision += 1
         return plan
 
@@ -198,7 +199,12 @@ class Agent:
             if len(self._states) != batch:
                 raise PlanningError(
                     f"{len(self._states)} observations, as at the last decision", f"{batch}", "reset() the agent first")
-            done = since if since is not None else self._last.actions[:, :1]
+            done = since if since is not None else self._done
+            assert done is not None
+            if done.shape[1] != 1:
+                raise PlanningError(
+                    "one action between two decisions of a world model with a history", f"{done.shape[1]}",
+                    "carry out one action of each plan (the planner's `execute`)")
             kept = self._actions if self._actions is not None else done[:, :0]
             actions = torch.cat([kept, done], 1)[:, -(self.config.history - 1):]
             states = torch.cat([self._states, states], 1)[:, -self.config.history:]
