@@ -18,6 +18,7 @@ from torch import Tensor
 
 from steersman.actor.primitives import rays
 from steersman.core import (
+    ActionSpec,
     Belief,
     Imagined,
     LatentGoal,
@@ -33,6 +34,8 @@ from steersman.core import (
 
 _FAR = 1e6
 _AT_ONCE = 128  # candidates looked at in a round of growth; others come up again from other nodes
+_PATIENCE = 6  # decisions before a graph that knows no way is grown again
+_DENSER, _COARSER = 0.7, 1.4  # spacing of a later graph over the configured one
 _CHUNK = 16  # problems in memory at a time; a plan does not depend on it
 
 
@@ -51,6 +54,7 @@ class Graph(TensorRecord):
     aside     (B,) decisions left in which to step aside
     kept      (B,) rays that met every guardrail; `vetoed` (B, guardrails) rays that each refused
     calls     (B,) predictor calls spent on growing it
+    age       (B,) decisions since it was grown, and `tries`, how often it was
     """
 
     nodes: Tensor
@@ -67,6 +71,8 @@ class Graph(TensorRecord):
     kept: Tensor
     vetoed: Tensor
     calls: Tensor
+    age: Tensor
+    tries: Tensor
 
 
 class Search(Planner):
@@ -74,7 +80,7 @@ class Search(Planner):
 
     1. Grow: from each new node roll out `directions` constant actions for `ray` steps; an end that lies farther
        than `spacing` step lengths from every node becomes a node, until `nodes` are kept or nothing is new. A step
-       length is the .8 quantile of the latent change of one imagined step, so it needs no unit.
+       length is the median latent change of an imagined step that moves, so it needs no unit.
     2. Value: V(n) = min over rays of [steps + Σ_j w_j V(n_j)] over the 3 nodes nearest to the ray's end (weights
        1 - d / 2 step lengths); nodes within `touch` step lengths of the goal cost d / step length.
     3. Act: from the present state roll out `look` directions for `look_ahead` steps and take the least
@@ -128,27 +134,46 @@ class Search(Planner):
         graph = problem.warm if isinstance(problem.warm, Graph) else None
         fresh = graph is None
         if graph is None:
-            graph = self._grow_all(problem)
+            graph = self._grow_all(problem, torch.arange(len(problem), device=problem.belief.state.device))
         goal = self._goal(problem)
         wrong = self._noticed(graph, problem.belief.state)
         graph = self._corrected(graph, problem, wrong)
         stale = (goal != graph.goal).any(1) | wrong | fresh
         if bool(stale.any()):
             graph = self._solve(graph, goal, stale)
+        graph = self._regrown(graph, problem, goal)
         return self._decide(problem, graph, began, fresh)
+
+    def _regrown(self, graph: Graph, problem: Problem, goal: Tensor) -> Graph:
+        """Grow anew from where we are, where no way to the goal is known: coarser if it was full, else denser."""
+        lost = self._value(graph, problem.belief.state[:, None])[:, 0] >= _FAR / 2
+        lost &= (graph.age == 0) & (graph.tries == 1) | (graph.age >= _PATIENCE)
+        graph = replace(graph, age=graph.age + 1)
+        if not bool(lost.any()):
+            return graph
+        for full in (False, True):
+            rows = (lost & ((graph.count == self.config.nodes) == full)).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            new = self._grow_all(problem, rows, _COARSER if full else _DENSER)
+            new = replace(new, tries=graph.tries[rows] + 1, calls=new.calls + graph.calls[rows])
+            new = self._solve(new, goal[rows], torch.ones_like(rows, dtype=torch.bool))
+            graph = Graph(*(_put(getattr(graph, k), rows, getattr(new, k)) for k in Graph.__dataclass_fields__))
+        return graph
 
     # Growing -----------------------------------------------------------------------------------------------------
 
-    def _grow_all(self, problem: Problem) -> Graph:
-        pieces = [
-            self._grow(problem.model, problem.belief[i : i + _CHUNK], problem)
-            for i in range(0, len(problem), _CHUNK)
-        ]
+    def _grow_all(self, problem: Problem, which: Tensor, closeness: float = 1.0) -> Graph:
+        """Graphs for the problems `which` (indices), spaced `closeness` times as far as configured."""
+        pieces = []
+        for rows in which.split(_CHUNK):
+            task = replace(problem.task, guardrails=tuple(g.keep(rows) for g in problem.task.guardrails))
+            pieces.append(self._grow(problem.model, problem.belief[rows], problem.action, task, closeness))
         return Graph(*(torch.cat([getattr(p, name) for p in pieces]) for name in Graph.__dataclass_fields__))
 
-    def _grow(self, model: WorldModel, belief: Belief, problem: Problem) -> Graph:
+    def _grow(self, model: WorldModel, belief: Belief, action: ActionSpec, task: Task, closeness: float) -> Graph:
         c, b, d = self.config, len(belief), belief.state.shape[-1]
-        fan = rays(problem.action, c.directions).to(belief.state.device)
+        fan = rays(action, c.directions).to(belief.state.device)
         r, f, n = len(fan), c.expand, c.nodes
         actions = fan[None, None, :, None].expand(b, f, r, c.ray, -1).flatten(1, 2)
         padded = -(-n // f) * f
@@ -159,7 +184,7 @@ class Search(Planner):
         count = torch.ones(b, dtype=torch.long, device=nodes.device)
         done = torch.zeros_like(count)
         step = self._step_length(model, belief, fan)
-        kept, vetoed = torch.zeros_like(count), torch.zeros(b, len(problem.task.guardrails), dtype=torch.long)
+        kept, vetoed = torch.zeros_like(count), torch.zeros(b, len(task.guardrails), dtype=torch.long)
         slot = torch.arange(f, device=nodes.device)
         rows = torch.arange(b, device=nodes.device)[:, None]
         while bool((done < count).any()):
@@ -168,7 +193,7 @@ class Search(Planner):
             index = index.clamp_max(padded - 1)
             starts = nodes[rows, index].repeat_interleave(r, 1)
             imagined = model.branch(belief, starts, actions)
-            allowed, refused = self._allowed(imagined, actions, problem.task)
+            allowed, refused = self._allowed(imagined, actions, task)
             pace = (imagined.states[:, :, 1:] - imagined.states[:, :, :-1]).norm(dim=-1)  # (b, f*r, ray)
             local = pace[..., 0].unflatten(1, (f, r)).amax(2, keepdim=True).expand(-1, -1, r).flatten(1)
             allowed = allowed[..., -1] & live.repeat_interleave(r, 1)  # the whole ray
@@ -179,20 +204,26 @@ class Search(Planner):
             via[rows, index] = torch.where(live[..., None, None, None], way, via[rows, index])
             usable[rows, index] = torch.where(live[..., None], allowed.unflatten(1, (f, r)), usable[rows, index])
             done = torch.minimum(done + f, count)
-            count = self._add(nodes, count, imagined.states[:, :, -1], allowed, c.spacing * step, n)
+            count = self._add(nodes, count, imagined.states[:, :, -1], allowed, closeness * c.spacing * step, n)
         near, share = self._nearest(nodes[:, :n], count, via[:, :n, :, -1].flatten(1, 2), step)
         share = (share * usable[:, :n].flatten(1, 2)[..., None]).unflatten(1, (n, r))
         zero = torch.zeros_like(belief.state)
         return Graph(
             nodes[:, :n], count, step, near.unflatten(1, (n, r)), share, via[:, :n], zero, zero.new_zeros(b, n),
             zero, fan.new_zeros(b, fan.shape[-1]), torch.zeros_like(count), kept, vetoed, count * r * c.ray,
+            torch.zeros_like(count), torch.ones_like(count),
         )
 
     @staticmethod
     def _step_length(model: WorldModel, belief: Belief, fan: Tensor) -> Tensor:
-        """(B,): the .8 quantile over directions and 12 steps of how far one step leads; some run into walls."""
+        """(B,): the median change of the imagined steps that move, over directions and 12 steps of each.
+
+        Moving is more than half of the .98 quantile: in a narrow place most steps run into something.
+        """
         ahead = model.imagine(belief, fan[None, :, None].expand(len(belief), -1, 12, -1)).states
-        return (ahead[:, :, 1:] - ahead[:, :, :-1]).norm(dim=-1).flatten(1).quantile(0.8, dim=1)
+        pace = (ahead[:, :, 1:] - ahead[:, :, :-1]).norm(dim=-1).flatten(1)
+        moving = pace > 0.5 * pace.quantile(0.98, dim=1, keepdim=True)
+        return pace.masked_fill(~moving, torch.nan).nanmedian(1).values.clamp_min(1e-6)
 
     @staticmethod
     def _allowed(imagined: Imagined, actions: Tensor, task: Task) -> tuple[Tensor, Tensor]:
@@ -251,7 +282,8 @@ class Search(Planner):
         c, part = self.config, graph.map(lambda x: x[stale])
         padding = torch.arange(c.nodes, device=goal.device) >= part.count[:, None]
         apart = (part.nodes - goal[stale][:, None]).norm(dim=-1).masked_fill(padding, _FAR) / part.step[:, None]
-        touch = torch.maximum(apart.amin(1) * 1.1, torch.full_like(part.step, c.touch))[:, None]
+        stretch = torch.where(part.tries > 1, apart.amin(1) * 1.1, 0)  # at last: from the nearest that is known
+        touch = stretch.clamp_min(c.touch)[:, None]
         value = torch.where(apart <= touch, apart, _FAR)
         total = part.share.sum(-1)
         weight = (part.share / total.clamp_min(1e-6)[..., None]).flatten(1)
@@ -299,7 +331,8 @@ class Search(Planner):
         here = problem.belief.state[wrong]
         reach = self.config.touch * part.step
         starts = (part.nodes - here[:, None]).norm(dim=-1) < reach[:, None]
-        passes = ((part.via[:, :, :, :-1] - here[:, None, None, None]).norm(dim=-1) < reach[:, None, None, None]).any(-1)
+        apart = (part.via[:, :, :, :-1] - here[:, None, None, None]).norm(dim=-1)
+        passes = (apart < reach[:, None, None, None]).any(-1)
         closed = (starts[..., None] | passes) & alike[:, None]
         return replace(graph, share=_put(graph.share, wrong, part.share * ~closed[..., None]))
 

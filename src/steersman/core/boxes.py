@@ -129,6 +129,11 @@ class Guardrail(ABC):
         <= 0 is safe. The unit is the guardrail's own; only the sign decides, and the size ranks infeasible plans.
         """
 
+    def keep(self, rows: Tensor) -> Guardrail:
+        """The guardrail for some of the B problems: rows is a mask (B,) or indices. Override where it differs by
+        problem."""
+        return self
+
 
 class Critic(nn.Module, ABC):
     """State -> expected intrinsic cost to come."""
