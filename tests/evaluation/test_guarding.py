@@ -77,7 +77,8 @@ def test_labels_are_counted_and_no_more_are_drawn(agent: Agent, monkeypatch: pyt
 
     monkeypatch.setattr(guarding, "_labelled_log", counting)
     guard = fit_guard(agent, seed=0, labels=120, quantile=0.9)
-    assert drawn == [120] and guard.labels_used == 120
+    assert drawn == [120]
+    assert guard.labels_used == 120
     assert len(guard.errors) == 48, "two fifths calibrate"
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steersman.core import ConfigError, DataError
-from steersman.perception import LinearReadout, MLPReadout
+from steersman.perception import KernelReadout, LinearReadout, MLPReadout
 
 
 def data(n=2000, d=6):
@@ -54,7 +54,9 @@ def test_mlp_readout_finds_a_curved_truth_that_a_linear_one_misses():
     assert torch.equal(again.read(states), curved.read(states)), "a fit depends on its seed only"
 
 
-@pytest.mark.parametrize("config", [LinearReadout.Config(), MLPReadout.Config(steps=5)])
+@pytest.mark.parametrize(
+    "config", [LinearReadout.Config(), MLPReadout.Config(steps=5), KernelReadout.Config(centres=40)]
+)
 def test_fitted_readouts_travel_as_state_and_read_any_shape(config):
     states, values = data()
     readout, other = (config.build(("x", "y"), (2, 3)) for _ in range(2))
@@ -71,6 +73,34 @@ def test_fitting_does_not_reach_the_encoder():
     states.requires_grad_()
     MLPReadout.Config(steps=2).build(("x", "y"), (6,)).fit(states, values)
     assert states.grad is None
+
+
+def test_kernel_readout_equals_kernel_ridge_regression_in_any_number_of_pieces():
+    states, _ = data(700)
+    values = torch.stack([states[:, 0] * states[:, 1], states[:, 2]], 1)
+    readout = KernelReadout.Config(centres=700, length=0.8, ridge=0.01).build(("x", "y"), (6,))
+    readout.fit(states, values)
+    x = ((states - states.mean(0)) / states.std(0, correction=0)).double()
+    y = ((values - values.mean(0)) / values.std(0, correction=0)).double()
+    kernel = torch.exp(-torch.cdist(x, x).square() / (2 * 0.8**2 * 6))
+    fitted = kernel @ torch.linalg.solve(kernel + 0.01 * torch.eye(700), y)
+    expected = fitted * values.std(0, correction=0) + values.mean(0)
+    assert float((readout.read(states).double() - expected).abs().max()) < 0.01 * float(values.std())
+    torch.testing.assert_close(readout.read(states[None, :3]), readout.read(states)[None, :3], rtol=1e-4, atol=1e-3)
+
+
+def test_kernel_readout_needs_few_labels_for_a_curved_truth():
+    states, _ = data(1300)
+    unit = (states - 3) / torch.logspace(-1, 1, 6)
+    values = (unit[:, :1] * 0.5).sin() + (unit[:, 1:2] * 0.5).cos()
+    missed = {}
+    for config in (KernelReadout.Config(), LinearReadout.Config()):
+        readout = config.build(("z",), (6,))
+        readout.fit(states[:300], values[:300])
+        missed[type(readout)] = float((readout.read(states[300:]) - values[300:]).square().mean() / values.var())
+    assert missed[KernelReadout] < 0.1 < missed[LinearReadout]
+    with pytest.raises(ConfigError):
+        KernelReadout.Config(centres=0).build(("z",), (6,))
 
 
 @pytest.mark.parametrize(

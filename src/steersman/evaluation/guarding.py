@@ -74,7 +74,7 @@ def fit_guard(
     *,
     labels: int = 500,
     world: TwoRooms.Config | None = None,
-    quantile: float = 0.99,
+    quantile: float = 0.98,
     steps_ahead: int = 2,
 ) -> Guard:
     """Three fifths of the labels fit the probe, two fifths calibrate the margin.
