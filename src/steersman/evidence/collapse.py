@@ -215,7 +215,7 @@ def _draw(cuts: Mapping[str, Cut], floor: float, chance: float) -> bytes:
 
     canvas = Canvas(figsize=(8, 2.6), layout="constrained")
     left, right = canvas.subplots(1, 2, sharey=True)
-    for i, cut in enumerate(reversed(cuts.values())):
+    for i, cut in enumerate(reversed(list(cuts.values()))):
         colour = "#0072b2" if i == len(cuts) - 1 else "#e69f00"
         if cut.probe is not None:
             left.barh(i, cut.probe, color=colour)
@@ -224,7 +224,7 @@ def _draw(cuts: Mapping[str, Cut], floor: float, chance: float) -> bytes:
         right.plot(100 * cut.wins / cut.n, i, "o", color=colour)
     left.axvline(floor, color="#555555", linewidth=0.8, linestyle="--")
     right.axvline(100 * chance, color="#555555", linewidth=0.8, linestyle="--")
-    left.set_yticks(range(len(cuts)), [CUTS[name][0] for name in reversed(cuts)], fontsize="small")
+    left.set_yticks(range(len(cuts)), [CUTS[name][0] for name in reversed(list(cuts))], fontsize="small")
     left.set_xlabel("position probe: error (px)")
     right.set_xlabel("goals reached (%)")
     right.set_xlim(0, 101)

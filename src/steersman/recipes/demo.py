@@ -92,11 +92,12 @@ def demo(path: Path, seed: int, watcher: Watching, sizes: Sizes | None = None) -
     clock.lap("evaluate")
     _show(path, agent, log.dataset, shown, judge, _seed(seed, "frames"), sizes)
     clock.lap("pictures")
-    seconds = {**clock.seconds, "total": round(time.perf_counter() - began, 2)}
+    seconds = dict(clock.seconds)
     for table in results.tables():
         write(path, table)
     write(path, results.summary(sizes.log, seconds, f"steersman demo --seed {seed}"))
-    facts = {**results.facts(), "seed": seed, "seconds": seconds, "run": str(path)}
+    facts = {**results.facts(), "seed": seed, "run": str(path)}
+    facts["seconds"] = {**seconds, "total": round(time.perf_counter() - began, 2)}
     Run.open(path).write_json("demo.json", facts)
     return facts
 
@@ -245,8 +246,8 @@ def _show(path: Path, agent: Agent, dataset: Dataset, measuring: _Measuring, jud
     entered = free.measured.violated[:_FILMED].nonzero()[:, 0].tolist()
     row = entered[0] if entered else 0
     for label, one in [("unguarded", free), ("guarded", told)]:
-        pictures.film(path, label, f"A forbidden disk on the way: {label}", order, one.measured, one.recorder, row,
-                      bank)
+        pictures.film(path, label, "A forbidden disk on the way", order, one.measured, one.recorder, row, bank,
+                      title=f"Episode {row}, {label}")
         order += 1
     assert told.measured.world.forbidden is not None
     mask = disk_masks(told.measured.world.forbidden)[row]

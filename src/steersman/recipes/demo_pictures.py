@@ -110,7 +110,7 @@ class Recorder:
 
 
 def film(run: Path, name: str, group: str, order: int, measured: Evaluation, recorder: Recorder, row: int,
-         bank: Bank) -> Path:
+         bank: Bank, title: str = "") -> Path:
     """Write the film of one episode: what happened beside what was imagined."""
     steps = int(measured.steps[row])
     path = measured.paths[row, : steps + 1]
@@ -135,8 +135,8 @@ def film(run: Path, name: str, group: str, order: int, measured: Evaluation, rec
     if world.forbidden is not None:
         outcome += ", entered the disk" if bool(measured.violated[row]) else ", never in the disk"
     return write_film(run, Film(
-        name=name, title=f"Episode {row}", group=group, order=order, outcome=outcome, success=reached, size=(64, 64),
-        steps=tuple(picked.tolist()), tracks=tracks,
+        name=name, title=title or f"Episode {row}", group=group, order=order, outcome=outcome, success=reached,
+        size=(64, 64), steps=tuple(picked.tolist()), tracks=tracks,
         caption="Right: for each state, as it was imagined when its action was chosen, the frame of the log whose "
                 f"latent is nearest (the walls are that frame's own); one step is about {pace:.2g} in latent space.",
     ), [actual.numpy(), shown.numpy()])

@@ -95,8 +95,11 @@ class Results:
     def summary(self, log_episodes: int, seconds: dict[str, float], command: str) -> Summary:
         like, never, three = self.like, self.never, self.three
         walker = lambda x: f"random walker {x.random.float().mean():.0%}"  # noqa: E731
+        assert like.random is not None
+        above = wilson(int(like.success.sum()), len(like))[0] > float(like.random.float().mean())
+        verb = "learned" if above else "did not learn"
         learned = (
-            f"From {log_episodes:,} random walks, without a reward or a label, the agent learned where walls and doors "
+            f"From {log_episodes:,} random walks, without a reward or a label, the agent {verb} where walls and doors "
             f"let it pass: it reaches {_rate(like)} of goals in the other room, {_rate(never)} on layouts that it "
             f"never saw and {_rate(three)} in three rooms, where greedy descent on the same model reaches "
             f"{_rate(self.greedy)}"
@@ -139,7 +142,8 @@ def _figures(measured: Evaluation) -> dict[str, Figure]:
     spl = figures["spl"]
     return {
         "success": _success(measured), "planning": Figure(value=figures["planning_seconds"]),
-        "spl": Figure(value=spl, low=None if half is None else spl - half, high=None if half is None else spl + half),
+        "spl": Figure(value=spl, low=None if half is None else max(0.0, spl - half),
+                      high=None if half is None else min(1.0, spl + half)),
         "episodes": Figure(value=float(n)),
     }
 

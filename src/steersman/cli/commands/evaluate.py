@@ -59,8 +59,8 @@ class Evaluate(Command):
             from steersman.evaluation.guarding import fit_guard
 
             guard = fit_guard(agent, self.seed, labels=self.labels)
-            terminal.say(f"guardrail: {guard.labels_used} labelled frames, margin {guard.margin:.2f} px "
-                         f"({guard.level:.0%} of errors on calibration frames are smaller)")
+            terminal.say(f"guardrail: {guard.labels_used} labelled frames, conformal margin "
+                         f"{guard.margin:.2f} px")
         with Watcher(terminal) as watcher:
             count = self.episodes or protocol.episodes
             measured = evaluation.evaluate(
@@ -95,8 +95,8 @@ class Evaluate(Command):
             low, high = wilson(wins, n)
             rows.append(Row(label="strongest random walker", kind="baseline",
                             figures={"success": Figure(value=wins / n, low=low, high=high, n=n)}))
-        notes = (f"{figures['solved_at_start']} of {n} starts already satisfied the goal; "
-                 f"{figures['wall_crossings']} paths crossed a wall. Intervals: Wilson, 95%.",)
+        notes: tuple[str, ...] = (f"{figures['solved_at_start']} of {n} starts already satisfied the goal; "
+                                  f"{figures['wall_crossings']} paths crossed a wall. Intervals: Wilson, 95%.",)
         if measured.world.forbidden is not None and not figures["violations"]:
             notes += (f"0 of {n} allows a rate of at most {zero_of(n):.2%} (95%).",)
         return Table(name=self.protocol, title=f"Protocol {self.protocol}", columns=tuple(columns), rows=tuple(rows),
