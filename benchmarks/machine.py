@@ -19,6 +19,7 @@ class Machine:
     """peaks: precision -> operations a second of the fastest matrix product; copy: bytes a second read plus written."""
 
     name: str
+    clock: str
     device: str
     threads: int
     torch: str
@@ -30,6 +31,7 @@ class Machine:
         peaks = ", ".join(f"{name} {value / 1e9:,.0f}" for name, value in self.peaks.items())
         return [
             f"Machine: {self.name}, {self.threads} threads, torch {self.torch}, Python {self.python}",
+            f"Clock: {'elapsed time' if self.clock == 'wall' else 'processor time of this process'}",
             f"Measured GEMM peak, GFLOP/s: {peaks}; copy {self.copy / 1e9:.1f} GB/s",
         ]
 
@@ -37,7 +39,7 @@ class Machine:
         return asdict(self)
 
 
-def measure(device: torch.device, quick: bool = False) -> Machine:
+def measure(device: torch.device, clock: str, quick: bool = False) -> Machine:
     """The best of several sizes and repeats: a peak is what the machine reached once, not what it usually reaches."""
     peaks = {}
     for name, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
@@ -47,7 +49,7 @@ def measure(device: torch.device, quick: bool = False) -> Machine:
     copy = 2 * source.nbytes / min(timed(lambda: target.copy_(source), device) for _ in range(5 if quick else 20))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return Machine(
-        name, device.type, torch.get_num_threads(), torch.__version__, platform.python_version(), peaks, copy
+        name, clock, device.type, torch.get_num_threads(), torch.__version__, platform.python_version(), peaks, copy
     )
 
 

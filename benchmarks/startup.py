@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.contest import Contender, contest
+from benchmarks.contest import Contender, contest, use_clock
 from benchmarks.tables import Table
 
 BAR = 0.35
@@ -23,6 +23,7 @@ def run(quick: bool) -> Table:
         "swm --help": [_script("swm"), "--help"],
         "import torch_world": [sys.executable, "-c", "import torch_world"],
     }
+    use_clock("wall")
     timings = contest([Contender(name, lambda c=command: _starter(c)) for name, command in commands.items()],
                       3 if quick else 9)
     rows = [{"command": name, "seconds (median)": t.median, "range": t.spread} for name, t in timings.items()]
