@@ -63,7 +63,7 @@ def agent() -> Agent:
 
 @pytest.fixture(scope="module")
 def guard(agent: Agent) -> Guard:
-    return fit_guard(agent, seed=1, labels=300)
+    return fit_guard(agent, seed=1, labels=300, quantile=0.98)
 
 
 def test_labels_are_counted_and_no_more_are_drawn(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_the_margin_covers_new_frames_as_often_as_promised(agent: Agent, guard: 
     new = guarding._labelled_log(agent, TwoRooms.Config(), 400, 2, torch.Generator().manual_seed(99))
     missed = guard.readout.read(new.states) - new.position[:, None]
     toward = (missed @ DIRECTIONS.T).amax(1)
-    assert float((toward > guard.margin).float().mean()) < 0.01 + 0.025, "1% promised, 3 deviations of 120 labels"
+    assert float((toward > guard.margin).float().mean()) < 0.02 + 0.04, "2% promised, 3 deviations of 120 labels"
     assert float((toward > guard.margin / 3).float().mean()) > 0.01, "a margin no wider than it needs to be"
 
 
