@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +21,7 @@ from steersman.core import Planner, RunError
 from steersman.data import Dataset
 from steersman.data.card import data_card
 from steersman.evaluation import PROTOCOLS, Evaluation, PlanningProtocol, Seen, disk_masks, evaluate
-from steersman.evaluation.guarding import fit_guard
+from steersman.evaluation.guarding import Guard, fit_guard
 from steersman.recipes import demo_pictures as pictures
 from steersman.recipes import two_rooms
 from steersman.recipes.demo_results import LIKE, NEVER, THREE, Results
@@ -97,6 +96,8 @@ def demo(path: Path, seed: int, watcher: Watching, sizes: Sizes | None = None) -
         write(path, table)
     write(path, results.summary(sizes.log, seconds, f"steersman demo --seed {seed}"))
     facts = {**results.facts(), "seed": seed, "run": str(path)}
+    if judge is not None:
+        facts["guardrail"] |= judge.figures()
     facts["seconds"] = {**seconds, "total": round(time.perf_counter() - began, 2)}
     Run.open(path).write_json("demo.json", facts)
     return facts
@@ -182,7 +183,7 @@ class _Measuring:
         self.agent, self.seed, self.sizes, self.watcher = agent, seed, sizes, watcher
         self.shown: dict[str, pictures.Shown] = {}
 
-    def results(self) -> tuple[Results, Callable[..., Any] | None]:
+    def results(self) -> tuple[Results, Guard | None]:
         """Figures, and the factory of guardrails if there was one."""
         n = self.sizes
         like = self._of("like", LIKE, "two-rooms", n.like)
@@ -226,7 +227,7 @@ class _Measuring:
 # Showing ---------------------------------------------------------------------------------------------------------
 
 
-def _show(path: Path, agent: Agent, dataset: Dataset, measuring: _Measuring, judge: Callable[..., Any] | None,
+def _show(path: Path, agent: Agent, dataset: Dataset, measuring: _Measuring, judge: Guard | None,
           seed: int, sizes: Sizes) -> None:
     """Films, maps, margins, decisions."""
     bank = pictures.Bank(agent, dataset, sizes.frames, seed)
