@@ -26,7 +26,8 @@ def rays(action: ActionSpec, count: int) -> Tensor:
         angle = 2 * math.pi * torch.arange(count) / count
         unit = torch.stack([angle.cos(), angle.sin()], 1)
     else:
-        place = torch.quasirandom.SobolEngine(action.size, scramble=False).draw(count + 1)[1:]
+        # the sequence begins with a corner and the middle, which is no direction
+        place = torch.quasirandom.SobolEngine(action.size, scramble=False).draw(count + 2)[2:]
         normal = torch.erfinv((2 * place - 1).clamp(-0.999, 0.999))
         unit = normal / normal.norm(dim=1, keepdim=True)
     return (middle + half * unit).clamp(low, high)
