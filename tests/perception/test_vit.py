@@ -40,6 +40,7 @@ def test_a_block_equals_loops_over_images_heads_and_tokens():
         normed = F.layer_norm(z, (12,), block.norm_hidden.weight, block.norm_hidden.bias)
         expected[i] = z + block.back(F.gelu(block.hidden(normed)))
     torch.testing.assert_close(block(x), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(block(x, slice(1, 3)), expected[:, 1:3], rtol=1e-9, atol=1e-9)
 
 
 def test_patches_are_cut_in_reading_order():

@@ -32,7 +32,8 @@ class ViTEncoder(Perception):
 
     Pixels enter as x/255 - 1/2. Positions are fixed 2-D sine-cosine codes, so any image size will do; sides that are
     no multiple of `patch` are padded with mid-grey. The biases of W_qkv and W_1 are left to the norms before them.
-    Attention is bidirectional over all tokens of one image.
+    Attention is bidirectional over all tokens of one image. Under autocast the residual stream is in bf16 as well;
+    norms and softmax compute in float32 inside.
 
     The projector is linear, or with `projector` > 0 an MLP W → projector → D with batch normalisation and GELU
     (statistics over every process), as SIGReg wants it. `ViTEncoder.Config.lewm()` is the encoder of LeWM (Maes et
@@ -104,16 +105,15 @@ class ViTEncoder(Perception):
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         images = image_of(observation, self.image, self.shape)
-        x = self.embed(self._patches(images)) + self.positions
+        x = self.embed(self._patches(images))
+        x = x + self.positions.to(x.dtype)
         if self.tokens is not None:
             x = torch.cat([self.tokens.to(x.dtype).expand(len(x), -1, -1), x], 1)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x)
-        if self.config.pool == "class":
-            x = self.norm(x[:, 0])
-        else:
-            x = self.norm(x[:, self.special :])
-            x = x.mean(1) if self.config.pool == "mean" else x
+        used = slice(0, 1) if self.config.pool == "class" else slice(self.special, None)
+        x = self.norm(self.blocks[-1](x, used))
+        x = x if self.config.pool == "tokens" else x.mean(1)
         state = self.project(x.flatten(0, -2))
         return Latent(state.view(*images.shape[:-3], *self.latent_shape))
 
@@ -132,7 +132,10 @@ class ViTEncoder(Perception):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block with attention over all tokens: (N, n, W) -> (N, n, W)."""
+    """Pre-norm transformer block with attention over all tokens: (N, n, W) -> (N, n, W).
+
+    `used` says which tokens anyone reads afterwards; the others' share of the work is left out.
+    """
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
@@ -143,11 +146,11 @@ class Block(nn.Module):
         self.hidden = nn.Linear(width, hidden, bias=False)
         self.back = nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, used: slice = slice(None)) -> Tensor:
         n, tokens, width = x.shape
         heads = self.query_key_value(self.norm_attention(x)).view(n, tokens, 3, self.heads, width // self.heads)
         q, k, v = heads.permute(2, 0, 3, 1, 4)
-        x = x + self.out(attend(q, k, v).transpose(1, 2).reshape(n, tokens, width))
+        x = x[:, used] + self.out(attend(q[:, :, used], k, v).transpose(1, 2).reshape(n, -1, width))
         y: Tensor = x + self.back(F.gelu(self.hidden(self.norm_hidden(x))))
         return y
 
