@@ -52,6 +52,7 @@ def test_branches_equal_rollouts_from_those_states():
 
 
 def test_a_candidate_does_not_depend_on_its_neighbours():
+    model = build()
     model, belief = build(), None
     belief = model.begin(moment(), actions(BOX, 2, 0))
     taken = actions(BOX, 2, 3, 4)
