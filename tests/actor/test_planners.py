@@ -304,9 +304,13 @@ def test_seeds_and_decisions_decide_all_randomness(name):
 MOVES = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 
 
-def test_choices_reach_the_best_of_all_sequences():
+@pytest.mark.parametrize("method", [
+    CEM.Config(samples=200, iterations=10, elites=20, horizon=4),
+    ICEM.Config(samples=200, iterations=10, elites=20, horizon=4),
+])
+def test_choices_reach_the_best_of_all_sequences(method):
     problem = choose([[0.0, 0.0], [3.0, 1.0]], [[2.0, -2.0]], MOVES)
-    plan = CEM.Config(samples=200, iterations=10, elites=20, horizon=4).build().plan(problem)
+    plan = method.build().plan(problem)
     assert plan.actions.dtype == torch.int64
     assert plan.actions.shape == (2, 4, 1)
     every = torch.tensor(list(itertools.product(range(5), repeat=4)))[None, :, :, None].expand(2, -1, -1, -1)
@@ -332,11 +336,6 @@ def test_choices_fall_back():
     plan = PLANNERS["cem"].build().plan(problem)
     assert plan.actions.flatten().tolist() == [3] * 6
     assert not bool(plan.feasible.any())
-
-
-def test_icem_asks_for_another_planner_when_actions_are_choices():
-    with pytest.raises(PlanningError, match="discrete choices"):
-        PLANNERS["icem"].build().plan(choose([[0.0, 0.0]], [[2.0, 0.0]], MOVES))
 
 
 @pytest.mark.parametrize("fallback", [[2.0], [0.0, 0.0], [float("nan")]])

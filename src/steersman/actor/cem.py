@@ -76,8 +76,12 @@ class CEM(Planner):
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.task.horizon or self.config.horizon
-        discrete = problem.action.kind == "discrete"
-        proposal = (_Choices if discrete else _Pushes)(self.config, problem, horizon)
+        proposal: Proposal
+        if problem.action.kind == "discrete":
+            c = self.config
+            proposal = Choices(problem, horizon, c.samples, c.elites, c.momentum, c.floor, c.execute, c.hold)
+        else:
+            proposal = _Pushes(self.config, problem, horizon)
         return plan_in_rounds(problem, proposal, self.config.iterations, horizon)
 
 
@@ -112,23 +116,27 @@ class _Pushes(Proposal):
         return Warm(self.distribution.mean)
 
 
-class _Choices(Proposal):
-    """Discrete actions."""
+class Choices(Proposal):
+    """Discrete actions: a categorical distribution per step, the warm start mixed half with uniform choice."""
 
-    def __init__(self, config: CEM.Config, problem: Problem, horizon: int) -> None:
-        self.config, self.streams, self.horizon = config, Streams(problem.seeds, problem.decision), horizon
+    def __init__(
+        self, problem: Problem, horizon: int, samples: int, elites: int, momentum: float, floor: float, execute: int = 1,
+        hold: int = 1,
+    ) -> None:
+        self.samples, self.elites, self.momentum, self.floor, self.hold = samples, elites, momentum, floor, hold
+        self.streams, self.horizon = Streams(problem.seeds, problem.decision), horizon
         self.distribution = Categorical(len(problem), horizon, problem.action, problem.belief.state.device)
         uniform = self.distribution.probabilities
-        flattened = 0.5 * start_from(problem, horizon, uniform, config.execute) + 0.5 * uniform
+        flattened = 0.5 * start_from(problem, horizon, uniform, execute) + 0.5 * uniform
         self.distribution.probabilities = flattened
         self.suggested = problem.proposal
 
     def candidates(self, number: int) -> int:
-        return self.config.samples
+        return self.samples
 
     def sample(self, number: int, count: int) -> Tensor:
-        knots = -(-self.horizon // self.config.hold)
-        uniform = self.streams.uniform(count, knots).repeat_interleave(self.config.hold, 2)[:, :, : self.horizon]
+        knots = -(-self.horizon // self.hold)
+        uniform = self.streams.uniform(count, knots).repeat_interleave(self.hold, 2)[:, :, : self.horizon]
         actions = self.distribution.actions(uniform)
         actions[:, 0] = self.distribution.mode()
         if number == 0 and count > 1 and self.suggested is not None:
@@ -136,8 +144,7 @@ class _Choices(Proposal):
         return actions
 
     def refit(self, actions: Tensor, order: Tensor) -> None:
-        elites = best_of(actions, order, self.config.elites)
-        self.distribution.refit(elites, self.config.momentum, self.config.floor)
+        self.distribution.refit(best_of(actions, order, self.elites), self.momentum, self.floor)
 
     def warm(self) -> Warm:
         return Warm(self.distribution.probabilities)

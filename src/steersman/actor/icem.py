@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steersman.actor.bounds import Bounds
-from steersman.actor.cem import Warm, best_of, require_sizes, start_from
+from steersman.actor.cem import Choices, Warm, best_of, require_sizes, start_from
 from steersman.actor.distributions import Gaussian, fitted, shifted
 from steersman.actor.rounds import Proposal, plan_in_rounds
 from steersman.core import ConfigError, Plan, Planner, Problem, Streams
@@ -27,7 +27,7 @@ class WarmElites(Warm):
 
 
 class ICEM(Planner):
-    """iCEM (Pinneri et al. 2020); continuous actions.
+    """iCEM (Pinneri et al. 2020) for continuous actions; choices have no colour and are drawn as CEM draws them.
 
         a^k = clamp(μ + σ ε^k), ε with power spectrum 1 / f^β;  (μ, σ) <- (1 - α) (mean, deviation of elites) + α (μ, σ)
 
@@ -67,7 +67,13 @@ class ICEM(Planner):
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.task.horizon or self.config.horizon
-        return plan_in_rounds(problem, _Improved(self.config, problem, horizon), self.config.iterations, horizon)
+        proposal: Proposal
+        if problem.action.kind == "discrete":
+            c = self.config
+            proposal = Choices(problem, horizon, c.samples, c.elites, c.momentum, max(c.floor, 0.1))
+        else:
+            proposal = _Improved(self.config, problem, horizon)
+        return plan_in_rounds(problem, proposal, self.config.iterations, horizon)
 
 
 class _Improved(Proposal):

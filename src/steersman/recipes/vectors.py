@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steersman.actor import CEM, ICEM, AnyPlanner
+from steersman.actor import ICEM
 from steersman.agent import AgentConfig
 from steersman.objectives import InverseDynamics, Prediction, VICReg
 from steersman.perception import LinearReadout, VectorEncoder
@@ -21,7 +21,6 @@ def recipe(
     horizon: int = 15,
     samples: int = 128,
     iterations: int = 3,
-    choices: bool = False,
     seed: int = 0,
 ) -> TrainConfig:
     """A log of vectors in which one observation tells the state.
@@ -35,20 +34,15 @@ def recipe(
     horizon     steps that a plan looks ahead
     samples     candidate plans a round
     iterations  rounds a decision
-    choices     the actions are choices from a list (plan with CEM), not numbers within bounds (iCEM)
     seed        of the training
     """
-    elites = max(1, samples // 8)
-    planner: AnyPlanner = (
-        CEM.Config(samples=samples, iterations=iterations, elites=elites, horizon=horizon, floor=0.1)
-        if choices
-        else ICEM.Config(samples=samples, iterations=iterations, elites=elites, horizon=horizon)
-    )
     return TrainConfig(
         agent=AgentConfig(
             perception=VectorEncoder.Config(size=size),
             world_model=ResidualModel.Config(width=width, members=members),
-            planner=planner,
+            planner=ICEM.Config(
+                samples=samples, iterations=iterations, elites=max(1, samples // 8), horizon=horizon, spread=1.0
+            ),
             readout=LinearReadout.Config(),
         ),
         objectives=(
