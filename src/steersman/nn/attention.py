@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from steersman.nn.dropout import dropout as drop_out
 from steersman.nn.positions import rotary_frequencies, rotate, rotate_rows
 
 
@@ -24,7 +25,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout:
         if mask is not None:
             logits = logits.masked_fill(~mask, float("-inf"))
         weights = logits.softmax(-1, torch.float32).to(v.dtype)  # faster than in bf16 for short rows, and exact
-        return F.dropout(weights, dropout, dropout > 0) @ v
+        return drop_out(weights, dropout) @ v
     return F.scaled_dot_product_attention(q, k, v, mask, dropout)
 
 
@@ -116,9 +117,9 @@ class CausalBlock(nn.Module):
         self, x: Tensor, attended: Tensor, gate1: Tensor, shift2: Tensor, scale2: Tensor, gate2: Tensor
     ) -> Tensor:
         drop = self.dropout if self.training else 0.0
-        x = x + gate1 * F.dropout(self.out(attended), drop, drop > 0)
-        hidden = F.dropout(F.gelu(self.hidden(_modulated(x, shift2, scale2))), drop, drop > 0)
-        return x + gate2 * F.dropout(self.project(hidden), drop, drop > 0)
+        x = x + gate1 * drop_out(self.out(attended), drop)
+        hidden = drop_out(F.gelu(self.hidden(_modulated(x, shift2, scale2))), drop)
+        return x + gate2 * drop_out(self.project(hidden), drop)
 
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
