@@ -17,7 +17,7 @@ SECTIONS = ("planning", "training", "reading", "startup")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", help=f"some of {','.join(SECTIONS)}")
-    parser.add_argument("--quick", action="store_true", help="few repeats: to see that it runs, not to quote")
+    parser.add_argument("--quick", action="store_true", help="few repeats")
     parser.add_argument("--save", action="store_true", help="keep the tables under benchmarks/results/")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where planning and training run")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch (default: all cores)")
