@@ -93,7 +93,7 @@ def test_lewm_is_vit_tiny_with_its_projector():
     encoder = config.build(signature((56, 56, 3)))
     assert encoder.latent_shape == (192,)
     weights = sum(p.numel() for p in encoder.blocks.parameters())
-    assert weights == 12 * (12 * 192**2 + 6 * 192)  # ViT-tiny's matrices, norms, and the biases of two of four
+    assert weights == 12 * (12 * 192**2 + 4 * 192)  # ViT-tiny's matrices and norms
     assert [type(layer).__name__ for layer in encoder.project] == ["Linear", "BatchNorm", "GELU", "Linear"]
 
 

@@ -31,7 +31,7 @@ class ViTEncoder(Perception):
         state = projector(LN x at the class token | mean of LN x over patches | LN x at every patch)
 
     Pixels enter as x/255 - 1/2. Positions are fixed 2-D sine-cosine codes, so any image size will do; sides that are
-    no multiple of `patch` are padded with mid-grey. The biases of W_qkv and W_1 are left to the norms before them.
+    no multiple of `patch` are padded with mid-grey. The W of a block have no biases: the norms do.
     Attention is bidirectional over all tokens of one image. Under autocast the residual stream is in bf16 as well;
     norms and softmax compute in float32 inside.
 
@@ -142,9 +142,9 @@ class Block(nn.Module):
         self.heads = heads
         self.norm_attention, self.norm_hidden = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width)
+        self.out = nn.Linear(width, width, bias=False)
         self.hidden = nn.Linear(width, hidden, bias=False)
-        self.back = nn.Linear(hidden, width)
+        self.back = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor, used: slice = slice(None)) -> Tensor:
         n, tokens, width = x.shape
