@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -31,6 +32,15 @@ class Contender:
     name: str
     build: Callable[[], Callable[[], object]]
     units: float = 1.0
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A call that has something to do before the clock starts (what others' turns let it prepare must not count)."""
+
+    def settle(self) -> None: ...
+
+    def __call__(self) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,8 @@ def contest(contenders: Sequence[Contender], rounds: int, device: torch.device |
 
 def timed(call: Callable[[], object], device: torch.device | None = None) -> float:
     """Seconds of one call; waits for the accelerator before and after."""
+    if isinstance(call, Settling):
+        call.settle()
     cuda = device is not None and device.type == "cuda"
     if cuda:
         torch.cuda.synchronize(device)

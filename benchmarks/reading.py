@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.contest import Contender, contest
 from benchmarks.peers import stable_worldmodel
+from benchmarks.peers.stable_worldmodel import PREFETCH
 from benchmarks.shapes import Lewm
 from benchmarks.tables import Table
 from steersman.core import ActionSpec, Episode, ObservationSpec, Signature
@@ -51,6 +52,20 @@ def run(quick: bool) -> Table:
     )
 
 
+class Taking:
+    """Takes `calls` batches; before that, untimed, `ahead` batches that workers may have prepared meanwhile."""
+
+    def __init__(self, source: Iterator[int], calls: int, ahead: int) -> None:
+        self.source, self.calls, self.ahead = source, calls, ahead
+
+    def settle(self) -> None:
+        for _ in range(self.ahead):
+            next(self.source)
+
+    def __call__(self) -> int:
+        return sum(next(self.source) for _ in range(self.calls))
+
+
 def _contenders(folder: Path, episodes: list[tuple[np.ndarray, np.ndarray]], calls: int) -> list[Contender]:
     pixels = episodes[0][0].shape[1]
     signature = Signature(
@@ -69,15 +84,12 @@ def _contenders(folder: Path, episodes: list[tuple[np.ndarray, np.ndarray]], cal
         while True:
             yield len(dataset.windows(*dataset.draw(BATCH, FRAMES - 1, generator), FRAMES - 1))
 
-    def taking(batches: Callable[[], Iterator[int]]) -> Callable[[], Callable[[], object]]:
-        def build() -> Callable[[], object]:
-            source = batches()
-            return lambda: sum(next(source) for _ in range(calls))
-
-        return build
+    def taking(batches: Callable[[], Iterator[int]], ahead: int = 0) -> Callable[[], Callable[[], object]]:
+        return lambda: Taking(batches(), calls, ahead)
 
     def peer(suffix: str, workers: int) -> Callable[[], Callable[[], object]]:
-        return taking(lambda: stable_worldmodel.batches(folder / f"log.{suffix}", FRAMES, BATCH, workers))
+        path = folder / f"log.{suffix}"
+        return taking(lambda: stable_worldmodel.batches(path, FRAMES, BATCH, workers), 2 * PREFETCH * workers)
 
     units = float(BATCH * calls)
     return [

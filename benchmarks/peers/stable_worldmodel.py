@@ -16,6 +16,9 @@ from torch.utils.data import DataLoader
 
 from benchmarks.shapes import Lewm
 
+PREFETCH = 3
+"""Batches that each worker of its training script prepares ahead."""
+
 
 class Embedded(nn.Module):
     """Stands where the image encoder stands, for planning only: pixels that already are embeddings (N, D, 1, 1)."""
@@ -120,7 +123,7 @@ def batches(path: Path, frames: int, batch: int, workers: int) -> Iterator[int]:
     from stable_worldmodel.data import load_dataset
 
     dataset = load_dataset(str(path.resolve()), num_steps=frames, frameskip=1)
-    options = {"persistent_workers": True, "prefetch_factor": 3} if workers else {}
+    options = {"persistent_workers": True, "prefetch_factor": PREFETCH} if workers else {}
     loader = DataLoader(dataset, batch_size=batch, shuffle=True, drop_last=True, num_workers=workers, **options)
     while True:
         for item in loader:
