@@ -120,8 +120,8 @@ class Choices(Proposal):
     """Discrete actions: a categorical distribution per step, the warm start mixed half with uniform choice."""
 
     def __init__(
-        self, problem: Problem, horizon: int, samples: int, elites: int, momentum: float, floor: float, execute: int = 1,
-        hold: int = 1,
+        self, problem: Problem, horizon: int, samples: int, elites: int, momentum: float, floor: float,
+        execute: int = 1, hold: int = 1,
     ) -> None:
         self.samples, self.elites, self.momentum, self.floor, self.hold = samples, elites, momentum, floor, hold
         self.streams, self.horizon = Streams(problem.seeds, problem.decision), horizon
