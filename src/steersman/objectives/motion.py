@@ -32,6 +32,11 @@ def motion_energy(
     position of the energy linear in the mover's; with boxes it is sharper and jumps from cell to cell. Integer
     arithmetic up to the threshold: no float copy of the images.
     """
+    return pooled(moving(images, threshold, shrink), grid, tents)
+
+
+def moving(images: Tensor, threshold: float, shrink: int) -> Tensor:
+    """The min(…) of `motion_energy` at every shrunk pixel: (B, T, H, W, C) uint8 -> (B, T, H/shrink, W/shrink)."""
     b, t, height, width, channels = images.shape
     height, width = height // shrink, width // shrink
     wide = torch.int16 if shrink**2 * 255 < 2**15 else torch.int32
@@ -49,10 +54,15 @@ def motion_energy(
         strongest = change if strongest is None else torch.maximum(strongest, change)
     assert strongest is not None
     moved = strongest.float().div_(255.0 * shrink**2).sub_(threshold).clamp_(min=0)
-    both = torch.cat([moved[:, :1], torch.minimum(moved[:, 1:], moved[:, :-1]), moved[:, -1:]], 1)
-    pool = _tents if tents else _pooling
-    with full_precision(both):
-        return (pool(height, grid[0], both).mT @ (both @ pool(width, grid[1], both))).flatten(2)
+    return torch.cat([moved[:, :1], torch.minimum(moved[:, 1:], moved[:, :-1]), moved[:, -1:]], 1)
+
+
+def pooled(energy: Tensor, grid: tuple[int, int], tents: bool) -> Tensor:
+    """(B, T, H, W) -> (B, T, h·w), by two matrix products."""
+    pool = _tents if tents else _boxes
+    with full_precision(energy):
+        rows, columns = pool(energy.shape[2], grid[0], energy), pool(energy.shape[3], grid[1], energy)
+        return (rows.mT @ (energy @ columns)).flatten(2)
 
 
 def _tents(size: int, cells: int, like: Tensor) -> Tensor:
@@ -61,7 +71,7 @@ def _tents(size: int, cells: int, like: Tensor) -> Tensor:
     return (1 - (place[:, None] - torch.arange(cells, device=like.device)).abs()).clamp_min(0)
 
 
-def _pooling(size: int, cells: int, like: Tensor) -> Tensor:
+def _boxes(size: int, cells: int, like: Tensor) -> Tensor:
     """(size, cells): adaptive average pooling of one axis as a matrix, seven times faster than the pooling kernel."""
     return F.adaptive_avg_pool1d(torch.eye(size, device=like.device)[None], cells)[0]
 
@@ -126,16 +136,17 @@ class Motion(Objective):
     def forward(self, batch: LearningBatch) -> Loss:
         config = self.config
         images = batch.window.observations[self.image]
-        energy = motion_energy(images, self.grid, config.threshold, config.shrink, tents=False)
-        parts, total = {}, energy.new_zeros(())
+        pixels = moving(images, config.threshold, config.shrink)
+        parts, total = {}, pixels.new_zeros(())
         if config.weight:
-            smooth = motion_energy(images, self.grid, config.threshold, config.shrink)
+            smooth = pooled(pixels, self.grid, tents=True)
             parts["motion"] = attention_error(batch.latent.attention, smooth, "perception")
             total = total + config.weight * parts["motion"]
         if config.predicted_weight:
             steps = batch.predicted.states.shape[2] - 1
-            rows = batch.starts[:, None] + torch.arange(steps, device=energy.device)
-            parts["motion_predicted"] = attention_error(batch.predicted.attention, energy[:, rows], "world model")
+            rows = batch.starts[:, None] + torch.arange(steps, device=pixels.device)
+            sharp = pooled(pixels, self.grid, tents=False)[:, rows]
+            parts["motion_predicted"] = attention_error(batch.predicted.attention, sharp, "world model")
             total = total + config.predicted_weight * parts["motion_predicted"]
         return Loss(total, {name: part.detach() for name, part in parts.items()})
 
