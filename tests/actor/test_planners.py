@@ -70,7 +70,7 @@ def replace_config(name, **changes):
 def test_a_plan_is_the_same_alone_and_among_64(name, model):
     torch.manual_seed(0)
     signature = signature_of(2, 3)
-    config = ResidualModel.Config(width=24) if model == "residual" else TransformerModel.Config(width=16, depth=2)
+    config = ResidualModel.Config(width=24) if model == "residual" else TransformerModel.Config(width=64, depth=2)
     world = config.build(signature, (3,), None).eval()
     start, history = torch.randn(64, 4, 3), torch.rand(64, 3, 2) * 2 - 1
     belief = world.begin(Latent(start), history)
