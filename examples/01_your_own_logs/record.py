@@ -3,7 +3,11 @@
     MINARI_DATASETS_PATH=logs uv run python examples/01_your_own_logs/record.py [SEED]
 """
 
+import os
 import sys
+
+if "MINARI_DATASETS_PATH" in os.environ:  # Minari 0.5.4 loses a relative path on the way
+    os.environ["MINARI_DATASETS_PATH"] = os.path.abspath(os.environ["MINARI_DATASETS_PATH"])
 
 import gymnasium
 import minari
