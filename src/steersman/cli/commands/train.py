@@ -82,7 +82,7 @@ class Train(Command):
         config = self._config(self.recipe) if self.recipe else None
         source = data.read(self.data, read_options(self.log))
         name = self.recipe or _fitting(source.signature)
-        config = config or self._config(name, choices=source.signature.action.kind == "discrete")
+        config = config or self._config(name)
         out = self.out or new_run_path("runs", name)
         with ExitStack() as stack:
             watcher = stack.enter_context(Watcher(terminal))
@@ -93,12 +93,12 @@ class Train(Command):
                 return _forecast(terminal, config, log.dataset)
             return self._train(terminal, watcher, name, config, log, out)
 
-    def _config(self, name: str, **inferred: Any) -> Any:
+    def _config(self, name: str) -> Any:
         """The training configuration that the recipe `name` returns for these words."""
         from steersman.recipes import recipe
 
         function = recipe(name)
-        arguments = flags.arguments(self, function) | inferred
+        arguments = flags.arguments(self, function)
         config = function(**arguments)
         if "seed" not in arguments:
             config = msgspec.structs.replace(config, seed=self.seed)
