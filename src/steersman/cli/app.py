@@ -24,10 +24,13 @@ COMMANDS: dict[str, str] = {
     "run": "act with a trained agent towards a goal that you name",
     "report": "write a run's report: one HTML file that needs nothing else",
     "inspect": "say what a run, checkpoint, dataset or log holds; executes nothing",
+    "data convert": "bring a log into another file format",
+    "data formats": "list the file formats that can be read and written",
     "doctor": "check this machine and the installed packages; say what to change",
     "evidence": "perform the experiment behind a printed figure",
     "completion": "print shell completion for bash or zsh",
 }
+"""Name -> one line about it. A name of two words belongs to a group: `steersman data` lists the group's commands."""
 _MODULES = {"inspect": "look", "run": "act"}  # modules named otherwise than their command
 
 HELP = """\
@@ -50,6 +53,15 @@ example:
   steersman demo
 """
 
+GROUP_HELP = """\
+usage: steersman {group} COMMAND [options]
+
+commands:
+{commands}
+
+`steersman {group} COMMAND --help` for a command's own options and an example
+"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
@@ -68,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def command(name: str) -> type[Command]:
     """The class behind a command's name."""
-    module = importlib.import_module(f".commands.{_MODULES.get(name, name)}", __package__)
+    module = importlib.import_module(f".commands.{_MODULES.get(name, name.replace(' ', '_'))}", __package__)
     found: type[Command] = module.COMMAND
     return found
 
@@ -118,7 +130,26 @@ def _dispatch(words: list[str]) -> int:
             return _dispatch([name, option, *rest])
         case [name, *rest] if name in COMMANDS:
             return _run(name, rest)
+        case [group, name, *rest] if f"{group} {name}" in COMMANDS:
+            return _run(f"{group} {name}", rest)
+        case [group, *rest] if members := _members(group):
+            return _group(group, members, rest)
     return _unknown(words[0])
+
+
+def _members(group: str) -> dict[str, str]:
+    return {name: line for name, line in COMMANDS.items() if name.startswith(f"{group} ")}
+
+
+def _group(group: str, members: dict[str, str], rest: list[str]) -> int:
+    """A group without one of its commands: what there is."""
+    match rest:
+        case [] | ["-h" | "--help", *_]:
+            sys.stdout.write(GROUP_HELP.format(group=group, commands=_lines(members)))
+            return 0
+        case ["--debug" | "--json" as option, name, *others]:
+            return _dispatch([group, name, option, *others])
+    return _unknown(f"{group} {rest[0]}")
 
 
 def _unknown(name: str) -> int:
@@ -143,5 +174,9 @@ def _run(name: str, words: list[str]) -> int:
 
 
 def _help() -> str:
-    width = max(map(len, COMMANDS))
-    return HELP.format(commands="\n".join(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items()))
+    return HELP.format(commands=_lines(COMMANDS))
+
+
+def _lines(commands: dict[str, str]) -> str:
+    width = max(map(len, commands))
+    return "\n".join(f"  {name:<{width}}  {line}" for name, line in commands.items())

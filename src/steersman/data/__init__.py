@@ -2,6 +2,7 @@
 
 from steersman.data.build import build, load
 from steersman.data.cache import CacheWriter, cache_bytes
+from steersman.data.conversion import Conversion, convert
 from steersman.data.dataset import Dataset
 from steersman.data.formats import FORMATS, read, write
 from steersman.data.source import Format, ReadOptions, Source
@@ -9,6 +10,6 @@ from steersman.data.statistics import Columns, Statistics
 from steersman.data.throughput import Throughput, measure
 
 __all__ = [
-    "FORMATS", "CacheWriter", "Columns", "Dataset", "Format", "ReadOptions", "Source", "Statistics", "Throughput",
-    "build", "cache_bytes", "load", "measure", "read", "write",
+    "FORMATS", "CacheWriter", "Columns", "Conversion", "Dataset", "Format", "ReadOptions", "Source", "Statistics",
+    "Throughput", "build", "cache_bytes", "convert", "load", "measure", "read", "write",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
@@ -29,16 +29,32 @@ class Completion(Command):
         from steersman.cli.app import COMMANDS, command
         from steersman.cli.parse import CONFIG
 
-        kinds = [
-            Annotated[command(name), tyro.conf.subcommand(name=name, description=line)]
-            for name, line in COMMANDS.items()
-        ]
-        union: Any = functools.reduce(lambda a, b: a | b, kinds)
+        kinds: dict[str, Any] = {}
+        groups: dict[str, list[Any]] = {}
+        for name, line in COMMANDS.items():
+            first, _, second = name.partition(" ")
+            kind: Any = command(name)
+            kind = Annotated[kind, tyro.conf.subcommand(name=second or first, description=line)]
+            kinds[first] = kind
+            if second:
+                kinds[first] = _group(first, groups.setdefault(first, []), kind)
         try:
-            tyro.cli(union, prog="steersman", args=["--tyro-print-completion", self.shell], config=CONFIG)
+            words = ["--tyro-print-completion", self.shell]
+            tyro.cli(_union(list(kinds.values())), prog="steersman", args=words, config=CONFIG)
         except SystemExit:
             sys.stdout.flush()
         return Done({"shell": self.shell})
+
+
+def _group(name: str, members: list[Any], kind: Any) -> Any:
+    """A group as one command more: a dataclass whose only field is one of its members."""
+    members.append(kind)
+    group = make_dataclass(name.title(), [("command", _union(members))])
+    return Annotated[group, tyro.conf.subcommand(name=name)]
+
+
+def _union(kinds: list[Any]) -> Any:
+    return functools.reduce(lambda a, b: a | b, kinds)
 
 
 COMMAND = Completion

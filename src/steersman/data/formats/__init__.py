@@ -17,7 +17,7 @@ from steersman.data.source import Format, ReadOptions, Source
 
 FORMATS: tuple[Format, ...] = (Cache(), Minari(), Csv(), Parquet())
 
-__all__ = ["FORMATS", "Cache", "Csv", "Minari", "Parquet", "read", "write"]
+__all__ = ["FORMATS", "Cache", "Csv", "Minari", "Parquet", "read", "write", "writer_for"]
 
 
 def read(path: str | os.PathLike[str], options: ReadOptions | None = None) -> Source:
@@ -53,11 +53,20 @@ def write(
         UsageError: a format that is unknown or cannot hold these observations.
         StorageError: the file system refused.
     """
+    return writer_for(path, format).write(path, signature, episodes)
+
+
+def writer_for(path: str | os.PathLike[str], format: str | None = None) -> Format:
+    """The format that is called `format`, or else that the name of `path` asks for.
+
+    Raises:
+        UsageError: no such format, or a name that asks for none.
+    """
     text = os.fspath(path)
     chosen = _by_name(format) if format else next((f for f in FORMATS if f.matches(text)), None)
     if chosen is None:
         raise UsageError("a file name that ends in .csv or .parquet", text, "choose one of them")
-    return chosen.write(path, signature, episodes)
+    return chosen
 
 
 def _by_name(name: str) -> Format:

@@ -1,0 +1,62 @@
+"""A log of one format -> a log of another, episode by episode. Knows the formats only through their interface."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from steersman.core.types import Episode
+from steersman.data.formats import writer_for
+from steersman.data.source import Source
+
+Progress = Callable[[int, int | None], None]
+"""Called with steps done and steps in all (None: not known)."""
+
+
+class Conversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a conversion left: the log that was written, how much is in it, and what people should know."""
+
+    path: str
+    format: str
+    episodes: int
+    steps: int
+    bytes: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def convert(
+    source: Source, path: str | os.PathLike[str], format: str | None = None, progress: Progress | None = None
+) -> Conversion:
+    """Write `source` to `path`; the format follows from the name, or is given. Whole or not at all.
+
+    Raises:
+        DataError, ActionError: the source is unsound.
+        UsageError: a format that is unknown, cannot be written, or cannot hold these observations.
+        StorageError: the file system refused; nothing half-written is left.
+    """
+    started = time.perf_counter()
+    writer = writer_for(path, format)
+    counts = [0, 0]
+
+    def counted() -> Iterator[Episode]:
+        for episode in source.episodes():
+            counts[0] += 1
+            counts[1] += len(episode)
+            yield episode
+            if progress is not None:
+                progress(counts[1], source.steps)
+
+    written = writer.write(path, source.signature, counted())
+    return Conversion(
+        str(path), writer.name, counts[0], counts[1], _bytes(written), time.perf_counter() - started, source.notes
+    )
+
+
+def _bytes(path: Path) -> int:
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    return sum(p.stat().st_size for p in files)
