@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = catalogue(
         **dict.fromkeys(_BOXES, ".boxes"),
         **dict.fromkeys(["ActionSpec", "ObservationSpec", "Signature"], ".signature"),
         "Level": ".levels",
+        "Recording": ".recording",
         "Streams": ".random",
     },
 )

@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from steersman.core.errors import MismatchError
 from steersman.core.signature import ActionSpec, ObservationSpec, Signature
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Layout = Literal["vector", "scalar", "one-hot", "hwc", "chw", "hw"]
 
@@ -42,21 +43,34 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Adapter:
-    """Values of an observation space and an action space <-> tensors of a signature."""
+    """Values of an observation space and an action space <-> arrays or tensors of a signature."""
 
     signature: Signature
     leaves: tuple[Leaf, ...]
     first_choice: int = 0
 
-    def observe(self, value: Any) -> dict[str, Tensor]:
+    def arrays(self, value: Any) -> dict[str, np.ndarray[Any, Any]]:
         """One value, or a batch of values with leading dimensions (…) -> name -> (…, H, W, C) or (…, C)."""
-        return {leaf.name: torch.from_numpy(_lay_out(_at(value, leaf.path), leaf)) for leaf in self.leaves}
+        return {leaf.name: _lay_out(_at(value, leaf.path), leaf) for leaf in self.leaves}
 
-    def from_world(self, actions: Any) -> Tensor:
+    def action_array(self, actions: Any) -> np.ndarray[Any, Any]:
         """Actions as the environment has them, (…, A) or discrete (…) -> (…, A) float32 or (…, 1) int64."""
         if self.signature.action.kind == "discrete":
-            return torch.from_numpy(np.asarray(actions).astype(np.int64) - self.first_choice)[..., None]
-        return torch.from_numpy(np.array(actions, np.float32))
+            choices: np.ndarray[Any, Any] = np.asarray(actions).astype(np.int64) - self.first_choice
+            return choices[..., None]
+        return np.array(actions, np.float32)
+
+    def observe(self, value: Any) -> dict[str, Tensor]:
+        """`arrays` as tensors."""
+        import torch
+
+        return {name: torch.from_numpy(array) for name, array in self.arrays(value).items()}
+
+    def from_world(self, actions: Any) -> Tensor:
+        """`action_array` as a tensor."""
+        import torch
+
+        return torch.from_numpy(np.asarray(self.action_array(actions)))
 
     def to_world(self, actions: Tensor) -> np.ndarray[Any, Any]:
         """The other way round: (…, A) -> what `env.step` takes, in the same leading shape."""

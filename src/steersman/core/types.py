@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from steersman.core.errors import ActionError, DataError
+from steersman.core.recording import Array, Recording
 from steersman.core.signature import ActionSpec, Signature
 
 if TYPE_CHECKING:
@@ -71,51 +71,25 @@ class Episode(TensorRecord):
             DataError: wrong names, shapes, lengths, NaN or infinity, no step at all.
             ActionError: an action out of bounds.
         """
-        steps = len(self)
-        if steps < 1:
-            raise DataError(f"{where} with at least 2 observations and 1 action", "a one-step episode", "drop it")
-        if set(self.observations) != set(signature.observations):
-            raise DataError(
-                f"{where} with observations {sorted(signature.observations)}",
-                f"{sorted(self.observations)}", "name every observation of the signature, and no other",
-            )
-        for name, spec in signature.observations.items():
-            value = self.observations[name]
-            dtype = torch.uint8 if spec.kind == "image" else torch.float32
-            _check(where, f"observation {name!r}", value, (steps + 1, *spec.shape), dtype)
-        _check_actions(where, self.actions, signature.action)
-        if signature.exogenous:
-            got = self.exogenous if self.exogenous is not None else torch.empty(0)
-            _check(where, "exogenous", got, (steps, len(signature.exogenous)), torch.float32)
+        self.recording().validate(signature, where)
+
+    def recording(self) -> Recording:
+        """The same as arrays, which share memory with the tensors where these are on the CPU."""
+        exogenous = None if self.exogenous is None else _array(self.exogenous)
+        observations = {name: _array(value) for name, value in self.observations.items()}
+        return Recording(observations, _array(self.actions), exogenous, None, self.info)
+
+    @classmethod
+    def of(cls, recording: Recording) -> Episode:
+        """A recording as tensors, which share its memory."""
+        exogenous = None if recording.exogenous is None else torch.from_numpy(recording.exogenous)
+        observations = {name: torch.from_numpy(value) for name, value in recording.observations.items()}
+        return cls(observations, torch.from_numpy(recording.actions), exogenous, recording.info)
 
 
-def _check(where: str, what: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    if tuple(value.shape) != shape:
-        raise DataError(f"{what} of shape {shape} in {where}", f"{tuple(value.shape)}", "reshape or re-record it")
-    if value.dtype != dtype:
-        raise DataError(f"{what} of type {dtype} in {where}", f"{value.dtype}", f"convert it to {dtype}")
-    if dtype.is_floating_point and not bool(torch.isfinite(value).all()):
-        row = int((~torch.isfinite(value)).reshape(len(value), -1).any(1).nonzero()[0])
-        raise DataError(f"finite {what} in {where}", f"NaN or infinity at row {row}", "repair or drop those rows")
-
-
-def _check_actions(where: str, actions: Tensor, spec: ActionSpec) -> None:
-    if spec.kind == "discrete":
-        _check(where, "actions", actions, (len(actions), 1), torch.int64)
-        if int(actions.min()) < 0 or int(actions.max()) >= spec.choices:
-            worst = int(actions.max()) if int(actions.max()) >= spec.choices else int(actions.min())
-            raise ActionError(f"actions in 0..{spec.choices - 1} in {where}", f"{worst}", "correct the log or the spec")
-        return
-    _check(where, "actions", actions, (len(actions), spec.size), torch.float32)
-    low, high = torch.tensor(spec.low), torch.tensor(spec.high)
-    slack = 1e-5 * (high - low)
-    outside = (actions < low - slack) | (actions > high + slack)
-    if bool(outside.any()):
-        row, column = (int(i) for i in outside.nonzero()[0])
-        raise ActionError(
-            f"action {column} within [{spec.low[column]:g}, {spec.high[column]:g}] in {where}",
-            f"{float(actions[row, column]):g} at row {row}", "correct the log or widen the declared bounds",
-        )
+def _array(tensor: Tensor) -> Array:
+    value: Array = tensor.detach().cpu().contiguous().numpy()
+    return value
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,20 @@
-"""Episodes on disk: readers and writers of formats, the memory-mapped training cache, windows, splits, statistics."""
+"""Episodes on disk: readers and writers of formats, the memory-mapped training cache, windows, splits, statistics.
 
-from steersman.data.build import build, load
-from steersman.data.cache import CacheWriter, cache_bytes
-from steersman.data.conversion import Conversion, convert
-from steersman.data.dataset import Dataset
-from steersman.data.formats import FORMATS, read, write
-from steersman.data.source import Format, ReadOptions, Source
-from steersman.data.statistics import Columns, Statistics
-from steersman.data.throughput import Throughput, measure
+Imported lazily: reading and converting logs loads no torch.
+"""
 
-__all__ = [
-    "FORMATS", "CacheWriter", "Columns", "Conversion", "Dataset", "Format", "ReadOptions", "Source", "Statistics",
-    "Throughput", "build", "cache_bytes", "convert", "load", "measure", "read", "write",
-]
+from steersman.core.lazy import catalogue
+
+__getattr__, __dir__, __all__ = catalogue(
+    __name__,
+    {
+        **dict.fromkeys(["build", "load"], ".building"),
+        **dict.fromkeys(["CacheWriter", "cache_bytes"], ".cache"),
+        **dict.fromkeys(["Conversion", "convert"], ".conversion"),
+        "Dataset": ".dataset",
+        **dict.fromkeys(["FORMATS", "read", "write"], ".formats"),
+        **dict.fromkeys(["Format", "ReadOptions", "Source"], ".source"),
+        **dict.fromkeys(["Columns", "Statistics"], ".statistics"),
+        **dict.fromkeys(["Throughput", "measure"], ".throughput"),
+    },
+)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from steersman.core.types import Episode
+from steersman.core.recording import Recording
 from steersman.data.formats import writer_for
 from steersman.data.source import Source
 
@@ -43,11 +43,11 @@ def convert(
     writer = writer_for(path, format)
     counts = [0, 0]
 
-    def counted() -> Iterator[Episode]:
-        for episode in source.episodes():
+    def counted() -> Iterator[Recording]:
+        for recording in source.recordings():
             counts[0] += 1
-            counts[1] += len(episode)
-            yield episode
+            counts[1] += len(recording)
+            yield recording
             if progress is not None:
                 progress(counts[1], source.steps)
 

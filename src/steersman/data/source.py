@@ -8,13 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from steersman.core.errors import UsageError
+from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.core.types import Episode
+
+if TYPE_CHECKING:
+    from steersman.core.types import Episode
 
 
 class ReadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -79,19 +82,29 @@ class Source:
     path: str
     signature: Signature
     fingerprint: str
-    stream: Callable[[], Iterator[Episode]] = field(repr=False)
+    stream: Callable[[], Iterator[Recording]] = field(repr=False)
     steps: int | None = None
     notes: tuple[str, ...] = ()
 
-    def episodes(self) -> Iterator[Episode]:
-        """Read from the first episode.
+    def recordings(self) -> Iterator[Recording]:
+        """Read from the first episode, as arrays. Loads no torch.
 
         Raises:
             DataError, ActionError: at the first episode that is unsound.
         """
-        for number, episode in enumerate(self.stream()):
-            episode.validate(self.signature, f"episode {number} of {self.path}")
-            yield episode
+        for number, recording in enumerate(self.stream()):
+            recording.validate(self.signature, f"episode {number} of {self.path}")
+            yield recording
+
+    def episodes(self) -> Iterator[Episode]:
+        """Read from the first episode, as tensors.
+
+        Raises:
+            DataError, ActionError: at the first episode that is unsound.
+        """
+        from steersman.core.types import Episode
+
+        return map(Episode.of, self.recordings())
 
 
 class Format(ABC):
@@ -112,8 +125,8 @@ class Format(ABC):
             DataError: the file is unsound, or its columns cannot be given roles.
         """
 
-    def write(self, path: str | os.PathLike[str], signature: Signature, episodes: Iterable[Episode]) -> Path:
-        """Write episodes so that `open` reads them back; the file appears whole or not at all."""
+    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
+        """Write recordings so that `open` reads them back; the file appears whole or not at all."""
         raise UsageError("a format that can be written", self.name, "write .csv or .parquet")
 
 

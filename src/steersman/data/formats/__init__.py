@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from steersman.core.errors import DataError, UsageError
+from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.core.types import Episode
 from steersman.data.formats.cache import Cache
 from steersman.data.formats.csv import Csv
 from steersman.data.formats.minari import Minari
 from steersman.data.formats.parquet import Parquet
 from steersman.data.source import Format, ReadOptions, Source
+
+if TYPE_CHECKING:
+    from steersman.core.types import Episode
 
 FORMATS: tuple[Format, ...] = (Cache(), Minari(), Csv(), Parquet())
 
@@ -45,15 +49,17 @@ def read(path: str | os.PathLike[str], options: ReadOptions | None = None) -> So
 
 
 def write(
-    path: str | os.PathLike[str], signature: Signature, episodes: Iterable[Episode], format: str | None = None
+    path: str | os.PathLike[str], signature: Signature, episodes: Iterable[Episode | Recording],
+    format: str | None = None,
 ) -> Path:
-    """Write episodes as .csv or .parquet, so that `read` gives them back exactly.
+    """Write episodes in the format that the name asks for, so that `read` gives them back.
 
     Raises:
         UsageError: a format that is unknown or cannot hold these observations.
         StorageError: the file system refused.
     """
-    return writer_for(path, format).write(path, signature, episodes)
+    recordings = (e if isinstance(e, Recording) else e.recording() for e in episodes)
+    return writer_for(path, format).write(path, signature, recordings)
 
 
 def writer_for(path: str | os.PathLike[str], format: str | None = None) -> Format:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from steersman.data.cache import INDEX
-from steersman.data.dataset import Dataset
+from steersman.core.recording import Recording
+from steersman.core.signature import Signature
 from steersman.data.source import Format, ReadOptions, Source
 
 
@@ -15,11 +17,24 @@ class Cache(Format):
     name = "cache"
 
     def matches(self, path: str) -> bool:
-        return (Path(path) / INDEX).is_file()
+        return (Path(path) / "index.json").is_file()
 
     def open(self, path: str, options: ReadOptions) -> Source:
+        from steersman.data.dataset import Dataset
+
         options.only(set(), self.name)
         dataset = Dataset.open(path)
-        return Source(
-            self.name, path, dataset.signature, dataset.fingerprint, dataset.episodes, dataset.steps, dataset.notes
-        )
+
+        def stream() -> Iterator[Recording]:
+            return (episode.recording() for episode in dataset.episodes())
+
+        return Source(self.name, path, dataset.signature, dataset.fingerprint, stream, dataset.steps, dataset.notes)
+
+    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
+        from steersman.core.types import Episode
+        from steersman.data.cache import CacheWriter
+
+        with CacheWriter(path, signature) as writer:
+            writer.append(map(Episode.of, recordings))
+            writer.finish()
+        return Path(path)

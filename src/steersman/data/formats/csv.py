@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from steersman.core.errors import DataError, UsageError
+from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.core.types import Episode
 from steersman.data.formats.table import interpret, tabulate
 from steersman.data.roles import Roles, Sidecar, settle
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
@@ -43,15 +43,15 @@ class Csv(Format):
         _require_columns(data, roles, path)
         table = interpret(data, roles, options, path, sidecar)
         return Source(
-            self.name, path, table.signature, fingerprint(self.name, content, options), table.episodes, table.steps,
+            self.name, path, table.signature, fingerprint(self.name, content, options), table.recordings, table.steps,
             (*notes, *table.notes),
         )
 
-    def write(self, path: str | os.PathLike[str], signature: Signature, episodes: Iterable[Episode]) -> Path:
+    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
         if any(spec.kind == "image" for spec in signature.observations.values()):
             raise UsageError("vector observations in a CSV file", "images", "write .parquet instead")
         with replace_file(path) as temporary:
-            tables = tabulate(signature, episodes)
+            tables = tabulate(signature, recordings)
             table, roles = next(tables, (None, None))
             if table is None or roles is None:
                 raise DataError("at least one episode to write", "none", "check the source")

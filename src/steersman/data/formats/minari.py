@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from steersman.core.errors import DataError, MismatchError, UsageError
+from steersman.core.recording import Recording
 from steersman.core.spaces import Adapter, adapt
-from steersman.core.types import Episode
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
 from steersman.data.storage import sha256
 
@@ -118,10 +118,10 @@ def _raw(dataset: Any, path: str) -> Iterator[Any]:
         raise DataError(f"readable episodes in {path}", f"{error!r}", "record or download the dataset again") from error
 
 
-def _episodes(dataset: Any, adapter: Adapter, path: str) -> Iterator[Episode]:
+def _episodes(dataset: Any, adapter: Adapter, path: str) -> Iterator[Recording]:
     for raw in _raw(dataset, path):
         try:
-            observations, actions = adapter.observe(raw.observations), adapter.from_world(raw.actions)
+            observations, actions = adapter.arrays(raw.observations), adapter.action_array(raw.actions)
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise DataError(f"episode {raw.id} of {path} as its spaces say", f"{error!r}", "record it again") from error
-        yield Episode(observations, actions, None, {"file": path, "episode": str(raw.id)})
+        yield Recording(observations, actions, info={"file": path, "episode": str(raw.id)})

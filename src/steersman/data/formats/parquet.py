@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steersman.core.errors import DataError
+from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.core.types import Episode
 from steersman.data.formats.table import interpret, shape_metadata, tabulate
 from steersman.data.roles import Sidecar, settle
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
@@ -59,16 +59,16 @@ class Parquet(Format):
             roles, notes = settle(data.column_names, images, options, path)
         table = interpret(data, roles, options, path, sidecar)
         return Source(
-            self.name, path, table.signature, fingerprint(self.name, content, options), table.episodes, table.steps,
+            self.name, path, table.signature, fingerprint(self.name, content, options), table.recordings, table.steps,
             (*notes, *table.notes),
         )
 
-    def write(self, path: str | os.PathLike[str], signature: Signature, episodes: Iterable[Episode]) -> Path:
+    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
         metadata = shape_metadata(signature)
         with replace_file(path) as temporary:
             writer = None
             try:
-                for table, roles in tabulate(signature, episodes):
+                for table, roles in tabulate(signature, recordings):
                     if writer is None:
                         description = msgspec.json.encode(Sidecar(roles, signature))
                         schema = pa.schema(

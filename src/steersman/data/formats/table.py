@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from steersman.core.errors import ActionError, ConfigError, DataError
+from steersman.core.recording import Array, Recording
 from steersman.core.signature import ActionSpec, ObservationSpec, Signature
-from steersman.core.types import Episode
 from steersman.data.roles import Roles, Sidecar, label
 from steersman.data.source import ReadOptions
 
-Array = np.ndarray[Any, Any]
 _FEW = 32
+_COUNTS = ("step", "timestep", "frame_index", "frame")
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,10 @@ class Table:
         """Steps in all episodes."""
         return sum(stop - start - 1 for start, stop in self.bounds)
 
-    def episodes(self) -> Iterator[Episode]:
+    def recordings(self) -> Iterator[Recording]:
         """One episode at a time."""
         columns = {name: _numbers(self.data, name, self.where) for name in self.roles.numeric if not self._image(name)}
+        times = _moments(self.data, self.roles.time)
         for start, stop in self.bounds:
             observations = {}
             for name, members in self.roles.observations.items():
@@ -50,14 +49,16 @@ class Table:
                     value = _images(self.data[members[0]].slice(start, stop - start), self.signature.observations[name])
                 else:
                     value = _stack([columns[c][start:stop] for c in members], np.float32)
-                observations[name] = torch.from_numpy(value)
+                observations[name] = value
             exogenous = None
             if self.roles.exogenous:
                 inputs = [columns[c][start : stop - 1] for c in self.roles.exogenous]
-                exogenous = torch.from_numpy(_stack(inputs, np.float32))
+                exogenous = _stack(inputs, np.float32)
             dtype = np.int64 if self.signature.action.kind == "discrete" else np.float32
-            actions = torch.from_numpy(_stack([columns[c][start : stop - 1] for c in self.roles.action], dtype))
-            yield Episode(observations, actions, exogenous, {"file": self.where, "first row": str(start + 1)})
+            actions = _stack([columns[c][start : stop - 1] for c in self.roles.action], dtype)
+            moments = None if times is None else times[start:stop]
+            info = {"file": self.where, "first row": str(start + 1)}
+            yield Recording(observations, actions, exogenous, moments, info)
 
     def _image(self, column: str) -> bool:
         return bool(pa.types.is_fixed_size_binary(self.data.schema.field(column).type))
@@ -94,17 +95,21 @@ def interpret(data: pa.Table, roles: Roles, options: ReadOptions, where: str, si
     return Table(data, roles, signature, bounds, where, tuple(notes))
 
 
-def tabulate(signature: Signature, episodes: Iterable[Episode]) -> Iterator[tuple[pa.Table, Roles]]:
-    """Episodes -> one table each, with columns `episode`, `step`, `observation.…`, `action.…`, `exogenous.…`."""
-    for number, episode in enumerate(episodes):
-        episode.validate(signature, f"episode {number}")
-        rows = len(episode) + 1
-        columns: dict[str, pa.Array] = {
-            "episode": pa.array(np.full(rows, number)), "step": pa.array(np.arange(rows)),
-        }
+def tabulate(signature: Signature, recordings: Iterable[Recording]) -> Iterator[tuple[pa.Table, Roles]]:
+    """Recordings -> one table each: `episode`, `step` or `time`, `observation.…`, `action.…`, `exogenous.…`."""
+    clock = ""
+    for number, recording in enumerate(recordings):
+        recording.validate(signature, f"episode {number}")
+        rows = len(recording) + 1
+        times = recording.times
+        clock = clock or ("step" if times is None else "time")
+        if clock == "time" and times is None:
+            raise DataError("times in every episode or in none", f"none in episode {number}", "drop the times")
+        moments = np.arange(rows) if clock == "step" else times
+        columns: dict[str, pa.Array] = {"episode": pa.array(np.full(rows, number)), clock: pa.array(moments)}
         groups: dict[str, tuple[str, ...]] = {}
         for name, spec in signature.observations.items():
-            value = episode.observations[name].cpu().contiguous().numpy()
+            value = recording.observations[name]
             if spec.kind == "image":
                 size = int(np.prod(spec.shape))
                 columns[f"observation.{name}"] = pa.FixedSizeBinaryArray.from_buffers(
@@ -117,10 +122,10 @@ def tabulate(signature: Signature, episodes: Iterable[Episode]) -> Iterator[tupl
             columns |= {c: pa.array(value[:, i]) for i, c in enumerate(groups[name])}
         action = tuple(f"action.{x}" for x in _entries(signature.action.names, signature.action.size))
         exogenous = tuple(f"exogenous.{x}" for x in signature.exogenous)
-        columns |= _padded(action, episode.actions) | _padded(exogenous, episode.exogenous)
+        columns |= _padded(action, recording.actions) | _padded(exogenous, recording.exogenous)
         labels = {name: spec.columns for name, spec in signature.observations.items()}
         roles = Roles(
-            episode="episode", time="step", observations=groups, labels=labels, action=action, exogenous=exogenous
+            episode="episode", time=clock, observations=groups, labels=labels, action=action, exogenous=exogenous
         )
         yield pa.table(columns), roles
 
@@ -129,13 +134,12 @@ def _entries(names: tuple[str, ...], size: int) -> tuple[str, ...]:
     return names if len(set(names)) == size else tuple(str(i) for i in range(size))
 
 
-def _padded(names: tuple[str, ...], values: torch.Tensor | None) -> dict[str, pa.Array]:
+def _padded(names: tuple[str, ...], values: Array | None) -> dict[str, pa.Array]:
     """Columns whose last row is empty: the action and the inputs after the last observation are not known."""
     if values is None:
         return {}
-    array = values.cpu().numpy()
     return {
-        name: pa.concat_arrays([(a := pa.array(array[:, i])), pa.nulls(1, a.type)]) for i, name in enumerate(names)
+        name: pa.concat_arrays([(a := pa.array(values[:, i])), pa.nulls(1, a.type)]) for i, name in enumerate(names)
     }
 
 
@@ -196,6 +200,18 @@ def _increasing(data: pa.Table, column: str, cuts: list[int], where: str) -> Non
             f"{values[row].as_py()} after {values[row - 1].as_py()} at row {row + 1}",
             "sort the rows (option sort), or name another time column (--time)",
         )
+
+
+def _moments(data: pa.Table, column: str | None) -> Array | None:
+    """The times of all rows, None where the column counts steps. Dates become seconds since 1970."""
+    if column is None or (column.lower() in _COUNTS and pa.types.is_integer(data[column].type)):
+        return None
+    values = data[column].combine_chunks()
+    if pa.types.is_temporal(values.type):
+        ticks: Array = values.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy()
+        return ticks / 1e9
+    moments: Array = values.cast(pa.float64(), safe=False).to_numpy()
+    return moments
 
 
 # Columns ---------------------------------------------------------------------------------------------------------
