@@ -55,6 +55,18 @@ def test_candidates_and_problems_do_not_see_each_other(name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_imagined_does_not_depend_on_whether_gradients_are_kept(name):
+    model = build(CONFIGS[name])
+    latent, past, past_x, actions, future_x = problem()
+    kept = model.imagine(model.begin(latent, past, past_x), actions, future_x)
+    with torch.no_grad():
+        dropped = model.imagine(model.begin(latent, past, past_x), actions, future_x)
+    assert kept.states.requires_grad
+    assert dropped.states.is_contiguous()
+    torch.testing.assert_close(dropped.states, kept.states.detach(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_imagining_in_two_pieces_equals_imagining_at_once(name):
     model = build(CONFIGS[name])
     latent, past, past_x, actions, future_x = problem(history=2)

@@ -1,4 +1,4 @@
-"""Pendulum-v1 from random actions: the recipe for vectors, with the horizon that a swing-up needs."""
+"""Pendulum-v1 from random actions: the recipe for vectors, with the latent size and horizon that a swing-up needs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from steersman.recipes import vectors
 from steersman.training import TrainConfig
 
 
-def recipe(*, steps: int = 1500, seed: int = 0) -> TrainConfig:
+def recipe(*, steps: int = 2500, seed: int = 0) -> TrainConfig:
     """20,000 random steps of Pendulum-v1 -> a controller that swings up.
 
     steps  optimiser steps
     seed   of the training
     """
-    return vectors.recipe(steps=steps, seed=seed)
+    return vectors.recipe(steps=steps, size=8, lr=8e-3, horizon=35, iterations=2, seed=seed)

@@ -12,13 +12,14 @@ from steersman.world_model import ResidualModel
 
 def recipe(
     *,
-    steps: int = 1500,
-    window: int = 8,
-    batch_size: int = 256,
-    size: int = 32,
+    steps: int = 2500,
+    window: int = 16,
+    batch_size: int = 128,
+    size: int = 16,
     width: int = 128,
     members: int = 1,
-    horizon: int = 15,
+    lr: float = 4e-3,
+    horizon: int = 25,
     samples: int = 128,
     iterations: int = 3,
     seed: int = 0,
@@ -28,9 +29,10 @@ def recipe(
     steps       optimiser steps
     window      steps of the rollouts that are trained
     batch_size  windows a step
-    size        latent size
-    width       width of the predictor's hidden layers
+    size        latent size; two or three times what the state needs predicts farther than more does (LOG.md)
+    width       width of the encoder's and the predictor's hidden layers
     members     predictors in an ensemble; more than 1 gives the cost term "disagreement"
+    lr          peak learning rate
     horizon     steps that a plan looks ahead
     samples     candidate plans a round
     iterations  rounds a decision
@@ -38,7 +40,7 @@ def recipe(
     """
     return TrainConfig(
         agent=AgentConfig(
-            perception=VectorEncoder.Config(size=size),
+            perception=VectorEncoder.Config(size=size, hidden=(width, width)),
             world_model=ResidualModel.Config(width=width, members=members),
             planner=ICEM.Config(
                 samples=samples, iterations=iterations, elites=max(1, samples // 8), horizon=horizon, spread=1.0
@@ -54,6 +56,6 @@ def recipe(
         window=window,
         batch_size=batch_size,
         rollout=(RolloutStage(starts=1, horizon=window),),
-        lr=2e-3,
+        lr=lr,
         seed=seed,
     )
