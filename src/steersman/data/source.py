@@ -117,6 +117,10 @@ class Format(ABC):
     def matches(self, path: str) -> bool:
         """Is `path` of this format? Looks at the name and at most the first bytes; never raises."""
 
+    def asks(self, path: str) -> bool:
+        """Does the name of a log that is to be written ask for this format?"""
+        return self.matches(path)
+
     @abstractmethod
     def open(self, path: str, options: ReadOptions) -> Source:
         """Read what is needed to know the signature.

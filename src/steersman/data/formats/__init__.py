@@ -12,16 +12,18 @@ from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.cache import Cache
 from steersman.data.formats.csv import Csv
+from steersman.data.formats.hdf5 import Hdf5
 from steersman.data.formats.minari import Minari
+from steersman.data.formats.npz import Npz
 from steersman.data.formats.parquet import Parquet
 from steersman.data.source import Format, ReadOptions, Source
 
 if TYPE_CHECKING:
     from steersman.core.types import Episode
 
-FORMATS: tuple[Format, ...] = (Cache(), Minari(), Csv(), Parquet())
+FORMATS: tuple[Format, ...] = (Cache(), Minari(), Csv(), Parquet(), Hdf5(), Npz())
 
-__all__ = ["FORMATS", "Cache", "Csv", "Minari", "Parquet", "read", "write", "writer_for"]
+__all__ = ["FORMATS", "Cache", "Csv", "Hdf5", "Minari", "Npz", "Parquet", "read", "write", "writer_for"]
 
 
 def read(path: str | os.PathLike[str], options: ReadOptions | None = None) -> Source:
@@ -69,9 +71,10 @@ def writer_for(path: str | os.PathLike[str], format: str | None = None) -> Forma
         UsageError: no such format, or a name that asks for none.
     """
     text = os.fspath(path)
-    chosen = _by_name(format) if format else next((f for f in FORMATS if f.matches(text)), None)
+    chosen = _by_name(format) if format else next((f for f in FORMATS if f.asks(text)), None)
     if chosen is None:
-        raise UsageError("a file name that ends in .csv or .parquet", text, "choose one of them")
+        names = ", ".join(f.name for f in FORMATS)
+        raise UsageError("a file name that asks for a format", text, f"name the format: one of {names}")
     return chosen
 
 

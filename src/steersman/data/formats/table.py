@@ -12,13 +12,13 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from steersman.core.errors import ActionError, ConfigError, DataError
+from steersman.core.errors import ActionError, DataError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ActionSpec, ObservationSpec, Signature
+from steersman.data.formats import actions
 from steersman.data.roles import Roles, Sidecar, label
 from steersman.data.source import ReadOptions
 
-_FEW = 32
 _COUNTS = ("step", "timestep", "frame_index", "frame")
 
 
@@ -55,10 +55,10 @@ class Table:
                 inputs = [columns[c][start : stop - 1] for c in self.roles.exogenous]
                 exogenous = _stack(inputs, np.float32)
             dtype = np.int64 if self.signature.action.kind == "discrete" else np.float32
-            actions = _stack([columns[c][start : stop - 1] for c in self.roles.action], dtype)
+            acted = _stack([columns[c][start : stop - 1] for c in self.roles.action], dtype)
             moments = None if times is None else times[start:stop]
             info = {"file": self.where, "first row": str(start + 1)}
-            yield Recording(observations, actions, exogenous, moments, info)
+            yield Recording(observations, acted, exogenous, moments, info)
 
     def _image(self, column: str) -> bool:
         return bool(pa.types.is_fixed_size_binary(self.data.schema.field(column).type))
@@ -234,39 +234,9 @@ def _observation(data: pa.Table, members: tuple[str, ...], labels: tuple[str, ..
 def _action(
     data: pa.Table, roles: Roles, options: ReadOptions, last: Array, where: str, notes: list[str]
 ) -> ActionSpec:
-    names = tuple(label(c) for c in roles.action)
     values = [_numbers(data, c, where)[~last] for c in roles.action]
     whole = pa.types.is_integer(data.schema.field(roles.action[0]).type)
-    discrete = options.discrete
-    if discrete is None:
-        few = len(values) == 1 and whole and values[0].min() == 0 and values[0].max() < _FEW
-        discrete = few and not options.low and not options.high
-        if discrete:
-            choices = int(values[0].max()) + 1
-            notes.append(f"actions taken as {choices} choices (say discrete=False if they are amounts)")
-    if discrete:
-        if len(values) != 1 or (values[0] != np.round(values[0])).any():
-            got = f"{list(roles.action)}"
-            raise DataError(f"one column of whole numbers as choices in {where}", got, "set discrete=False")
-        last_choice = options.high[0] if options.high else values[0].max()
-        if values[0].min() < 0 or values[0].max() > last_choice:
-            got = f"{values[0].min():g} to {values[0].max():g}"
-            raise ActionError(f"choices 0 to {last_choice:g} in {where}", got, "number them from 0; high is the last")
-        return ActionSpec("discrete", choices=int(last_choice) + 1, names=names)
-    bounds = []
-    for side, given, measure in (("low", options.low, np.min), ("high", options.high, np.max)):
-        if len(given) not in (0, 1, len(values)):
-            raise DataError(f"1 or {len(values)} bounds {side} for {where}", f"{len(given)}", f"correct {side}")
-        bounds.append(tuple(float(x) for x in (np.broadcast_to(given, len(values)) if given else map(measure, values))))
-        if not given:
-            notes.append(f"{side} bounds of actions taken from the log: {', '.join(f'{x:g}' for x in bounds[-1])}")
-    try:
-        return ActionSpec("continuous", low=bounds[0], high=bounds[1], names=names)
-    except ConfigError as error:
-        raise DataError(
-            f"actions that vary in {where}", f"a range {error.got}",
-            "state the real bounds (low, high), or drop the column",
-        ) from error
+    return actions.infer(values, whole, tuple(label(c) for c in roles.action), options, where, notes)
 
 
 def _within(data: pa.Table, roles: Roles, action: ActionSpec, last: Array, where: str) -> None:

@@ -1,0 +1,224 @@
+"""A tree of named arrays as episodes, and the other way round: what HDF5 and npz share. Opens no file.
+
+Our own layout is here: `episode_N/observations/NAME`, `episode_N/actions`, `episode_N/exogenous`, `episode_N/times`,
+and a description `steersman` that says the rest. Other people's layouts are read by `steersman.data.formats.layouts`.
+
+Shapes: T steps, N rows of an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from steersman.core.errors import DataError, SteersmanError
+from steersman.core.recording import Array, Recording
+from steersman.core.signature import ObservationSpec, Signature
+
+DESCRIPTION = "steersman"
+"""Where a file that was written here says what its arrays mean."""
+
+@dataclass(frozen=True)
+class Leaf:
+    """One array of a tree: its shape and type, known before anything is read, and a way to read rows of it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    read: Callable[[int, int], Array]
+
+    def whole(self) -> Array:
+        return self.read(0, self.shape[0])
+
+
+Tree = Mapping[str, Leaf]
+"""Path, parts joined by `/` -> array."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One episode: actions and observations are rows start to stop of the arrays under `prefix`."""
+
+    prefix: str
+    start: int
+    stop: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a tree is read as episodes: paths are relative to an episode's prefix."""
+
+    signature: Signature
+    pieces: tuple[Piece, ...]
+    observations: Mapping[str, str]
+    following: Mapping[str, str]
+    action: str
+    exogenous: tuple[str, ...]
+    times: str | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        return sum(piece.steps for piece in self.pieces)
+
+    def recordings(self, tree: Tree, where: str) -> Iterator[Recording]:
+        """Read one episode after the other."""
+        for piece in self.pieces:
+            yield self._recording(tree, piece, where)
+
+    def _recording(self, tree: Tree, piece: Piece, where: str) -> Recording:
+        last = piece.start + piece.steps
+        observed = {}
+        for name, path in self.observations.items():
+            leaf = tree[piece.prefix + path]
+            rows = leaf.read(piece.start, min(last + 1, piece.stop if name in self.following else leaf.shape[0]))
+            if len(rows) == piece.steps and name in self.following:
+                after = tree[piece.prefix + self.following[name]].read(last - 1, last)
+                rows = np.concatenate([rows, after.astype(rows.dtype)])
+            observed[name] = as_observation(rows, self.signature.observations[name])
+        discrete = self.signature.action.kind == "discrete"
+        acted = tree[piece.prefix + self.action].read(piece.start, last)
+        acted = columns(acted).astype(np.int64 if discrete else np.float32)
+        inputs = [columns(tree[piece.prefix + path].read(piece.start, last)) for path in self.exogenous]
+        times = tree[piece.prefix + self.times].read(piece.start, last + 1) if self.times else None
+        return Recording(
+            observed, acted, np.concatenate(inputs, 1).astype(np.float32) if inputs else None,
+            None if times is None or len(times) != piece.steps + 1 else times.reshape(-1).astype(np.float64),
+            {"file": where, "episode": piece.prefix.rstrip("/") or f"rows {piece.start + 1} to {piece.stop}"},
+        )
+
+
+def as_observation(rows: Array, spec: ObservationSpec) -> Array:
+    """Rows as a file has them -> (…, H, W, C) uint8 or (…, C) float32."""
+    if spec.kind == "vector":
+        return np.ascontiguousarray(columns(rows), np.float32)
+    if rows.ndim == 3:
+        rows = rows[..., None]
+    elif rows.shape[1:] != spec.shape:
+        rows = np.moveaxis(rows, 1, -1)
+    return np.ascontiguousarray(rows, np.uint8)
+
+
+def columns(rows: Array) -> Array:
+    """(N,) or (N, C) -> (N, C)."""
+    return rows.reshape(len(rows), -1)
+
+
+def listed(tree: Iterable[str]) -> str:
+    """The paths of a tree, shortened, for messages."""
+    names = list(tree)
+    shown = ", ".join(names[:8])
+    return f"arrays {shown} and {len(names) - 8} more" if len(names) > 8 else f"arrays {shown}" if names else "no array"
+
+
+# Our own layout --------------------------------------------------------------------------------------------------
+
+
+class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the arrays of a file that was written here mean."""
+
+    signature: Signature
+    times: bool = False
+    version: int = 1
+
+    @classmethod
+    def parse(cls, text: bytes, where: str) -> Description:
+        """Read and check a description.
+
+        Raises:
+            DataError: it is none, or of a future version.
+        """
+        try:
+            self = msgspec.json.decode(text, type=cls)
+        except (msgspec.MsgspecError, ValueError, RecursionError, SteersmanError) as error:
+            raise DataError(f"a valid description in {where}", f"{error}", "write the file again") from error
+        if self.version != 1:
+            raise DataError(f"a description of version 1 in {where}", f"version {self.version}", "update steersman")
+        return self
+
+
+def ours(tree: Tree, text: bytes, where: str) -> Layout:
+    """The layout that the description `text` speaks of.
+
+    Raises:
+        DataError: arrays that are missing, or of other sizes and types than it says.
+    """
+    description = Description.parse(text, where)
+    signature = description.signature
+    found = {p.split("/", 1)[0] for p in tree}
+    episodes = [f"episode_{i}/" for i in range(len(found))]
+    observations = {name: f"observations/{name}" for name in signature.observations}
+    exogenous = ("exogenous",) if signature.exogenous else ()
+    pieces = []
+    for prefix in episodes:
+        needed = [prefix + p for p in ("actions", *observations.values(), *exogenous)]
+        needed += [f"{prefix}times"] if description.times else []
+        missing = [p for p in needed if p not in tree]
+        if missing:
+            raise DataError(f"{missing[0]} in {where}", listed(tree), "repair it (--repair), or write it again")
+        steps = tree[f"{prefix}actions"].shape[0]
+        sizes = {p: tree[p].shape[0] for p in needed}
+        wrong = [p for p, rows in sizes.items() if rows != steps + (not p.endswith(("/actions", "/exogenous")))]
+        if wrong or steps < 1:
+            wanted = f"{steps + 1} rows of each observation in {prefix} of {where}"
+            raise DataError(wanted, f"{sizes}", "write it again")
+        for name, path in observations.items():
+            _same(name, tree[prefix + path], signature.observations[name], where)
+        pieces.append(Piece(prefix, 0, steps, steps))
+    if not pieces:
+        raise DataError(f"at least one episode in {where}", "none", "write it again")
+    return Layout(
+        signature, tuple(pieces), observations, {}, "actions", exogenous, "times" if description.times else None
+    )
+
+
+def _same(name: str, leaf: Leaf, spec: ObservationSpec, where: str) -> None:
+    dtype = np.dtype(np.uint8 if spec.kind == "image" else np.float32)
+    if leaf.dtype != dtype or leaf.shape[1:] != spec.shape:
+        raise DataError(
+            f"{spec.kind} {spec.shape} in {name!r} of {where}", f"{leaf.dtype} {leaf.shape[1:]}", "write it again"
+        )
+
+
+def lay_out(recording: Recording, number: int) -> Iterator[tuple[str, Array]]:
+    """A recording as arrays of our own layout: (path, array)."""
+    prefix = f"episode_{number}"
+    for name, value in recording.observations.items():
+        yield f"{prefix}/observations/{name}", value
+    yield f"{prefix}/actions", recording.actions
+    if recording.exogenous is not None:
+        yield f"{prefix}/exogenous", recording.exogenous
+    if recording.times is not None:
+        yield f"{prefix}/times", recording.times
+
+
+def describe(signature: Signature, times: bool) -> bytes:
+    """The description that goes with `lay_out`.
+
+    Raises:
+        DataError: a name of an observation that cannot be part of a path.
+    """
+    odd = [name for name in signature.observations if "/" in name or name in (".", "..") or not name]
+    if odd:
+        raise DataError("names of observations without /", f"{odd[0]!r}", "rename it")
+    return msgspec.json.encode(Description(signature, times))
+
+
+def checked(recordings: Iterable[Recording], signature: Signature) -> Iterator[tuple[int, Recording]]:
+    """Number and recording, each validated; times in all or in none.
+
+    Raises:
+        DataError, ActionError: at the first that is unsound; at the end, if there was none.
+    """
+    first: Recording | None = None
+    for number, recording in enumerate(recordings):
+        recording.validate(signature, f"episode {number}")
+        first = first or recording
+        if (first.times is None) != (recording.times is None):
+            raise DataError("times in every episode or in none", f"others in episode {number}", "drop the times")
+        yield number, recording
+    if first is None:
+        raise DataError("at least one episode to write", "none", "check the source")

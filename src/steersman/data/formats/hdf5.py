@@ -1,0 +1,153 @@
+"""HDF5: groups of arrays; see `steersman.data.formats.arrays` for the layouts. Needs the extra `hdf5`.
+
+Refused: object types, links into other files, virtual datasets and external storage. What is written here has a
+checksum per chunk (Fletcher-32), so that after a crash the sound episodes can be told from the others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steersman.core.errors import DataError, UsageError
+from steersman.core.recording import Array, Recording
+from steersman.core.signature import Signature
+from steersman.data.formats.arrays import DESCRIPTION, Leaf, checked, describe, lay_out
+from steersman.data.formats.layouts import ALLOWED, understand
+from steersman.data.source import Format, ReadOptions, Source, fingerprint
+from steersman.data.storage import replace_file, sha256
+
+_MAGIC = b"\x89HDF\r\n\x1a\n"
+_DEEP, _MANY = 8, 200_000
+UNSOUND = (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, OverflowError)
+"""What h5py raises on files that are damaged."""
+
+
+class Hdf5(Format):
+    """HDF5: ours, robomimic's groups per episode, D4RL's flat arrays, stable-worldmodel's columns."""
+
+    name = "hdf5"
+    extra = "hdf5"
+
+    def matches(self, path: str) -> bool:
+        try:
+            with open(path, "rb") as file:
+                return file.read(8) == _MAGIC
+        except OSError:
+            return False
+
+    def asks(self, path: str) -> bool:
+        return path.lower().endswith((".h5", ".hdf5", ".hdf"))
+
+    def open(self, path: str, options: ReadOptions) -> Source:
+        options.only(ALLOWED, self.name)
+        content = sha256(path)
+        with opened(path) as file:
+            layout = understand(tree(file, path), _description(file, path), options, path)
+
+        def stream() -> Iterator[Recording]:
+            with opened(path) as file:
+                yield from layout.recordings(tree(file, path), path)
+
+        return Source(
+            self.name, path, layout.signature, fingerprint(self.name, content, options), stream, layout.steps,
+            layout.notes,
+        )
+
+    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
+        h5py = require()
+        with replace_file(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+            for number, recording in checked(recordings, signature):
+                if not number:
+                    text = describe(signature, recording.times is not None)
+                    file.attrs[DESCRIPTION] = np.frombuffer(text, np.uint8)
+                for name, value in lay_out(recording, number):
+                    store(file, name, value)
+                file.flush()
+        return Path(path)
+
+
+def require() -> Any:
+    """The package h5py.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise UsageError(
+            "the package h5py for HDF5 files", f"{error}", 'install it: pip install "steersman[hdf5]"'
+        ) from error
+    return h5py
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """An HDF5 file to read; whatever the library makes of a damaged one becomes a DataError."""
+    h5py = require()
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except UNSOUND as error:
+        raise DataError(
+            f"a sound HDF5 file at {path}", " ".join(f"{error!r}".split())[:300],
+            "repair it (steersman data convert … --repair), or record it again",
+        ) from error
+
+
+def tree(file: Any, where: str) -> dict[str, Leaf]:
+    """Every array of a file, none of them read. What reaches outside the file or holds objects is refused."""
+    leaves: dict[str, Leaf] = {}
+    _walk(file, "", leaves, where, 0)
+    return leaves
+
+
+def _walk(group: Any, prefix: str, leaves: dict[str, Leaf], where: str, depth: int) -> None:
+    h5py = require()
+    if depth > _DEEP or len(leaves) > _MANY:
+        raise DataError(f"at most {_DEEP} levels and {_MANY} arrays in {where}", "more", "write fewer")
+    for name in group:
+        path = f"{prefix}{name}"
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise DataError(f"arrays inside {where}", f"a link at {path}", "copy the arrays into the file")
+        kind = group.get(name, getclass=True)
+        if kind is h5py.Group:
+            _walk(group[name], f"{path}/", leaves, where, depth + 1)
+        elif kind is h5py.Dataset:
+            leaves.update(_leaf(group[name], path, where))
+
+
+def _leaf(dataset: Any, path: str, where: str) -> dict[str, Leaf]:
+    """The array as a leaf; nothing for texts and single numbers, which are no data of an episode."""
+    if dataset.is_virtual or dataset.external:
+        raise DataError(f"arrays inside {where}", f"{path} in other files", "copy the arrays into the file")
+    if dataset.shape is None or not dataset.shape or dataset.dtype.kind not in "biuf":
+        return {}
+
+    def read(start: int, stop: int) -> Array:
+        rows: Array = dataset[start:stop]
+        return rows
+
+    return {path: Leaf(tuple(dataset.shape), dataset.dtype, read)}
+
+
+def _description(file: Any, where: str) -> bytes | None:
+    if DESCRIPTION not in file.attrs:
+        return None
+    value = file.attrs[DESCRIPTION]
+    if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or value.ndim != 1:
+        raise DataError(f"a description of bytes in {where}", f"{type(value).__name__}", "write the file again")
+    return value.tobytes()
+
+
+def store(file: Any, path: str, value: Array) -> None:
+    """One array, in chunks of about 256 KiB with a checksum each."""
+    row = max(1, int(np.prod(value.shape[1:])) * value.dtype.itemsize)
+    chunk = (max(1, min(len(value), (1 << 18) // row)), *value.shape[1:])
+    file.create_dataset(path, data=value, chunks=chunk, fletcher32=True)
