@@ -183,7 +183,7 @@ def test_bad_paths(tmp_path: Path) -> None:
     refused(lambda: read(tmp_path / "named.csv"), DataError, "a table with a header")
     refused(lambda: read(tmp_path / "nothing.csv", O(format="csv")), DataError, "a readable file")
     refused(lambda: Dataset.open(tmp_path / "notes.txt"), DataError, "a cache with index.json")
-    refused(lambda: write(tmp_path / "log.xlsx", VECTORS, []), UsageError, r"\.csv or \.parquet")
+    refused(lambda: write(tmp_path / "log.xlsx", VECTORS, []), UsageError, "asks for a format.*one of cache")
     refused(lambda: write(tmp_path / "x", VECTORS, [], format="minari"), UsageError, "can be written")
 
 
