@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from steersman.core.errors import CheckpointError, RunError
 from steersman.runs import Run
-from steersman.studio.holdings import holding, read_header
+from steersman.runs.tensors import read_header
+from steersman.studio.holdings import holding
 
 GOOD = {"__metadata__": {"a": "b"}, "encoder.w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
         "head.b": {"dtype": "BF16", "shape": [], "data_offsets": [24, 26]}}

@@ -15,14 +15,12 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as decode
 from torch import Tensor
 
 from steersman.agent.config import AgentConfig
+from steersman.agent.parts import load_parts
 from steersman.agent.readouts import load_readout
 from steersman.core import (
-    CheckpointError,
     ConfigError,
     Goal,
     Latent,
@@ -88,17 +86,8 @@ class Agent:
                 f"an agent's configuration and signature in {run.path}", f"{type(error).__name__}: {error}",
                 f"use steersman {run.manifest.versions.get('steersman', 'as it was')}, which made it",
             ) from error
-        perception = config.perception.build(signature)
-        model = config.world_model.build(signature, perception.latent_shape, perception.context_shape)
         file = run.checkpoint(checkpoint)
-        try:
-            state = decode(file.read(MODEL))
-            for module, prefix in ((perception, "perception."), (model, "world_model.")):
-                module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-        except (SafetensorError, RuntimeError) as error:
-            raise CheckpointError(
-                f"weights of this configuration in {file.path}", str(error).splitlines()[0], "restore it from a copy"
-            ) from error
+        perception, model = load_parts(config, signature, file.read(MODEL), f"{file.path / MODEL}")
         readout = load_readout(run, "observation")
         return cls(config, signature, perception, model, planner=planner, readout=readout)
 

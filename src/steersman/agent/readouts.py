@@ -6,14 +6,15 @@ The hash is checked before a byte is decoded; no pickle.
 from __future__ import annotations
 
 import msgspec
-from safetensors import SafetensorError
 from safetensors.torch import load as decode
 from safetensors.torch import save as encode
 
+from steersman.agent.blueprint import build_like
 from steersman.core import CheckpointError, StorageError
 from steersman.perception import AnyReadout, ColumnReadout
 from steersman.runs import Run
 from steersman.runs.files import atomic_write, read_capped, sha256
+from steersman.runs.tensors import parse_header
 
 
 class _Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,9 +65,9 @@ def load_readout(run: Run, name: str) -> ColumnReadout | None:
         raise CheckpointError(f"a read-out at {path}", f"{error}", again) from error
     if sha256(data) != card.sha256:
         raise CheckpointError(f"SHA-256 {card.sha256[:12]}… of {path}", f"{sha256(data)[:12]}…", again)
-    readout = card.config.build(card.columns, card.latent_shape)
-    try:
-        readout.load_state_dict(decode(data))
-    except (SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"a read-out of {len(card.columns)} columns at {path}", f"{error}", again) from error
+    def build() -> ColumnReadout:
+        return card.config.build(card.columns, card.latent_shape)
+
+    readout = build_like(build, parse_header(data, str(path)), str(path), card.config, card.latent_shape)
+    readout.load_state_dict(decode(data))
     return readout.eval()

@@ -13,6 +13,7 @@ import msgspec
 import tyro
 
 from steersman.core.errors import ConfigError, UsageError
+from steersman.runs.files import parse_json
 
 _PLAIN = (bool, int, float, str)
 
@@ -97,7 +98,7 @@ def changed(config: Any, changes: Sequence[str]) -> Any:
         if not equals or not path:
             raise UsageError("a change of the form PATH=VALUE", repr(change), "e.g. --set batch_size=64")
         try:
-            value = msgspec.json.decode(text)
+            value = parse_json(text)
         except msgspec.DecodeError:
             value = text
         _put(plain, path.split("."), value, change)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import msgspec
 
 from steersman.core.errors import RunError, UsageError
-from steersman.runs.files import atomic_write, read_capped, refusals
+from steersman.runs.files import atomic_write, parse_json, read_capped, refusals
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,80}\.(png|webp|jpg|svg)")
@@ -414,8 +414,8 @@ def read(path: Path, kind: type[A]) -> A:
         RunError: not an artefact of `kind`, or of a later version.
     """
     try:
-        return msgspec.json.decode(read_capped(path), type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RunError, UsageError, OSError) as error:
+        return parse_json(read_capped(path), kind)
+    except (msgspec.MsgspecError, RunError, UsageError, OSError) as error:
         fix = "write it again with the command that made it"
         raise RunError(f"a {kind.__name__.lower()} in {path}", f"{error}", fix) from error
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from steersman.core.errors import CheckpointError, RunError
-from steersman.runs.files import pretty, read_capped, sha256
+from steersman.runs.files import parse_json, pretty, read_capped, sha256
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -151,17 +151,18 @@ def _read_manifest(path: Path) -> CheckpointManifest:
     file = path / MANIFEST
     try:
         content = read_capped(file)
-        version = msgspec.json.decode(content, type=_Head).format
+        version = parse_json(content, _Head).format
         if version > FORMAT:
             raise CheckpointError(
                 f"a checkpoint of format {FORMAT} or earlier at {path}", f"format {version}", "update steersman"
             )
-        manifest = msgspec.json.decode(content, type=CheckpointManifest)
+        manifest = parse_json(content, CheckpointManifest)
+        whole = manifest.sealed() == content
     except CheckpointError:
         raise
-    except (OSError, RunError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, RunError, msgspec.MsgspecError, RecursionError) as error:
         raise CheckpointError(f"a checkpoint's manifest in {file}", f"{error}", _RESTORE) from error
-    if manifest.sealed() != content:
+    if not whole:
         raise CheckpointError(f"an unaltered {file}", "content that does not fit its own SHA-256", _RESTORE)
     if not set(manifest.files) <= {MODEL, STATE} or folder_name(manifest.step) != path.name:
         raise CheckpointError(f"the checkpoint of {path.name} in {file}", f"step {manifest.step}", _RESTORE)

@@ -14,11 +14,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import msgspec
 
 from steersman.core.errors import RunError, StorageError
+
+T = TypeVar("T")
 
 JSON_LIMIT = 64 << 20
 """Largest JSON file that is read, in bytes."""
@@ -164,3 +166,21 @@ def read_capped(path: Path, limit: int = JSON_LIMIT) -> bytes:
 def pretty(value: Any) -> bytes:
     """Canonical JSON for files that people read: the same value gives the same bytes."""
     return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
+
+
+@overload
+def parse_json(content: bytes | str, kind: type[T]) -> T: ...
+@overload
+def parse_json(content: bytes | str) -> Any: ...
+def parse_json(content: bytes | str, kind: Any = Any) -> Any:
+    """JSON from a file that may be foreign.
+
+    Raises:
+        msgspec.MsgspecError: no JSON, not of `kind`, not UTF-8, or nested deeper than the interpreter can follow.
+    """
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except RecursionError:
+        raise msgspec.DecodeError("JSON is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"JSON is not UTF-8: {error.reason}") from None

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from steersman.core.errors import LockedError
-from steersman.runs.files import exists, refusals, write_all
+from steersman.runs.files import exists, parse_json, refusals, write_all
 
 try:
     import fcntl
@@ -137,6 +137,6 @@ class WriterLock:
 def _decode(content: bytes) -> Holder | None:
     """The holder, or None: nobody, or a writer that died while it wrote its name."""
     try:
-        return msgspec.json.decode(content, type=Holder)
+        return parse_json(content, Holder)
     except msgspec.MsgspecError:
         return None

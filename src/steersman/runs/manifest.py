@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from steersman.core.errors import RunError
-from steersman.runs.files import read_capped
+from steersman.runs.files import parse_json, read_capped
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -78,13 +78,13 @@ def read_manifest(run: Path) -> Manifest:
             f"a run directory with {NAME} at {run}", got, "check the path; `steersman train` makes one"
         ) from error
     try:
-        version = msgspec.json.decode(content, type=_Head).format
+        version = parse_json(content, _Head).format
         if version > FORMAT:
             raise RunError(
                 f"a run of format {FORMAT} or earlier at {run}", f"format {version}", "update steersman to open it"
             )
-        return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return parse_json(content, Manifest)
+    except msgspec.MsgspecError as error:
         raise RunError(
             f"a manifest of a run in {path}", f"{error}", "restore the file; it was not written here"
         ) from error

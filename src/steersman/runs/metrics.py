@@ -55,7 +55,7 @@ class Metrics:
         decoder = msgspec.json.Decoder(dict[str, Any])
         try:
             return [decoder.decode(line) for line in lines]
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             bad = next(i for i, line in enumerate(lines, 1) if not _decodes(decoder, line))
             raise RunError(
                 f"a JSON object on line {bad} of {self.path}", f"{lines[bad - 1][:40]!r}", "remove that line"
@@ -108,6 +108,6 @@ def _line_end(fd: int, position: int, piece: int = 65536) -> int:
 def _decodes(decoder: msgspec.json.Decoder[dict[str, Any]], line: bytes) -> bool:
     try:
         decoder.decode(line)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return True

@@ -27,6 +27,7 @@ from steersman.runs.checkpoints import CheckpointFile, find_checkpoint, list_che
 from steersman.runs.files import (
     atomic_write,
     commit,
+    parse_json,
     pretty,
     read_capped,
     refusals,
@@ -200,8 +201,8 @@ class Run:
         """
         path = self.extra(name)
         try:
-            return msgspec.json.decode(read_capped(path))
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return parse_json(read_capped(path))
+        except (OSError, msgspec.MsgspecError) as error:
             raise RunError(
                 f"the artefact {name} in {self.path}", f"{error}", "run the command that makes it"
             ) from error

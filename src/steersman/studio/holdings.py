@@ -5,7 +5,6 @@ A checkpoint's hashes are verified; the header of a safetensors file is parsed w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +15,8 @@ import msgspec
 from steersman.core.errors import CheckpointError, RunError
 from steersman.runs import CheckpointFile, Run
 from steersman.runs.artefacts import KINDS
+from steersman.runs.tensors import read_header
 from steersman.studio import quantities as q
-
-HEADER_LIMIT = 32 << 20
-_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
-          "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
 @dataclass(frozen=True)
@@ -40,18 +36,6 @@ class Holding:
     rows: Sequence[tuple[str, ...]] = ()
     warnings: list[str] = field(default_factory=list)
     plain: dict[str, Any] = field(default_factory=dict)
-
-
-class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tensor as a safetensors header declares it."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    data_offsets: tuple[int, int]
-
-    @property
-    def numbers(self) -> int:
-        return math.prod(self.shape)
 
 
 def holding(path: Path) -> Holding | None:
@@ -145,35 +129,3 @@ def tensors(path: Path) -> Holding:
     rows = [(name, "×".join(map(str, t.shape)) or "1", t.dtype, f"{t.numbers:,}") for name, t in header.items()]
     plain = {"kind": "tensors", "numbers": total, "tensors": {n: [t.dtype, list(t.shape)] for n, t in header.items()}}
     return Holding("tensors", facts, ("tensor", "shape", "type", "numbers"), rows, [], plain)
-
-
-def read_header(path: Path) -> dict[str, Tensor]:
-    """The header of a safetensors file, checked: sizes agree, tensors fill the file without gap or overlap.
-
-    Raises:
-        CheckpointError: truncated, altered or foreign.
-    """
-    fix = "restore the file from a copy"
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or not 2 <= length <= min(size - 8, HEADER_LIMIT):
-                raise CheckpointError(f"a safetensors header in {path}", f"a length of {length} in {size} bytes", fix)
-            content = file.read(length)
-        fields = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-        fields.pop("__metadata__", None)
-        header = {name: msgspec.json.decode(raw, type=Tensor) for name, raw in fields.items()}
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(f"a safetensors file at {path}", f"{error}", fix) from error
-    end = 0
-    for name, tensor in sorted(header.items(), key=lambda item: item[1].data_offsets):
-        begin, stop = tensor.data_offsets
-        wide = _BYTES.get(tensor.dtype)
-        if begin != end or stop < begin or (wide is not None and stop - begin != wide * tensor.numbers):
-            got = f"bytes {begin} to {stop} for {tensor.dtype} {list(tensor.shape)}"
-            raise CheckpointError(f"tensor {name!r} to follow byte {end} in {path}", got, fix)
-        end = stop
-    if 8 + length + end != size:
-        raise CheckpointError(f"{8 + length + end} bytes in {path}", f"{size}", fix)
-    return header

@@ -16,11 +16,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from steersman.agent.blueprint import build_like
+from steersman.agent.parts import build_parts
 from steersman.core.boxes import Perception, WorldModel
 from steersman.core.errors import CheckpointError, DivergedError
 from steersman.core.signature import Signature
 from steersman.core.types import LearningBatch, Loss, Window
 from steersman.objectives import Sum, step_errors
+from steersman.runs import CheckpointFile
+from steersman.runs.checkpoints import MODEL, STATE
+from steersman.runs.tensors import read_header
 from steersman.training.adamw import AdamW
 from steersman.training.config import RolloutStage, TrainConfig
 from steersman.training.precision import Precision, autocast, faster
@@ -56,16 +61,7 @@ class Learner:
 
     def __init__(self, config: TrainConfig, signature: Signature, device: torch.device, processes: Processes) -> None:
         self.config, self.device, self.processes = config, device, processes
-        perception: Perception = config.agent.perception.build(signature)
-        shapes = perception.latent_shape, perception.context_shape
-        model: WorldModel = config.agent.world_model.build(signature, *shapes)
-        self.parts = nn.ModuleDict(
-            {
-                "perception": perception,
-                "world_model": model,
-                "objectives": Sum.build(config.objectives, signature, *shapes),
-            }
-        ).to(device)
+        self.parts = build_learning(config, signature).to(device)
         self.parts.train()
         self.precision: Precision = "fp32"
         self.optimiser = AdamW(self.parts.named_parameters(), config.betas, config.weight_decay)
@@ -225,6 +221,30 @@ class Learner:
         torch.random.set_rng_state(training["random.cpu"].clone())
         if self.device.type == "cuda" and "random.cuda" in training:
             torch.cuda.set_rng_state(training["random.cuda"].cpu(), self.device)
+
+
+def build_learning(config: TrainConfig, signature: Signature) -> nn.ModuleDict:
+    """All that training changes or keeps: {"perception": …, "world_model": …, "objectives": …}, freshly initialised."""
+    parts = build_parts(config.agent, signature)
+    perception = cast(Perception, parts["perception"])
+    parts["objectives"] = Sum.build(config.objectives, signature, perception.latent_shape, perception.context_shape)
+    return parts
+
+
+def require_weights(config: TrainConfig, signature: Signature, file: CheckpointFile) -> None:
+    """Refuse a configuration that a checkpoint's files do not fit, before anything of its size is allocated.
+
+    Raises:
+        CheckpointError: names the first difference, or what is missing.
+    """
+    if not {MODEL, STATE} <= set(file.manifest.files):
+        got = ", ".join(file.manifest.files) or "no file"
+        raise CheckpointError(f"{MODEL} and {STATE} in {file.path}", got, "restore the checkpoint from a copy")
+    model, state = read_header(file.path / MODEL), read_header(file.path / STATE)
+    raw = {name.removeprefix("weights."): x for name, x in state.items() if name.startswith("weights.")}
+    header = raw if config.average else {**model, **raw}
+    with torch.random.fork_rng([]):
+        build_like(lambda: build_learning(config, signature), header, str(file.path), config.agent, config.objectives)
 
 
 def _acts(name: str) -> bool:

@@ -19,6 +19,7 @@ from steersman.runs import Run
 from steersman.training.config import TrainConfig
 from steersman.training.gauges import Gauge
 from steersman.training.interrupts import Interrupts
+from steersman.training.learner import require_weights
 from steersman.training.precision import choose_device
 from steersman.training.processes import joined
 from steersman.training.session import Progress, Session, Trained
@@ -59,6 +60,8 @@ def train(
         processes = stack.enter_context(joined(device.type))
         if run is not None and processes.leads:
             stack.enter_context(run.writer())
+        if run is not None and checkpoint is not None:
+            require_weights(config, dataset.signature, run.checkpoint(checkpoint))
         session = Session(config, dataset, run, device, processes, gauges)
         stack.callback(session.feed.close)
         session.begin(checkpoint)
