@@ -2,6 +2,7 @@
 
 from steersman.agent.agent import Agent
 from steersman.agent.config import AgentConfig
+from steersman.agent.origin import Origin
 from steersman.agent.readouts import load_readout, save_readout
 
-__all__ = ["Agent", "AgentConfig", "load_readout", "save_readout"]
+__all__ = ["Agent", "AgentConfig", "Origin", "load_readout", "save_readout"]

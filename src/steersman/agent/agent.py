@@ -11,13 +11,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor
 
+from steersman.agent import hub, pretrained
 from steersman.agent.config import AgentConfig
+from steersman.agent.origin import Origin, origin_of
 from steersman.agent.parts import load_parts
 from steersman.agent.readouts import load_readout
 from steersman.core import (
@@ -60,7 +63,10 @@ class Agent:
         *,
         planner: Planner | None = None,
         readout: Readout | None = None,
+        origin: Origin | None = None,
     ) -> None:
+        """origin: where the weights come from, for the model card."""
+        self.origin = origin or Origin()
         self.config, self.signature = config, signature
         self.perception, self.world_model = perception.eval(), world_model.eval()
         self.planner = planner or config.planner.build()
@@ -89,7 +95,57 @@ class Agent:
         file = run.checkpoint(checkpoint)
         perception, model = load_parts(config, signature, file.read(MODEL), f"{file.path / MODEL}")
         readout = load_readout(run, "observation")
-        return cls(config, signature, perception, model, planner=planner, readout=readout)
+        origin = origin_of(run, file.step)
+        return cls(config, signature, perception, model, planner=planner, readout=readout, origin=origin)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: Path | str, *, revision: str | None = None, token: str | None = None,
+        planner: Planner | None = None,
+    ) -> Agent:
+        """The agent in a folder that `save_pretrained` wrote, or of a hub's repository OWNER/NAME.
+
+        Nothing is executed; a configuration whose sizes the weights do not bear out is refused before it is allocated.
+
+        Raises:
+            RunError, CheckpointError: missing, damaged, foreign or of a later format; the hub refused.
+            UsageError: neither a folder nor a hub id, or the extra `hub` is not installed.
+        """
+        folder = Path(name)
+        if not folder.exists() and hub.is_hub_id(str(name)):
+            folder = hub.download(str(name), pretrained.FILES, revision, token)
+        parts = pretrained.load(folder)
+        return cls(
+            parts.config, parts.signature, parts.perception, parts.world_model, planner=planner,
+            readout=parts.readout, origin=parts.origin,
+        )
+
+    def save_pretrained(self, folder: Path | str) -> Path:
+        """Write config.json, model.safetensors and a filled model card; `from_pretrained` gives the same plans, bit for
+        bit. Returns the folder.
+
+        Raises:
+            ConfigError: parts that the configuration does not build (your own classes).
+            StorageError: the disk refused.
+        """
+        parts = pretrained.Pretrained(
+            self.config, self.signature, self.perception, self.world_model, self.readout, self.origin
+        )
+        return pretrained.save(parts, self.planner, folder)
+
+    def push_to_hub(
+        self, name: str, *, private: bool = True, token: str | None = None, revision: str | None = None,
+        message: str = "Upload of a steersman agent",
+    ) -> str:
+        """Save and send to the repository OWNER/NAME of a model hub, private unless said otherwise; its address.
+
+        Raises:
+            UsageError: no id of this form, or the extra `hub` is not installed.
+            RunError: the hub refused.
+        """
+        with TemporaryDirectory() as place:
+            folder = self.save_pretrained(Path(place) / "model")
+            return hub.upload(folder, name, private=private, token=token, message=message, revision=revision)
 
     @property
     def execute(self) -> int:

@@ -1,0 +1,57 @@
+"""Where an agent's weights come from: the run, the log behind it, and what was measured of it. Plain values only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from steersman.runs import Run
+from steersman.runs.artefacts import Table, read_all
+
+
+class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is known of a training; empty or None where nothing is.
+
+    run, recipe, created   as in the run's manifest
+    checkpoint             optimiser steps done
+    planned                optimiser steps that the recipe asks for
+    fingerprint            SHA-256 of the log
+    episodes, steps        of the log
+    objectives             names of the energies that were descended
+    versions               package -> version
+    evaluation             tables of measured figures, with the protocol behind each
+    """
+
+    run: str = ""
+    recipe: str = ""
+    created: str = ""
+    checkpoint: int | None = None
+    planned: int | None = None
+    fingerprint: str = ""
+    episodes: int | None = None
+    steps: int | None = None
+    objectives: tuple[str, ...] = ()
+    versions: dict[str, str] = {}
+    evaluation: tuple[Table, ...] = ()
+
+
+def origin_of(run: Run, checkpoint: int) -> Origin:
+    """What a run's directory says of the weights of its checkpoint; artefacts that cannot be read are left out."""
+    manifest = run.manifest
+    training = manifest.config.get("train")
+    config: dict[str, Any] = training if isinstance(training, dict) else {}
+    objectives = config.get("objectives")
+    names = [x.get("type") for x in objectives if isinstance(x, dict)] if isinstance(objectives, (list, tuple)) else []
+    fingerprint = manifest.data.get("fingerprint")
+    return Origin(
+        run=manifest.id, recipe=manifest.recipe, created=manifest.created, checkpoint=checkpoint,
+        planned=_count(config.get("steps")), fingerprint=fingerprint if isinstance(fingerprint, str) else "",
+        episodes=_count(manifest.data.get("episodes")), steps=_count(manifest.data.get("steps")),
+        objectives=tuple(name for name in names if isinstance(name, str)), versions=manifest.versions,
+        evaluation=tuple(read_all(run.path, Table)[0]),
+    )
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

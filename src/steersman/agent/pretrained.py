@@ -1,0 +1,198 @@
+"""An agent as a folder that model hubs understand: config.json, model.safetensors, README.md. No pickle, no code.
+
+    config.json        what the parts are, signature, read-out, origin; hash of the weights, and of itself
+    model.safetensors  perception.*, world_model.*, readout.* (scales included: they are buffers)
+    README.md          the model card
+
+The folder may come from anybody: nothing is allocated before sizes are known to agree (`agent.blueprint`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import msgspec
+from safetensors.torch import save as encode
+from torch import nn
+
+from steersman.actor import AnyPlanner
+from steersman.agent.blueprint import build_like, require_plannable
+from steersman.agent.card import model_card
+from steersman.agent.config import AgentConfig
+from steersman.agent.origin import Origin
+from steersman.agent.parts import build_parts, tensors
+from steersman.core import CheckpointError, ConfigError, Perception, Planner, Readout, RunError, Signature, WorldModel
+from steersman.perception import AnyReadout, ColumnReadout, LinearReadout
+from steersman.runs.checkpoints import LIMIT, FileRecord
+from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, refusals, sha256
+from steersman.runs.tensors import parse_header
+
+FORMAT = 1
+CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "README.md")
+_CONFIG_LIMIT = 16 << 20
+_FIX = "get the folder again from where it was published"
+
+
+class ReadoutRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the read-out is: its tensors are `readout.*`."""
+
+    config: AnyReadout
+    columns: tuple[str, ...]
+
+
+class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`config.json`. The first three fields are what hubs look for."""
+
+    library_name: str = "steersman"
+    model_type: str = "steersman-agent"
+    architectures: tuple[str, ...] = ("Agent",)
+    format: int = FORMAT
+    agent: AgentConfig
+    signature: Signature
+    readout: ReadoutRecord | None = None
+    origin: Origin = Origin()
+    weights: FileRecord
+    sha256: str = ""
+
+    def sealed(self) -> bytes:
+        """The file's content, hash included."""
+        bare = msgspec.structs.replace(self, sha256="")
+        return pretty(msgspec.structs.replace(bare, sha256=sha256(pretty(bare))))
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The parts of an agent, apart from what it remembers."""
+
+    config: AgentConfig
+    signature: Signature
+    perception: Perception
+    world_model: WorldModel
+    readout: Readout | None
+    origin: Origin
+
+
+def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
+    """Write the folder, weights first and `config.json` last; each file whole or not at all. Returns the folder.
+
+    Raises:
+        ConfigError: the agent is made of parts that its configuration does not build.
+        StorageError: the disk refused.
+    """
+    folder = Path(folder)
+    config = _with_planner(parts.config, planner)
+    modules: dict[str, nn.Module] = {"perception": parts.perception, "world_model": parts.world_model}
+    record = None
+    if parts.readout is not None:
+        record = ReadoutRecord(_readout_config(parts.readout), tuple(parts.readout.columns))
+        modules["readout"] = parts.readout
+    state = {name: x.detach().cpu().contiguous().clone() for name, x in nn.ModuleDict(modules).state_dict().items()}
+    weights = encode(state, {"format": "pt"})
+    stored = Stored(
+        agent=config, signature=parts.signature, readout=record, origin=parts.origin,
+        weights=FileRecord(len(weights), sha256(weights)),
+    )
+    content = stored.sealed()
+    try:
+        _built(stored, weights, "this agent")
+    except CheckpointError as error:
+        raise ConfigError("parts that the agent's configuration builds", error.got, "save agents of a run") from error
+    with refusals("a folder for the model", folder.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / WEIGHTS, weights)
+    atomic_write(folder / CARD, model_card(config, parts.signature, parts.readout, parts.origin).encode())
+    atomic_write(folder / CONFIG, content)
+    return folder
+
+
+def load(folder: Path | str) -> Pretrained:
+    """Read a folder that `save` wrote, or that somebody says it did. Hashes are checked, nothing is executed.
+
+    Raises:
+        RunError: there is no such folder.
+        CheckpointError: truncated, altered, foreign, of a later format, or sizes that do not agree.
+        ConfigError: parts that do not fit together.
+    """
+    folder = Path(folder)
+    stored = read_config(folder)
+    path = folder / WEIGHTS
+    try:
+        size = path.stat().st_size
+        if size != stored.weights.bytes or size > LIMIT:
+            raise CheckpointError(f"{min(stored.weights.bytes, LIMIT)} bytes in {path}", f"{size}", _FIX)
+        content = read_capped(path, stored.weights.bytes)
+    except OSError as error:
+        raise CheckpointError(f"weights at {path}", f"{error.strerror or error}".lower(), _FIX) from error
+    found = sha256(content)
+    if found != stored.weights.sha256:
+        raise CheckpointError(f"SHA-256 {stored.weights.sha256[:12]}… of {path}", f"{found[:12]}…", _FIX)
+    parts = _built(stored, content, str(path))
+    parts.load_state_dict(tensors(content, str(path)))
+    parts.eval()
+    return Pretrained(
+        stored.agent, stored.signature, cast(Perception, parts["perception"]), cast(WorldModel, parts["world_model"]),
+        cast(Readout, parts["readout"]) if "readout" in parts else None, stored.origin,
+    )
+
+
+def read_config(folder: Path) -> Stored:
+    """`config.json` of a folder, verified against its own hash.
+
+    Raises:
+        RunError, CheckpointError: as `load`.
+    """
+    path = folder / CONFIG
+    if not folder.is_dir():
+        raise RunError(f"a model's folder at {folder}", "no such folder", "check the path or the hub's id")
+    try:
+        content = read_capped(path, _CONFIG_LIMIT)
+        version = parse_json(content, _Head).format
+        if version > FORMAT:
+            raise CheckpointError(f"a model of format {FORMAT} or earlier at {folder}", f"format {version}",
+                                  "update steersman")
+        stored = parse_json(content, Stored)
+        whole = stored.sealed() == content
+    except CheckpointError:
+        raise
+    except (OSError, RunError, ConfigError, msgspec.MsgspecError, RecursionError) as error:
+        raise CheckpointError(f"a steersman model's {CONFIG} in {folder}", f"{error}", _FIX) from error
+    if not whole:
+        raise CheckpointError(f"an unaltered {path}", "content that does not fit its own SHA-256", _FIX)
+    return stored
+
+
+class _Head(msgspec.Struct):
+    format: int
+
+
+def _built(stored: Stored, content: bytes, where: str) -> nn.ModuleDict:
+    def build() -> nn.ModuleDict:
+        parts = build_parts(stored.agent, stored.signature)
+        if stored.readout is not None:
+            latent_shape = cast(Perception, parts["perception"]).latent_shape
+            parts["readout"] = stored.readout.config.build(stored.readout.columns, latent_shape)
+        return parts
+
+    require_plannable(stored.agent.planner, where)
+    return build_like(build, parse_header(content, where), where, stored.agent, stored.signature)
+
+
+def _with_planner(config: AgentConfig, planner: Planner) -> AgentConfig:
+    """The configuration with the planner that the agent really has."""
+    mine = getattr(planner, "config", config.planner)
+    known = AnyPlanner.__args__  # type: ignore[attr-defined]
+    if type(mine) not in known:
+        names = ", ".join(kind.__qualname__.partition(".")[0] for kind in known)
+        raise ConfigError(f"a planner of {names}", type(planner).__name__, "give the agent one of these")
+    return msgspec.structs.replace(config, planner=mine)
+
+
+def _readout_config(readout: Readout) -> AnyReadout:
+    if isinstance(readout, LinearReadout):
+        return LinearReadout.Config(ridge=readout.ridge)
+    config = getattr(readout, "config", None)
+    if not isinstance(readout, ColumnReadout) or config is None:
+        raise ConfigError("a read-out of this library", type(readout).__name__, "fit one with agent.fitting")
+    return cast(AnyReadout, config)
