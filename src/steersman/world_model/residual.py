@@ -88,7 +88,7 @@ class ResidualModel(WorldModel):
         """
         into, out = self.from_state.weight[0].T, self.to_change.weight[0].T
         bias = self.to_change.bias[0]  # type: ignore[index]
-        layers = [(layer.weight[0].T, layer.bias[0]) for layer in self.layers]
+        layers = [(layer.weight[0].T, layer.bias[0]) for layer in self.layers]  # type: ignore[index]
         states = state.new_empty(len(drive) + 1, *state.shape)
         states[0] = state
         for now, following, drives in zip(states[:-1], states[1:], drive, strict=True):
