@@ -47,7 +47,7 @@ def test_nothing_unpickles_evaluates_or_seeds_globally() -> None:
 
 def test_torch_is_not_loaded_before_it_is_needed() -> None:
     light = "steersman steersman.core.errors steersman.core.signature steersman.runs steersman.studio steersman.cli"
-    light += " steersman.core.spaces steersman.data.formats steersman.data.conversion"
+    light += " steersman.core.spaces steersman.data.formats steersman.data.parser"
     code = f"""
 import importlib, sys
 for name in "{light}".split():

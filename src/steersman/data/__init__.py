@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = catalogue(
         **dict.fromkeys(["Conversion", "convert"], ".conversion"),
         "Dataset": ".dataset",
         **dict.fromkeys(["FORMATS", "read", "write"], ".formats"),
+        "Limits": ".isolation",
         **dict.fromkeys(["Format", "ReadOptions", "Source"], ".source"),
         **dict.fromkeys(["Columns", "Statistics"], ".statistics"),
         **dict.fromkeys(["Throughput", "measure"], ".throughput"),

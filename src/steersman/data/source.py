@@ -112,6 +112,8 @@ class Format(ABC):
 
     name: ClassVar[str]
     extra: ClassVar[str | None] = None
+    isolated: ClassVar[bool] = True
+    """Parsed in a process of its own, unless the reader trusts the log."""
 
     @abstractmethod
     def matches(self, path: str) -> bool:

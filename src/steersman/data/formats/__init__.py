@@ -16,18 +16,25 @@ from steersman.data.formats.hdf5 import Hdf5
 from steersman.data.formats.minari import Minari
 from steersman.data.formats.npz import Npz
 from steersman.data.formats.parquet import Parquet
+from steersman.data.isolation import POSSIBLE, Limits, open_isolated
 from steersman.data.source import Format, ReadOptions, Source
 
 if TYPE_CHECKING:
     from steersman.core.types import Episode
 
+LIMITS = Limits()
 FORMATS: tuple[Format, ...] = (Cache(), Minari(), Csv(), Parquet(), Hdf5(), Npz())
 
-__all__ = ["FORMATS", "Cache", "Csv", "Hdf5", "Minari", "Npz", "Parquet", "read", "write", "writer_for"]
+__all__ = ["FORMATS", "Cache", "Csv", "Hdf5", "Minari", "Npz", "Parquet", "named", "read", "write", "writer_for"]
 
 
-def read(path: str | os.PathLike[str], options: ReadOptions | None = None) -> Source:
+def read(
+    path: str | os.PathLike[str], options: ReadOptions | None = None, *, limits: Limits | None = LIMITS
+) -> Source:
     """Open a log of any known format: a file, a folder, or a Minari dataset id.
+
+    limits  what parsing may take: it is done in a process of its own (`data.isolation`); None parses in this process,
+            for logs that you trust
 
     Raises:
         DataError: nothing there, an unknown format, an unsound file.
@@ -36,18 +43,24 @@ def read(path: str | os.PathLike[str], options: ReadOptions | None = None) -> So
     options = options or ReadOptions()
     text = os.fspath(path)
     if options.format is not None:
-        return _by_name(options.format).open(text, options)
+        return _open(named(options.format), text, options, limits)
     for candidate in FORMATS:
         if candidate.matches(text):
             if candidate.name != "minari" and not Path(text).exists():
                 break
-            return candidate.open(text, options)
+            return _open(candidate, text, options, limits)
     names = ", ".join(f.name for f in FORMATS)
     if not Path(text).exists():
         raise DataError("a log to read", f"nothing at {text}", "check the path or the Minari dataset id")
     what = "a folder of another kind" if Path(text).is_dir() else f"{Path(text).suffix or 'no suffix'}"
     fix = "convert it, or name its format (--format)"
     raise DataError(f"a log of a known format ({names})", f"{what} at {text}", fix)
+
+
+def _open(format: Format, path: str, options: ReadOptions, limits: Limits | None) -> Source:
+    if limits is None or not format.isolated or not POSSIBLE:
+        return format.open(path, options)
+    return open_isolated(format.name, path, options, limits)
 
 
 def write(
@@ -71,14 +84,19 @@ def writer_for(path: str | os.PathLike[str], format: str | None = None) -> Forma
         UsageError: no such format, or a name that asks for none.
     """
     text = os.fspath(path)
-    chosen = _by_name(format) if format else next((f for f in FORMATS if f.asks(text)), None)
+    chosen = named(format) if format else next((f for f in FORMATS if f.asks(text)), None)
     if chosen is None:
         names = ", ".join(f.name for f in FORMATS)
         raise UsageError("a file name that asks for a format", text, f"name the format: one of {names}")
     return chosen
 
 
-def _by_name(name: str) -> Format:
+def named(name: str) -> Format:
+    """The format of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
     for candidate in FORMATS:
         if candidate.name == name:
             return candidate

@@ -15,6 +15,7 @@ class Cache(Format):
     """What `CacheWriter` makes."""
 
     name = "cache"
+    isolated = False  # mapped, not parsed
 
     def matches(self, path: str) -> bool:
         return (Path(path) / "index.json").is_file()

@@ -1,0 +1,195 @@
+"""Logs that nobody vouches for are parsed in a process of its own, with limits on memory and time.
+
+The process lives on from log to log, and is replaced when it dies or takes too long. What it hands over are raw arrays
+(`data.wire`), which are checked here like any other input. Knows no format.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from steersman.core import errors
+from steersman.core.errors import DataError, SteersmanError
+from steersman.core.recording import Array, Recording
+from steersman.data.source import ReadOptions, Source
+from steersman.data.wire import Channel, Reply, Request, recording
+
+POSSIBLE = os.name == "posix"
+"""Elsewhere logs are parsed in this process."""
+_LOGS_EACH = 200
+_ENVIRONMENT = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+}
+_ERRORS = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What parsing one log may take, and how much more for each of its bytes.
+
+    memory, memory_per_byte    bytes of address space beyond those of the idle parser
+    seconds, seconds_per_byte  to open a log, and again for each of its episodes
+    """
+
+    memory: int = 1 << 30
+    memory_per_byte: float = 16.0
+    seconds: float = 30.0
+    seconds_per_byte: float = 1e-6
+
+    def of(self, size: int) -> tuple[int, float]:
+        """Bytes and seconds for a log of `size` bytes."""
+        return int(self.memory + self.memory_per_byte * size), self.seconds + self.seconds_per_byte * size
+
+
+class Worker:
+    """One parser process and the line to it."""
+
+    def __init__(self) -> None:
+        here, there = socket.socketpair()
+        with there:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "steersman.data.parser", str(there.fileno())], pass_fds=[there.fileno()],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                env=os.environ | _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
+            )
+        self.channel = Channel(here)
+        self.holding: Request | None = None
+        self.logs = 0
+        self.alive = True
+
+    def open(self, request: Request, seconds: float) -> Reply:
+        """Make the parser hold a log."""
+        self.holding, self.logs = None, self.logs + 1
+        reply, _ = self._ask(request, request.path, seconds)
+        self.holding = request
+        return reply
+
+    def recordings(self, path: str, seconds: float) -> Iterator[Recording]:
+        """The episodes of the log that the parser holds."""
+        self.channel.deadline = None
+        self.channel.send(Request(do="start"))
+        while True:
+            reply, arrays = self._ask(Request(do="next"), path, seconds)
+            if reply.kind == "end":
+                return
+            yield recording(arrays, reply.info)
+
+    def _ask(self, request: Request, path: str, seconds: float) -> tuple[Reply, dict[str, Array]]:
+        self.channel.deadline = time.monotonic() + seconds
+        try:
+            self.channel.send(request)
+            reply, arrays = self.channel.reply()
+        except TimeoutError as error:
+            self.kill()
+            raise DataError(
+                f"a log that can be parsed within {seconds:.3g} s at {path}", "one that takes longer",
+                "split it, or read it with limits=None if you trust it",
+            ) from error
+        except (EOFError, OSError, ValueError, msgspec.MsgspecError) as error:
+            self.kill()
+            raise DataError(
+                f"a sound log at {path}", f"one at which the parser died ({_how(self.process.returncode)})",
+                "repair or re-export the file",
+            ) from error
+        if reply.kind == "error" and reply.error is not None:
+            _raise(reply.error)
+        return reply, arrays
+
+    def kill(self) -> None:
+        """End the process; the worker is of no use any more."""
+        self.alive = False
+        self.process.kill()
+        self.process.wait()
+        self.channel.line.close()
+
+
+def _raise(error: tuple[str, str, str, str]) -> None:
+    name, *words = error
+    kind = _ERRORS.get(name, RuntimeError)
+    if issubclass(kind, SteersmanError):
+        raise kind(*words)
+    raise RuntimeError(f"the parser failed: {words[0]}")
+
+
+def _how(code: int | None) -> str:
+    return f"signal {-code}" if code and code < 0 else f"status {code}"
+
+
+class Pool:
+    """Idle workers. One is borrowed for as long as a log is opened or read; the next borrower gets it afterwards."""
+
+    def __init__(self) -> None:
+        self.idle: list[Worker] = []
+        self.lock = threading.Lock()
+        atexit.register(self.close)
+
+    @contextmanager
+    def borrow(self, wanted: Request | None = None) -> Iterator[Worker]:
+        """A worker, if possible one that holds the log `wanted` already."""
+        with self.lock:
+            self.idle = [worker for worker in self.idle if worker.process.poll() is None]
+            self.idle.sort(key=lambda worker: worker.holding == wanted)
+            worker = self.idle.pop() if self.idle else None
+        worker = worker or Worker()
+        try:
+            yield worker
+        finally:
+            if worker.alive and worker.logs >= _LOGS_EACH:
+                worker.kill()
+            elif worker.alive:
+                with self.lock:
+                    self.idle.append(worker)
+
+    def close(self) -> None:
+        while self.idle:
+            self.idle.pop().kill()
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int) -> Pool:
+    return Pool()
+
+
+def open_isolated(format: str, path: str, options: ReadOptions, limits: Limits) -> Source:
+    """`Format.open` in another process; the episodes come from there, too.
+
+    Raises:
+        DataError: what the format raises; too much memory or time; a parser that died.
+    """
+    memory, seconds = limits.of(_size(path))
+    request = Request(
+        do="open", format=format, path=path, options=options, cwd=os.getcwd(),
+        minari=os.environ.get("MINARI_DATASETS_PATH"), memory=memory,
+    )
+    with _pool(os.getpid()).borrow() as worker:
+        opened = worker.open(request, seconds)
+    if opened.signature is None:
+        raise DataError(f"a sound log at {path}", "an answer without a signature", "report it")
+
+    def stream() -> Iterator[Recording]:
+        with _pool(os.getpid()).borrow(request) as worker:
+            if worker.holding != request and worker.open(request, seconds).fingerprint != opened.fingerprint:
+                raise DataError(f"{path} to stay as it is while read", "a change", "try again once it is written")
+            yield from worker.recordings(path, seconds)
+
+    return Source(format, path, opened.signature, opened.fingerprint, stream, opened.steps, opened.notes)
+
+
+def _size(path: str) -> int:
+    root = Path(path)
+    try:
+        files = [p for p in root.rglob("*") if p.is_file()] if root.is_dir() else [root]
+        return sum(p.stat().st_size for p in files)
+    except OSError:
+        return 0

@@ -1,0 +1,160 @@
+"""What a parser in a process of its own says and hears: a JSON header, then raw arrays. Never pickle.
+
+A frame is 8 bytes (the header's length, little endian), the header, and the bytes of each array that it names. Whoever
+receives one trusts nothing in it: lengths, types and shapes are checked before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from steersman.core.recording import Array, Recording
+from steersman.core.signature import Signature
+from steersman.data.source import ReadOptions
+
+HEADER_LIMIT = 64 << 20
+ARRAYS_LIMIT = 64 << 30
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the parser is asked: open a log, start again from its first episode, hand over the next episode.
+
+    cwd, minari   where relative paths and Minari's dataset ids start
+    memory        bytes that parsing may take beyond what the process has when it starts
+    """
+
+    do: Literal["open", "start", "next"]
+    format: str = ""
+    path: str = ""
+    options: ReadOptions = ReadOptions()
+    cwd: str = ""
+    minari: str | None = None
+    memory: int = 0
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """One array that follows a header."""
+
+    name: str
+    dtype: Literal["uint8", "float32", "float64", "int64"]
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the parser answers.
+
+    error   name of a SteersmanError with its expected, got, fix; "defect": something else went wrong
+    """
+
+    kind: Literal["opened", "recording", "end", "error"]
+    signature: Signature | None = None
+    fingerprint: str = ""
+    steps: int | None = None
+    notes: tuple[str, ...] = ()
+    error: tuple[str, str, str, str] | None = None
+    info: dict[str, str] = {}
+    parts: tuple[Part, ...] = ()
+
+
+class Channel:
+    """One end of the line. `deadline` (of time.monotonic) bounds every wait; None waits for ever.
+
+    Raises:
+        EOFError: the other end is gone.
+        TimeoutError: the deadline passed.
+        ValueError: a frame that breaks the rules.
+    """
+
+    def __init__(self, line: socket.socket) -> None:
+        self.line = line
+        self.deadline: float | None = None
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            line.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+
+    def send(self, message: Request | Reply, arrays: Mapping[str, Array] | None = None) -> None:
+        header = msgspec.json.encode(message)
+        self._wait()
+        self.line.sendall(len(header).to_bytes(8, "little") + header)
+        for array in (arrays or {}).values():
+            if array.nbytes:
+                self.line.sendall(_bytes(np.ascontiguousarray(array)))
+
+    def request(self) -> Request:
+        return msgspec.json.decode(self._header(), type=Request)
+
+    def reply(self) -> tuple[Reply, dict[str, Array]]:
+        reply = msgspec.json.decode(self._header(), type=Reply)
+        if any(min(part.shape, default=0) < 0 for part in reply.parts):
+            raise ValueError("a negative size")
+        if sum(part.size for part in reply.parts) > ARRAYS_LIMIT:
+            raise ValueError("more bytes than an episode may have")
+        return reply, {part.name: self._array(part) for part in reply.parts}
+
+    def _array(self, part: Part) -> Array:
+        array: Array = np.empty(part.shape, part.dtype)
+        if array.nbytes:
+            self._fill(_bytes(array))
+        return array
+
+    def _header(self) -> bytearray:
+        length = bytearray(8)
+        self._fill(memoryview(length))
+        size = int.from_bytes(length, "little")
+        if size > HEADER_LIMIT:
+            raise ValueError(f"a header of {size} bytes")
+        header = bytearray(size)
+        self._fill(memoryview(header))
+        return header
+
+    def _fill(self, place: memoryview) -> None:
+        while place:
+            self._wait()
+            count = self.line.recv_into(place)
+            if not count:
+                raise EOFError
+            place = place[count:]
+
+    def _wait(self) -> None:
+        if self.deadline is None:
+            self.line.settimeout(None)
+            return
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self.line.settimeout(left)
+
+
+def _bytes(array: Any) -> memoryview:
+    return memoryview(array).cast("B")
+
+
+def parts(recording: Recording) -> tuple[tuple[Part, ...], dict[str, Array]]:
+    """A recording as arrays with names."""
+    arrays = {f"observation {name}": value for name, value in recording.observations.items()}
+    arrays["action"] = recording.actions
+    if recording.exogenous is not None:
+        arrays["exogenous"] = recording.exogenous
+    if recording.times is not None:
+        arrays["times"] = recording.times
+    return tuple(Part(name, str(a.dtype), a.shape) for name, a in arrays.items()), arrays  # type: ignore[arg-type]
+
+
+def recording(arrays: Mapping[str, Array], info: Mapping[str, str]) -> Recording:
+    """The other way round."""
+    prefix = "observation "
+    observed = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+    if "action" not in arrays:
+        raise ValueError("a recording without actions")
+    return Recording(observed, arrays["action"], arrays.get("exogenous"), arrays.get("times"), info)
