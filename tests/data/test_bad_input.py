@@ -217,9 +217,9 @@ def test_options_that_a_format_cannot_use_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "metadata.json").write_text('{"observation_space": "", "action_space": "", "data_format": "hdf5"}')
-    monkeypatch.setitem(sys.modules, "minari", None)
-    refused(lambda: read(tmp_path), UsageError, r"the package minari.*steersman\[minari\]")
+    (tmp_path / "log.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    refused(lambda: read(tmp_path / "log.h5", limits=None), UsageError, r"the package h5py.*steersman\[hdf5\]")
 
 
 def test_bad_windows_and_episodes(tmp_path: Path) -> None:
