@@ -184,7 +184,8 @@ def test_bad_paths(tmp_path: Path) -> None:
     refused(lambda: read(tmp_path / "nothing.csv", O(format="csv")), DataError, "a readable file")
     refused(lambda: Dataset.open(tmp_path / "notes.txt"), DataError, "a cache with index.json")
     refused(lambda: write(tmp_path / "log.xlsx", VECTORS, []), UsageError, "asks for a format.*one of cache")
-    refused(lambda: write(tmp_path / "x", VECTORS, [], format="minari"), UsageError, "can be written")
+    refused(lambda: write(tmp_path / "x", VECTORS, [], format="npz"), DataError, "at least one episode")
+    refused(lambda: write(tmp_path / "folder", VECTORS, [], format="minari"), StorageError, "in use")
 
 
 def test_bad_places_for_a_cache(tmp_path: Path) -> None:

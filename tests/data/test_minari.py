@@ -12,9 +12,10 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from logs import CHOICES, MIXED, VECTORS, make_log
 
-from steersman.core import ActionSpec, DataError, ObservationSpec, UsageError
-from steersman.data import ReadOptions, load, read
+from steersman.core import ActionSpec, DataError, ObservationSpec, Signature, UsageError
+from steersman.data import ReadOptions, load, read, write
 
 minari = pytest.importorskip("minari")
 
@@ -177,3 +178,19 @@ def test_a_recording_with_nan_is_refused_where_it_is(home: Path) -> None:
     with pytest.raises(DataError, match=r"finite observation 'vector' in episode 2 of test/nan-v0.*row 3"):
         list(read("test/nan-v0").episodes())
     assert torch.isfinite(next(iter(read("test/nan-v0").episodes())).observations["vector"]).all()
+
+
+@pytest.mark.parametrize("layout", ["hdf5", "arrow"])
+@pytest.mark.parametrize("signature", [VECTORS, CHOICES, MIXED])
+def test_minari_itself_reads_what_is_written_here(home: Path, layout: str, signature: Signature) -> None:
+    log = make_log(signature, list(LENGTHS))
+    write(home / "ours-v0", signature, log, format="minari" if layout == "hdf5" else "minari-arrow")
+    dataset = minari.load_dataset("ours-v0")
+    assert (dataset.total_episodes, dataset.total_steps) == (3, sum(LENGTHS))
+    for raw, original in zip(dataset.iterate_episodes(), log, strict=True):
+        actions = original.actions[:, 0] if signature is CHOICES else original.actions
+        assert np.array_equal(raw.actions, actions.numpy())
+        observed = {"vector": raw.observations} if signature is not MIXED else raw.observations
+        for name, value in original.observations.items():
+            assert np.array_equal(observed[name], value.numpy())
+        assert raw.truncations.tolist() == [False] * (len(original) - 1) + [True]

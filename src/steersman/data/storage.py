@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from steersman.core.errors import DataError
+from steersman.core.errors import DataError, StorageError
 from steersman.runs.files import commit, refusals, remove, sweep, sync_folder, temporary
 
 
@@ -107,3 +107,24 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             commit(making, target)
         finally:
             making.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder that appears whole or not at all: `with replace_folder(path) as making: …fill making…`.
+
+    Raises:
+        StorageError: there is something of this name already, or the file system refused.
+    """
+    if Path(path).exists():
+        raise StorageError(f"a new name for the folder {path}", "one that is in use", "choose another name")
+    folder = FolderInTheMaking(path)
+    try:
+        with folder.refusals():
+            yield folder.path
+            for file in _files(folder.path):
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        folder.commit()
+    finally:
+        folder.discard()

@@ -101,10 +101,12 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         ) from error
 
 
-def tree(file: Any, where: str) -> dict[str, Leaf]:
-    """Every array of a file, none of them read. What reaches outside the file or holds objects is refused."""
+def tree(file: Any, where: str, inside: str = "") -> dict[str, Leaf]:
+    """Every array of a file (or of one of its groups), none of them read. What reaches outside the file is refused."""
     leaves: dict[str, Leaf] = {}
-    _walk(file, "", leaves, where, 0)
+    if inside and not isinstance(file.get(inside, getlink=True), require().HardLink):
+        raise DataError(f"a group {inside} in {where}", "none, or a link", "record the dataset again")
+    _walk(file[inside] if inside else file, f"{inside}/" if inside else "", leaves, where, 0)
     return leaves
 
 

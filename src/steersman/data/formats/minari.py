@@ -1,6 +1,7 @@
-"""Minari datasets (HDF5 and Arrow), by dataset id or by folder. Needs the extra `minari`; never downloads.
+"""Minari datasets (HDF5, Arrow, Parquet storage), by dataset id or by folder. Downloads and imports nothing.
 
-Knows Minari's layout only through the minari package, and the spaces through `core.spaces`.
+Reads and writes Minari's layout itself, without the minari package; the spaces are understood by `core.spaces`. What
+Minari has no place for (exogenous inputs, times, names) goes into `infos` and a description in `metadata.json`.
 """
 
 from __future__ import annotations
@@ -8,29 +9,40 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 
 from steersman.core.errors import DataError, MismatchError, UsageError
-from steersman.core.recording import Recording
+from steersman.core.recording import Array, Recording
+from steersman.core.signature import Signature
 from steersman.core.spaces import Adapter, adapt
+from steersman.data.formats import minari_storage as storage
+from steersman.data.formats.arrays import DESCRIPTION, Description, as_observation, checked, describe
+from steersman.data.formats.minari_spaces import parse, serialise
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
-from steersman.data.storage import sha256
+from steersman.data.storage import replace_folder, sha256
 
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
+_VERSION = "0.5.3"
+"""The Minari whose layout this is."""
 
 
 class Minari(Format):
-    """A dataset of the Minari package: T+1 observations and T actions an episode."""
+    """A dataset of the Minari package: T+1 observations and T actions an episode; written as HDF5."""
 
     name = "minari"
-    extra = "minari"
+    extra: ClassVar[str | None] = "hdf5"
+    stored = "hdf5"
 
     def matches(self, path: str) -> bool:
         return _folder(path) is not None
+
+    def asks(self, path: str) -> bool:
+        return bool(re.search(r"-v\d+$", path))
 
     def open(self, path: str, options: ReadOptions) -> Source:
         folder = _folder(path)
@@ -38,12 +50,62 @@ class Minari(Format):
             raise DataError(f"a Minari dataset at {path}", "no folder with metadata.json", "check the id or the path")
         options.only({"low", "high", "names"}, self.name)
         metadata = _metadata(folder)
-        dataset = _load(folder)
-        adapter, notes = _adapt(dataset, metadata, options, path)
-        return Source(
-            self.name, path, adapter.signature, fingerprint(self.name, sha256(folder), options),
-            lambda: _episodes(dataset, adapter, path), int(dataset.total_steps), tuple(notes),
-        )
+        episodes = storage.Episodes(folder, metadata)
+        description = None
+        if DESCRIPTION in metadata and not options.stated():
+            description = Description.parse(str(metadata[DESCRIPTION]).encode(), path)
+        adapter, notes = _adapt(episodes, metadata, options, path)
+        signature = adapter.signature
+        if description is not None:
+            described = description.signature
+            try:
+                plain = msgspec.structs.replace(described, exogenous=())
+                plain.require(signature, f"the description of {path}", "its spaces")
+            except MismatchError as error:
+                raise DataError(error.expected, error.got, "write the dataset again") from error
+            signature = described
+        content = fingerprint(self.name, sha256(folder), options)
+
+        def stream() -> Iterator[Recording]:
+            return _recordings(episodes, adapter, description, path)
+
+        return Source(self.name, path, signature, content, stream, int(metadata["total_steps"]), tuple(notes))
+
+    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
+        describe(signature, False)  # refuses names that are no part of a path
+        observation, action = serialise(signature)
+        steps = episodes = 0
+        timed = False
+        with replace_folder(path) as folder:
+            data = folder / "data"
+            data.mkdir()
+            with storage.writer(self.stored, data) as store:
+                for number, recording in checked(recordings, signature):
+                    timed = recording.times is not None
+                    store(number, recording, signature)
+                    steps, episodes = steps + len(recording), number + 1
+            metadata = {
+                "total_episodes": episodes, "total_steps": steps, "data_format": self.stored, "jpeg_encoding": False,
+                "observation_space": observation, "action_space": action, "dataset_id": Path(path).name,
+                "minari_version": _VERSION, "algorithm_name": "", "author": [], "author_email": [],
+                "code_permalink": "", DESCRIPTION: describe(signature, timed).decode(),
+            }
+            (data / "metadata.json").write_text(json.dumps(metadata, indent=1))
+        return Path(path)
+
+
+class MinariArrow(Minari):
+    """A dataset of the Minari package, written in its Arrow storage."""
+
+    name = "minari-arrow"
+    extra = None
+    stored = "arrow"
+
+    def matches(self, path: str) -> bool:
+        return False  # read as "minari"
+
+    def asks(self, path: str) -> bool:
+        return False
 
 
 def _folder(path: str) -> Path | None:
@@ -62,66 +124,81 @@ def _folder(path: str) -> Path | None:
 def _metadata(folder: Path) -> dict[str, Any]:
     """Refuse a dataset without spaces: Minari would import and build the environment named in the file."""
     try:
+        if (folder / "metadata.json").stat().st_size > storage.JSON_LIMIT:
+            raise ValueError(f"more than {storage.JSON_LIMIT} bytes")
         metadata = json.loads((folder / "metadata.json").read_bytes())
         if not all(isinstance(metadata[key], str) for key in ("observation_space", "action_space", "data_format")):
             raise KeyError("observation_space")
+        if metadata["data_format"] not in storage.STORED:
+            raise ValueError(f"data_format {metadata['data_format']!r}")
+        counts = [metadata[key] for key in ("total_episodes", "total_steps")]
+        if not all(isinstance(n, int) and 0 < n < 1 << 40 for n in counts) or counts[1] < counts[0]:
+            raise ValueError(f"{counts[0]} episodes of {counts[1]} steps")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
-            f"a metadata.json with observation_space, action_space and data_format in {folder}", f"{error!r}",
+            f"a metadata.json with observation_space, action_space and data_format in {folder}", f"{error!r}"[:300],
             "record the dataset with Minari 0.5 or later",
         ) from error
     return dict(metadata)
 
 
-def _load(folder: Path) -> Any:
-    try:
-        import minari
-    except ImportError as error:
-        raise UsageError(
-            "the package minari to read a Minari dataset", f"{error}", 'install it: pip install "steersman[minari]"'
-        ) from error
-    try:
-        return minari.MinariDataset(folder)
-    except Exception as error:  # whatever Minari, h5py or pyarrow make of a damaged file
-        raise DataError(f"a sound Minari dataset in {folder}", f"{error!r}", "record or download it again") from error
-
-
-def _adapt(dataset: Any, metadata: dict[str, Any], options: ReadOptions, path: str) -> tuple[Adapter, list[str]]:
+def _adapt(
+    episodes: storage.Episodes, metadata: dict[str, Any], options: ReadOptions, path: str
+) -> tuple[Adapter, list[str]]:
     notes: list[str] = []
     low, high = options.low, options.high
-    space = dataset.action_space
+    observed, space = (parse(metadata[key], path) for key in ("observation_space", "action_space"))
+    episodes.observation_space, episodes.action_space = observed, space
     if hasattr(space, "low") and not np.isfinite([space.low, space.high]).all() and not (low and high):
-        actions = np.concatenate([np.asarray(e.actions) for e in _raw(dataset, path)])
+        actions = np.concatenate([np.asarray(raw["actions"]) for raw in episodes.read(observations=False)])
         low, high = low or tuple(actions.min(0).tolist()), high or tuple(actions.max(0).tolist())
         notes.append(f"bounds of actions taken from the log: low {list(low)}, high {list(high)}")
     try:
         adapter = adapt(
-            dataset.observation_space, space, low=low, high=high, names=options.names, env_id=_env_id(metadata),
-            where=path,
+            observed, space, low=low, high=high, names=options.names, env_id=_env_id(metadata), where=path
         )
-    except MismatchError as error:
+    except (MismatchError, UsageError) as error:
         raise DataError(error.expected, error.got, "record the dataset with a wrapper that makes it so") from error
+    if not adapter.leaves or sum(int(np.prod(leaf.spec.shape, dtype=object)) for leaf in adapter.leaves) > 1 << 26:
+        raise DataError(f"observations of at most {1 << 26} numbers in {path}", "more, or none", "record fewer")
     return adapter, notes
 
 
 def _env_id(metadata: dict[str, Any]) -> str | None:
     try:
         return str(json.loads(metadata["env_spec"])["id"])
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         return None
 
 
-def _raw(dataset: Any, path: str) -> Iterator[Any]:
-    try:
-        yield from dataset.iterate_episodes()
-    except Exception as error:  # see _load
-        raise DataError(f"readable episodes in {path}", f"{error!r}", "record or download the dataset again") from error
-
-
-def _episodes(dataset: Any, adapter: Adapter, path: str) -> Iterator[Recording]:
-    for raw in _raw(dataset, path):
+def _recordings(
+    episodes: storage.Episodes, adapter: Adapter, description: Description | None, path: str
+) -> Iterator[Recording]:
+    for number, raw in enumerate(episodes.read()):
+        exogenous: Array | None = None
+        times: Array | None = None
         try:
-            observations, actions = adapter.arrays(raw.observations), adapter.action_array(raw.actions)
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise DataError(f"episode {raw.id} of {path} as its spaces say", f"{error!r}", "record it again") from error
-        yield Recording(observations, actions, info={"file": path, "episode": str(raw.id)})
+            actions = adapter.action_array(raw["actions"])
+            if description is None:
+                observations = adapter.arrays(raw["observations"])
+            else:
+                described = description.signature
+                observations = {
+                    leaf.name: as_observation(_at(raw["observations"], leaf.path), described.observations[leaf.name])
+                    for leaf in adapter.leaves
+                }
+                if described.exogenous:
+                    exogenous = np.asarray(raw["infos"]["exogenous"], np.float32)[: len(actions)]
+                    exogenous = exogenous.reshape(len(actions), -1)
+                times = np.asarray(raw["infos"]["times"], np.float64).reshape(-1) if description.times else None
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
+            raise DataError(
+                f"episode {number} of {path} as its spaces say", f"{error!r}"[:300], "record it again"
+            ) from error
+        yield Recording(observations, actions, exogenous, times, {"file": path, "episode": str(number)})
+
+
+def _at(value: Any, path: tuple[str | int, ...]) -> Array:
+    for key in path:
+        value = value[key]
+    return np.asarray(value)
