@@ -81,7 +81,8 @@ def test_the_speed_of_products_is_measured() -> None:
 
 
 def test_the_command_fails_when_something_will_break(steersman: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = checks.installed()
+    clashing = {"pygame", "gym-pusht"}  # they may well be installed beside pygame-ce where this runs
+    versions = {name: version for name, version in checks.installed().items() if name not in clashing}
     monkeypatch.setattr(doctor.checks, "installed", lambda: versions)
     sound = steersman("doctor", "--quick", "--json")
     assert sound.code == 0, sound.err

@@ -4,7 +4,8 @@ import torch
 from pictures import observe, signature
 
 from steersman.core import ConfigError, MismatchError
-from steersman.perception import AnyPerception, ConvEncoder, MixedEncoder, SceneEncoder, VectorEncoder, ViTEncoder
+from steersman.core.parts import PerceptionConfig, convert
+from steersman.perception import ConvEncoder, MixedEncoder, SceneEncoder, VectorEncoder, ViTEncoder
 
 CONV = ConvEncoder.Config(widths=(4, 6), size=5)
 VECTOR = VectorEncoder.Config(hidden=(8,), size=3)
@@ -70,4 +71,4 @@ def test_what_does_not_fit_is_refused():
 
 def test_its_config_survives_json():
     config = MixedEncoder.Config(parts={"image": CONV, "speed": VECTOR}, size=6)
-    assert msgspec.json.decode(msgspec.json.encode(config), type=AnyPerception) == config
+    assert convert(msgspec.to_builtins(config), PerceptionConfig) == config

@@ -9,6 +9,7 @@ import pytest
 from small_world import agent, config
 
 from steersman.core import ConfigError
+from steersman.core.parts import convert
 from steersman.training import RolloutStage, TrainConfig
 
 
@@ -62,11 +63,11 @@ def test_stages_change_at_their_fraction_of_the_steps() -> None:
 
 def test_a_stored_configuration_comes_back_equal() -> None:
     c = config(average=0.99, prioritise=True, agent=agent(history=2), rollout=())
-    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(c)), TrainConfig) == c
+    assert convert(msgspec.json.decode(msgspec.json.encode(c)), TrainConfig) == c
 
 
 def test_unknown_fields_are_refused_with_their_path() -> None:
     plain = msgspec.to_builtins(config())
     plain["agent"]["world_model"]["widht"] = 3
     with pytest.raises(msgspec.ValidationError, match=r"unknown field `widht` - at `\$\.agent\.world_model`"):
-        msgspec.convert(plain, TrainConfig)
+        convert(plain, TrainConfig)

@@ -12,8 +12,10 @@ from steersman.actor.ranking import feasibility_first
 from steersman.actor.rounds import Proposal, plan_in_rounds
 from steersman.actor.scoring import Scores, score, total_energy
 from steersman.actor.search import Search
+from steersman.core import Planner, register_all
 
 AnyPlanner = CEM.Config | ICEM.Config | Search.Config | Greedy.Config
+register_all(Planner, AnyPlanner)
 
 __all__ = [
     "CEM",

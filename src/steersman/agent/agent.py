@@ -39,6 +39,7 @@ from steersman.core import (
     Task,
     WorldModel,
 )
+from steersman.core.parts import convert
 from steersman.cost import resolve
 from steersman.runs import Run
 from steersman.runs.checkpoints import MODEL
@@ -81,11 +82,12 @@ class Agent:
 
         Raises:
             RunError, CheckpointError: missing, damaged, foreign or of a later format.
-            ConfigError: a configuration that this version does not know.
+            ConfigError: a configuration that this version does not know, or a part that nobody registered.
         """
         run = path if isinstance(path, Run) else Run.open(path)
         try:
-            config = msgspec.convert(run.manifest.config["train"]["agent"], AgentConfig)
+            origins = run.manifest.config.get("parts")
+            config = convert(run.manifest.config["train"]["agent"], AgentConfig, origins=origins)
             signature = msgspec.convert(run.manifest.data["signature"], Signature)
         except (KeyError, TypeError, msgspec.ValidationError) as error:
             raise ConfigError(

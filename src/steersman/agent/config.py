@@ -6,14 +6,14 @@ from typing import Literal
 
 import msgspec
 
-from steersman.actor import ICEM, AnyPlanner
-from steersman.cost import AnyActionCost, GoalCost
-from steersman.perception import AnyPerception, AnyReadout
-from steersman.world_model import AnyWorldModel
+from steersman import perception, world_model  # noqa: F401  their parts are registered
+from steersman.actor import ICEM
+from steersman.core import CostConfig, PerceptionConfig, PlannerConfig, ReadoutConfig, WorldModelConfig
+from steersman.cost import GoalCost
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The boxes of the figure, as configurations.
+    """The boxes of the figure, as configurations: ours, or any that is registered (`core.register`).
 
     perception, world_model   learned by training
     planner      Mode 2
@@ -25,11 +25,11 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     history      moments that the world model sees before it imagines
     """
 
-    perception: AnyPerception
-    world_model: AnyWorldModel
-    planner: AnyPlanner = ICEM.Config()
+    perception: PerceptionConfig
+    world_model: WorldModelConfig
+    planner: PlannerConfig = ICEM.Config()
     goal: GoalCost.Config = GoalCost.Config()
     goal_space: Literal["auto", "columns", "latent"] = "auto"
-    costs: tuple[AnyActionCost, ...] = ()
-    readout: AnyReadout | None = None
+    costs: tuple[CostConfig, ...] = ()
+    readout: ReadoutConfig | None = None
     history: int = 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steersman.agent.agent import Agent
-from steersman.agent.readouts import save_readout
+from steersman.agent.readouts import build_readout, save_readout
 from steersman.core import Signature
 from steersman.cost import column_names
 from steersman.perception.readout import ColumnReadout
@@ -59,7 +59,7 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
         vectors = [frames[name] for name, spec in sorted(dataset.signature.observations.items())
                    if spec.kind == "vector"]
         values.append(torch.cat(vectors, -1))
-    readout: ColumnReadout = config.build(columns, agent.perception.latent_shape)
+    readout = build_readout(config, columns, agent.perception.latent_shape)
     readout.fit(torch.cat(states).clone(), torch.cat(values), seed)
     save_readout(run, NAME, readout, config, agent.perception.latent_shape, run.checkpoint().step, len(picked))
     return readout

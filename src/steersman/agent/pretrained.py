@@ -11,20 +11,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from safetensors.torch import save as encode
 from torch import nn
 
-from steersman.actor import AnyPlanner
 from steersman.agent.blueprint import build_like, require_plannable
 from steersman.agent.card import model_card
 from steersman.agent.config import AgentConfig
 from steersman.agent.origin import Origin
 from steersman.agent.parts import build_parts, tensors
-from steersman.core import CheckpointError, ConfigError, Perception, Planner, Readout, RunError, Signature, WorldModel
-from steersman.perception import AnyReadout, ColumnReadout, LinearReadout
+from steersman.core import (
+    CheckpointError,
+    ConfigError,
+    PartError,
+    Perception,
+    Planner,
+    Readout,
+    RunError,
+    Signature,
+    WorldModel,
+)
+from steersman.core.parts import ReadoutConfig, convert, origins, registered
+from steersman.perception import ColumnReadout, LinearReadout
 from steersman.runs.checkpoints import LIMIT, FileRecord
 from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, refusals, sha256
 from steersman.runs.tensors import parse_header
@@ -38,12 +48,12 @@ _FIX = "get the folder again from where it was published"
 class ReadoutRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the read-out is: its tensors are `readout.*`."""
 
-    config: AnyReadout
+    config: ReadoutConfig
     columns: tuple[str, ...]
 
 
 class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`config.json`. The first three fields are what hubs look for."""
+    """`config.json`. The first three fields are what hubs look for; `parts` says where other people's come from."""
 
     library_name: str = "steersman"
     model_type: str = "steersman-agent"
@@ -53,6 +63,7 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     signature: Signature
     readout: ReadoutRecord | None = None
     origin: Origin = Origin()
+    parts: dict[str, str] = {}
     weights: FileRecord
     sha256: str = ""
 
@@ -92,7 +103,7 @@ def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
     weights = encode(state, {"format": "pt"})
     stored = Stored(
         agent=config, signature=parts.signature, readout=record, origin=parts.origin,
-        weights=FileRecord(len(weights), sha256(weights)),
+        parts=origins((config, record)), weights=FileRecord(len(weights), sha256(weights)),
     )
     content = stored.sealed()
     try:
@@ -114,6 +125,7 @@ def load(folder: Path | str) -> Pretrained:
         RunError: there is no such folder.
         CheckpointError: truncated, altered, foreign, of a later format, or sizes that do not agree.
         ConfigError: parts that do not fit together.
+        PartError: a part that nobody registered.
     """
     folder = Path(folder)
     stored = read_config(folder)
@@ -141,7 +153,7 @@ def read_config(folder: Path) -> Stored:
     """`config.json` of a folder, verified against its own hash.
 
     Raises:
-        RunError, CheckpointError: as `load`.
+        RunError, CheckpointError, PartError: as `load`.
     """
     path = folder / CONFIG
     if not folder.is_dir():
@@ -152,15 +164,20 @@ def read_config(folder: Path) -> Stored:
         if version > FORMAT:
             raise CheckpointError(f"a model of format {FORMAT} or earlier at {folder}", f"format {version}",
                                   "update steersman")
-        stored = parse_json(content, Stored)
+        stored = convert(plain := parse_json(content), Stored, origins=_parts(plain))
         whole = stored.sealed() == content
-    except CheckpointError:
+    except (CheckpointError, PartError):
         raise
     except (OSError, RunError, ConfigError, msgspec.MsgspecError, RecursionError) as error:
         raise CheckpointError(f"a steersman model's {CONFIG} in {folder}", f"{error}", _FIX) from error
     if not whole:
         raise CheckpointError(f"an unaltered {path}", "content that does not fit its own SHA-256", _FIX)
     return stored
+
+
+def _parts(plain: Any) -> dict[str, str]:
+    """What the file says about other people's parts, read before anything else is."""
+    return msgspec.convert(plain.get("parts", {}), dict[str, str])
 
 
 class _Head(msgspec.Struct):
@@ -182,17 +199,17 @@ def _built(stored: Stored, content: bytes, where: str) -> nn.ModuleDict:
 def _with_planner(config: AgentConfig, planner: Planner) -> AgentConfig:
     """The configuration with the planner that the agent really has."""
     mine = getattr(planner, "config", config.planner)
-    known = AnyPlanner.__args__  # type: ignore[attr-defined]
+    known = registered(Planner)
     if type(mine) not in known:
         names = ", ".join(kind.__qualname__.partition(".")[0] for kind in known)
         raise ConfigError(f"a planner of {names}", type(planner).__name__, "give the agent one of these")
     return msgspec.structs.replace(config, planner=mine)
 
 
-def _readout_config(readout: Readout) -> AnyReadout:
-    if isinstance(readout, LinearReadout):
+def _readout_config(readout: Readout) -> ReadoutConfig:
+    if type(readout) is LinearReadout:
         return LinearReadout.Config(ridge=readout.ridge)
     config = getattr(readout, "config", None)
     if not isinstance(readout, ColumnReadout) or config is None:
         raise ConfigError("a read-out of this library", type(readout).__name__, "fit one with agent.fitting")
-    return cast(AnyReadout, config)
+    return cast(ReadoutConfig, config)

@@ -10,15 +10,16 @@ from safetensors.torch import load as decode
 from safetensors.torch import save as encode
 
 from steersman.agent.blueprint import build_like
-from steersman.core import CheckpointError, StorageError
-from steersman.perception import AnyReadout, ColumnReadout
+from steersman.core import CheckpointError, ConfigError, ReadoutConfig, StorageError
+from steersman.core.parts import convert
+from steersman.perception import ColumnReadout
 from steersman.runs import Run
 from steersman.runs.files import atomic_write, read_capped, sha256
 from steersman.runs.tensors import parse_header
 
 
 class _Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    config: AnyReadout
+    config: ReadoutConfig
     columns: tuple[str, ...]
     latent_shape: tuple[int, ...]
     checkpoint: int
@@ -27,7 +28,7 @@ class _Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def save_readout(
-    run: Run, name: str, readout: ColumnReadout, config: AnyReadout, latent_shape: tuple[int, ...], checkpoint: int,
+    run: Run, name: str, readout: ColumnReadout, config: ReadoutConfig, latent_shape: tuple[int, ...], checkpoint: int,
     rows: int,
 ) -> None:
     """Keep a fitted read-out with the run; `rows` labelled states were used, latents are those of `checkpoint`.
@@ -48,6 +49,19 @@ def save_readout(
     )
 
 
+def build_readout(config: ReadoutConfig, columns: tuple[str, ...], latent_shape: tuple[int, ...]) -> ColumnReadout:
+    """What `config` builds, which must be one that is fitted to columns.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    readout = config.build(columns, latent_shape)
+    if not isinstance(readout, ColumnReadout):
+        raise ConfigError("a perception.ColumnReadout, which is fitted after training", type(readout).__name__,
+                          "derive the read-out from it")
+    return readout
+
+
 def load_readout(run: Run, name: str) -> ColumnReadout | None:
     """A run's read-out, or None if it has none of that name.
 
@@ -59,14 +73,16 @@ def load_readout(run: Run, name: str) -> ColumnReadout | None:
     again = "fit it again with `steersman train --resume`"
     path = run.path / "readouts" / f"{name}.safetensors"
     try:
-        card = msgspec.convert(run.read_json(f"readouts/{name}.json"), _Card, strict=False)
+        card = convert(
+            run.read_json(f"readouts/{name}.json"), _Card, strict=False, origins=run.manifest.config.get("parts")
+        )
         data = read_capped(path)
     except (OSError, msgspec.ValidationError) as error:
         raise CheckpointError(f"a read-out at {path}", f"{error}", again) from error
     if sha256(data) != card.sha256:
         raise CheckpointError(f"SHA-256 {card.sha256[:12]}… of {path}", f"{sha256(data)[:12]}…", again)
     def build() -> ColumnReadout:
-        return card.config.build(card.columns, card.latent_shape)
+        return build_readout(card.config, card.columns, card.latent_shape)
 
     readout = build_like(build, parse_header(data, str(path)), str(path), card.config, card.latent_shape)
     readout.load_state_dict(decode(data))

@@ -9,8 +9,10 @@ import difflib
 import importlib
 import os
 import sys
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
+from steersman.cli.company import place_in_company
 from steersman.core.errors import SteersmanError
 
 if TYPE_CHECKING:
@@ -163,8 +165,16 @@ def _run(name: str, words: list[str]) -> int:
     from steersman.cli.parse import parse
     from steersman.cli.terminal import Terminal
 
-    call = parse(command(name), name, words)
-    terminal = Terminal(json=call.json)
+    kind, (rank, size) = command(name), place_in_company()
+    with open(os.devnull, "w") as nowhere, ExitStack() as hushed:
+        if rank:  # what is to be said about these words, the first process says
+            hushed.enter_context(redirect_stdout(nowhere))
+            hushed.enter_context(redirect_stderr(nowhere))
+        call = parse(kind, name, words)
+    if size > 1 and not kind.TOGETHER:
+        line = f"expected one process for `{name}`; got {size}; torchrun is for `train`"
+        return 2 if rank else _fail(words, line, 2)
+    terminal = Terminal(json=call.json and not rank)
     try:
         done = call(terminal)
     except KeyboardInterrupt:

@@ -36,6 +36,8 @@ class Command(ABC):
 
     EXAMPLE: ClassVar[str]
     """One line that works, printed at the end of `--help`."""
+    TOGETHER: ClassVar[bool] = False
+    """Whether several processes may run it as one, started by torchrun."""
 
     json: Annotated[bool, option()] = False
     """End standard output with one JSON object; what is meant for people goes to standard error."""

@@ -13,6 +13,7 @@ import msgspec
 import tyro
 
 from steersman.core.errors import ConfigError, UsageError
+from steersman.core.parts import convert
 from steersman.runs.files import parse_json
 
 _PLAIN = (bool, int, float, str)
@@ -103,7 +104,8 @@ def changed(config: Any, changes: Sequence[str]) -> Any:
             value = text
         _put(plain, path.split("."), value, change)
     try:
-        return msgspec.convert(plain, type(config))
+        converted: Any = convert(plain, type(config))
+        return converted
     except msgspec.ValidationError as error:
         raise ConfigError("values that fit the configuration", f"{error}", "correct --set") from error
 

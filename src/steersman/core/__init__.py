@@ -6,7 +6,7 @@ Imported lazily: `from steersman.core import DataError` does not load torch.
 from steersman.core.lazy import catalogue
 
 _ERRORS = (
-    "ActionError CheckpointError ConfigError DataError DivergedError LockedError MismatchError PlanningError "
+    "ActionError CheckpointError ConfigError DataError DivergedError LockedError MismatchError PartError PlanningError "
     "RunError SteersmanError StorageError UsageError"
 ).split()
 _TYPES = (
@@ -15,6 +15,9 @@ _TYPES = (
 ).split()
 _BOXES = (
     "Configurator Cost Critic Guardrail Memory Objective Perception Planner Policy Readout WorldModel"
+).split()
+_PARTS = (
+    "CostConfig ObjectiveConfig PerceptionConfig PlannerConfig ReadoutConfig WorldModelConfig register register_all"
 ).split()
 
 __getattr__, __dir__, __all__ = catalogue(
@@ -25,6 +28,7 @@ __getattr__, __dir__, __all__ = catalogue(
         **dict.fromkeys(_BOXES, ".boxes"),
         **dict.fromkeys(["ActionSpec", "ObservationSpec", "Signature"], ".signature"),
         "Level": ".levels",
+        **dict.fromkeys(_PARTS, ".parts"),
         "Recording": ".recording",
         "Streams": ".random",
     },

@@ -34,6 +34,10 @@ class ConfigError(UsageError):
     """A configuration does not fit its schema, or its parts do not fit together."""
 
 
+class PartError(ConfigError):
+    """A configuration names a part that nobody registered in this process (`core.register`)."""
+
+
 class DataError(SteersmanError):
     """A log cannot be read as episodes: missing column, wrong shape, NaN, empty file, one-step episode."""
 

@@ -1,5 +1,6 @@
 """Energies over actions, and limits that are never traded against them."""
 
+from steersman.core import Cost, register_all
 from steersman.cost.action import EffortCost, SmoothnessCost
 from steersman.cost.box import Box
 from steersman.cost.conformal import conformal_quantile, labels_needed
@@ -9,6 +10,7 @@ from steersman.cost.goals import column_names, resolve
 from steersman.cost.region import Region
 
 AnyActionCost = DisagreementCost.Config | EffortCost.Config | SmoothnessCost.Config
+register_all(Cost, AnyActionCost)
 
 __all__ = [
     "AnyActionCost",

@@ -1,6 +1,7 @@
 """Energies over parameters, one file each: what training descends. Each states its formula and normalisation."""
 
-from steersman.objectives.combine import ObjectiveConfig, Sum, combine
+from steersman.core import Objective, ObjectiveConfig, register_all
+from steersman.objectives.combine import Sum, combine
 from steersman.objectives.inverse_dynamics import InverseDynamics
 from steersman.objectives.motion import Motion
 from steersman.objectives.prediction import Prediction, step_errors
@@ -16,7 +17,8 @@ AnyObjective = (
     | TemporalSimilarity.Config
     | VICReg.Config
 )
-"""Every objective that a configuration may name."""
+"""Every objective of ours that a configuration may name."""
+register_all(Objective, AnyObjective)
 
 __all__ = [
     "AnyObjective",

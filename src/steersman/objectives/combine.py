@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from steersman.core.boxes import Objective
 from steersman.core.errors import ConfigError
+from steersman.core.parts import ObjectiveConfig
 from steersman.core.signature import Signature
 from steersman.core.types import LearningBatch, Loss
 
@@ -40,14 +40,6 @@ def combine(losses: Iterable[Loss], names: Sequence[str] = ()) -> Loss:
                 unique = f"{name}-{number}"
             parts[unique] = value
     return Loss(torch.stack([loss.total for loss in losses]).sum(), parts)
-
-
-class ObjectiveConfig(Protocol):
-    """What every objective's Config offers."""
-
-    def build(
-        self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
-    ) -> Objective: ...
 
 
 class Sum(Objective):

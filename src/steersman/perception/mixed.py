@@ -13,14 +13,11 @@ from torch import Tensor, nn
 
 from steersman.core.boxes import Perception
 from steersman.core.errors import ConfigError, MismatchError
+from steersman.core.parts import PerceptionConfig
 from steersman.core.signature import Signature
 from steersman.core.types import Latent, Observation, Task
 from steersman.perception.convolutional import ConvEncoder
-from steersman.perception.scene import SceneEncoder
 from steersman.perception.vector import VectorEncoder
-from steersman.perception.vit import ViTEncoder
-
-Part = ConvEncoder.Config | SceneEncoder.Config | VectorEncoder.Config | ViTEncoder.Config
 
 
 class MixedEncoder(Perception):
@@ -39,7 +36,7 @@ class MixedEncoder(Perception):
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="mixed"):
         """parts: observation -> encoder; size: D (0: the sum of the parts' sizes)."""
 
-        parts: dict[str, Part] = {}
+        parts: dict[str, PerceptionConfig] = {}
         size: int = 64
 
         def build(self, signature: Signature) -> MixedEncoder:
@@ -99,7 +96,7 @@ class MixedEncoder(Perception):
         return {o: observation[o] for o in self.reads[name]}
 
 
-def _reads(parts: dict[str, Part], signature: Signature) -> dict[str, tuple[str, ...]]:
+def _reads(parts: dict[str, PerceptionConfig], signature: Signature) -> dict[str, tuple[str, ...]]:
     """Name of a part -> the observations that it reads."""
     unknown = set(parts) - set(signature.observations)
     if unknown:
@@ -115,7 +112,7 @@ def _reads(parts: dict[str, Part], signature: Signature) -> dict[str, tuple[str,
     return reads | ({"vectors": vectors} if vectors else {})
 
 
-def _part(parts: dict[str, Part], name: str, signature: Signature) -> Part:
+def _part(parts: dict[str, PerceptionConfig], name: str, signature: Signature) -> PerceptionConfig:
     if name in parts:
         return parts[name]
     kinds = {spec.kind for spec in signature.observations.values()}

@@ -9,9 +9,9 @@ from typing import Literal
 
 import msgspec
 
+from steersman import objectives  # noqa: F401  they are registered
 from steersman.agent.config import AgentConfig
-from steersman.core.errors import ConfigError
-from steersman.objectives import AnyObjective
+from steersman.core import ConfigError, ObjectiveConfig
 
 
 class RolloutStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -72,7 +72,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """
 
     agent: AgentConfig
-    objectives: tuple[AnyObjective, ...]
+    objectives: tuple[ObjectiveConfig, ...]
     steps: int
     window: int = 16
     batch_size: int = 48

@@ -159,7 +159,7 @@ class Learner:
             chosen = faster(trial, self.device)
         finally:
             self.parts = parts
-        self.precision = "bf16" if self.processes.agree(chosen == "bf16", self.device) else "fp32"
+        self.precision = "bf16" if self.processes.lead(chosen == "bf16", self.device) else "fp32"
         return self.precision
 
     # Averaged weights ----------------------------------------------------------------------------------------------

@@ -15,13 +15,15 @@ import numpy as np
 import torch
 
 from steersman.core.errors import ConfigError, MismatchError
+from steersman.core.parts import convert, origins
 from steersman.runs import Run
+from steersman.runs.checkpoints import folder_name
 from steersman.training.config import TrainConfig
 from steersman.training.gauges import Gauge
 from steersman.training.interrupts import Interrupts
 from steersman.training.learner import require_weights
 from steersman.training.precision import choose_device
-from steersman.training.processes import joined
+from steersman.training.processes import Processes, joined
 from steersman.training.session import Progress, Session, Trained
 from steersman.training.source import WindowSource
 
@@ -44,7 +46,8 @@ def train(
     progress    called after every step
     stop        asked before every step; True saves and returns. So do Ctrl-C and SIGTERM
     gauges      more gauges than the built-in ones
-    checkpoint  go on from this one of the run's checkpoints ("latest"); `resume` is the usual way
+    checkpoint  go on from this one of the run's checkpoints ("latest"); every process then needs the run. `resume`
+                is the usual way
 
     Raises:
         ConfigError, DataError: parts or data that do not fit together.
@@ -60,11 +63,12 @@ def train(
         processes = stack.enter_context(joined(device.type))
         if run is not None and processes.leads:
             stack.enter_context(run.writer())
-        if run is not None and checkpoint is not None:
-            require_weights(config, dataset.signature, run.checkpoint(checkpoint))
+        where = None if run is None or checkpoint is None else _left_at(run, checkpoint, processes, device)
+        if run is not None and where is not None:
+            require_weights(config, dataset.signature, run.checkpoint(where))
         session = Session(config, dataset, run, device, processes, gauges)
         stack.callback(session.feed.close)
-        session.begin(checkpoint)
+        session.begin(where)
         asked = stack.enter_context(Interrupts())
         while session.done < config.steps:
             wanted = asked.asked or (stop is not None and stop())
@@ -95,8 +99,6 @@ def resume(
     config = stored_config(run)
     dataset = open_data(run) if dataset is None else dataset
     _require_same_data(run, dataset)
-    if checkpoint == "latest" and not run.checkpoints():
-        return train(config, dataset, run, progress=progress, stop=stop, gauges=gauges)  # stopped before its first
     return train(config, dataset, run, progress=progress, stop=stop, gauges=gauges, checkpoint=checkpoint)
 
 
@@ -105,8 +107,12 @@ def create_run(
 ) -> Run:
     """A run directory for this training, its writer's lock held.
 
-    The manifest's config is {"train": config, **settings}.
+    The manifest's config is {"train": config, **settings}; "parts" names where parts that are not ours come from.
+
+    Raises:
+        ConfigError: a part that could not be read back: register its Config (`core.register`).
     """
+    _require_readable(config)
     path = Path(path)
     place = Path(dataset.path).absolute()
     inside = place.is_relative_to(path.absolute())
@@ -115,18 +121,32 @@ def create_run(
         "signature": dataset.signature,
         **_identity(dataset),
     }
-    config_ = {"train": config, **(settings or {})}
+    parts = {"parts": theirs} if (theirs := origins(config)) else {}
+    config_ = {"train": config, **parts, **(settings or {})}
     return Run.create(path, recipe=recipe, config=config_, seeds={"train": config.seed}, data=data)
+
+
+def _require_readable(config: TrainConfig) -> None:
+    """Refuse a configuration that a run could store and nobody could open."""
+    try:
+        same = convert(msgspec.to_builtins(config), TrainConfig) == config
+    except (ConfigError, msgspec.ValidationError, NotImplementedError, TypeError) as error:
+        raise ConfigError("parts that a stored run can name", f"{error}", "put @core.register(BOX) on the Config of "
+                          "each part of yours") from error
+    if not same:
+        raise ConfigError("a configuration that is the same when read back", "another one",
+                          "let every field have its declared type")
 
 
 def stored_config(run: Run) -> TrainConfig:
     """The training configuration of a run.
 
     Raises:
-        ConfigError: it does not fit this version's schema; names the field.
+        ConfigError: it does not fit this version's schema (names the field), or a part that nobody registered.
     """
     try:
-        return msgspec.convert(run.manifest.config["train"], TrainConfig)
+        config = run.manifest.config
+        return convert(config["train"], TrainConfig, origins=config.get("parts"))
     except (KeyError, msgspec.ValidationError) as error:
         got = "none" if isinstance(error, KeyError) else f"{error}"
         fix = f"use steersman {run.manifest.versions.get('steersman', 'as it was')}, which made it"
@@ -156,6 +176,15 @@ def _require_same_data(run: Run, dataset: WindowSource) -> None:
         if found != wanted:
             fix = "give the log, or the part of it, that was learned from"
             raise MismatchError(f"the data of {run.path}, {name} {wanted}", f"{found}", fix)
+
+
+def _left_at(run: Run, checkpoint: str, processes: Processes, device: torch.device) -> str | None:
+    """Name of the checkpoint to go on from, the first process's answer; None: the run stopped before its first."""
+    step = -1
+    if processes.leads and (checkpoint != "latest" or run.checkpoints()):
+        step = run.checkpoint(checkpoint).step
+    step = processes.lead(step, device)
+    return None if step < 0 else folder_name(step)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,15 +16,19 @@ Precision = Literal["bf16", "fp32"]
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Raises:
-    ConfigError: a device that this machine does not have.
+    """The device of this process; of several CUDA devices the one that torchrun gave it.
+
+    Raises:
+        ConfigError: a device that this machine does not have.
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
-        return torch.device("cuda" if there["cuda"] else "cpu")
+        wanted = "cuda" if there["cuda"] else "cpu"
     if not there[wanted]:
         usable = ", ".join(name for name, fine in there.items() if fine)
         raise ConfigError(f"a device of this machine: {usable}", wanted, 'use device "auto"')
+    if wanted == "cuda" and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     return torch.device(wanted)
 
 

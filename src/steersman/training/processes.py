@@ -63,11 +63,11 @@ class Processes:
             for x in tensors:
                 dist.broadcast(x.detach(), 0)
 
-    def agree(self, flag: bool, device: torch.device) -> bool:
-        """The first process's answer."""
-        answer = torch.tensor([float(flag)], device=device)
+    def lead(self, number: int, device: torch.device) -> int:
+        """The first process's number."""
+        answer = torch.tensor([number], device=device)
         self.same([answer])
-        return bool(answer)
+        return int(answer)
 
 
 @contextmanager

@@ -4,11 +4,13 @@ How to choose: residual where an observation tells the state, recurrent or trans
 map reader where what happens depends on the scene around the state.
 """
 
+from steersman.core import WorldModel, register_all
 from steersman.world_model.map_reader import MapReader
 from steersman.world_model.recurrent import RecurrentModel
 from steersman.world_model.residual import ResidualModel
 from steersman.world_model.transformer import TransformerModel
 
 AnyWorldModel = MapReader.Config | RecurrentModel.Config | ResidualModel.Config | TransformerModel.Config
+register_all(WorldModel, AnyWorldModel)
 
 __all__ = ["AnyWorldModel", "MapReader", "RecurrentModel", "ResidualModel", "TransformerModel"]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
+from steersman.cli import imports
 from steersman.cli.command import Command, Done, option
+from steersman.cli.imports import Modules
 from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
@@ -50,6 +52,8 @@ class Act(Command):
     """Starts and planning; starts differ from those of a log that `collect` recorded."""
     checkpoint: str = "latest"
     """Which checkpoint acts."""
+    imports: Modules = ()
+    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.agent import Agent
@@ -58,6 +62,7 @@ class Act(Command):
         from steersman.evaluation.acting import act_in, own_goal
         from steersman.runs import Run
 
+        imports.load(self.imports)
         if self.episodes < 1:
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         run = Run.open(self.run)

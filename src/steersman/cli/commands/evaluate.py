@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
+from steersman.cli import imports
 from steersman.cli.command import Command, Done, option
+from steersman.cli.imports import Modules
 from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
@@ -42,6 +44,8 @@ class Evaluate(Command):
     """Frames with a known position that fitting the guardrail may use, calibration included."""
     checkpoint: str = "latest"
     """Which checkpoint acts."""
+    imports: Modules = ()
+    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman import evaluation
@@ -49,6 +53,7 @@ class Evaluate(Command):
         from steersman.runs import Run
         from steersman.studio import build
 
+        imports.load(self.imports)
         if self.episodes is not None and self.episodes < 1:
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         protocol = evaluation.protocol(self.protocol)

@@ -8,13 +8,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 import tyro
 
+from steersman.cli import imports
 from steersman.cli import recipe as flags
 from steersman.cli.command import Command, Done, option
+from steersman.cli.company import place_in_company
+from steersman.cli.imports import Modules
 from steersman.cli.logs import INFERRED, Log, LogOptions, read_options
 from steersman.cli.parse import listing
 from steersman.cli.progress import Watcher, gauge_words
@@ -22,19 +25,26 @@ from steersman.cli.terminal import Terminal
 from steersman.core.errors import RunError, SteersmanError, UsageError
 from steersman.studio import quantities as q
 
+if TYPE_CHECKING:
+    from steersman.training.together import Together
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Command):
     """Learn a world model from a log of observations and actions. No reward is needed.
 
     `--recipe NAME --help` shows the recipe's own options as well. Ctrl-C saves and stops; `--resume RUN` goes on, and
-    needs nothing else. Everything is in one run directory.
+    needs nothing else. Everything is in one run directory. Several processes train as one under torchrun: each takes
+    its part of every batch, the first alone reads the log, writes the run and talks.
     """
+
+    TOGETHER: ClassVar[bool] = True
 
     EXAMPLE: ClassVar[str] = (
         "steersman train --recipe pendulum --data pendulum.csv --dry-run\n"
         "steersman train --recipe pendulum --data pendulum.csv --out runs/pendulum\n"
-        "steersman train --resume runs/pendulum"
+        "steersman train --resume runs/pendulum\n"
+        "torchrun --nproc-per-node 2 -m steersman train --recipe pendulum --data pendulum.csv --out runs/pendulum"
     )
 
     data: Annotated[str, option("PATH")] = ""
@@ -51,6 +61,8 @@ class Train(Command):
     """All randomness of the training starts here."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("PATH=VALUE")] = ()
     """Change one value of the configuration, e.g. --set batch_size=64 --set agent.planner.samples=200."""
+    imports: Modules = ()
+    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
     log: Annotated[LogOptions, tyro.conf.OmitArgPrefixes] = INFERRED
     """What is not said about the columns of the log is inferred from names, types and ranges, and noted."""
 
@@ -68,6 +80,12 @@ class Train(Command):
         return listing("recipes", {name: line for name, (_, line) in RECIPES.items()})
 
     def __call__(self, terminal: Terminal) -> Done:
+        imports.load(self.imports)
+        rank, size = place_in_company()
+        if rank:
+            return _follow()
+        if self.dry_run and size > 1:
+            raise UsageError("one process for --dry-run", f"{size}", "call it without torchrun")
         if self.resume is not None:
             return self._resume(terminal)
         if not self.data:
@@ -78,6 +96,7 @@ class Train(Command):
             raise RunError(f"a new folder for the run at {self.out}", "one that is in use", fix)
         from steersman import data
         from steersman.runs import new_run_path
+        from steersman.training.together import together
 
         config = self._config(self.recipe) if self.recipe else None
         source = data.read(self.data, read_options(self.log))
@@ -85,13 +104,14 @@ class Train(Command):
         config = config or self._config(name)
         out = self.out or new_run_path("runs", name)
         with ExitStack() as stack:
+            here = stack.enter_context(together())
             watcher = stack.enter_context(Watcher(terminal))
             place = Path(stack.enter_context(TemporaryDirectory())) / "run" if self.dry_run else out
             log = stack.enter_context(Log(source, place, watcher))
             _say_data(terminal, log.dataset, source)
             if self.dry_run:
                 return _forecast(terminal, config, log.dataset)
-            return self._train(terminal, watcher, name, config, log, out)
+            return self._train(terminal, watcher, here, name, config, log, out)
 
     def _config(self, name: str) -> Any:
         """The training configuration that the recipe `name` returns for these words."""
@@ -104,7 +124,9 @@ class Train(Command):
             config = msgspec.structs.replace(config, seed=self.seed)
         return flags.changed(config, self.set)
 
-    def _train(self, terminal: Terminal, watcher: Watcher, name: str, config: Any, log: Log, out: Path) -> Done:
+    def _train(
+        self, terminal: Terminal, watcher: Watcher, here: Together, name: str, config: Any, log: Log, out: Path
+    ) -> Done:
         from steersman import training
         from steersman.data.card import data_card
         from steersman.runs.artefacts import write
@@ -115,7 +137,9 @@ class Train(Command):
             terminal.say(f"run {run.path}")
             try:
                 write(run.path, *data_card(log.dataset, source=self.data))
-                trained = training.train(config, log.dataset, run, progress=watcher)
+                here.tell({"run": str(run.path), "begun": False})
+                with here.joined(config.device):
+                    trained = training.train(config, log.dataset, run, progress=watcher)
             except SteersmanError:
                 if not run.checkpoints():  # it never began: there is nothing to go on with
                     shutil.rmtree(run.path, ignore_errors=True)
@@ -128,15 +152,38 @@ class Train(Command):
             raise UsageError("--resume RUN alone", "other options beside it", "a run knows its data and configuration")
         from steersman import training
         from steersman.runs import Run
+        from steersman.training.together import together
 
         assert self.resume is not None
         terminal.after_interrupt = f"; `steersman train --resume {self.resume}` goes on"
         terminal.say(f"run {self.resume}")
-        with Watcher(terminal) as watcher:
+        with together() as here, Watcher(terminal) as watcher:
             run = Run.open(self.resume)
             dataset = training.open_data(run)
-            trained = training.resume(run.path, dataset=dataset, progress=watcher)
+            here.tell({"run": str(run.path), "begun": True})
+            with here.joined(training.stored_config(run).device):
+                trained = training.resume(run.path, dataset=dataset, progress=watcher)
         return _finish(terminal, trained, dataset)
+
+
+def _follow() -> Done:
+    """Train along, silently, once the first process says where."""
+    from steersman import training
+    from steersman.runs import Run
+    from steersman.training.together import together
+
+    with together() as here:
+        word = here.hear()
+        if word is None:
+            return Done(code=1)
+        run = Run.open(word["run"])
+        config = training.stored_config(run)
+        with here.joined(config.device):
+            if word["begun"]:
+                trained = training.resume(run.path)
+            else:
+                trained = training.train(config, training.open_data(run), None)
+        return Done(code=0 if trained.finished else 1)
 
 
 def _fitting(signature: Any) -> str:

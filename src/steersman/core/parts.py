@@ -1,0 +1,199 @@
+"""Which parts a configuration may name: the Configs of every box, ours and other people's, by their tags. No torch.
+
+What is stored says `{"type": TAG, …}`, and only a Config that was registered in this process is built from it: a run
+never imports code by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, runtime_checkable
+
+import msgspec
+
+from steersman.core.errors import ConfigError, PartError
+
+if TYPE_CHECKING:
+    from steersman.core.boxes import Cost, Objective, Perception, Planner, Readout, WorldModel
+    from steersman.core.signature import Signature
+
+T = TypeVar("T")
+
+_OURS = "steersman."
+_ORIGIN = re.compile(r"\w[\w.]{0,99}:\w[\w.<>]{0,99}")
+_PARTS: dict[str, dict[str, type]] = {}  # box -> tag -> Config
+
+
+# What the Config of each box offers -----------------------------------------------------------------------------
+
+
+@runtime_checkable
+class PerceptionConfig(Protocol):
+    """Configuration of an encoder."""
+
+    def build(self, signature: Signature) -> Perception: ...
+
+
+@runtime_checkable
+class WorldModelConfig(Protocol):
+    """Configuration of a predictor, for states of `latent_shape` and scene maps of `context_shape`, if there are."""
+
+    def build(
+        self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+    ) -> WorldModel: ...
+
+
+@runtime_checkable
+class PlannerConfig(Protocol):
+    """Configuration of a planner."""
+
+    def build(self) -> Planner: ...
+
+
+@runtime_checkable
+class CostConfig(Protocol):
+    """Configuration of a cost term; a task weighs it by the term's `name`."""
+
+    def build(self, signature: Signature) -> Cost: ...
+
+
+@runtime_checkable
+class ReadoutConfig(Protocol):
+    """Configuration of a read-out; to be fitted after training it is a `perception.ColumnReadout`."""
+
+    def build(self, columns: tuple[str, ...], latent_shape: tuple[int, ...]) -> Readout: ...
+
+
+@runtime_checkable
+class ObjectiveConfig(Protocol):
+    """Configuration of an energy over parameters."""
+
+    def build(
+        self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+    ) -> Objective: ...
+
+
+_BOXES: dict[type, str] = {
+    PerceptionConfig: "Perception", WorldModelConfig: "WorldModel", PlannerConfig: "Planner", CostConfig: "Cost",
+    ReadoutConfig: "Readout", ObjectiveConfig: "Objective",
+}  # fmt: skip
+
+
+# Registering ----------------------------------------------------------------------------------------------------
+
+
+def register(box: type) -> Callable[[type[T]], type[T]]:
+    """Class decorator: a Config that stored runs may name. `box` is the abstract class of what it builds.
+
+    >>> class Scale(Perception):                                                                # doctest: +SKIP
+    ...     @register(Perception)
+    ...     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="scale"):
+    ...         factor: float = 10.0
+    ...
+    ...         def build(self, signature): return Scale(self.factor)
+
+    Registered again under the same name (a notebook's cell run twice), the newer one counts.
+
+    Raises:
+        ConfigError: not a frozen msgspec Struct with a tag that refuses unknown fields; a tag that is another's.
+    """
+    if box.__name__ not in _BOXES.values():
+        raise ConfigError(f"a box of {', '.join(_BOXES.values())}", box.__name__, "name the abstract class that it is")
+
+    def add(config: type[T]) -> type[T]:
+        form = getattr(config, "__struct_config__", None)
+        if form is None or not (form.frozen and form.forbid_unknown_fields and isinstance(form.tag, str)):
+            raise ConfigError(
+                f"{config.__qualname__}(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=…)",
+                "another kind of class" if form is None else "a Struct without one of these",
+                "add them: the tag is what a stored run calls it",
+            )
+        known = _PARTS.setdefault(box.__name__, {})
+        other = known.get(form.tag, config)
+        if _origin(other) != _origin(config):
+            raise ConfigError(f"a tag of its own for {_origin(config)}", f"{form.tag!r}, which {_origin(other)} has",
+                              "choose another tag")
+        known[form.tag] = config
+        return config
+
+    return add
+
+
+def register_all(box: type, union: Any) -> None:
+    """Register every Config of a union."""
+    for config in get_args(union) or (union,):
+        register(box)(config)
+
+
+def registered(box: type) -> tuple[type, ...]:
+    """The Configs of a box, ours and other people's."""
+    return tuple(_PARTS.get(box.__name__, {}).values())
+
+
+def origins(value: Any) -> dict[str, str]:
+    """Other people's parts in a configuration: "Perception scale" -> "their_module:Scale.Config"."""
+    named = {_origin(config): f"{box} {tag}" for box, known in _PARTS.items() for tag, config in known.items()}
+    found = {_origin(type(part)) for part in _structs(value)} & named.keys()
+    return {named[origin]: origin for origin in sorted(found) if not origin.startswith(_OURS)}
+
+
+def _origin(config: type) -> str:
+    return f"{config.__module__}:{config.__qualname__}"
+
+
+def _structs(value: Any) -> Iterator[msgspec.Struct]:
+    if isinstance(value, msgspec.Struct):
+        yield value
+        for name in value.__struct_fields__:
+            yield from _structs(getattr(value, name))
+    elif isinstance(value, (tuple, list)):
+        for inner in value:
+            yield from _structs(inner)
+    elif isinstance(value, Mapping):
+        yield from _structs(list(value.values()))
+
+
+# Reading what was stored ----------------------------------------------------------------------------------------
+
+
+def convert(value: Any, kind: type[T], *, strict: bool = True, origins: Mapping[str, str] | None = None) -> T:
+    """Plain values -> `kind`, as `msgspec.convert` does; parts become their registered Configs.
+
+    origins  where parts were registered when this was stored, for the error (see `origins`)
+
+    Raises:
+        PartError: a part that nobody registered in this process.
+        msgspec.ValidationError: values that do not fit.
+    """
+
+    def part(box: type, stored: Any) -> Any:
+        name = _BOXES.get(box)
+        if name is None:
+            raise NotImplementedError
+        if not isinstance(stored, dict) or not isinstance(stored.get("type"), str):
+            raise ValueError(f"Expected a {name} with its `type`")
+        tag, known = stored["type"], _PARTS.get(name, {})
+        if tag not in known:
+            raise _unknown(name, tag, origins or {})
+        try:
+            return msgspec.convert(stored, known[tag], dec_hook=part, strict=strict)
+        except msgspec.ValidationError as error:
+            words = f"{error}".replace(" - at `$.", f" in {tag!r} at `")  # msgspec adds the way to here
+            raise ValueError(words) from error
+
+    try:
+        return msgspec.convert(value, kind, dec_hook=part, strict=strict)
+    except RecursionError as error:
+        raise msgspec.ValidationError("Expected parts within parts a few levels deep") from error
+
+
+def _unknown(box: str, tag: str, origins: Mapping[str, str]) -> PartError:
+    origin = origins.get(f"{box} {tag}", "")  # words of a file that may be foreign
+    module, _, name = origin.partition(":") if _ORIGIN.fullmatch(origin) else ("", "", "")
+    whose = f" ({name} of {module})" if name else ""
+    where = f"; on the command line: --import {module}" if name and module != "__main__" else ""
+    return PartError(
+        f"a {box} that this process knows: {', '.join(sorted(_PARTS.get(box, {})))}", f"{tag!r}{whose}",
+        f"this run needs the part {tag!r}: import the module that registers it{where}",
+    )
