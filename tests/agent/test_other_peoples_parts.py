@@ -18,6 +18,7 @@ from steersman.core import (
     ConfigError,
     Episode,
     ObservationSpec,
+    PartError,
     Perception,
     Planner,
     Signature,

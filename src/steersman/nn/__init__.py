@@ -1,12 +1,14 @@
-"""Blocks without meaning: perceptrons, attention, positions, the embedding of actions."""
+"""Blocks without meaning: perceptrons, attention, positions, the embedding of actions; the optimiser of all of them."""
 
 from steersman.nn.actions import ActionEmbedding
+from steersman.nn.adamw import AdamW
 from steersman.nn.attention import CausalBlock, attend, attend_window
 from steersman.nn.perceptron import DenseMembers, ResidualMLP, mlp
 from steersman.nn.positions import rotary_frequencies, rotate, rotate_rows, sincos
 
 __all__ = [
     "ActionEmbedding",
+    "AdamW",
     "CausalBlock",
     "DenseMembers",
     "ResidualMLP",

@@ -5,6 +5,7 @@ Shapes: n fitted rows, D latent size (tokens are flattened), C columns.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import cast
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from steersman.core import ConfigError, DataError, Readout
-from steersman.nn import mlp
+from steersman.nn import AdamW, mlp
 
 _ROWS = 512  # rows read at a time by kernels
 
@@ -143,15 +144,13 @@ class MLPReadout(ColumnReadout):
             for parameter in self.network.parameters():
                 fan = parameter.shape[-1]
                 parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * fan**-0.5)
-        optimiser = torch.optim.AdamW(self.network.parameters(), config.lr, weight_decay=config.weight_decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
-        for _ in range(config.steps):
+        optimiser = AdamW(self.network.named_parameters(), decay=config.weight_decay)
+        for step in range(config.steps):
             rows = torch.randint(len(x), (min(config.batch_size, len(x)),), generator=generator).to(x.device)
             loss = (self.network(x[rows]) - y[rows]).square().mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+            torch.autograd.backward(loss)
+            optimiser.step(config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+            optimiser.forget_gradients()
 
 
 class KernelReadout(ColumnReadout):

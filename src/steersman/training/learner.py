@@ -22,11 +22,11 @@ from steersman.core.boxes import Perception, WorldModel
 from steersman.core.errors import CheckpointError, DivergedError
 from steersman.core.signature import Signature
 from steersman.core.types import LearningBatch, Loss, Window
+from steersman.nn import AdamW
 from steersman.objectives import Sum, step_errors
 from steersman.runs import CheckpointFile
 from steersman.runs.checkpoints import MODEL, STATE
 from steersman.runs.tensors import read_header
-from steersman.training.adamw import AdamW
 from steersman.training.config import RolloutStage, TrainConfig
 from steersman.training.precision import Precision, autocast, faster
 from steersman.training.processes import Processes

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from steersman.core import CheckpointError
-from steersman.training.adamw import AdamW
+from steersman.nn import AdamW
 
 
 def network() -> nn.Module:

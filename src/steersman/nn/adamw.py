@@ -1,4 +1,4 @@
-"""AdamW whose whole state is named tensors, so that a checkpoint keeps it by name.
+"""AdamW whose whole state is named tensors, so that a checkpoint keeps it by name. Trains parts and fits read-outs.
 
 The update is `torch.optim.adamw.adamw`, fused where there is a fused form. The class torch.optim.AdamW would do, but
 constructing it imports the compiler: two seconds and more in every process that trains.
