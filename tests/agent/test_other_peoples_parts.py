@@ -93,7 +93,10 @@ class Dear(Cost):
 class Plain(LinearReadout):
     @register(Readout)
     class Config(msgspec.Struct, tag="plain", **struct):
-        def build(self, columns, latent_shape): return Plain(columns, latent_shape)
+        def build(self, columns, latent_shape):
+            plain = Plain(columns, latent_shape)
+            plain.config = self
+            return plain
 '''
 
 

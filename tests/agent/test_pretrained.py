@@ -29,6 +29,7 @@ from steersman.core import (
     Task,
     UsageError,
 )
+from steersman.core.parts import convert
 from steersman.perception import KernelReadout, LinearReadout, VectorEncoder
 from steersman.runs import Run
 from steersman.runs.artefacts import Column, Figure, Row, Table, write
@@ -125,7 +126,7 @@ def resealed(folder, **agent_changes):
     """config.json with another agent, its hash made right again: what an attacker would do."""
     stored = msgspec.json.decode((folder / "config.json").read_bytes())
     stored["agent"] |= agent_changes
-    changed = msgspec.convert(stored, Stored)
+    changed = convert(stored, Stored)
     (folder / "config.json").write_bytes(changed.sealed())
 
 
