@@ -69,3 +69,17 @@ def test_observations_of_another_world_are_refused():
         encoder.encode({"a": torch.zeros(1, 1, 2)})
     with pytest.raises(DataError, match="3 columns"):
         encoder.encode({"a": torch.zeros(1, 1, 5), "b": torch.zeros(1, 1, 1)})
+
+
+def test_kept_columns_are_the_first_entries_of_the_latent():
+    encoder = VectorEncoder.Config(size=4, keep=True).build(SIGNATURE)
+    width = sum(spec.shape[0] for spec in SIGNATURE.observations.values() if spec.kind == "vector")
+    observation = {
+        name: 3 + 2 * torch.randn(5, 7, *spec.shape)
+        for name, spec in SIGNATURE.observations.items() if spec.kind == "vector"
+    }
+    encoder.calibrate(observation)
+    state = encoder.encode(observation).state
+    assert encoder.latent_shape == (width + 4,) == state.shape[2:]
+    columns = torch.cat([observation[name] for name in encoder.observations], -1)
+    torch.testing.assert_close(state[..., :width] * encoder.deviation + encoder.mean, columns)

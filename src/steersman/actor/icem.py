@@ -6,6 +6,7 @@ Shapes: B problems, K candidates, E elites, H horizon, A action size.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import msgspec
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from steersman.actor.bounds import Bounds
-from steersman.actor.cem import Choices, Warm, best_of, require_sizes, start_from
-from steersman.actor.distributions import Gaussian, fitted, shifted
+from steersman.actor.cem import Warm, best_of, require_sizes, start_from
+from steersman.actor.distributions import Categorical, Gaussian, fitted, shifted
 from steersman.actor.rounds import Proposal, plan_in_rounds
 from steersman.core import ConfigError, Plan, Planner, Problem, Streams
 
@@ -27,9 +28,12 @@ class WarmElites(Warm):
 
 
 class ICEM(Planner):
-    """iCEM (Pinneri et al. 2020) for continuous actions; choices have no colour and are drawn as CEM draws them.
+    """iCEM (Pinneri et al. 2020), for amounts and for choices.
 
         a^k = clamp(μ + σ ε^k), ε with power spectrum 1 / f^β;  (μ, σ) <- (1 - α) (mean, deviation of elites) + α (μ, σ)
+
+    Choices: a^k = F⁻¹(Φ(ε^k)) with F the distribution function of each step's probabilities, which are refitted to the
+    elites' frequencies: the noise keeps its colour, so a candidate pushes one way for a while instead of dithering.
 
     Round i draws max(K γ^-i, 2 E) candidates; a share ξ of the elites competes again in the next round, and, moved by
     one step, in the next decision. Candidate 0 is always μ. Defaults are the paper's: β = 2, γ = 1.3 (methods card;
@@ -67,27 +71,34 @@ class ICEM(Planner):
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.task.horizon or self.config.horizon
-        proposal: Proposal
-        if problem.action.kind == "discrete":
-            c = self.config
-            proposal = Choices(problem, horizon, c.samples, c.elites, c.momentum, max(c.floor, 0.1))
-        else:
-            proposal = _Improved(self.config, problem, horizon)
-        return plan_in_rounds(problem, proposal, self.config.iterations, horizon)
+        kind = _Choices if problem.action.kind == "discrete" else _Amounts
+        return plan_in_rounds(problem, kind(self.config, problem, horizon), self.config.iterations, horizon)
 
 
 class _Improved(Proposal):
+    """What amounts and choices share: fewer candidates each round, coloured noise, elites that compete again."""
+
     def __init__(self, config: ICEM.Config, problem: Problem, horizon: int) -> None:
         self.config, self.streams = config, Streams(problem.seeds, problem.decision)
-        bounds = Bounds(problem.action, problem.belief.state)
-        self.size, self.suggested, self.horizon = problem.action.size, problem.proposal, horizon
-        start = start_from(problem, horizon, bounds.middle.expand(len(problem), horizon, -1))
-        self.distribution = Gaussian(start, bounds, config.spread)
-        self.colours = coloured_basis(horizon, config.beta).to(start)
-        self.goes_on = problem.decision.to(start.device) > 0
+        device = problem.belief.state.device
+        self.suggested, self.horizon, self.size = problem.proposal, horizon, problem.action.size
+        self.colours = coloured_basis(horizon, config.beta).to(device)
+        self.goes_on = problem.decision.to(device) > 0
         self.elites: Tensor | None = None
         if isinstance(problem.warm, WarmElites) and len(problem.warm.elites) == len(problem):
-            self.elites = fitted(shifted(problem.warm.elites, 1), horizon).to(start)
+            self.elites = fitted(shifted(problem.warm.elites, 1), horizon).to(device)
+
+    @abstractmethod
+    def drawn(self, noise: Tensor) -> Tensor:
+        """Standard normal noise (B, K, H, A) -> actions; candidate 0 is the most likely plan."""
+
+    @abstractmethod
+    def suit(self, elites: Tensor) -> None:
+        """Move the distribution to elites (B, E, H, A)."""
+
+    @abstractmethod
+    def centre(self) -> Tensor:
+        """What the next decision's distribution starts from."""
 
     def candidates(self, number: int) -> int:
         wanted = int(self.config.samples * self.config.decay**-number)
@@ -95,9 +106,7 @@ class _Improved(Proposal):
 
     def sample(self, number: int, count: int) -> Tensor:
         white = self.streams.normal(count, self.size, len(self.colours))
-        noise = (white @ self.colours).mT.contiguous()
-        noise[:, 0] = 0
-        actions = self.distribution.actions(noise)
+        actions = self.drawn((white @ self.colours).mT.contiguous())
         kept = 1
         if self.elites is not None:
             elites = self.elites[:, : max(0, count - 1)]
@@ -106,19 +115,55 @@ class _Improved(Proposal):
                 elites = torch.where(self.goes_on.view(-1, 1, 1, 1), elites, actions[:, 1:kept])
             actions[:, 1:kept] = elites
         if number == 0 and self.suggested is not None and kept < count:
-            actions[:, kept] = self.distribution.bounds.clamp(fitted(self.suggested, self.horizon))
+            actions[:, kept] = fitted(self.suggested, self.horizon)
         return actions
 
     def refit(self, actions: Tensor, order: Tensor) -> None:
-        config = self.config
-        self.distribution.refit(best_of(actions, order, config.elites), config.momentum, config.floor)
-        count = math.ceil(config.keep * config.elites)
+        self.suit(best_of(actions, order, self.config.elites))
+        count = math.ceil(self.config.keep * self.config.elites)
         self.elites = best_of(actions, order, count) if count else None
 
     def warm(self) -> Warm:
-        if self.elites is None:
-            return Warm(self.distribution.mean)
-        return WarmElites(self.distribution.mean, self.elites)
+        return Warm(self.centre()) if self.elites is None else WarmElites(self.centre(), self.elites)
+
+
+class _Amounts(_Improved):
+    def __init__(self, config: ICEM.Config, problem: Problem, horizon: int) -> None:
+        super().__init__(config, problem, horizon)
+        self.bounds = Bounds(problem.action, problem.belief.state)
+        start = start_from(problem, horizon, self.bounds.middle.expand(len(problem), horizon, -1))
+        self.distribution = Gaussian(start, self.bounds, config.spread)
+        if self.suggested is not None:
+            self.suggested = self.bounds.clamp(self.suggested)
+
+    def drawn(self, noise: Tensor) -> Tensor:
+        noise[:, 0] = 0
+        return self.distribution.actions(noise)
+
+    def suit(self, elites: Tensor) -> None:
+        self.distribution.refit(elites, self.config.momentum, self.config.floor)
+
+    def centre(self) -> Tensor:
+        return self.distribution.mean
+
+
+class _Choices(_Improved):
+    def __init__(self, config: ICEM.Config, problem: Problem, horizon: int) -> None:
+        super().__init__(config, problem, horizon)
+        self.distribution = Categorical(len(problem), horizon, problem.action, problem.belief.state.device)
+        uniform = self.distribution.probabilities
+        self.distribution.probabilities = 0.5 * start_from(problem, horizon, uniform) + 0.5 * uniform
+
+    def drawn(self, noise: Tensor) -> Tensor:
+        actions = self.distribution.actions(torch.special.ndtr(noise.squeeze(-1)))
+        actions[:, 0] = self.distribution.mode()
+        return actions
+
+    def suit(self, elites: Tensor) -> None:
+        self.distribution.refit(elites, self.config.momentum, max(self.config.floor, 0.1))
+
+    def centre(self) -> Tensor:
+        return self.distribution.probabilities
 
 
 def coloured_basis(horizon: int, beta: float) -> Tensor:

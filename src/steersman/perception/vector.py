@@ -14,7 +14,11 @@ from steersman.nn import mlp
 
 
 class VectorEncoder(Perception):
-    """s = MLP((x - mean) / deviation); x (B, T, C) -> (B, T, D).
+    """s = MLP(x̂), or [x̂ | MLP(x̂)] with `keep`, of x̂ = (x - mean) / deviation; x (B, T, C) -> (B, T, D).
+
+    With `keep` the latent begins with the columns themselves, so that they can be read off it exactly, and the network
+    adds `size` features to them: right where the columns are the state and little disturbed. Without, the latent holds
+    what can be predicted, and noise of sensors is left out.
 
     mean and deviation are fitted to the training part of the log by `calibrate` and travel with the weights; a column
     that never changes keeps deviation 1. Several vector observations are read side by side, in the order of their
@@ -22,11 +26,15 @@ class VectorEncoder(Perception):
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="vector"):
-        """observations: which vectors to read (empty: every vector of the signature); size: D."""
+        """observations: which vectors to read (empty: every vector of the signature); size: features, D (or D - C).
+
+        keep  the normalised columns are the first C entries of the latent
+        """
 
         observations: tuple[str, ...] = ()
         hidden: tuple[int, ...] = (256, 256)
         size: int = 32
+        keep: bool = False
 
         def __post_init__(self) -> None:
             if self.size < 1 or any(width < 1 for width in self.hidden):
@@ -49,7 +57,7 @@ class VectorEncoder(Perception):
                 "name vectors of the data, or use an image encoder",
             )
         width = sum(signature.observations[name].shape[0] for name in self.observations)
-        self.size = config.size
+        self.keep, self.size = config.keep, config.size + config.keep * width
         self.network = mlp([width, *config.hidden, config.size])
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
@@ -65,8 +73,9 @@ class VectorEncoder(Perception):
         self.deviation.copy_(torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0))
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
-        rows = self._rows(observation)
-        return Latent(self.network((rows - self.mean) / self.deviation))
+        rows = (self._rows(observation) - self.mean) / self.deviation
+        features = self.network(rows)
+        return Latent(torch.cat([rows.to(features.dtype), features], -1) if self.keep else features)
 
     def _rows(self, observation: Observation) -> Tensor:
         missing = set(self.observations) - set(observation)

@@ -1,4 +1,4 @@
-"""Pendulum-v1 from random actions: the recipe for vectors, with the latent size and horizon that a swing-up needs."""
+"""Pendulum-v1 from random actions: the recipe for vectors, looking as far ahead as a swing-up takes."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ def recipe(*, steps: int = 2500, seed: int = 0) -> TrainConfig:
     steps  optimiser steps
     seed   of the training
     """
-    return vectors.recipe(steps=steps, size=8, lr=8e-3, horizon=35, iterations=2, seed=seed)
+    return vectors.recipe(steps=steps, window=16, size=5, lr=8e-3, horizon=35, iterations=2, seed=seed)

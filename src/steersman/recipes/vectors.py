@@ -13,13 +13,13 @@ from steersman.world_model import ResidualModel
 def recipe(
     *,
     steps: int = 2500,
-    window: int = 16,
+    window: int = 8,
     batch_size: int = 128,
     size: int = 16,
     width: int = 128,
     members: int = 1,
     lr: float = 4e-3,
-    horizon: int = 25,
+    horizon: int = 15,
     samples: int = 128,
     iterations: int = 3,
     seed: int = 0,
@@ -27,9 +27,9 @@ def recipe(
     """A log of vectors in which one observation tells the state.
 
     steps       optimiser steps
-    window      steps of the rollouts that are trained
+    window      steps of the rollouts that are trained; episodes that are shorter are left out
     batch_size  windows a step
-    size        latent size; two or three times what the state needs predicts farther than more does (LOG.md)
+    size        features beside the columns themselves; a few predict farther than many do (LOG.md)
     width       width of the encoder's and the predictor's hidden layers
     members     predictors in an ensemble; more than 1 gives the cost term "disagreement"
     lr          peak learning rate
@@ -40,7 +40,7 @@ def recipe(
     """
     return TrainConfig(
         agent=AgentConfig(
-            perception=VectorEncoder.Config(size=size, hidden=(width, width)),
+            perception=VectorEncoder.Config(size=size, hidden=(width, width), keep=True),
             world_model=ResidualModel.Config(width=width, members=members),
             planner=ICEM.Config(
                 samples=samples, iterations=iterations, elites=max(1, samples // 8), horizon=horizon, spread=1.0
