@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from steersman.core import ActionSpec, ObservationSpec, Signature
+from steersman.core.parts import convert
 from steersman.objectives import Sum
 from steersman.recipes import pendulum, recipe, vectors
 from steersman.training import TrainConfig
@@ -15,7 +16,7 @@ from steersman.training import TrainConfig
 def test_a_recipe_is_a_configuration_that_a_file_can_hold(name):
     config = recipe(name)(seed=3)
     assert config.seed == 3
-    assert msgspec.convert(msgspec.to_builtins(config), TrainConfig) == config
+    assert convert(msgspec.to_builtins(config), TrainConfig) == config
 
 
 @pytest.mark.parametrize("action", [ActionSpec("continuous", (-2.0,), (2.0,)), ActionSpec("discrete", choices=2)])
