@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
+from steersman.cli import main
 from steersman.core import RunError
 from steersman.data import Dataset
+from steersman.evaluation import PROTOCOLS
 from steersman.recipes.demo import Sizes, demo
 from steersman.recipes.demo_pictures import dot_position
 from steersman.runs import Run
@@ -115,3 +120,29 @@ def test_the_dot_is_found_in_the_picture_whatever_the_floor() -> None:
     found = dot_position(frames)
     assert found.shape == (64, 1, 2)
     assert float((found[:, 0] - place).norm(dim=1).max()) < 0.5
+
+
+def test_evaluate_with_the_demos_seed_measures_the_demos_episodes(
+    done: tuple[Path, dict[str, Any], Quiet], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, facts, _ = done
+    shutil.copytree(path, tmp_path / "run")
+
+    def measured(name: str) -> dict[str, Any]:
+        short = msgspec.structs.replace(PROTOCOLS[name], step_limit=TINY.step_limit)
+        monkeypatch.setitem(PROTOCOLS, name, short)
+        words = f"evaluate {tmp_path / 'run'} --protocol {name} --episodes 4 --labels 260 --seed 3 --json"
+        assert main(words.split()) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert found["seed"] == 3
+        return found
+
+    like, held_out, guarded = (measured(name) for name in ("two-rooms", "held-out", "guarded"))
+    for key in ("success", "spl", "random_success", "success_ci95"):
+        assert like[key] == facts[key]
+    assert (held_out["success"], held_out["spl"]) == (facts["heldout_success"], facts["heldout_spl"])
+    told = facts["guardrail"]
+    for key in ("success", "spl", "violations", "infeasible_decisions"):
+        assert guarded[key] == told[key]
+    assert guarded["guardrail"] == {key: told[key] for key in guarded["guardrail"]}

@@ -152,6 +152,8 @@ def test_one_pair_of_numbers_is_an_interval_and_several_are_several():
         ({"door_width": 50.0}, "door_width from 4 to 40 px"),
         ({"walls": 0}, "walls from 1 to 3"),
         ({"walls": 4}, "walls from 1 to 3"),
+        ({"walls": 3}, "a wall_range in which 3 walls stand 14 px apart"),
+        ({"walls": 2, "wall_range": (20.0, 25.0)}, "a wall_range in which 2 walls stand 14 px apart"),
         ({"noise": -0.1}, "noise from 0 to 0.1"),
         ({"noise": 0.5}, "noise from 0 to 0.1"),
         ({"forbidden": 20.0}, "forbidden as a radius from 1 to 8"),
@@ -166,10 +168,16 @@ def test_an_impossible_world_is_refused(changes, expected):
     assert str(error.value).count(";") >= 2  # and what to do
 
 
+def test_three_walls_stand_where_there_is_room_for_them():
+    config = TwoRooms.Config(walls=3, wall_range=(12.0, 50.0))
+    layout, *_ = sample_tasks(config, 50, torch.Generator().manual_seed(0))
+    assert float(layout.wall_x.diff(dim=1).min()) >= 14
+
+
 def test_worlds_that_cannot_be_sampled_are_refused():
     generator = torch.Generator().manual_seed(0)
     with pytest.raises(ConfigError, match="2 walls stand 14 px apart"):
-        sample_tasks(TwoRooms.Config(walls=2, wall_range=(20.0, 25.0)), 4, generator)
+        sample_tasks(TwoRooms.Config(walls=2, wall_range=(20.0, 34.0)), 4, generator)  # in one place only
     shut = TwoRooms.Config(wall_range=(30.0, 30.0), door_range=(30.0, 30.0), forbidden=(30.0, 30.0, 8.0))
     with pytest.raises(ConfigError, match="a forbidden disk that leaves a way"):
         sample_tasks(shut, 4, generator)

@@ -22,6 +22,7 @@ from steersman.data import Dataset
 from steersman.data.card import data_card
 from steersman.evaluation import PROTOCOLS, Evaluation, PlanningProtocol, Seen, disk_masks, evaluate
 from steersman.evaluation.guarding import Guard, fit_guard
+from steersman.evaluation.seeds import derived
 from steersman.recipes import demo_pictures as pictures
 from steersman.recipes import two_rooms
 from steersman.recipes.demo_results import LIKE, NEVER, THREE, Results
@@ -34,7 +35,6 @@ CHEAP_CEM = CEM.Config(samples=128, iterations=4, elites=16, horizon=30, hold=3,
 GREEDY = Greedy.Config(ahead=2, execute=2)
 """Decides as often as search in imagination does."""
 _FILMED = 4  # episodes of each evaluation whose plans are kept
-_SEEDS = ("like", "never", "three", "guarded", "log", "frames", "guard")
 
 
 class Watching(Protocol):
@@ -82,14 +82,14 @@ def demo(path: Path, seed: int, watcher: Watching, sizes: Sizes | None = None) -
     """
     sizes, began = sizes or Sizes(), time.perf_counter()
     clock = _Clock()
-    with _recorded(path, _seed(seed, "log"), sizes, watcher) as log:
+    with _recorded(path, derived(seed, "log"), sizes, watcher) as log:
         clock.lap("data")
         agent = _train(path, seed, sizes, log, watcher)
     clock.lap("train")
     shown = _Measuring(agent, seed, sizes, watcher)
     results, judge = shown.results()
     clock.lap("evaluate")
-    _show(path, agent, log.dataset, shown, judge, _seed(seed, "frames"), sizes)
+    _show(path, agent, log.dataset, shown, judge, derived(seed, "frames"), sizes)
     clock.lap("pictures")
     seconds = dict(clock.seconds)
     for table in results.tables():
@@ -101,11 +101,6 @@ def demo(path: Path, seed: int, watcher: Watching, sizes: Sizes | None = None) -
     facts["seconds"] = {**seconds, "total": round(time.perf_counter() - began, 2)}
     Run.open(path).write_json("demo.json", facts)
     return facts
-
-
-def _seed(seed: int, purpose: str) -> int:
-    """A seed of its own for each use, so that no evaluated layout repeats a draw of the log's."""
-    return 16 * (seed % 2**31) + _SEEDS.index(purpose)
 
 
 class _Clock:
@@ -186,19 +181,19 @@ class _Measuring:
     def results(self) -> tuple[Results, Guard | None]:
         """Figures, and the factory of guardrails if there was one."""
         n = self.sizes
-        like = self._of("like", LIKE, "two-rooms", n.like)
-        never = self._of("never", NEVER, "held-out", n.never)
-        three = self._of("three", THREE, "three-rooms", n.three)
-        greedy = self._of("like", "greedy", "two-rooms", n.like, GREEDY.build(), n.greedy)
-        cem = self._of("like", "CEM", "two-rooms", n.like, CHEAP_CEM.build(), n.cem)
+        like = self._of(LIKE, "two-rooms", n.like)
+        never = self._of(NEVER, "held-out", n.never)
+        three = self._of(THREE, "three-rooms", n.three)
+        greedy = self._of("greedy", "two-rooms", n.like, GREEDY.build(), n.greedy)
+        cem = self._of("CEM", "two-rooms", n.like, CHEAP_CEM.build(), n.cem)
         if not n.guarded:
-            return Results(like, never, three, greedy, cem), None
-        free = self._of("guarded", "unguarded", "guarded", n.guarded)
-        factory = fit_guard(self.agent, _seed(self.seed, "guard"), labels=n.labels)
-        told = self._of("guarded", "guarded", "guarded", n.guarded, guardrails=factory)
-        return Results(like, never, three, greedy, cem, free, told), factory
+            return Results(self.seed, like, never, three, greedy, cem), None
+        free = self._of("unguarded", "guarded", n.guarded)
+        factory = fit_guard(self.agent, derived(self.seed, "guard"), labels=n.labels)
+        told = self._of("guarded", "guarded", n.guarded, guardrails=factory)
+        return Results(self.seed, like, never, three, greedy, cem, free, told), factory
 
-    def _of(self, seed: str, label: str, name: str, episodes: int, planner: Planner | None = None,
+    def _of(self, label: str, name: str, episodes: int, planner: Planner | None = None,
             first: int | None = None, guardrails: Any = None) -> Evaluation:
         agent = self.agent
         if planner is not None:
@@ -209,7 +204,7 @@ class _Measuring:
             self.watcher.count(f"{label}: goals reached", seen.done, count)
 
         recorder = pictures.Recorder(_FILMED if planner is None else 0, report)
-        measured = evaluate(agent, self._protocol(name), episodes, _seed(self.seed, seed), guardrails=guardrails,
+        measured = evaluate(agent, self._protocol(name), episodes, derived(self.seed, name), guardrails=guardrails,
                             random=planner is None, first=first and count, watch=recorder)
         self.shown[label] = pictures.Shown(measured, recorder)
         figures = measured.figures()

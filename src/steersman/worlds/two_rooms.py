@@ -5,6 +5,7 @@ The physics and the pictures are in `rooms`; here are what varies, where episode
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -40,6 +41,17 @@ def _intervals(value: Any, name: str) -> tuple[Interval, ...]:
     if not result or any(low > high for low, high in result):
         raise ConfigError(f"{name} as (low, high) or several such pairs", f"{value!r}", "for example (28.5, 34.5)")
     return result
+
+
+def _walls_fit(intervals: tuple[Interval, ...], walls: int) -> bool:
+    """Whether so many walls stand far enough apart somewhere: each as far left as those before it allow."""
+    reach = -math.inf
+    for _ in range(walls):
+        places = [max(low, reach) for low, high in intervals if max(low, reach) <= high]
+        if not places:
+            return False
+        reach = min(places) + _MIN_GAP
+    return True
 
 
 class TwoRooms(gym.Env[Any, Any]):
@@ -87,6 +99,11 @@ class TwoRooms(gym.Env[Any, Any]):
                     f"wall_range within [{lowest + 1:g}, {highest - 1:g}]", self.wall_range, "leave room on both sides",
                 ),
                 (not 4 <= self.door_width <= 40, "door_width from 4 to 40 px", self.door_width, "the body takes 3 px"),
+                (
+                    1 < self.walls <= 3 and not _walls_fit(self.wall_range, self.walls),
+                    f"a wall_range in which {self.walls} walls stand {_MIN_GAP:g} px apart", self.wall_range,
+                    f"widen it, for example wall_range=({lowest + 1:g}, {highest - 1:g}), or use fewer walls",
+                ),
                 (
                     any(low - half < LOW - 1.5 or high + half > HIGH + 1.5 for low, high in self.door_range),
                     f"door_range whose doors fit in [{LOW - 1.5:g}, {HIGH + 1.5:g}]", self.door_range,

@@ -15,7 +15,8 @@ from steersman.cli.terminal import Terminal
 
 @dataclass(frozen=True, kw_only=True)
 class Completion(Command):
-    """Print shell completion for bash or zsh, made from the commands themselves."""
+    """Print shell completion for bash or zsh, made from the commands themselves. Other shells (fish, tcsh) are left
+    out."""
 
     EXAMPLE: ClassVar[str] = (
         "steersman completion bash > ~/.local/share/bash-completion/completions/steersman\n"

@@ -37,7 +37,7 @@ class Evaluate(Command):
     episodes: Annotated[int | None, option("INT")] = None
     """Episodes (default: the protocol's)."""
     seed: int = 0
-    """Starts, goals and planning."""
+    """Starts, goals and planning. The demo's own episodes are those of the demo's seed."""
     unguarded: Annotated[bool, option()] = False
     """Do not tell the agent of forbidden disks (the default tells it, by a guardrail fitted on labelled frames)."""
     labels: int = 500
@@ -50,6 +50,7 @@ class Evaluate(Command):
     def __call__(self, terminal: Terminal) -> Done:
         from steersman import evaluation
         from steersman.agent import Agent
+        from steersman.evaluation.seeds import derived
         from steersman.runs import Run
         from steersman.studio import build
 
@@ -63,15 +64,17 @@ class Evaluate(Command):
         if not self.unguarded and protocol.world.forbidden is not None:
             from steersman.evaluation.guarding import fit_guard
 
-            guard = fit_guard(agent, self.seed, labels=self.labels)
+            guard = fit_guard(agent, derived(self.seed, "guard"), labels=self.labels)
             terminal.say(f"guardrail: {guard.labels_used} labelled frames, conformal margin "
                          f"{guard.margin:.2f} px")
         with Watcher(terminal) as watcher:
             count = self.episodes or protocol.episodes
             measured = evaluation.evaluate(
-                agent, protocol, self.episodes, self.seed, guardrails=guard,
+                agent, protocol, self.episodes, derived(self.seed, self.protocol), guardrails=guard,
                 watch=lambda seen: watcher.count("goals reached", seen.done, count))
-        figures = measured.figures() | ({"guardrail": guard.figures()} if guard is not None else {})
+        figures = measured.figures() | {"seed": self.seed}
+        if guard is not None:
+            figures["guardrail"] = guard.figures()
         table = self._table(measured, figures)
         write(run.path, table)
         build(run.path)
