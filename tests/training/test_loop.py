@@ -157,14 +157,14 @@ class Watched(Drift):
         self.asked += self.chosen[episode].tolist()
         return super().windows(self.chosen[episode], start, length)
 
-    def split(self, held_out: float, seed: int, by: str) -> tuple[Watched, Watched]:
-        return Watched(self.asked, torch.arange(3, 12)), Watched([], torch.arange(3))
+    def subset(self, episodes: Tensor) -> Watched:
+        return Watched(self.asked, episodes) if 0 in episodes else Watched([], episodes)
 
 
 def test_held_out_episodes_are_never_learned_from_and_their_error_is_a_gauge(tmp_path: Path) -> None:
     source = Watched()
     start(tmp_path / "run", config(held_out=0.25), source)
-    assert set(source.asked) == set(range(3, 12))
+    assert set(source.asked) == set(range(9))
     rows = Run.open(tmp_path / "run").metrics.read()
     assert rows[-1]["held_out/prediction"] > 0
     assert "held_out/prediction" not in rows[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -128,3 +129,16 @@ def test_worlds_that_cannot_be_made(id: str, options: dict[str, Any], words: str
         make_world(id, **options)
     assert isinstance(caught.value, SteersmanError)
     assert "\n" not in str(caught.value)
+
+
+def test_a_world_may_come_from_a_python_file(tmp_path: Path) -> None:
+    file = tmp_path / "my world.py"
+    make = "def make(g=10.0):\n    return gymnasium.make('Pendulum-v1', g=g)\n"
+    file.write_text(f"import gymnasium\n{make}def no(): pass\n")
+    world = make_world(f"{file}:make", g=3.0)
+    assert world.signature.observations["vector"].shape == (3,)
+    assert world.env.unwrapped.g == 3.0
+    for words, says in [(f"{file}:no", "got NoneType"), (f"{file}:gone", "no such function"),
+                        (f"{tmp_path}/gone.py:make", "a Python file")]:
+        with pytest.raises(UsageError, match=says):
+            make_world(words)

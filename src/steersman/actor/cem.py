@@ -75,7 +75,7 @@ class CEM(Planner):
         return self.config.execute
 
     def plan(self, problem: Problem) -> Plan:
-        horizon = problem.task.horizon or self.config.horizon
+        horizon = problem.horizon(self.config.horizon)
         proposal: Proposal
         if problem.action.kind == "discrete":
             c = self.config

@@ -21,7 +21,7 @@ class Greedy(Planner):
     Feasibility first, as every planner here; the task's fallback where no ray keeps every guardrail. It draws nothing
     at random. Where distance to the goal misleads (a wall between) it stays: that is what it is measured for.
 
-    A task's horizon is not followed: looking further ahead is what the other planners are for.
+    A task's horizon is not followed: looking further ahead is what the other planners are for. Its trusted horizon is.
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="greedy"):
@@ -53,7 +53,8 @@ class Greedy(Planner):
 
     def plan(self, problem: Problem) -> Plan:
         fan = rays(problem.action, self.config.directions).to(problem.belief.state.device)
-        return plan_in_rounds(problem, _Fan(fan, len(problem), self.config.ahead), 1, self.config.ahead)
+        ahead = problem.within_trust(self.config.ahead)
+        return plan_in_rounds(problem, _Fan(fan, len(problem), ahead), 1, ahead)
 
 
 class _Fan(Proposal):

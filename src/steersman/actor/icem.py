@@ -70,7 +70,7 @@ class ICEM(Planner):
         self.config = config
 
     def plan(self, problem: Problem) -> Plan:
-        horizon = problem.task.horizon or self.config.horizon
+        horizon = problem.horizon(self.config.horizon)
         kind = _Choices if problem.action.kind == "discrete" else _Amounts
         return plan_in_rounds(problem, kind(self.config, problem, horizon), self.config.iterations, horizon)
 

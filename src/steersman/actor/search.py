@@ -90,7 +90,8 @@ class Search(Planner):
        step lengths of that state in a similar direction, and the value is computed anew. What happens overrules what
        was imagined, for the rest of the episode. The next `aside` decisions take a random allowed direction.
 
-    Guardrails cut a ray at the first step whose margin exceeds 0, while growing and while acting.
+    Guardrails cut a ray at the first step whose margin exceeds 0, while growing and while acting. Where the task names
+    a trusted horizon, no node lies more imagined steps from the start than that.
 
     Source: measured against CEM and greedy descent in design/search.md; graph search over latents as in
     "Semi-parametric topological memory" (Savinov 2018) and SoRB (Eysenbach 2019), grown in imagination.
@@ -166,27 +167,31 @@ class Search(Planner):
     def _grow_all(self, problem: Problem, which: Tensor, closeness: float = 1.0) -> Graph:
         """Graphs for the problems `which` (indices), spaced `closeness` times as far as configured."""
         pieces = []
+        ray = problem.within_trust(self.config.ray)
         for rows in which.split(_CHUNK):
             task = replace(problem.task, guardrails=tuple(g.keep(rows) for g in problem.task.guardrails))
-            pieces.append(self._grow(problem.model, problem.belief[rows], problem.action, task, closeness))
+            pieces.append(self._grow(problem.model, problem.belief[rows], problem.action, task, closeness, ray))
         return Graph(*(torch.cat([getattr(p, name) for p in pieces]) for name in Graph.__dataclass_fields__))
 
-    def _grow(self, model: WorldModel, belief: Belief, action: ActionSpec, task: Task, closeness: float) -> Graph:
+    def _grow(
+        self, model: WorldModel, belief: Belief, action: ActionSpec, task: Task, closeness: float, ray: int
+    ) -> Graph:
         c, b, d = self.config, len(belief), belief.state.shape[-1]
         fan = rays(action, c.directions).to(belief.state.device)
         r, f, n = len(fan), c.expand, c.nodes
-        actions = fan[None, None, :, None].expand(b, f, r, c.ray, -1).flatten(1, 2)
+        actions = fan[None, None, :, None].expand(b, f, r, ray, -1).flatten(1, 2)
         padded = -(-n // f) * f
         nodes = belief.state.new_zeros(b, padded, d)
         nodes[:, 0] = belief.state
-        via = belief.state.new_zeros(b, padded, r, c.ray, d)
+        via = belief.state.new_zeros(b, padded, r, ray, d)
         usable = torch.zeros(b, padded, r, dtype=torch.bool, device=nodes.device)
         count = torch.ones(b, dtype=torch.long, device=nodes.device)
         done = torch.zeros_like(count)
-        step = self._step_length(model, belief, fan)
+        depth = belief.state.new_zeros(b, padded)  # imagined steps from the start, at most
+        step = self._step_length(model, belief, fan, task.trusted)
         kept, vetoed = torch.zeros_like(count), torch.zeros(b, len(task.guardrails), dtype=torch.long)
         slot = torch.arange(f, device=nodes.device)
-        rows = torch.arange(b, device=nodes.device)[:, None]
+        rows, place = torch.arange(b, device=nodes.device)[:, None], torch.arange(padded, device=nodes.device)
         while bool((done < count).any()):
             index = done[:, None] + slot
             live = index < count[:, None]
@@ -198,29 +203,36 @@ class Search(Planner):
             local = pace[..., 0].unflatten(1, (f, r)).amax(2, keepdim=True).expand(-1, -1, r).flatten(1)
             allowed = allowed[..., -1] & live.repeat_interleave(r, 1)  # the whole ray
             allowed &= (pace > c.stall * local[..., None]).all(2)
+            reached = depth[rows, index].masked_fill(~live, 0).amax(1) + ray
+            if task.trusted is not None:
+                allowed &= (reached <= task.trusted)[:, None]
             kept += allowed.sum(1)
             vetoed += (refused.any(2) & live.repeat_interleave(r, 1)[..., None]).sum(1)
             way = imagined.states[:, :, 1:].unflatten(1, (f, r))
             via[rows, index] = torch.where(live[..., None, None, None], way, via[rows, index])
             usable[rows, index] = torch.where(live[..., None], allowed.unflatten(1, (f, r)), usable[rows, index])
             done = torch.minimum(done + f, count)
+            before = count
             count = self._add(nodes, count, imagined.states[:, :, -1], allowed, closeness * c.spacing * step, n)
+            new = (place >= before[:, None]) & (place < count[:, None])
+            depth = torch.where(new, reached[:, None], depth)
         near, share = self._nearest(nodes[:, :n], count, via[:, :n, :, -1].flatten(1, 2), step)
         share = (share * usable[:, :n].flatten(1, 2)[..., None]).unflatten(1, (n, r))
         zero = torch.zeros_like(belief.state)
         return Graph(
             nodes[:, :n], count, step, near.unflatten(1, (n, r)), share, via[:, :n], zero, zero.new_zeros(b, n),
-            zero, fan.new_zeros(b, fan.shape[-1]), torch.zeros_like(count), kept, vetoed, count * r * c.ray,
+            zero, fan.new_zeros(b, fan.shape[-1]), torch.zeros_like(count), kept, vetoed, count * r * ray,
             torch.zeros_like(count), torch.ones_like(count),
         )
 
     @staticmethod
-    def _step_length(model: WorldModel, belief: Belief, fan: Tensor) -> Tensor:
-        """(B,): the median change of the imagined steps that move, over directions and 12 steps of each.
+    def _step_length(model: WorldModel, belief: Belief, fan: Tensor, trusted: int | None) -> Tensor:
+        """(B,): the median change of the imagined steps that move, over directions and 12 steps of each (no more than
+        are trusted).
 
         Moving is more than half of the .98 quantile: in a narrow place most steps run into something.
         """
-        ahead = model.imagine(belief, fan[None, :, None].expand(len(belief), -1, 12, -1)).states
+        ahead = model.imagine(belief, fan[None, :, None].expand(len(belief), -1, min(12, trusted or 12), -1)).states
         pace = (ahead[:, :, 1:] - ahead[:, :, :-1]).norm(dim=-1).flatten(1)
         moving = pace > 0.5 * pace.quantile(0.98, dim=1, keepdim=True)
         return pace.masked_fill(~moving, torch.nan).nanmedian(1).values.clamp_min(1e-6)
@@ -291,7 +303,7 @@ class Search(Planner):
         index = part.near.flatten(1)
         moving = torch.ones_like(part.count, dtype=torch.bool)
         for _ in range(4 * c.nodes):  # a loop over the length of ways, not over nodes or problems
-            through = (value.gather(1, index) * weight).view(*part.near.shape).sum(-1) + c.ray
+            through = (value.gather(1, index) * weight).view(*part.near.shape).sum(-1) + part.via.shape[3]
             better = torch.minimum(value, through.masked_fill(closed, _FAR).amin(2))
             better = torch.where(moving[:, None], better, value)
             moving = (better < value - 1e-3).any(1)
@@ -339,15 +351,15 @@ class Search(Planner):
     def _decide(self, problem: Problem, graph: Graph, began: float, fresh: bool) -> Plan:
         c, b = self.config, len(problem)
         fan = rays(problem.action, c.look).to(problem.belief.state.device)
-        r = len(fan)
-        actions = fan[None, :, None].expand(b, r, c.look_ahead, -1)
+        r, far = len(fan), problem.within_trust(c.look_ahead)
+        actions = fan[None, :, None].expand(b, r, far, -1)
         imagined = problem.model.imagine(problem.belief, actions)
         allowed, refused = self._allowed(imagined, actions, problem.task)
-        value = self._value(graph, imagined.states[:, :, 1:].flatten(1, 2)).view(b, r, c.look_ahead)
-        steps = torch.arange(1, c.look_ahead + 1, device=value.device)
+        value = self._value(graph, imagined.states[:, :, 1:].flatten(1, 2)).view(b, r, far)
+        steps = torch.arange(1, far + 1, device=value.device)
         score = (value + steps).masked_fill(~allowed, 2 * _FAR)
         best, which = score.flatten(1).min(1)
-        ray, length = which // c.look_ahead, which % c.look_ahead
+        ray, length = which // far, which % far
         noise = Streams(problem.seeds, problem.decision).uniform(r).to(value.device)
         sideways = (noise * allowed[:, :, : c.execute].all(2)).argmax(1)
         ray = torch.where(graph.aside > 0, sideways, ray)
@@ -356,12 +368,12 @@ class Search(Planner):
         picked = imagined.select(ray)
         pushed = torch.where(feasible[:, None], fan[ray], torch.zeros_like(fan[ray]))
         graph = replace(graph, last=problem.belief.state, pushed=pushed)
-        calls = torch.full((b,), r * c.look_ahead) + (graph.calls if fresh else 0)
+        calls = torch.full((b,), r * far) + (graph.calls if fresh else 0)
         names = [g.name for g in problem.task.guardrails]
         refusals = refused.any(2).sum(1)
         return Plan(
             actions=chosen, imagined=picked, energy={"goal": score.gather(2, length[:, None, None].expand(b, r, 1))
-                                                     [torch.arange(b), ray].expand(b, c.look_ahead)},
+                                                     [torch.arange(b), ray].expand(b, far)},
             feasible=feasible, kept=allowed[..., 0].sum(1),
             vetoed={name: refusals[:, i] for i, name in enumerate(names)},
             reason=self._reasons(best, feasible, graph), calls=calls,

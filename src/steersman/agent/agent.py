@@ -43,6 +43,7 @@ from steersman.core.parts import convert
 from steersman.cost import resolve
 from steersman.runs import Run
 from steersman.runs.checkpoints import MODEL
+from steersman.runs.trust import trusted_horizon
 
 
 class Agent:
@@ -65,9 +66,12 @@ class Agent:
         planner: Planner | None = None,
         readout: Readout | None = None,
         origin: Origin | None = None,
+        trusted: int | None = None,
     ) -> None:
-        """origin: where the weights come from, for the model card."""
-        self.origin = origin or Origin()
+        """origin: where the weights come from, for the model card; trusted: most steps that any plan may look ahead,
+        whatever planner and task say (None: no limit).
+        """
+        self.origin, self.trusted = origin or Origin(), trusted
         self.config, self.signature = config, signature
         self.perception, self.world_model = perception.eval(), world_model.eval()
         self.planner = planner or config.planner.build()
@@ -77,10 +81,15 @@ class Agent:
         self.reset()
 
     @classmethod
-    def load(cls, path: Path | str | Run, checkpoint: str = "latest", planner: Planner | None = None) -> Agent:
+    def load(
+        cls, path: Path | str | Run, checkpoint: str = "latest", planner: Planner | None = None, trusted: bool = False
+    ) -> Agent:
         """The agent of a run. Files are verified before they are decoded; nothing is executed.
 
+        trusted  plan no farther than the horizon that `steersman evaluate RUN --offline` measured for these weights
+
         Raises:
+            UsageError: no horizon was measured for them, or none is to be trusted.
             RunError, CheckpointError: missing, damaged, foreign or of a later format.
             ConfigError: a configuration that this version does not know, or a part that nobody registered.
         """
@@ -97,8 +106,9 @@ class Agent:
         file = run.checkpoint(checkpoint)
         perception, model = load_parts(config, signature, file.read(MODEL), f"{file.path / MODEL}")
         readout = load_readout(run, "observation")
-        origin = origin_of(run, file.step)
-        return cls(config, signature, perception, model, planner=planner, readout=readout, origin=origin)
+        limit = trusted_horizon(run, file.step) if trusted else None
+        return cls(config, signature, perception, model, planner=planner, readout=readout,
+                   origin=origin_of(run, file.step), trusted=limit)
 
     @classmethod
     def from_pretrained(
@@ -196,13 +206,18 @@ class Agent:
         belief = self._believe(moment, since, batch)
         assert self._resolved is not None
         problem = Problem(
-            self.world_model, belief, self.costs, replace(task, goal=self._resolved), self.signature.action,
+            self.world_model, belief, self.costs, self._limited(task, self._resolved), self.signature.action,
             self._seed(batch), torch.full((batch,), self._decision), exogenous, self._warm,
         )
         plan = self.planner.plan(problem)
         self._warm, self._done = plan.warm, plan.actions[:, :1]
         self._decision += 1
         return plan
+
+    def _limited(self, task: Task, goal: Goal) -> Task:
+        """The task as the planner gets it: its goal resolved, its horizon within what is trusted."""
+        limits = [x for x in (task.trusted, self.trusted) if x is not None]
+        return replace(task, goal=goal, trusted=min(limits, default=None))
 
     def encode(self, observation: Mapping[str, Any]) -> Latent:
         """One moment, or B of them -> Latent with state (B, D) and the scene map (B, M, C), if there is one."""

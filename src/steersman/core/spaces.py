@@ -27,6 +27,8 @@ KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "MountainCar-v0": ("position", "speed"),
     "MountainCarContinuous-v0": ("position", "speed"),
     "Acrobot-v1": ("cos1", "sin1", "cos2", "sin2", "speed1", "speed2"),
+    "InvertedPendulum-v5": ("position", "angle", "speed", "turn"),
+    "Reacher-v5": ("cos1", "cos2", "sin1", "sin2", "target_x", "target_y", "speed1", "speed2", "gap_x", "gap_y"),
 }
 """What the entries of well-known vector observations are (from Gymnasium's pages), so that goals can name them."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
+from steersman.core.errors import PlanningError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ActionSpec, Signature
 
@@ -241,6 +242,7 @@ class Task:
     weights     name of a cost term -> weight (u and v of the architecture); a term that is not named weighs 0
     guardrails  limits that hold at every imagined step and are never traded against the task
     horizon     steps to imagine; None: the planner's own
+    trusted     most steps that any plan may look ahead, whatever `horizon` and planner say; None: no limit
     budget      see Budget
     fallback    (A,) action taken when no plan is feasible; None: the middle of the action range
     """
@@ -249,6 +251,7 @@ class Task:
     weights: Mapping[str, float] = field(default_factory=lambda: {"goal": 1.0})
     guardrails: tuple[Guardrail, ...] = ()
     horizon: int | None = None
+    trusted: int | None = None
     budget: Budget = Budget()
     fallback: Tensor | None = None
 
@@ -280,6 +283,25 @@ class Problem:
 
     def __len__(self) -> int:
         return len(self.belief)
+
+    def horizon(self, own: int) -> int:
+        """Steps to look ahead: the task's wish, else the planner's `own`; never beyond what is trusted.
+
+        Raises:
+            PlanningError: fewer than one.
+        """
+        return self.within_trust(self.task.horizon or own)
+
+    def within_trust(self, steps: int) -> int:
+        """`steps`, or what is trusted if that is less.
+
+        Raises:
+            PlanningError: no step is trusted.
+        """
+        trusted = self.task.trusted
+        if trusted is not None and trusted < 1:
+            raise PlanningError("a trusted horizon of at least 1 step", f"{trusted}", "train the model for longer")
+        return steps if trusted is None else min(steps, trusted)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from steersman.evaluation.acting import Acted, act_in
 from steersman.evaluation.guarding import Guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
+from steersman.evaluation.offline import measure
 from steersman.evaluation.protocol import (
     PROTOCOLS,
     Evaluation,
@@ -24,6 +25,7 @@ __all__ = [
     "disk_masks",
     "evaluate",
     "fit_guard",
+    "measure",
     "protocol",
     "wilson",
     "zero_of",

@@ -37,6 +37,8 @@ from steersman.studio.curves import metric_figures
 from steersman.studio.images import ramp_css
 from steersman.studio.svg import stages
 
+TRUST, WHAT_IF = "trust", "what-if"
+"""Artefacts of these names, or names that begin so, stand in sections of their own."""
 LIMIT = 7_000_000
 """Bytes of images in a page; what does not fit is named instead of shown."""
 
@@ -114,7 +116,8 @@ class _Shelf:
 def build(run: Path | str) -> Path:
     """Write `report/report.html` of the run directory `run` and return its path.
 
-    Sections: results, episodes, energy, guardrails, pictures, training, data, decisions, configuration, provenance.
+    Sections: results, trust, what if, episodes, energy, guardrails, pictures, training, data, decisions, configuration,
+    provenance.
     A section whose artefacts are not there is left out and named at the end with the command that makes it.
 
     Raises:
@@ -159,7 +162,7 @@ def _page(run: Run, shelf: _Shelf) -> Page:
              "nothing was computed for this page.",
         command=" ".join(manifest.command),
     )
-    makers = [_results, _episodes, _energy, _guardrails, _pictures, _training, _data, _decisions]
+    makers = [_results, _trust, _what_if, _episodes, _energy, _guardrails, _pictures, _training, _data, _decisions]
     for maker in makers:
         section, how = maker(run, shelf, page)
         if section.blocks or section.damaged:
@@ -189,8 +192,38 @@ def _results(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
         ]
         page.stages = [(name, q.duration(seconds)) for name, seconds in summary.seconds.items()]
         page.stages_bar = Markup(stages(summary.seconds))
-    section.blocks = [b.table_block(table) for table in shelf.read(Table, section)]
+    section.blocks = [b.table_block(table) for table in shelf.read(Table, section) if not _apart(table.name)]
     return section, _measure(run)
+
+
+def _trust(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
+    intro = ("Predictions for the part of the log that was never trained on, beside no change and a linear model; "
+             "bounds that hold for a stated share of them.")
+    return _of_name(shelf, Section("trust", "Trust", intro), TRUST), f"steersman evaluate {run.path} --offline"
+
+
+def _what_if(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
+    section = _of_name(shelf, Section("what-if", "What if", "Two plans from one logged moment, as the model sees it."),
+                       WHAT_IF)
+    return section, f"steersman what-if {run.path} --row N --action A"
+
+
+def _of_name(shelf: _Shelf, section: Section, name: str) -> Section:
+    """Tables and curves whose names begin with `name`."""
+    tables = [table for table in shelf.read(Table, section) if _begins(table.name, name)]
+    charts = [b.chart_block(lines, small=True) for lines in shelf.read(Lines, section) if _begins(lines.name, name)]
+    section.blocks = [b.table_block(table) for table in tables]
+    section.blocks += [{"kind": "charts", "small": True, "charts": charts}] if charts else []
+    section.damaged = []  # named where all tables and curves are read
+    return section
+
+
+def _begins(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}-")
+
+
+def _apart(name: str) -> bool:
+    return any(_begins(name, prefix) for prefix in (TRUST, WHAT_IF))
 
 
 def _episodes(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
@@ -212,7 +245,7 @@ def _energy(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
 
 def _guardrails(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
     section = Section("curves", "Margins and errors")
-    charts = [b.chart_block(lines) for lines in shelf.read(Lines, section)]
+    charts = [b.chart_block(lines) for lines in shelf.read(Lines, section) if not _apart(lines.name)]
     section.blocks = [{"kind": "charts", "small": False, "charts": charts}] if charts else []
     return section, _measure(run)
 

@@ -10,8 +10,9 @@ from steersman.training.loop import (
     stored_config,
     train,
 )
+from steersman.training.parts import held_out, split
 from steersman.training.rollout import imagine_windows
-from steersman.training.session import Progress, Trained, split
+from steersman.training.session import Progress, Trained
 from steersman.training.source import Sampler, WindowSource
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Trained",
     "WindowSource",
     "create_run",
+    "held_out",
     "imagine_windows",
     "open_data",
     "resume",

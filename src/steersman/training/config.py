@@ -62,7 +62,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     device       "auto": a CUDA device if there is one
     prioritise   draw an episode in proportion to its last prediction error (relative to the mean, clipped .2-10)
     prefetch     gather the next windows in a thread while the step runs
-    held_out     share of the episodes that is never trained on; its prediction error is a gauge
+    held_out     share of the log, its last episodes, that is never trained on: its prediction error is a gauge, and
+                 `steersman evaluate RUN --offline` measures on it how far the model can be trusted
 
     gauge_every        steps between collapse gauges (and the probe); 0: never
     probe              read the named columns of vector observations from latents by ridge regression, as a gauge

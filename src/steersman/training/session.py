@@ -23,6 +23,7 @@ from steersman.training.config import TrainConfig
 from steersman.training.feed import Feed
 from steersman.training.gauges import Gauge, Moment, RidgeProbe, effective_rank, persistence, spread
 from steersman.training.learner import Learner, Step
+from steersman.training.parts import split
 from steersman.training.processes import Processes
 from steersman.training.source import Sampler, WindowSource
 
@@ -73,14 +74,6 @@ class Trained:
     data_wait: float
     perception: Perception
     world_model: WorldModel
-
-
-def split(config: TrainConfig, dataset: Any) -> tuple[Any, Any]:
-    """The part that is trained on and the part that is not (None if `held_out` is 0)."""
-    if not config.held_out:
-        return dataset, None
-    learned, held_out = dataset.split(config.held_out, config.seed, "episode" if len(dataset.lengths) > 1 else "time")
-    return learned, held_out
 
 
 class Session:

@@ -1,12 +1,17 @@
-"""Any Gymnasium environment, by id, as a world: its signature, and tensors in and out. Knows no agent.
+"""Any Gymnasium environment, by id or from a Python file, as a world: its signature, tensors in and out.
+
+Knows no agent.
 
 Shapes: A action size; one moment at a time, so observations are (H, W, C) or (C,).
 """
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -97,7 +102,7 @@ class GymnasiumWorld:
 
 
 def make_world(id: str, *, low: Sequence[float] = (), high: Sequence[float] = (), **kwargs: Any) -> GymnasiumWorld:
-    """Make the Gymnasium environment `id`; `kwargs` go to `gymnasium.make`.
+    """Make the Gymnasium environment `id`, see `make_env`.
 
     >>> make_world("Pendulum-v1").signature.observations["vector"].columns
     ('cos', 'sin', 'speed')
@@ -109,15 +114,40 @@ def make_world(id: str, *, low: Sequence[float] = (), high: Sequence[float] = ()
     return GymnasiumWorld(make_env(id, **kwargs), low=low, high=high)
 
 
+_OWN = re.compile(r"(?P<path>.+\.py):(?P<function>[A-Za-z_]\w*)")
+
+
 def make_env(id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
-    """`gymnasium.make`, with errors that say what to do."""
+    """`gymnasium.make(id, **kwargs)`, or `FUNCTION(**kwargs)` of a Python file for an id such as `world.py:make`.
+
+    Errors say what to do. A file is executed: name only your own.
+    """
+    own = _OWN.fullmatch(id)
     try:
-        env: gymnasium.Env[Any, Any] = gymnasium.make(id, **kwargs)
+        env: gymnasium.Env[Any, Any] = _made_by(own["path"], own["function"], kwargs) if own else gymnasium.make(
+            id, **kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UsageError(f"the packages that {id} needs", f"{error}", "install them") from error
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         raise UsageError(
             f"an environment that Gymnasium can make, for {id!r}", f"{error}",
-            "check the id (module:Name-v0 imports a module first) and its options",
+            "check the id (module:Name-v0 imports a module first; FILE.py:FUNCTION calls yours) and its options",
         ) from error
+    return env
+
+
+def _made_by(path: str, function: str, options: Mapping[str, Any]) -> Any:
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(f"a Python file {path}", "none", "check the path in FILE.py:FUNCTION")
+    spec = importlib.util.spec_from_file_location(f"steersman_world_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    make = getattr(module, function, None)
+    env = make(**options) if callable(make) else None
+    if not isinstance(env, gymnasium.Env):
+        got = f"{type(env).__name__}" if callable(make) else "no such function"
+        raise UsageError(f"a function {function} in {path} that returns a gymnasium.Env", got, "correct the words")
     return env

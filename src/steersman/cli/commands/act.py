@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,8 @@ class Act(Command):
     run: Annotated[Path, tyro.conf.Positional, option("RUN")]
     """The run's directory."""
     env: Annotated[str, option("ID")]
-    """The id of a Gymnasium environment that looks like the training data, or two-rooms."""
+    """The id of a Gymnasium environment that looks like the training data, FILE.py:FUNCTION that makes one, or
+    two-rooms."""
     goal: Annotated[str, option("GOAL")] = ""
     """The observation to reach (1,0,0), columns to bring to values (cos=1,speed=0), or a picture's file (default: the
     goals that the world itself sets)."""
@@ -50,6 +52,8 @@ class Act(Command):
     """Episodes to act in."""
     seed: int = 0
     """Starts and planning; starts differ from those of a log that `collect` recorded."""
+    trusted: Annotated[bool, option()] = False
+    """Plan no farther than the horizon that `steersman evaluate RUN --offline` measured."""
     checkpoint: str = "latest"
     """Which checkpoint acts."""
     imports: Modules = ()
@@ -66,14 +70,14 @@ class Act(Command):
         if self.episodes < 1:
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         run = Run.open(self.run)
-        agent = Agent.load(run, self.checkpoint)
+        agent = Agent.load(run, self.checkpoint, trusted=self.trusted)
         goal = goals.goal(self.goal, agent.signature) if self.goal else own_goal(self.env, self.episodes, self.seed)
         task = Task(goal, self._weights(agent.costs), goals.limits(self.keep, agent.readout))
         with Watcher(terminal) as watcher:
             acted = act_in(agent, self.env, task, episodes=self.episodes, seed=self.seed,
                            watch=lambda steps, done, total: watcher.count(f"{total} episodes, step", steps, None))
-        table = self._table(acted)
-        name = f"run-{self.env.lower().replace('/', '-').replace(':', '-')}"
+        table = self._table(acted, agent.trusted)
+        name = "run-" + re.sub(r"[^a-z0-9]+", "-", self.env.lower()).strip("-")[-56:].lstrip("-")
         self._keep(run.path, name, table, acted)
         terminal.table(table)
         terminal.say()
@@ -83,7 +87,7 @@ class Act(Command):
             "mean_return": statistics.fmean(acted.returns), "worst_return": min(acted.returns),
             "std_return": statistics.pstdev(acted.returns), "random_return": statistics.fmean(acted.random_returns),
             "returns": acted.returns, "lengths": acted.lengths, "ms_per_act": acted.ms_per_act,
-            "infeasible": acted.infeasible,
+            "infeasible": acted.infeasible, "trusted_horizon": agent.trusted,
         })
 
     def _weights(self, costs: tuple[object, ...]) -> dict[str, float]:
@@ -99,7 +103,7 @@ class Act(Command):
                 raise UsageError(f"a cost term of {', '.join(known)}", repr(name), "correct --weight")
         return weights
 
-    def _table(self, acted: Acted) -> Table:
+    def _table(self, acted: Acted, trusted: int | None) -> Table:
         columns = (Column(key="mean", title="return, mean", better="higher"),
                    Column(key="worst", title="worst", better="higher"),
                    Column(key="best", title="best", better="higher"), Column(key="steps", title="steps", form="count"))
@@ -113,7 +117,8 @@ class Act(Command):
             notes.append(f"{acted.infeasible} decisions found no plan within {', '.join(self.keep)}.")
         protocol: dict[str, str | float | int | bool | None] = {
             "env": self.env, "goal": self.goal or "of the world", "episodes": self.episodes,
-            "seed": self.seed, "limits": ", ".join(self.keep) or None, "ms per decision": round(acted.ms_per_act, 2),
+            "seed": self.seed, "limits": ", ".join(self.keep) or None, "trusted horizon": trusted,
+            "ms per decision": round(acted.ms_per_act, 2),
         }
         title = f"{self.env}, goal {self.goal}" if self.goal else f"{self.env}, its own goals"
         return Table(name="run", title=title, columns=columns, rows=rows, notes=tuple(notes), protocol=protocol)

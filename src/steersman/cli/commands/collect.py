@@ -37,7 +37,7 @@ class Collect(Command):
     )
 
     world: Annotated[str, tyro.conf.Positional, option("WORLD")]
-    """two-rooms, or the id of a Gymnasium environment."""
+    """two-rooms, the id of a Gymnasium environment, or FILE.py:FUNCTION that makes one."""
     out: Annotated[Path, option("PATH")]
     """The log to write."""
     steps: Annotated[int | None, option("INT")] = None

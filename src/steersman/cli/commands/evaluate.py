@@ -1,4 +1,4 @@
-"""`steersman evaluate RUN`: a frozen protocol, the random floor beside the agent."""
+"""`steersman evaluate RUN`: a frozen protocol, the random floor beside the agent; or, from the log alone, trust."""
 
 from __future__ import annotations
 
@@ -26,9 +26,15 @@ class Evaluate(Command):
 
     The random floor is measured on the same starts; starts that already satisfy the goal are rejected; whole paths are
     checked, and every episode counts. The table goes into the run, for the report.
+
+    With --offline no world is needed: what the model predicts for the part of the log that it never saw, beside no
+    change and a linear model, with conformal bounds and the horizon up to which it can be trusted.
     """
 
-    EXAMPLE: ClassVar[str] = "steersman evaluate runs/demo --protocol held-out --episodes 200 --seed 1 --json"
+    EXAMPLE: ClassVar[str] = (
+        "steersman evaluate runs/demo --protocol held-out --episodes 200 --seed 1 --json\n"
+        "steersman evaluate runs/pendulum --offline"
+    )
 
     run: Annotated[Path, tyro.conf.Positional, option("RUN")]
     """The run's directory."""
@@ -44,10 +50,18 @@ class Evaluate(Command):
     """Frames with a known position that fitting the guardrail may use, calibration included."""
     checkpoint: str = "latest"
     """Which checkpoint acts."""
+    offline: Annotated[bool, option()] = False
+    """Measure from the log alone how far the model can be trusted."""
+    data: Annotated[str, option("PATH")] = ""
+    """With --offline: another log of the same world, all of it unseen (default: the held-out part of the run's own)."""
+    horizon: Annotated[int | None, option("INT")] = None
+    """With --offline: steps to follow predictions (default: what the planner looks ahead)."""
     imports: Modules = ()
     """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
+        if self.offline:
+            return self._offline(terminal)
         from steersman import evaluation
         from steersman.agent import Agent
         from steersman.evaluation.seeds import derived
@@ -80,6 +94,22 @@ class Evaluate(Command):
         build(run.path)
         terminal.table(table)
         return Done({"run": str(self.run), "protocol": self.protocol, **figures})
+
+    def _offline(self, terminal: Terminal) -> Done:
+        import msgspec
+
+        from steersman.cli.trusting import measure_trust
+        from steersman.evaluation import trust_report
+        from steersman.runs import Run
+
+        run = Run.open(self.run)
+        trust = measure_trust(run, terminal, checkpoint=self.checkpoint, log=self.data, horizon=self.horizon,
+                              seed=self.seed)
+        terminal.table(trust_report.table(trust))
+        terminal.say()
+        terminal.say(f"steersman report {self.run}; steersman run {self.run} --trusted plans no farther than step "
+                     f"{trust.horizon}" if trust.horizon else f"steersman report {self.run}")
+        return Done({"run": str(self.run), **msgspec.to_builtins(trust)})
 
     def _table(self, measured: Evaluation, figures: dict[str, Any]) -> Table:
         from steersman.evaluation.intervals import wilson, zero_of

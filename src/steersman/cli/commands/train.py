@@ -231,12 +231,14 @@ def _finish(terminal: Terminal, trained: Any, dataset: Any) -> Done:
     from steersman.agent.fitting import fit_readout
     from steersman.runs import Run
     from steersman.studio import build
+    from steersman.training import split, stored_config
 
     path = trained.run
     assert path is not None
     run = Run.open(path)
     if trained.finished:
-        fit_readout(run, dataset)
+        learned, _ = split(stored_config(run), dataset)
+        fit_readout(run, learned)
     gauges = _last_gauges(run)
     report = build(path)
     facts = {"run": str(path), "step": trained.step, "finished": trained.finished, "loss": trained.loss,

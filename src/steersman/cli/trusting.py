@@ -1,0 +1,66 @@
+"""A run and its log -> how far the model can be trusted, measured and kept with the run. Shared by several commands."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from steersman.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from steersman.cli.terminal import Terminal
+    from steersman.runs import Run
+    from steersman.runs.trust import Trust
+
+
+def parts_of(run: Run) -> tuple[Any, Any]:
+    """The part of the run's log that was learned from, and the part that was not, or None."""
+    from steersman import training
+
+    return training.split(training.stored_config(run), training.open_data(run))
+
+
+def measure_trust(
+    run: Run, terminal: Terminal, *, checkpoint: str = "latest", log: str = "", horizon: int | None = None,
+    seed: int = 0,
+) -> Trust:
+    """Measure, write the record, its table and curves and the report.
+
+    log  another log of the same world, instead of the held-out part of the run's own
+
+    Raises:
+        UsageError: all of the run's log was learned from, and no other is given.
+    """
+    from steersman import data
+    from steersman.agent import Agent
+    from steersman.evaluation import measure, trust_report
+    from steersman.runs.artefacts import write
+    from steersman.runs.trust import save_trust
+    from steersman.studio import build
+
+    learned, held_out = parts_of(run)
+    source = "the last part of the log, never trained on"
+    with ExitStack() as stack:
+        if log:
+            place = Path(stack.enter_context(TemporaryDirectory())) / "cache"
+            opened = data.read(log)
+            held_out = data.Dataset.open(log) if opened.format == "cache" else data.build(opened, place)
+            if held_out.fingerprint == learned.fingerprint:
+                raise UsageError("a log that the run was not trained on", f"its own, {log}", "leave --data out")
+            source = Path(log).name
+        if held_out is None:
+            raise UsageError(
+                f"a part of the log that {run.path} was not trained on", "all of it was, or it is too short",
+                "train with --set held_out=0.1, or give another log of the same world with --data",
+            )
+        terminal.say(f"measuring on {source}: {len(held_out):,} episodes, {held_out.steps:,} steps")
+        trust = measure(Agent.load(run, checkpoint), learned, held_out, source=source,
+                        checkpoint=run.checkpoint(checkpoint).step, horizon=horizon, seed=seed)
+    save_trust(run, trust)
+    write(run.path, trust_report.table(trust))
+    for lines in trust_report.curves(trust):
+        write(run.path, lines)
+    build(run.path)
+    return trust
