@@ -78,3 +78,46 @@ def test_an_agent_plans_no_farther_than_it_is_trusted(pendulum: Path, steersman:
     assert "predicts better than no change" in steersman(*words).err
     record.unlink()
     assert "--offline` measures it" in steersman(*words).err
+
+
+def test_two_plans_are_compared_from_a_logged_moment(pendulum: Path, steersman: Callable) -> None:
+    run = str(pendulum / "run")
+    ended = steersman("what-if", run, "--row", "30", "--action", "2", "--horizon", "6", "--json")  # measures first
+    assert ended.code == 0, ended.err
+    facts = ended.json
+    assert (facts["episode"], facts["row"], facts["steps"]) == (1, 4, 6)
+    assert facts["plan"]["actions"] == [[2.0]] * 6
+    assert facts["logged"] is not None
+    assert len(facts["bound"]["cos"]) == 6
+    assert "identifies less than an experiment" in ended.err
+    page = (pendulum / "run" / "report" / "report.html").read_text()
+    assert "What if: from episode 1, row 4" in page
+    named = steersman("what-if", run, "--episode", "1", "--row", "4", "--action=-1", "--action", "logged", "--against",
+                      "0", "--horizon", "3", "--json")
+    assert named.code == 0, named.err
+    assert named.json["plan"]["actions"][0] == [-1.0]
+    assert named.json["other"]["actions"] == [[0.0]] * 3
+    assert named.json["logged"] is None
+
+
+WRONG = [
+    (["--row", "780", "--action", "0"], "a row in 0..779 of the log"),
+    (["--row", "26", "--episode", "2", "--action", "0"], "a row in 0..25 of episode 2"),
+    (["--row", "0", "--episode", "30", "--action", "0"], "an episode in 0..29"),
+    (["--row", "0", "--action", "3"], "within -2..2"),
+    (["--row", "0", "--action", "1,1"], "1 of action 0"),
+    (["--row", "0", "--action", "push=1"], "1 of action 0"),
+    (["--row", "0", "--action", "much"], "a number for action 0"),
+    (["--row", "0", "--action", "nan"], "within -2..2"),
+    (["--row", "25", "--action", "1"], "logged actions"),
+    (["--row", "0", "--action", "1", "--horizon", "0"], "horizon of at least 1"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_a_moment_or_an_action_that_is_not_there_is_refused_in_one_line(
+    words: list[str], says: str, pendulum: Path, steersman: Callable
+) -> None:
+    ended = steersman("what-if", str(pendulum / "run"), *words)
+    assert ended.code == 2
+    assert says in ended.err.splitlines()[-1]

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "train": "learn a world model from a log; --resume continues, --dry-run forecasts",
     "evaluate": "measure a trained agent under a frozen protocol, beside the random floor",
     "run": "act with a trained agent towards a goal that you name",
+    "what-if": "compare two plans from a logged moment, within bounds",
     "report": "write a run's report: one HTML file that needs nothing else",
     "inspect": "say what a run, checkpoint, dataset or log holds; executes nothing",
     "data convert": "bring a log into another file format",
@@ -33,7 +34,7 @@ COMMANDS: dict[str, str] = {
     "completion": "print shell completion for bash or zsh",
 }
 """Name -> one line about it. A name of two words belongs to a group: `steersman data` lists the group's commands."""
-_MODULES = {"inspect": "look", "run": "act"}  # modules named otherwise than their command
+_MODULES = {"inspect": "look", "run": "act", "what-if": "what_if"}  # modules named otherwise than their command
 
 HELP = """\
 usage: steersman COMMAND [options]
