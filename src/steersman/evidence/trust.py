@@ -1,0 +1,207 @@
+"""Is the trust that a log gives deserved? Bounds counted on episodes recorded afterwards, on several worlds and seeds.
+
+What is measured: the coverage of 90% bounds over fresh episodes, each bound calibrated on others; the true-action rank,
+beside a model whose log had its actions mixed up; the horizon at which the model stops beating the simplest predictors.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from steersman import data, training
+from steersman.agent import Agent
+from steersman.agent.fitting import fit_readout
+from steersman.core import Episode
+from steersman.data import CacheWriter, Dataset
+from steersman.evaluation.bands import coverage_of, grouped_quantile
+from steersman.evaluation.offline import Measure, measure
+from steersman.evaluation.tape import draw, record
+from steersman.evidence.context import Context, Outcome
+from steersman.evidence.drawing import png
+from steersman.recipes import vectors
+from steersman.runs import Run
+from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+from steersman.runs.trust import Trust
+from steersman.worlds import make_world
+from steersman.worlds import record as act
+
+SEEDS = 3
+LEVEL = 0.9
+LOG, FRESH, SET = 250, 600, 60
+"""Episodes of a log (a fifth is held out), recorded afterwards, and in one calibration set."""
+STEPS = 600
+
+
+@dataclass(frozen=True)
+class World:
+    """A Gymnasium environment under random actions; episodes are cut at `length` steps."""
+
+    id: str
+    length: int
+    horizon: int
+
+
+WORLDS = (World("Pendulum-v1", 60, 25), World("CartPole-v1", 60, 10), World("MountainCarContinuous-v0", 60, 25))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One world, one seed: what its log said, and what happened afterwards.
+
+    shares  of each calibration set: fraction of the windows of the next set within its bound, all steps to the horizon
+    """
+
+    trust: Trust
+    shares: list[float]
+
+
+def experiment(context: Context) -> Outcome:
+    """Three seeds on each of three worlds. The bound of one set of fresh episodes is counted on the next one."""
+    trials: dict[str, list[Trial]] = {}
+    for world in WORLDS:
+        for i in range(SEEDS):
+            seed = context.seed + 100 * i
+            place = context.run / world.id.lower() / f"{seed}"
+            trials.setdefault(world.id, []).append(_trial(context, world, place, seed))
+    mixed = _trial(context, WORLDS[0], context.run / "mixed", context.seed, mixed=True)
+    every = [t for of_world in trials.values() for t in of_world]
+    figures: dict[str, Any] = {
+        "coverage_90": statistics.fmean(share for t in every for share in t.shares),
+        "coverage_90_by_world": {k: statistics.fmean(s for t in v for s in t.shares) for k, v in trials.items()},
+        "bounds": sum(len(t.shares) for t in every),
+        "true_action_rank_mean": statistics.fmean(t.trust.rank.mean for t in every),
+        "true_action_rank_by_world": {k: statistics.fmean(t.trust.rank.mean for t in v) for k, v in trials.items()},
+        "true_action_rank_chance": statistics.fmean(t.trust.rank.chance for t in every),
+        "true_action_rank_mixed_actions": mixed.trust.rank.mean,
+        "horizon": statistics.fmean(t.trust.horizon for t in every),
+        "horizon_by_world": {k: [t.trust.horizon for t in v] for k, v in trials.items()},
+        "horizon_measured": {world.id: world.horizon for world in WORLDS},
+    }
+    picture = Picture(
+        name="coverage", title="How often the 90% bound held", file="coverage.png",
+        alt="share of windows within the bound for each calibration set, by world, beside the 90% line",
+        caption="One dot a calibration set of fresh episodes, counted on the next set: sets scatter, their mean is "
+                "what is promised.",
+    )
+    return Outcome(figures, (_table(trials, mixed),), ((picture, {"coverage.png": _draw(trials)}),))
+
+
+def _trial(context: Context, world: World, place: Path, seed: int, mixed: bool = False) -> Trial:
+    log = _record(world, place / "log", LOG, seed, mixed)
+    fresh = _record(world, place / "fresh", FRESH, seed + 50, mixed)
+    config = vectors.recipe(steps=STEPS, window=min(16, world.horizon), size=8,
+                            horizon=world.horizon, seed=seed)
+    config = msgspec.structs.replace(config, held_out=0.2, gauge_every=0)
+    with training.create_run(place / "run", config, log, recipe="vectors") as run:
+        training.train(config, log, run, progress=context.progress)
+    learned, held_out = training.split(config, log)
+    fit_readout(Run.open(place / "run"), learned, seed=seed)
+    agent = Agent.load(place / "run")
+    trust = measure(agent, learned, held_out, source="held-out part", checkpoint=config.steps, horizon=world.horizon,
+                    level=LEVEL, seed=seed)
+    shares = _shares(agent, learned, fresh, world.horizon, seed)
+    context.say(
+        f"{world.id}, seed {seed}{', actions mixed up' if mixed else ''}: rank {trust.rank.mean:.3f}, horizon "
+        f"{trust.horizon} of {world.horizon}, {LEVEL:.0%} bounds held for {statistics.fmean(shares):.1%}"
+    )
+    return Trial(trust, shares)
+
+
+def _shares(agent: Agent, learned: Dataset, fresh: Dataset, horizon: int, seed: int) -> list[float]:
+    """Calibrate on each set of fresh episodes, count on the next: every bound meets episodes that it never saw."""
+    tape = record(agent, fresh, 10**9, seed)
+    fitted = Measure.fitted(agent, record(agent, learned, 20_000, seed), horizon, seed)
+    rows = draw(tape.episode, tape.ahead, tape, horizon, agent.config.history, 10 * len(fresh), seed)
+    score = fitted.apply(agent, tape, rows, tape.episode[rows]).joint[0].amax(1)
+    unit = tape.episode[rows]
+    numbers = unit.unique()
+    sets = [torch.isin(unit, part) for part in numbers.split(SET) if len(part) > 8]
+    return [
+        float(coverage_of(score[after], unit[after], _bound(score[here], unit[here])).mean())
+        for here, after in pairwise(sets)
+    ]
+
+
+def _bound(score: torch.Tensor, unit: torch.Tensor) -> float:
+    return float(grouped_quantile(score[:, None], unit, LEVEL)[0])
+
+
+def _record(world: World, place: Path, episodes: int, seed: int, mixed: bool) -> Dataset:
+    """Random actions; `mixed`: every episode has the actions of another one."""
+    env = make_world(world.id)
+    try:
+        recorded: Iterator[Episode] = act(env.env, episodes=episodes, seed=seed, longest=world.length,
+                                          adapter=env.adapter)
+        with CacheWriter(place, env.signature) as writer:
+            writer.append(_mixed(recorded) if mixed else recorded)
+            writer.finish(f"{world.id} {seed}")
+    finally:
+        env.close()
+    return data.Dataset.open(place)
+
+
+def _mixed(episodes: Iterator[Episode]) -> Iterator[Episode]:
+    before = None
+    for episode in episodes:
+        if before is not None and len(before) == len(episode):
+            yield Episode(episode.observations, before.actions)
+        before = episode
+
+
+def _table(trials: dict[str, list[Trial]], mixed: Trial) -> Table:
+    rows = [_row(name, list(of_world)) for name, of_world in trials.items()]
+    rows.append(_row(f"{WORLDS[0].id}, actions mixed up", [mixed], "ablation"))
+    return Table(
+        name="trust", title="Trust from a log, held against episodes recorded afterwards",
+        columns=(
+            Column(key="coverage", title="within the 90% bound", form="share", target=LEVEL),
+            Column(key="rank", title="true-action rank", better="lower"), Column(key="chance", title="by chance"),
+            Column(key="horizon", title="trusted horizon", form="count"),
+            Column(key="measured", title="of", form="count"),
+        ),
+        rows=tuple(rows),
+        protocol={"log": f"{LOG} episodes, a fifth held out", "fresh": f"{FRESH} episodes in sets of {SET}",
+                  "seeds": SEEDS, "training": f"{STEPS} steps"},
+        notes=("Bounds are simultaneous over all steps up to the last; episodes are the exchangeable units. Interval: "
+               "95%, normal approximation over calibration sets.",
+               "Rank: share of random actions that the model holds likelier than the logged one; 0.5 knows nothing."),
+    )
+
+
+def _row(name: str, trials: list[Trial], kind: Any = "agent") -> Row:
+    shares = [share for t in trials for share in t.shares]
+    half = 1.96 * statistics.pstdev(shares) / math.sqrt(len(shares))
+    mean = statistics.fmean(shares)
+    return Row(label=name, kind=kind, figures={
+        "coverage": Figure(value=mean, low=mean - half, high=min(1.0, mean + half), n=len(shares)),
+        "rank": Figure(value=statistics.fmean(t.trust.rank.mean for t in trials)),
+        "chance": Figure(value=statistics.fmean(t.trust.rank.chance for t in trials)),
+        "horizon": Figure(value=statistics.fmean(t.trust.horizon for t in trials)),
+        "measured": Figure(value=trials[0].trust.steps),
+    })
+
+
+def _draw(trials: dict[str, list[Trial]]) -> bytes:
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(7, 3), layout="constrained")
+    axes = canvas.subplots()
+    for i, of_world in enumerate(trials.values()):
+        for j, trial in enumerate(of_world):
+            x = [i + 0.22 * (j - 1) + 0.015 * (k - len(trial.shares) / 2) for k in range(len(trial.shares))]
+            axes.plot(x, trial.shares, ".", color="#0072b2")
+        every = [share for trial in of_world for share in trial.shares]
+        axes.plot([i - 0.35, i + 0.35], [statistics.fmean(every)] * 2, color="#d55e00", linewidth=2)
+    axes.axhline(LEVEL, color="#555555", linewidth=0.8, linestyle="--")
+    axes.set_xticks(range(len(trials)), list(trials))
+    axes.set_ylabel("share within the bound")
+    return png(canvas)
