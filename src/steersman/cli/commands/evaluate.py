@@ -60,6 +60,7 @@ class Evaluate(Command):
     """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
+        imports.load(self.imports)
         if self.offline:
             return self._offline(terminal)
         from steersman import evaluation
@@ -68,7 +69,6 @@ class Evaluate(Command):
         from steersman.runs import Run
         from steersman.studio import build
 
-        imports.load(self.imports)
         if self.episodes is not None and self.episodes < 1:
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         protocol = evaluation.protocol(self.protocol)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
+from steersman.cli import imports
 from steersman.cli.command import Command, Done, option
+from steersman.cli.imports import Modules
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
 
@@ -55,6 +57,8 @@ class WhatIf(Command):
     """Steps to look ahead (default: the trusted horizon, or what is left of the episode)."""
     checkpoint: str = "latest"
     """Which checkpoint imagines."""
+    imports: Modules = ()
+    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman import training
@@ -67,6 +71,7 @@ class WhatIf(Command):
         from steersman.runs.trust import load_trust
         from steersman.studio import build
 
+        imports.load(self.imports)
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint)
         dataset = training.open_data(run)
