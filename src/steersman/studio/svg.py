@@ -14,6 +14,8 @@ from steersman.runs.artefacts import Line, Lines
 
 POINTS = 320
 """Most points that a curve is drawn with; more are reduced to the extremes of each bucket."""
+DECADES = 1e6
+"""What a logarithmic axis spans at most; what is smaller lies on its lower edge."""
 _LETTER = 6.1  # width of a letter of the charts' 11 px type, for the room that labels need
 
 
@@ -144,7 +146,8 @@ def chart(figure: Lines, width: int = 640, height: int = 260, title: bool = Fals
     labels = [line.label for line in figure.lines if line.label] + [limit.label for limit in figure.limits]
     room = min(width * 0.3, max((len(label) for label in labels), default=0) * _LETTER + 12)
     right = width - max(14, room)
-    low, high = _padded(min(every), max(every), log)
+    lowest = max(min(every), max(every) / DECADES) if log else min(every)
+    low, high = _padded(lowest, max(every), log)
     x0, x1 = min(across), max(across)
     sx = Scale(x0, x1 if x1 > x0 else x0 + 1, left, right)
     sy = Scale(low, high, bottom, top, log)
