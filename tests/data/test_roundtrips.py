@@ -16,14 +16,17 @@ from steersman.data import convert, read, write
 
 LOSSLESS = {
     "log.csv": "csv", "log.parquet": "parquet", "log.h5": "hdf5", "log.npz": "npz", "log-v0": "minari",
-    "log-arrow": "minari-arrow",
+    "log-arrow": "minari-arrow", "log": "lerobot",
 }
-WITHOUT_IMAGES = {"log.csv"}
+WITHOUT_IMAGES = {"log.csv", "log"}
+"""CSV has no place for them, LeRobot keeps them as video."""
+REGULAR = {"log"}
+"""LeRobot has one rate for all rows."""
 LARGE = float(np.float32(1e30))
 
 
 @st.composite
-def logs(draw: st.DrawFn, images: bool) -> tuple[Signature, list[Recording]]:
+def logs(draw: st.DrawFn, images: bool, regular: bool) -> tuple[Signature, list[Recording]]:
     observations = {"state": ObservationSpec("vector", (draw(st.integers(1, 3)),))}
     if draw(st.booleans()):
         observations["named one"] = ObservationSpec("vector", (2,), ("x.y", "Ünits [m/s]"))
@@ -39,10 +42,12 @@ def logs(draw: st.DrawFn, images: bool) -> tuple[Signature, list[Recording]]:
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     timed = draw(st.booleans())
     lengths = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
-    return signature, [recording(signature, steps, random, timed) for steps in lengths]
+    return signature, [recording(signature, steps, random, timed, regular) for steps in lengths]
 
 
-def recording(signature: Signature, steps: int, random: np.random.Generator, timed: bool) -> Recording:
+def recording(
+    signature: Signature, steps: int, random: np.random.Generator, timed: bool, regular: bool = False
+) -> Recording:
     def floats(*shape: int) -> Array:
         """Of every size that float32 has."""
         return (random.uniform(-9.9, 9.9, shape) * 10.0 ** random.integers(-30, 29, shape)).astype(np.float32)
@@ -54,7 +59,8 @@ def recording(signature: Signature, steps: int, random: np.random.Generator, tim
     action = signature.action
     acted = random.integers(0, action.choices, (steps, 1)) if action.kind == "discrete" else floats(steps, action.size)
     inputs = floats(steps, len(signature.exogenous)) if signature.exogenous else None
-    times = np.cumsum(random.uniform(0.001, 0.1, steps + 1)) if timed else None
+    gaps = np.full(steps + 1, 0.04) if regular else random.uniform(0.001, 0.1, steps + 1)
+    times = 3.0 + np.cumsum(gaps) if timed else None
     return Recording(observed, acted, inputs, times)
 
 
@@ -73,7 +79,7 @@ def same(a: Recording, b: Recording) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_what_is_written_is_read_back(name: str, data: st.DataObject) -> None:
-    signature, log = data.draw(logs(images=name not in WITHOUT_IMAGES))
+    signature, log = data.draw(logs(name not in WITHOUT_IMAGES, name in REGULAR))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         write(path, signature, log, format=LOSSLESS[name])
@@ -91,7 +97,7 @@ def test_a_log_goes_through_every_lossless_format_unchanged(tmp_path: Path) -> N
     action = ActionSpec("continuous", (-1e30, -1e30), (1e30, 1e30), names=("a", "b"))
     signature = Signature({"s": ObservationSpec("vector", (3,))}, action, ("load",))
     random = np.random.default_rng(0)
-    log = [recording(signature, steps, random, True) for steps in (5, 1, 3)]
+    log = [recording(signature, steps, random, True, True) for steps in (5, 1, 3)]
     path = write(tmp_path / "first.npz", signature, log)
     for name in [*LOSSLESS, *reversed(LOSSLESS)]:
         target = tmp_path / f"{len(list(tmp_path.iterdir()))}-{name}"

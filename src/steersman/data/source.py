@@ -112,6 +112,8 @@ class Format(ABC):
 
     name: ClassVar[str]
     extra: ClassVar[str | None] = None
+    lossy: ClassVar[str] = ""
+    """What writing it loses, in plain words; nothing where it is empty."""
     isolated: ClassVar[bool] = True
     """Parsed in a process of its own, unless the reader trusts the log."""
 

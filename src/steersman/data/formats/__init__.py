@@ -13,6 +13,7 @@ from steersman.core.signature import Signature
 from steersman.data.formats.cache import Cache
 from steersman.data.formats.csv import Csv
 from steersman.data.formats.hdf5 import Hdf5
+from steersman.data.formats.lerobot import LeRobot
 from steersman.data.formats.minari import Minari, MinariArrow
 from steersman.data.formats.npz import Npz
 from steersman.data.formats.parquet import Parquet
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from steersman.core.types import Episode
 
 LIMITS = Limits()
-FORMATS: tuple[Format, ...] = (Cache(), Minari(), Csv(), Parquet(), Hdf5(), Npz(), MinariArrow())
+FORMATS: tuple[Format, ...] = (Cache(), Minari(), Csv(), Parquet(), Hdf5(), Npz(), LeRobot(), MinariArrow())
 
 __all__ = [
-    "FORMATS", "Cache", "Csv", "Hdf5", "Minari", "MinariArrow", "Npz", "Parquet", "named", "read", "write",
+    "FORMATS", "Cache", "Csv", "Hdf5", "LeRobot", "Minari", "MinariArrow", "Npz", "Parquet", "named", "read", "write",
     "writer_for",
 ]
 
