@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -69,7 +69,8 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Channel:
-    """One end of the line. `deadline` (of time.monotonic) bounds every wait; None waits for ever.
+    """One end of the line. `deadline` (of time.monotonic) bounds every wait; None waits for ever. When it has passed,
+    `patience` says how many seconds more to wait.
 
     Raises:
         EOFError: the other end is gone.
@@ -80,6 +81,7 @@ class Channel:
     def __init__(self, line: socket.socket) -> None:
         self.line = line
         self.deadline: float | None = None
+        self.patience: Callable[[], float] | None = None
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             line.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
 
@@ -121,7 +123,10 @@ class Channel:
     def _fill(self, place: memoryview) -> None:
         while place:
             self._wait()
-            count = self.line.recv_into(place)
+            try:
+                count = self.line.recv_into(place)
+            except TimeoutError:  # `_wait` decides
+                continue
             if not count:
                 raise EOFError
             place = place[count:]
@@ -131,6 +136,9 @@ class Channel:
             self.line.settimeout(None)
             return
         left = self.deadline - time.monotonic()
+        if left <= 0 and self.patience is not None:
+            left = self.patience()
+            self.deadline = time.monotonic() + left
         if left <= 0:
             raise TimeoutError
         self.line.settimeout(left)
