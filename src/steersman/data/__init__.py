@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = catalogue(
         **dict.fromkeys(["FORMATS", "read", "write"], ".formats"),
         "Limits": ".isolation",
         **dict.fromkeys(["Format", "ReadOptions", "Source"], ".source"),
+        **dict.fromkeys(["Account", "Resampled", "resample"], ".resampling"),
         **dict.fromkeys(["Columns", "Statistics"], ".statistics"),
         **dict.fromkeys(["Throughput", "measure"], ".throughput"),
     },

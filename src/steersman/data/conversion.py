@@ -53,7 +53,8 @@ def convert(
 
     written = writer.write(path, source.signature, counted())
     return Conversion(
-        str(path), writer.name, counts[0], counts[1], _bytes(written), time.perf_counter() - started, source.notes
+        str(path), writer.name, counts[0], counts[1], _bytes(written), time.perf_counter() - started,
+        (*source.notes, *writer.losses(source.signature)),
     )
 
 

@@ -113,7 +113,7 @@ class Format(ABC):
     name: ClassVar[str]
     extra: ClassVar[str | None] = None
     lossy: ClassVar[str] = ""
-    """What writing it loses, in plain words; nothing where it is empty."""
+    """What writing images loses, in plain words."""
     isolated: ClassVar[bool] = True
     """Parsed in a process of its own, unless the reader trusts the log."""
 
@@ -124,6 +124,11 @@ class Format(ABC):
     def asks(self, path: str) -> bool:
         """Does the name of a log that is to be written ask for this format?"""
         return self.matches(path)
+
+    def losses(self, signature: Signature) -> tuple[str, ...]:
+        """What of such a log does not survive being written, in plain words."""
+        images = any(spec.kind == "image" for spec in signature.observations.values())
+        return (self.lossy,) if self.lossy and images else ()
 
     @abstractmethod
     def open(self, path: str, options: ReadOptions) -> Source:

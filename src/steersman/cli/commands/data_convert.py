@@ -21,10 +21,14 @@ from steersman.studio.quantities import duration, size
 class Convert(Command):
     """Bring a log into another file format, whole or not at all.
 
-    The name of DST decides its format (`--to` where it does not). What was inferred about the columns of SRC is said.
+    The name of DST decides its format (`--to` where it does not; `steersman data formats` lists them). What was
+    inferred about the columns of SRC is said, and so is everything that does not survive.
     """
 
-    EXAMPLE: ClassVar[str] = "steersman data convert log.csv log.parquet --action torque"
+    EXAMPLE: ClassVar[str] = (
+        "steersman data convert log.csv log.parquet --action torque\n"
+        "steersman data convert log.csv robot --to lerobot --period 0.05"
+    )
 
     source: Annotated[str, tyro.conf.Positional, option("SRC")]
     """The log to read: a file, a folder, or a Minari dataset id."""
@@ -32,6 +36,10 @@ class Convert(Command):
     """The log to write; there must be nothing of this name."""
     to: Annotated[str, option("NAME")] = ""
     """The format to write, where the name of DST does not tell."""
+    period: Annotated[float | None, option("SECONDS")] = None
+    """Bring the rows to an even rate: actions hold, vectors are interpolated, images are the nearest."""
+    time_unit: Annotated[float, option("SECONDS")] = 1.0
+    """Seconds in one unit of the time column (0.001 for milliseconds)."""
     log: Annotated[LogOptions, tyro.conf.OmitArgPrefixes] = INFERRED
     """What is not said about the columns of a log is inferred from names, types and ranges, and noted."""
 
@@ -43,12 +51,19 @@ class Convert(Command):
         source = data.read(self.source, read_options(self.log))
         for note in source.notes:
             terminal.say(terminal.style(f"  ! {note}", "warn"))
+        even = None
+        if self.period is not None:
+            even = data.resample(source, self.period, self.time_unit)
+            source = even.source
         with Watcher(terminal) as watcher:
             done = data.convert(source, self.target, format=self.to or None,
                                 progress=lambda steps, total: watcher.count("steps", steps, total))
+        for note in [*done.notes[len(source.notes):], *([even.account.words()] if even else [])]:
+            terminal.say(terminal.style(f"  ! {note}", "warn"))
         terminal.say(f"{done.path}: {done.format}, {done.episodes:,} episodes, {done.steps:,} steps, "
                      f"{size(done.bytes)}, {duration(done.seconds)}")
-        return Done({"source": self.source, "from": source.format, **msgspec.to_builtins(done)})
+        facts = {"source": self.source, "from": source.format, **msgspec.to_builtins(done)}
+        return Done(facts | ({"resampled": even.account.facts()} if even else {}))
 
 
 COMMAND = Convert

@@ -20,6 +20,9 @@ class Cache(Format):
     def matches(self, path: str) -> bool:
         return (Path(path) / "index.json").is_file()
 
+    def losses(self, signature: Signature) -> tuple[str, ...]:
+        return ("a cache keeps no times of its rows",)
+
     def open(self, path: str, options: ReadOptions) -> Source:
         from steersman.data.dataset import Dataset
 

@@ -16,7 +16,7 @@ import pyarrow.csv as pc
 from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.data.formats.table import interpret, tabulate
+from steersman.data.formats.table import Table, interpret, tabulate
 from steersman.data.roles import Roles, Sidecar, settle
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
 from steersman.data.storage import replace_file, sha256
@@ -33,15 +33,10 @@ class Csv(Format):
         return path.lower().endswith(_SUFFIXES)
 
     def open(self, path: str, options: ReadOptions) -> Source:
-        content = sha256(path)
-        sidecar = None
-        if Path(f"{path}.roles.json").exists() and not options.stated() - {"sort"}:
-            sidecar = _read_sidecar(Path(f"{path}.roles.json"))
+        content, sidecar = sha256(path), _sidecar(path, options)
+        if sidecar is not None:
             content += sha256(f"{path}.roles.json")
-        data = _read(path, sidecar)
-        roles, notes = (sidecar.roles, []) if sidecar else settle(data.column_names, (), options, path)
-        _require_columns(data, roles, path)
-        table = interpret(data, roles, options, path, sidecar)
+        table, notes = _interpreted(path, options, sidecar)
         return Source(
             self.name, path, table.signature, fingerprint(self.name, content, options), table.recordings, table.steps,
             (*notes, *table.notes),
@@ -62,6 +57,27 @@ class Csv(Format):
             with replace_file(f"{path}.roles.json") as description:
                 description.write_bytes(msgspec.json.format(msgspec.json.encode(Sidecar(roles, signature))))
         return Path(path)
+
+
+def read_table(path: str, options: ReadOptions) -> tuple[Table, list[str]]:
+    """The table in a CSV file with its columns' roles, and notes on what was inferred.
+
+    Raises:
+        DataError, ActionError: see `interpret`.
+    """
+    return _interpreted(path, options, _sidecar(path, options))
+
+
+def _interpreted(path: str, options: ReadOptions, sidecar: Sidecar | None) -> tuple[Table, list[str]]:
+    data = _read(path, sidecar)
+    roles, notes = (sidecar.roles, []) if sidecar else settle(data.column_names, (), options, path)
+    _require_columns(data, roles, path)
+    return interpret(data, roles, options, path, sidecar), notes
+
+
+def _sidecar(path: str, options: ReadOptions) -> Sidecar | None:
+    file = Path(f"{path}.roles.json")
+    return _read_sidecar(file) if file.exists() and not options.stated() - {"sort"} else None
 
 
 def _read(path: str, sidecar: Sidecar | None) -> pa.Table:

@@ -83,7 +83,7 @@ def _find_actions(tree: Tree, options: ReadOptions, where: str) -> tuple[str, st
     if len(said) > 1:
         raise DataError(f"one array of actions in {where}", f"{said}", "name one array; its columns are the entries")
     wanted = said or list(_ACTION)
-    found = sorted((p for p in tree if any(p == w or p.endswith(f"/{w}") for w in wanted)), key=_natural)
+    found = sorted((p for p in tree if any(p == w or p.endswith(f"/{w}") for w in wanted)), key=natural)
     if not found:
         raise DataError(f"an array of actions in {where}", listed(tree), "name it (--action)")
     name = next(w for w in wanted if any(p == w or p.endswith(f"/{w}") for p in found))
@@ -132,7 +132,7 @@ def _groups(
     tree: Tree, action: str, observed: Mapping[str, str], following: Mapping[str, str], where: str
 ) -> tuple[Piece, ...]:
     pieces = []
-    prefixes = sorted((p[: -len(action)] for p in tree if p == action or p.endswith(f"/{action}")), key=_natural)
+    prefixes = sorted((p[: -len(action)] for p in tree if p == action or p.endswith(f"/{action}")), key=natural)
     for prefix in prefixes:
         rows = tree[prefix + action].shape[0]
         sizes = set()
@@ -241,5 +241,6 @@ def _named(inside: Tree, patterns: Iterable[str], where: str) -> list[str]:
     return found
 
 
-def _natural(path: str) -> list[tuple[int, str]]:
+def natural(path: str) -> list[tuple[int, str]]:
+    """Sorts `demo_2` before `demo_10`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d{1,18})", path)]

@@ -43,8 +43,9 @@ def require() -> Any:
 class VideoReader:
     """Frames by number at `fps` frames a second; reading on from where one left is fast, going back seeks."""
 
-    def __init__(self, path: str | os.PathLike[str], fps: float | None = None) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], fps: float | None = None, counted: bool = False) -> None:
+        """A frame's number follows from its time and `fps` (default: the file's), or is its place in the file."""
+        self.path, self._counted = Path(path), counted
         av = require()
         self._unsound = (av.FFmpegError, OSError, ValueError, IndexError, MemoryError, RuntimeError, OverflowError)
         try:
@@ -53,9 +54,9 @@ class VideoReader:
             if not 0 < context.width * context.height <= LARGEST:
                 raise ValueError(f"frames of {context.height}×{context.width}")
             rate = self._stream.average_rate or self._stream.base_rate
-            if fps is None and not rate:
+            if fps is None and not rate and not counted:
                 raise ValueError("no frame rate")
-            self.fps = float(fps or rate)
+            self.fps = float(fps or rate or 1)
             self.shape = (context.height, context.width, 3)
         except self._unsound as error:
             raise self._refusal(error) from error
@@ -73,7 +74,10 @@ class VideoReader:
         )
 
     def _decoded(self) -> Iterator[tuple[int, Any]]:
-        for frame in self._container.decode(self._stream):
+        for place, frame in enumerate(self._container.decode(self._stream)):
+            if self._counted:
+                yield place, frame
+                continue
             if frame.pts is None:
                 raise ValueError("a frame without a time")
             start = self._stream.start_time or 0
@@ -106,6 +110,11 @@ class VideoReader:
 
     def _seek(self, start: int) -> None:
         """Read on at a frame from which `start` can be reached; from the first, where the file has no sound index."""
+        if self._counted:
+            self._container.close()
+            self._open()
+            self._frames = self._decoded()
+            return
         base = self._stream.time_base
         offset = int(start / self.fps / float(base)) + (self._stream.start_time or 0)
         self._container.seek(max(offset, 0), stream=self._stream, backward=True)
