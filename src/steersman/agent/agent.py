@@ -41,6 +41,7 @@ from steersman.core import (
 )
 from steersman.core.parts import convert
 from steersman.cost import resolve
+from steersman.nn import keep_freed_memory
 from steersman.runs import Run
 from steersman.runs.checkpoints import MODEL
 from steersman.runs.trust import trusted_horizon
@@ -71,6 +72,7 @@ class Agent:
         """origin: where the weights come from, for the model card; trusted: most steps that any plan may look ahead,
         whatever planner and task say (None: no limit).
         """
+        keep_freed_memory()
         self.origin, self.trusted = origin or Origin(), trusted
         self.config, self.signature = config, signature
         self.perception, self.world_model = perception.eval(), world_model.eval()
