@@ -8,7 +8,7 @@ from steersman.core.lazy import catalogue
 __version__ = "0.1.0"
 
 _PACKAGES = (
-    "actor agent core cost data evaluation evidence objectives perception recipes runs studio training "
+    "actor agent core cost data evaluation evidence export objectives perception recipes runs studio training "
     "world_model worlds"
 ).split()
 

@@ -75,8 +75,11 @@ class WorldModel(nn.Module, ABC):
         Differentiable in actions and belief.
         """
 
-    def branch(self, belief: Belief, states: Tensor, actions: Tensor) -> Imagined:
-        """Roll out from K different states (B, K, D) that share each problem's context; actions (B, K, H, A).
+    def branch(
+        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None
+    ) -> Imagined:
+        """Roll out from K different states (B, K, D) that share each problem's context; actions (B, K, H, A),
+        exogenous (B, H, E).
 
         For memoryless models. The default repeats the context K times; override where it can be shared.
         """
@@ -87,8 +90,13 @@ class WorldModel(nn.Module, ABC):
             )
         k = states.shape[1]
         context = None if belief.context is None else belief.context.repeat_interleave(k, 0)
-        flat = self.imagine(Belief(states.flatten(0, 1), context), actions.flatten(0, 1)[:, None])
-        return Imagined(flat.states.unflatten(0, (-1, k)).squeeze(2), belief.context)
+        exogenous = None if exogenous is None else exogenous.repeat_interleave(k, 0)
+        flat = self.imagine(Belief(states.flatten(0, 1), context), actions.flatten(0, 1)[:, None], exogenous)
+        spread = flat.disagreement
+        return Imagined(
+            flat.states.unflatten(0, (-1, k)).squeeze(2), belief.context,
+            None if spread is None else spread.view(-1, k, spread.shape[-1]),
+        )
 
 
 class Readout(nn.Module, ABC):

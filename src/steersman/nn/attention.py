@@ -107,6 +107,25 @@ class CausalBlock(nn.Module):
         attended = attend_window(q, [*keys, k], [*values, v], self.heads)
         return self._finish(x, attended, gate1, shift2, scale2, gate2), k, v
 
+    def advance(self, x: Tensor, condition: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`step` with the past in one tensor: x and condition (N, width), keys and values (N, P, I), oldest first.
+
+        Keys come, and leave, turned as if the next step stood at position 0. Returns x, and keys and values with this
+        step's added, (N, P + 1, I). P may be unknown until it runs, as in an exported graph.
+        """
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, -1)
+        y = _modulated(x, shift1, scale1)
+        back = -self.frequencies
+        q, k = (
+            rotate(part.unflatten(-1, (self.heads, -1)), back).flatten(-2) for part in self.query_key(y).chunk(2, -1)
+        )
+        earlier = rotate(keys.unflatten(-1, (self.heads, -1)), back).flatten(-2)
+        keys, values = torch.cat([earlier, k[:, None]], 1), torch.cat([values, self.value(y)[:, None]], 1)
+        logits = (q[:, None] * keys).unflatten(-1, (self.heads, -1)).sum(-1)
+        weights = (logits * (q.shape[-1] // self.heads) ** -0.5).softmax(1)
+        attended = (weights[..., None] * values.unflatten(-1, (self.heads, -1))).sum(1).flatten(-2)
+        return self._finish(x, attended, gate1, shift2, scale2, gate2), keys, values
+
     def _rotated(self, y: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
         weight = self.query_key.weight
         rows = y.shape[:-1].numel() if torch.is_grad_enabled() else y.shape[-2]  # a plan never depends on neighbours

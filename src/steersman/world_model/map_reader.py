@@ -80,8 +80,10 @@ class MapReader(WorldModel):
     ) -> Imagined:
         return self._roll(belief, belief.state[:, None].expand(-1, actions.shape[1], -1), actions, exogenous)
 
-    def branch(self, belief: Belief, states: Tensor, actions: Tensor) -> Imagined:
-        return self._roll(belief, states, actions, None)
+    def branch(
+        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None
+    ) -> Imagined:
+        return self._roll(belief, states, actions, exogenous)
 
     def _roll(self, belief: Belief, state: Tensor, actions: Tensor, exogenous: Tensor | None) -> Imagined:
         b, k, horizon = actions.shape[:3]

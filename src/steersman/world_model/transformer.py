@@ -62,7 +62,7 @@ class TransformerModel(WorldModel):
     def __init__(self, config: Config, signature: Signature, latent_shape: tuple[int, ...]) -> None:
         super().__init__()
         size, width = torch.Size(latent_shape).numel(), config.width
-        self.context = config.context
+        self.context, self.cache_width = config.context, config.heads * config.head_width
         self.actions = ActionEmbedding(signature.action)
         self.embed_drive = mlp([self.actions.width + len(signature.exogenous), 2 * width, width])
         self.embed_state = nn.Linear(size, width)
@@ -118,6 +118,23 @@ class TransformerModel(WorldModel):
         imagined = torch.stack(states, 2).unflatten(-1, shape)
         carry = tuple(step.expand(b, k, -1).flatten(0, 1) for steps in cache for step in steps)
         return Imagined(imagined, belief.context, carry=carry)
+
+    def advance(
+        self, state: Tensor, action: Tensor, exogenous: Tensor | None, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The model as a recurrence of one step, as an exported graph needs it: equal to `imagine`, step by step.
+
+        state (N, D), action (N, A), exogenous (N, E), keys and values (N, layers, P, I) with P <= context - 1, empty at
+        first -> next state, keys and values (N, layers, P + 1, I), of which the last context - 1 are to be kept.
+        """
+        forecast = None if exogenous is None else exogenous[:, None]
+        condition = self._condition(action[:, None, None], forecast)[:, 0, 0]
+        x, kept = self.embed_state(state.flatten(1)), []
+        for i, block in enumerate(self._layers()):
+            x, key, value = block.advance(x, condition, keys[:, i], values[:, i])
+            kept.append((key, value))
+        following = state + self.to_change(self.norm(x)).view(state.shape)
+        return following, torch.stack([k for k, _ in kept], 1), torch.stack([v for _, v in kept], 1)
 
     def _layers(self) -> list[CausalBlock]:
         return cast(list[CausalBlock], list(self.blocks))

@@ -1,0 +1,34 @@
+"""A trained agent by the place where it is kept: a run directory, a folder of `save_pretrained`, a hub's id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steersman.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from steersman.agent import Agent
+
+
+def agent_at(place: str, checkpoint: str = "latest") -> Agent:
+    """The agent there.
+
+    Raises:
+        RunError, CheckpointError: missing, damaged, foreign or of a later format.
+        UsageError: a checkpoint is asked of what has none.
+    """
+    from steersman.agent import Agent
+
+    if (Path(place) / "config.json").is_file() or (not Path(place).exists() and _looks_published(place)):
+        if checkpoint != "latest":
+            raise UsageError("a run, to choose a checkpoint of", place, "leave out --checkpoint")
+        return Agent.from_pretrained(place)
+    return Agent.load(place, checkpoint)
+
+
+def _looks_published(place: str) -> bool:
+    """OWNER/NAME, where OWNER is no folder here: otherwise it is a mistyped path."""
+    from steersman.agent.hub import is_hub_id
+
+    return is_hub_id(place) and not Path(place).parent.exists()

@@ -1,0 +1,248 @@
+"""An agent's boxes as pure functions of tensors, each with named inputs whose leading sizes are left open.
+
+    encode   name -> (B, …) observation           -> state (B, D) or (B, N, D)
+    survey   name -> (B, …) observation           -> context (B, M, C), where perception draws a scene map
+    step     state (B, K, D), action (B, K, A), [exogenous (B, E)], [context (B, M, C)], [carry (B, K, …)]
+                                                  -> next (B, K, D), [disagreement (B, K)], [carry (B, K, …)]
+    readout  state (B, D)                         -> columns (B, C)
+
+One step is all there is of a world model: a rollout is a loop over it, and a history is walked through with the states
+that were seen. So a graph knows neither horizon nor history, and whoever runs it may plan as far as they like.
+
+Shapes: B problems, K candidates, D latent size, A action size, E exogenous size, M entries of a map of width C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from steersman.agent import Agent
+from steersman.core import Belief, Latent, Observation, Perception, Readout, Signature, SteersmanError, WorldModel
+from steersman.world_model import RecurrentModel, TransformerModel
+
+BATCH, CANDIDATES, PAST = "batch", "candidates", "past"
+
+
+@dataclass(frozen=True)
+class Carry:
+    """A tensor that a world model hands on from step to step, per candidate.
+
+    shape  without (B, K); -1 where it grows by one each step, from 0 up to `limit`
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    limit: int = 0
+
+    @property
+    def grows(self) -> bool:
+        return -1 in self.shape
+
+    def empty(self, *leading: int) -> Tensor:
+        """What there is before the first step: zeros (…, *shape)."""
+        return torch.zeros(*leading, *(max(n, 0) for n in self.shape))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One function to export.
+
+    module   called with the values of `inputs` in order, returns the values of `outputs` in order
+    inputs   name -> an example
+    outputs  names
+    open     input -> axis -> name of a size that is not fixed
+    carry    what a step hands on
+    """
+
+    name: str
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+    open: Mapping[str, Mapping[int, str]]
+    carry: tuple[Carry, ...] = ()
+
+    def sized(self, sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, Tensor]:
+        """Inputs of these sizes, rows drawn with replacement from the examples; the past is noise."""
+        return {name: self._resized(name, sizes, generator) for name in self.inputs}
+
+    def _resized(self, name: str, sizes: Mapping[str, int], generator: torch.Generator) -> Tensor:
+        x = self.inputs[name]
+        for axis, size in self.open[name].items():
+            if size == PAST:
+                shape = (*x.shape[:axis], sizes[size], *x.shape[axis + 1 :])
+                x = torch.randn(shape, generator=generator, dtype=x.dtype)
+            else:
+                x = x.index_select(axis, torch.randint(x.shape[axis], (sizes[size],), generator=generator))
+        return x
+
+
+def agent_graphs(agent: Agent, observation: Observation | None = None, seed: int = 0) -> dict[str, Graph]:
+    """Every box of `agent` that acting needs, as a graph with examples.
+
+    observation  name -> (n, …) examples from the log, n >= 2 (default: random ones)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    moments = dict(observation) if observation is not None else _moments(agent.signature, generator)
+    found = {"encode": _perceiving("encode", _Encode(agent.perception, tuple(moments)), moments, "state")}
+    if agent.perception.context_shape is not None:
+        found["survey"] = _perceiving("survey", _Survey(agent.perception, tuple(moments)), moments, "context")
+    latent = agent.encode(moments)
+    latent = Latent(latent.state.clone(), None if latent.context is None else latent.context.clone())
+    found["step"] = _stepping(agent.world_model, agent.signature, latent, generator)
+    if agent.readout is not None:
+        found["readout"] = Graph(
+            "readout", _Read(agent.readout).eval(), {"state": latent.state}, ("columns",), {"state": {0: BATCH}}
+        )
+    return found
+
+
+def _moments(signature: Signature, generator: torch.Generator, count: int = 6) -> dict[str, Tensor]:
+    def draw(kind: str, shape: tuple[int, ...]) -> Tensor:
+        if kind == "image":
+            return torch.randint(0, 256, (count, *shape), generator=generator, dtype=torch.uint8)
+        return torch.randn(count, *shape, generator=generator)
+
+    return {name: draw(spec.kind, spec.shape) for name, spec in sorted(signature.observations.items())}
+
+
+def _perceiving(name: str, module: nn.Module, moments: Mapping[str, Tensor], output: str) -> Graph:
+    return Graph(name, module.eval(), dict(moments), (output,), {key: {0: BATCH} for key in moments})
+
+
+def _stepping(model: WorldModel, signature: Signature, latent: Latent, generator: torch.Generator) -> Graph:
+    spec, (b, k) = signature.action, (len(latent.state), 3)
+    state = torch.stack([latent.state.roll(shift, 0) for shift in range(k)], 1)
+    if spec.kind == "discrete":
+        action = torch.randint(spec.choices, (b, k, 1), generator=generator)
+    else:
+        low, high = torch.tensor(spec.low), torch.tensor(spec.high)
+        action = low + (high - low) * torch.rand(b, k, spec.size, generator=generator)
+    inputs = {"state": state, "action": action}
+    if signature.exogenous:
+        inputs["exogenous"] = torch.randn(b, len(signature.exogenous), generator=generator)
+    module, carry = _step_of(model, bool(signature.exogenous), _reads_map(model, latent))
+    if isinstance(module, _Branch) and module.mapped:
+        assert latent.context is not None
+        inputs["context"] = latent.context
+    for part in carry:
+        past = tuple(2 if n < 0 else n for n in part.shape)
+        inputs[part.name] = torch.randn(b, k, *past, generator=generator)
+    module.eval()
+    with torch.no_grad():
+        count = len(module(*inputs.values())) - 1 - len(carry)
+    outputs = ("next", *["disagreement"][:count], *(f"{part.name}_next" for part in carry))
+    shared = ("exogenous", "context")
+    sizes = {name: {0: BATCH} if name in shared else {0: BATCH, 1: CANDIDATES} for name in inputs}
+    for part in carry:
+        if part.grows:
+            sizes[part.name][2 + part.shape.index(-1)] = PAST
+    return Graph("step", module, inputs, outputs, sizes, carry)
+
+
+def _step_of(model: WorldModel, exogenous: bool, mapped: bool) -> tuple[nn.Module, tuple[Carry, ...]]:
+    if isinstance(model, RecurrentModel):
+        return _Recur(model, exogenous), (Carry("memory", (model.cell.hidden_size,)),)
+    if isinstance(model, TransformerModel):
+        inner = model.cache_width
+        shape = (len(model.blocks), -1, inner)
+        return _Attend(model, exogenous), (Carry("keys", shape, model.context - 1),
+                                           Carry("values", shape, model.context - 1))
+    return _Branch(model, exogenous, mapped), ()
+
+
+def _reads_map(model: WorldModel, latent: Latent) -> bool:
+    """Whether the model begins from a scene map only."""
+    if latent.context is None:
+        return False
+    try:
+        model.begin(Latent(latent.state[:, None]), torch.zeros(len(latent.state), 0, 1))
+    except SteersmanError:
+        return True
+    return False
+
+
+class _Encode(nn.Module):
+    def __init__(self, perception: Perception, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.perception, self.names = perception, names
+
+    def forward(self, *values: Tensor) -> Tensor:
+        moment = {name: x[:, None] for name, x in zip(self.names, values, strict=True)}
+        return self.perception.encode(moment).state[:, 0]
+
+
+class _Survey(nn.Module):
+    def __init__(self, perception: Perception, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.perception, self.names = perception, names
+
+    def forward(self, *values: Tensor) -> Tensor:
+        context = self.perception.survey({name: x[:, None] for name, x in zip(self.names, values, strict=True)})
+        assert context is not None
+        return context[:, 0]
+
+
+class _Read(nn.Module):
+    def __init__(self, readout: Readout) -> None:
+        super().__init__()
+        self.readout = readout
+
+    def forward(self, *values: Tensor) -> Tensor:
+        return self.readout.read(*values)
+
+
+class _Branch(nn.Module):
+    """One step of a world model that remembers nothing."""
+
+    def __init__(self, model: WorldModel, exogenous: bool, mapped: bool) -> None:
+        super().__init__()
+        self.model, self.exogenous, self.mapped = model, exogenous, mapped
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        state, action, *rest = values
+        context = rest[-1] if self.mapped else None
+        exogenous = rest[0][:, None] if self.exogenous else None
+        imagined = self.model.branch(Belief(state[:, 0], context), state, action[:, :, None], exogenous)
+        following = imagined.states[:, :, 1]
+        return (following,) if imagined.disagreement is None else (following, imagined.disagreement[:, :, 0])
+
+
+class _Recur(nn.Module):
+    """One step of a recurrent world model."""
+
+    def __init__(self, model: RecurrentModel, exogenous: bool) -> None:
+        super().__init__()
+        self.model, self.exogenous = model, exogenous
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        state, action, *rest = values
+        k = state.shape[1]
+        exogenous = _spread(rest[0], k)[:, None] if self.exogenous else None
+        belief = Belief(state.flatten(0, 1), None, (rest[-1].flatten(0, 1),))
+        imagined = self.model.imagine(belief, action.flatten(0, 1)[:, None, None], exogenous)
+        return imagined.states[:, 0, 1].view(state.shape), imagined.carry[0].view(rest[-1].shape)
+
+
+class _Attend(nn.Module):
+    """One step of a transformer with its cache in two tensors."""
+
+    def __init__(self, model: TransformerModel, exogenous: bool) -> None:
+        super().__init__()
+        self.model, self.exogenous = model, exogenous
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        state, action, *rest = values
+        b, k = state.shape[:2]
+        exogenous = _spread(rest[0], k) if self.exogenous else None
+        cache = [x.flatten(0, 1) for x in rest[-2:]]
+        following, *longer = self.model.advance(state.flatten(0, 1), action.flatten(0, 1), exogenous, *cache)
+        return following.view(state.shape), *(x.unflatten(0, (b, k)) for x in longer)
+
+
+def _spread(x: Tensor, k: int) -> Tensor:
+    """(B, E) -> (B*K, E), each row K times; ONNX Runtime refuses the graph of `repeat_interleave` for an open K."""
+    return x[:, None].expand(-1, k, -1).flatten(0, 1)

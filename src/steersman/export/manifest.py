@@ -1,0 +1,56 @@
+"""`export.json`: what an ONNX folder holds. Plain values only."""
+
+from __future__ import annotations
+
+import msgspec
+
+from steersman.agent import AgentConfig, Origin
+from steersman.core import Signature
+from steersman.runs.checkpoints import FileRecord
+
+FORMAT = 1
+OPSET = 20
+
+
+class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One input or output: shape with names for open sizes."""
+
+    name: str
+    type: str
+    shape: tuple[int | str, ...]
+
+
+class CarryRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See `graphs.Carry`."""
+
+    name: str
+    shape: tuple[int, ...]
+    limit: int = 0
+
+
+class FileOfGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One exported file.
+
+    worst  largest |onnx - torch| / (1 + |torch|) over all outputs and sizes that were tried
+    """
+
+    file: FileRecord
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    worst: float
+
+
+class OnnxManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`export.json`."""
+
+    format: int = FORMAT
+    opset: int = OPSET
+    agent: AgentConfig
+    signature: Signature
+    latent_shape: tuple[int, ...]
+    context_shape: tuple[int, int] | None = None
+    carry: tuple[CarryRecord, ...] = ()
+    columns: tuple[str, ...] = ()
+    scale: dict[str, float] = {}
+    origin: Origin = Origin()
+    graphs: dict[str, FileOfGraph]

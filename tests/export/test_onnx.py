@@ -1,0 +1,213 @@
+"""ONNX exports: every kind of encoder and world model computes what torch computes, and plans the same plans."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from steersman.actor import CEM, ICEM, Search
+from steersman.agent import Agent, AgentConfig
+from steersman.core import (
+    ActionSpec,
+    CheckpointError,
+    ColumnGoal,
+    MismatchError,
+    ObservationGoal,
+    ObservationSpec,
+    RunError,
+    Signature,
+    Task,
+    UsageError,
+)
+from steersman.export import agent_graphs, export_onnx, load_onnx
+from steersman.export import onnx as onnx_module
+from steersman.perception import (
+    ConvEncoder,
+    KernelReadout,
+    LinearReadout,
+    MixedEncoder,
+    SceneEncoder,
+    VectorEncoder,
+    ViTEncoder,
+)
+from steersman.world_model import MapReader, RecurrentModel, ResidualModel, TransformerModel
+
+VECTOR = {"vector": ObservationSpec("vector", (3,), ("x", "y", "z"))}
+IMAGE = {"image": ObservationSpec("image", (16, 16, 3))}
+PUSH = ActionSpec("continuous", low=(-1.0, -2.0), high=(1.0, 2.0))
+CHOICE = ActionSpec("discrete", choices=3)
+TRANSFORMER = TransformerModel.Config(width=16, depth=2, heads=2, head_width=8, hidden=16, context=3)
+
+KINDS = {
+    "vector and ensemble, continuous": (
+        Signature(VECTOR, PUSH), VectorEncoder.Config(hidden=(8,), size=6),
+        ResidualModel.Config(width=8, members=2), 1),
+    "mixed and recurrent, discrete, exogenous": (
+        Signature({**VECTOR, **IMAGE}, CHOICE, ("wind", "price")),
+        MixedEncoder.Config(parts={"vector": VectorEncoder.Config(hidden=(8,), size=4),
+                                   "image": ConvEncoder.Config(widths=(4, 8), size=4)}, size=6),
+        RecurrentModel.Config(width=8), 1),
+    "vision transformer and transformer, continuous": (
+        Signature(IMAGE, PUSH), ViTEncoder.Config(width=16, depth=1, heads=2, hidden=16, projector=8, size=6),
+        TRANSFORMER, 4),
+    "scene and map reader": (
+        Signature(IMAGE, PUSH), SceneEncoder.Config(width=4, hidden=8, state=4, map_width=4, codes=8, features=1),
+        MapReader.Config(width=8, layers=1), 1),
+}
+
+
+def agent_of(kind: str, planner=None) -> Agent:
+    torch.manual_seed(0)
+    signature, perception, model, history = KINDS[kind]
+    config = AgentConfig(perception=perception, world_model=model, history=history,
+                         planner=planner or CEM.Config(samples=12, iterations=2, elites=3, horizon=4))
+    encoder = perception.build(signature)
+    world = model.build(signature, encoder.latent_shape, encoder.context_shape)
+    for module in (encoder, world):  # fresh blocks are identities: make every weight count
+        for parameter in module.parameters():
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    if kind.startswith("vector"):
+        encoder.calibrate({"vector": 3 + 2 * torch.randn(50, 3)})
+    return Agent(config, signature, encoder, world)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """kind -> (agent, its export); made when first asked for."""
+    made = {}
+
+    def of(kind):
+        if kind not in made:
+            agent = agent_of(kind)
+            if kind.startswith("vector"):
+                readout = KernelReadout.Config(centres=10).build(("x", "y", "z"), (6,))
+                readout.fit(torch.randn(40, 6), torch.randn(40, 3), 0)
+                agent = Agent(agent.config, agent.signature, agent.perception, agent.world_model,
+                              readout=readout.eval())
+            made[kind] = agent, export_onnx(agent, tmp_path_factory.mktemp("onnx") / "export")
+        return made[kind]
+
+    return of
+
+
+def moments(signature, count, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return {name: torch.randint(0, 256, (count, *s.shape), generator=g, dtype=torch.uint8) if s.kind == "image"
+            else torch.randn(count, *s.shape, generator=g) for name, s in signature.observations.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_plans_on_onnx_runtime_are_those_of_torch(exported, kind):
+    agent, done = exported(kind)
+    other = load_onnx(done.folder)
+    assert max(done.worst.values()) <= 1e-4
+    signature = agent.signature
+    forecast = torch.randn(2, 4, len(signature.exogenous)) if signature.exogenous else None
+    goal = moments(signature, 1, seed=9)
+    goal = ObservationGoal({name: x[0] for name, x in goal.items()})
+    for one in (agent, other):
+        one.reset([5, 6])
+    for t in range(5):  # longer than any history
+        observation = moments(signature, 2, seed=t)
+        mine, theirs = (one.act(observation, Task(goal), exogenous=forecast) for one in (agent, other))
+        torch.testing.assert_close(theirs.action, mine.action, atol=1e-4, rtol=0)
+        torch.testing.assert_close(theirs.imagined.states, mine.imagined.states, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(theirs.energy["goal"], mine.energy["goal"], atol=1e-3, rtol=1e-3)
+
+
+def test_goals_on_columns_and_disagreement_come_through(exported):
+    agent, done = exported("vector and ensemble, continuous")
+    other = load_onnx(done.folder, planner=ICEM.Config(samples=12, iterations=2, elites=3, horizon=4).build())
+    assert other.readout.scale == agent.readout.scale
+    goal, observation = Task(ColumnGoal({"y": 0.5})), moments(agent.signature, 3)
+    ours = Agent(agent.config, agent.signature, agent.perception, agent.world_model, readout=agent.readout,
+                 planner=other.planner)
+    mine, theirs = (one.act(observation, goal) for one in (ours, other))
+    torch.testing.assert_close(theirs.actions, mine.actions, atol=1e-4, rtol=0)
+    assert theirs.imagined.disagreement is not None
+    torch.testing.assert_close(theirs.imagined.disagreement, mine.imagined.disagreement, atol=1e-4, rtol=1e-3)
+
+
+def test_search_in_imagination_plans_on_onnx_runtime(exported):
+    agent, done = exported("scene and map reader")
+    planner = Search.Config(nodes=20, expand=4, directions=4, look=4)
+    observation = moments(agent.signature, 2)
+    goal = Task(ObservationGoal({"image": moments(agent.signature, 1, 4)["image"][0]}))
+    ours = Agent(agent.config, agent.signature, agent.perception, agent.world_model, planner=planner.build())
+    mine, theirs = (one.act(observation, goal) for one in (ours, load_onnx(done.folder, planner.build())))
+    torch.testing.assert_close(theirs.action, mine.action, atol=1e-4, rtol=0)
+
+
+def test_the_recurrence_that_is_exported_is_the_transformer():
+    model = agent_of("vision transformer and transformer, continuous").world_model
+    actions = torch.rand(2, 1, 6, 2)
+    from steersman.core import Belief
+
+    whole = model.imagine(Belief(torch.randn(2, 6)), actions).states[:, 0]
+    state, keys = whole[:, 0], torch.zeros(2, 2, 0, 16)
+    values = keys
+    for t in range(6):
+        state, keys, values = model.advance(state, actions[:, 0, t], None, keys, values)
+        keys, values = keys[:, :, -2:], values[:, :, -2:]
+        torch.testing.assert_close(state, whole[:, t + 1], atol=1e-5, rtol=1e-5)
+
+
+def test_the_folder_says_what_is_in_it(exported):
+    _, done = exported("vision transformer and transformer, continuous")
+    text = (done.folder / "README.md").read_text()
+    for said in ("`image` | uint8 | batch, 16, 16, 3", "`keys` | float32 | batch, candidates, 2, past, 16",
+                 "`keys_next` | float32 | batch, candidates, 2, past + 1, 16", "`next`", "latent state"):
+        assert said in text, said
+    assert sorted(path.name for path in done.folder.iterdir()) == [
+        "README.md", "encode.onnx", "export.json", "step.onnx"]
+
+
+# What is refused -----------------------------------------------------------------------------------------------------
+
+
+def test_a_graph_that_differs_is_refused_and_nothing_is_written(tmp_path, monkeypatch):
+    run = onnx_module.run_session
+    monkeypatch.setattr(onnx_module, "run_session", lambda *a: [x + 3e-4 for x in run(*a)])
+    monkeypatch.setattr(onnx_module, "agent_graphs", lambda agent, observation, seed: {
+        "encode": agent_graphs(agent, observation, seed)["encode"]})
+    with pytest.raises(MismatchError, match=r"encode\.onnx within 0.0001 of torch"):
+        export_onnx(agent_of("vector and ensemble, continuous"), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_exports_and_folders_in_use_are_refused(exported, tmp_path):
+    import shutil
+
+    agent, done = exported("vision transformer and transformer, continuous")
+    with pytest.raises(RunError, match="in use"):
+        export_onnx(agent, done.folder)
+    with pytest.raises(RunError, match="no such folder"):
+        load_onnx(tmp_path / "nothing")
+    for name, content in (("step.onnx", b"foreign"), ("encode.onnx", None), ("export.json", b'{"format": 1}'),
+                          ("export.json", b"[" * 100_000)):
+        copy = tmp_path / f"{name}-{len(content or b'')}"
+        shutil.copytree(done.folder, copy)
+        (copy / name).unlink() if content is None else (copy / name).write_bytes(content)
+        with pytest.raises(CheckpointError) as error:
+            load_onnx(copy)
+        assert "\n" not in str(error.value)
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match=r"steersman\[onnx\]"):
+        export_onnx(agent_of("scene and map reader"), tmp_path / "out")
+    assert LinearReadout
+
+
+def test_programs_for_torch_compute_the_same(exported, tmp_path):
+    from steersman.export import export_programs
+
+    agent, _ = exported("scene and map reader")
+    worst = export_programs(agent, tmp_path / "programs")
+    assert set(worst) == {"encode", "survey", "step"}
+    program = torch.export.load(tmp_path / "programs" / "encode.pt2").module()
+    observation = moments(agent.signature, 3)
+    torch.testing.assert_close(program(observation["image"]), agent.encode(observation).state)
