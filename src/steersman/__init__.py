@@ -8,8 +8,8 @@ from steersman.core.lazy import catalogue
 __version__ = "0.1.0"
 
 _PACKAGES = (
-    "actor agent core cost data evaluation evidence export objectives perception recipes runs studio training "
-    "world_model worlds"
+    "actor agent core cost data evaluation evidence export objectives perception recipes runs serving studio "
+    "training world_model worlds"
 ).split()
 
 __getattr__, __dir__, __all__ = catalogue(

@@ -41,7 +41,7 @@ class FileOfGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class OnnxManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`export.json`."""
+    """`export.json`; `parts` says where other people's come from."""
 
     format: int = FORMAT
     opset: int = OPSET
@@ -53,4 +53,5 @@ class OnnxManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     columns: tuple[str, ...] = ()
     scale: dict[str, float] = {}
     origin: Origin = Origin()
+    parts: dict[str, str] = {}
     graphs: dict[str, FileOfGraph]

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from steersman.agent import Agent
 from steersman.core import ConfigError, MismatchError, Observation, RunError, UsageError
+from steersman.core.parts import origins
 from steersman.export.describe import describe
 from steersman.export.graphs import BATCH, CANDIDATES, PAST, Graph, agent_graphs
 from steersman.export.manifest import OPSET, CarryRecord, FileOfGraph, OnnxManifest, Port
@@ -79,7 +80,8 @@ def export_onnx(
         context_shape=agent.perception.context_shape,
         carry=tuple(CarryRecord(part.name, part.shape, part.limit) for part in wanted["step"].carry),
         columns=tuple(agent.readout.columns) if agent.readout is not None else (),
-        scale=dict(getattr(agent.readout, "scale", {})), origin=agent.origin, graphs=records,
+        scale=dict(getattr(agent.readout, "scale", {})), origin=agent.origin, parts=origins(agent.config),
+        graphs=records,
     )
     files = {f"{name}.onnx": content for name, content in contents.items()}
     files |= {MANIFEST: pretty(manifest), README: describe(manifest).encode()}

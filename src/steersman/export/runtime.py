@@ -22,6 +22,7 @@ from steersman.core import (
     Latent,
     MismatchError,
     Observation,
+    PartError,
     Perception,
     Planner,
     PlanningError,
@@ -30,6 +31,7 @@ from steersman.core import (
     Task,
     WorldModel,
 )
+from steersman.core.parts import convert
 from steersman.export.graphs import Carry
 from steersman.export.manifest import FORMAT, OnnxManifest
 from steersman.export.onnx import MANIFEST, open_session, require_onnx, run_session
@@ -215,8 +217,10 @@ def read_manifest(folder: Path) -> OnnxManifest:
     if not folder.is_dir():
         raise RunError(f"a folder of an export at {folder}", "no such folder", "check the path")
     try:
-        manifest = parse_json(read_capped(path), OnnxManifest)
-    except (OSError, RunError, ConfigError, msgspec.MsgspecError) as error:
+        manifest = convert(plain := parse_json(read_capped(path)), OnnxManifest, origins=plain.get("parts"))
+    except PartError:
+        raise
+    except (OSError, AttributeError, RunError, ConfigError, msgspec.MsgspecError) as error:
         raise CheckpointError(f"{MANIFEST} of an ONNX export in {folder}", f"{error}", _FIX) from error
     if manifest.format > FORMAT:
         raise CheckpointError(f"an export of format {FORMAT} or earlier", f"{manifest.format}", "update steersman")

@@ -1,0 +1,73 @@
+"""`steersman serve RUN`: a trained agent behind a small HTTP interface on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import tyro
+
+from steersman.cli.agents import agent_at
+from steersman.cli.command import Command, Done, option
+from steersman.cli.terminal import Terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve(Command):
+    """Serve a trained agent over HTTP on the loopback interface, until Ctrl-C.
+
+    Every request needs the token that is printed at the start (or that STEERSMAN_TOKEN or --token-file gives). Limits
+    set with --keep hold for every decision: no request can switch them off. Pages in a browser are refused.
+    """
+
+    EXAMPLE: ClassVar[str] = (
+        "steersman serve runs/pendulum --port 8642 --keep 'speed<=6'\n"
+        "STEERSMAN_TOKEN=$(cat token) steersman serve runs/pendulum"
+    )
+
+    run: Annotated[str, tyro.conf.Positional, option("RUN")]
+    """A run's directory, a pretrained folder, or a hub's OWNER/NAME."""
+    port: int = 8642
+    """The port; 0 takes any free one."""
+    host: str = "127.0.0.1"
+    """A loopback address; others are refused (use an SSH tunnel or a reverse proxy)."""
+    keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
+    """A limit that holds at every imagined step, e.g. --keep 'speed<=6'; may be given several times."""
+    token_file: Annotated[Path | None, option("FILE")] = None
+    """A file with the token that only you can read (default: STEERSMAN_TOKEN, or a new one)."""
+    horizon: int = 64
+    """Most steps that a client may ask a plan for."""
+    seconds: float = 5.0
+    """Most planning time that a client may ask for."""
+    queue: int = 16
+    """Requests that may wait; more are told to come back."""
+    body: Annotated[int, option("MIB")] = 16
+    """Largest request."""
+    checkpoint: str = "latest"
+    """Which checkpoint of a run."""
+
+    def __call__(self, terminal: Terminal) -> Done:
+        from steersman.cli.goals import limits
+        from steersman.serving import Desk, Limits, Server, read_token
+
+        allowed = Limits(horizon=self.horizon, seconds=self.seconds, queue=self.queue, body_bytes=self.body << 20,
+                         held_bytes=4 * self.body << 20)
+        token, new = read_token(self.token_file)
+        agent = agent_at(self.run, self.checkpoint)
+        desk = Desk(agent, limits(self.keep, agent.readout), allowed)
+        server = Server(desk, token, host=self.host, port=self.port)
+
+        def ready() -> None:
+            terminal.say(f"serving {self.run} on {server.address}")
+            terminal.say(f"guardrails: {', '.join(x.name for x in desk.guardrails) or 'none (--keep sets them)'}")
+            if new:
+                terminal.say(f"token, shown once: {token}")
+            terminal.say(f"  curl {server.address}/signature -H 'Authorization: Bearer TOKEN'")
+            terminal.say("Ctrl-C ends it; requests in work are finished")
+
+        server.run(ready)
+        return Done({"run": self.run, "address": server.address, "ended": "asked to"})
+
+
+COMMAND = Serve
