@@ -125,8 +125,8 @@ class Desk:
         words: ActRequest = body.words
         moment, single = self._moment(body.observation(), "observation")
         task = Task(
-            self._goal(body), words.weights or {"goal": 1.0}, self.guardrails, self._horizon(words.horizon),
-            self._budget(words), self.fallback,
+            self._goal(body), weights=words.weights or {"goal": 1.0}, guardrails=self.guardrails,
+            horizon=self._horizon(words.horizon), budget=self._budget(words), fallback=self.fallback,
         )
         agent = self._session(words)
         plan = agent.act(moment, task)
@@ -233,7 +233,9 @@ class Desk:
         if known is not None:
             return known[0]
         a = self.agent
-        agent = Agent(a.config, a.signature, a.perception, a.world_model, planner=a.planner, readout=a.readout)
+        agent = Agent(
+            a.config, a.signature, a.perception, a.world_model, planner=a.planner, readout=a.readout, trusted=a.trusted
+        )
         agent.reset(words.seed % 2**62)
         return agent
 
