@@ -198,16 +198,20 @@ def test_bad_places_for_a_cache(tmp_path: Path) -> None:
 
 
 def test_a_bad_description_beside_a_csv(tmp_path: Path) -> None:
-    log, beside = tmp_path / "log.csv", tmp_path / "log.csv.roles.json"
+    log, beside = tmp_path / "log.csv", tmp_path / "log.csv.schema.toml"
     write(log, VECTORS, make_log(VECTORS, [3]))
-    good = json.loads(beside.read_text())
+    good = beside.read_text()
     for change, words in (
-        ({"roles": 3}, "a valid description"),
-        ({"signature": {}}, "a valid description"),
-        ({"roles": good["roles"] | {"episode": "run"}}, "columns run"),
-        ({"roles": good["roles"] | {"action": ["action.left"]}}, "differ"),
+        (("gap = 0.0", "gap = "), "a valid description"),
+        (("gap = 0.0", "gapp = 0.0"), "a valid description.*unknown field `gapp`"),
+        (("gap = 0.0", "gap = 0.5"), "a valid description.*more than 1 sampling period"),
+        (('"episode" =', '"run" ='), "columns run of the schema"),
+        (("role = \"time\"", "role = \"episode\""), "a valid description.*at most one episode"),
+        (("[-1.0, 1.0]", "[1.0, -1.0]"), "a valid description.*low < high"),
+        (("[-1.0, 1.0]", "[-0.01, 0.01]"), "'action.left' within"),
     ):
-        beside.write_text(json.dumps(good | change))
+        assert change[0] in good
+        beside.write_text(good.replace(*change))
         refused(lambda: read(log), SteersmanError, words)
     assert read(log, O(low=(-9.0,), high=(9.0,))).steps == 3
 

@@ -150,7 +150,7 @@ def test_a_single_long_episode_is_split_by_time_with_an_embargo(tmp_path: Path) 
     assert train.episode(0).observations["vector"][[0, -1], 1].tolist() == [0, 74]
     assert rest.episode(0).observations["vector"][[0, -1], 1].tolist() == [80, 100]
     with pytest.raises(DataError, match="by="):
-        dataset.split(0.2)
+        dataset.split(0.2, by="episode")
     with pytest.raises(UsageError, match="between 0 and 1"):
         dataset.split(1.5)
 

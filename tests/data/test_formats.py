@@ -34,7 +34,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str, signature: Sign
 
         write(tmp_path / "log.csv", signature, log)
         (tmp_path / name).write_bytes(gzip.compress((tmp_path / "log.csv").read_bytes()))
-        (tmp_path / f"{name}.roles.json").write_bytes((tmp_path / "log.csv.roles.json").read_bytes())
+        (tmp_path / f"{name}.schema.toml").write_bytes((tmp_path / "log.csv.schema.toml").read_bytes())
     else:
         write(tmp_path / name, signature, log)
     source = read(tmp_path / name)

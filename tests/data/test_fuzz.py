@@ -44,8 +44,8 @@ def test_mutated_logs(tmp_path: Path, kind: str) -> None:
     name = "log.parquet" if kind in ("parquet", "images") else "log.csv"
     write(tmp_path / name, signature, make_log(signature, [4, 3]))
     if kind == "plain csv":
-        (tmp_path / f"{name}.roles.json").unlink()
-    target = tmp_path / (f"{name}.roles.json" if kind == "roles" else name)
+        (tmp_path / f"{name}.schema.toml").unlink()
+    target = tmp_path / (f"{name}.schema.toml" if kind == "roles" else name)
     content, sound = target.read_bytes(), 0
     for number in range(MUTANTS):
         mutant = mutate(content, rng)

@@ -22,7 +22,7 @@ _BATCH = 512
 
 
 class Frames(Protocol):
-    """What is asked of a dataset; see `data.Dataset`."""
+    """What is asked of a dataset, the part that was trained on; see `data.Dataset`."""
 
     signature: Signature
     lengths: Tensor
@@ -30,12 +30,16 @@ class Frames(Protocol):
     def frames(self, episode: Tensor, row: Tensor) -> dict[str, Tensor]:
         """episode (n,), row (n,) -> name -> (n, …)."""
 
+    def measured(self, episode: Tensor, row: Tensor) -> dict[str, Tensor]:
+        """episode (n,), row (n,) -> name -> (n,) bool, of observations that are not measured in every row."""
+
 
 def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> ColumnReadout | None:
     """Fit the read-out that the run's configuration asks for, and save it as the run's "observation" read-out.
 
-    Latents of `rows` moments of the log, drawn uniformly, against the vector columns of the same moments. None if the
-    configuration asks for none, or if no observation is a vector.
+    Latents of `rows` moments of the log, drawn uniformly, against the vector columns of the same moments; a value that
+    only repeats an earlier measurement does not count. None if the configuration asks for none, or if no observation
+    is a vector.
 
     Raises:
         StorageError: the disk refused.
@@ -51,15 +55,26 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
     picked = torch.randperm(len(moments), generator=generator)[:rows].sort().values
     episode = moments[picked]
     row = picked - first[episode]
+    names = [name for name, spec in sorted(dataset.signature.observations.items()) if spec.kind == "vector"]
     states, values = [], []
     for start in range(0, len(picked), _BATCH):
         batch = slice(start, start + _BATCH)
         frames = dataset.frames(episode[batch], row[batch])
         states.append(agent.encode(frames).state)
-        vectors = [frames[name] for name, spec in sorted(dataset.signature.observations.items())
-                   if spec.kind == "vector"]
-        values.append(torch.cat(vectors, -1))
+        values.append(torch.cat([frames[name] for name in names], -1))
     readout = build_readout(config, columns, agent.perception.latent_shape)
-    readout.fit(torch.cat(states).clone(), torch.cat(values), seed)
+    readout.fit(torch.cat(states).clone(), torch.cat(values), seed, _measured(dataset, names, episode, row))
     save_readout(run, NAME, readout, config, agent.perception.latent_shape, run.checkpoint().step, len(picked))
     return readout
+
+
+def _measured(dataset: Frames, names: list[str], episode: Tensor, row: Tensor) -> Tensor | None:
+    """(n, C): which values of the vector columns are measurements; None: all of them."""
+    known = dataset.measured(episode, row)
+    if not known:
+        return None
+    always = torch.ones(len(row), dtype=torch.bool)
+    widths = [dataset.signature.observations[name].shape[0] for name in names]
+    return torch.cat(
+        [known.get(name, always)[:, None].expand(-1, width) for name, width in zip(names, widths, strict=True)], 1
+    )

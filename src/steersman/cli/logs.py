@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from steersman.cli.command import option
+from steersman.core.errors import UsageError
 
 if TYPE_CHECKING:
     from steersman.cli.progress import Watcher
@@ -35,6 +36,8 @@ class LogOptions:
     """Lower bounds of the actions (default: the log's own range)."""
     high: Annotated[tuple[float, ...], option("NUMBER…")] = ()
     """Upper bounds of the actions."""
+    schema: Annotated[str, option("FILE")] = ""
+    """All of this and more about the columns, as `steersman data schema` writes it (.toml, or .py with a `schema`)."""
     format: Annotated[str, option("NAME")] = ""
     """The file format, where neither name nor content tells."""
 
@@ -47,7 +50,23 @@ def read_options(options: LogOptions) -> Any:
     from steersman.data import ReadOptions
 
     said = {f.name: getattr(options, f.name) for f in fields(LogOptions)}
-    return ReadOptions(**{name: value for name, value in said.items() if value not in ("", (), False)})
+    given: dict[str, Any] = {name: value for name, value in said.items() if value not in ("", (), False)}
+    if options.schema:
+        given["schema"] = _schema(Path(options.schema))
+    return ReadOptions(**given)
+
+
+def _schema(path: Path) -> Any:
+    from steersman.data.schema import Schema
+
+    if path.suffix != ".py":
+        return Schema.load(path)
+    from steersman.cli.own import load
+
+    found = load(path, "schema")
+    if not isinstance(found, Schema):
+        raise UsageError(f"`schema` in {path} to be a data.Schema", type(found).__name__, "build one")
+    return found
 
 
 class Log:

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from steersman.core.errors import PlanningError
@@ -48,6 +49,16 @@ class Perception(nn.Module, ABC):
         Apart from `encode` because it is needed only where imagination begins, not at every frame.
         """
         return None
+
+    def measured(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Which entries of a state stem from measurements only: name -> (B, T) bool, as `Window.measured`, at least
+        one -> bool that broadcasts to (B, T, [N,] D).
+
+        The default: a whole moment, if every observation was measured in it. Override where parts of the state are
+        made of some observations only.
+        """
+        whole = torch.stack(list(rows.values())).all(0)
+        return whole[(..., *[None] * len(self.latent_shape))]
 
     def calibrate(self, observation: Observation) -> None:
         """Fit normalisation to a sample of the log, each (n, …): called once, on the training split, before training.

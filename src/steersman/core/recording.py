@@ -27,6 +27,8 @@ class Recording:
     exogenous     (T, E) float32 or None: known inputs that hold while actions[t] acts
     times         (T+1,) float64, increasing, or None where the file does not say: when each observation was made
     info          where it came from, for people; never read by an algorithm
+    measured      name -> (T+1,) bool for observations that are measured less often than rows are written: False where
+                  the row repeats the last measurement; True in the first row
     """
 
     observations: Mapping[str, Array]
@@ -34,6 +36,7 @@ class Recording:
     exogenous: Array | None = None
     times: Array | None = None
     info: Mapping[str, str] = field(default_factory=dict)
+    measured: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -60,6 +63,9 @@ class Recording:
         if signature.exogenous:
             got = self.exogenous if self.exogenous is not None else np.empty(0, np.float32)
             _check(where, "exogenous", got, (steps, len(signature.exogenous)), np.float32)
+        for name in signature.slow:
+            got = self.measured.get(name, np.empty(0, bool))
+            _check(where, f"measured rows of {name!r}", got, (steps + 1,), np.bool_)
         if self.times is not None:
             _check(where, "times", self.times, (steps + 1,), np.float64)
             if not (np.diff(self.times) > 0).all():

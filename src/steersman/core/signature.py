@@ -19,11 +19,13 @@ class ObservationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kind     "image": uint8 of shape (H, W, C); "vector": float32 of shape (C,)
     columns  names of a vector's entries, for goals and guardrails on named columns
+    rows_per_update  rows of a log from one measurement to the next; above 1 the rows between repeat the last one
     """
 
     kind: Literal["image", "vector"]
     shape: tuple[int, ...]
     columns: tuple[str, ...] = ()
+    rows_per_update: int = 1
 
     def __post_init__(self) -> None:
         rank = 3 if self.kind == "image" else 1
@@ -34,6 +36,8 @@ class ObservationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(
                 f"{self.shape[0]} column names for a vector", f"{list(self.columns)}", "give one name for each entry"
             )
+        if self.rows_per_update < 1:
+            raise ConfigError("at least 1 row an update", f"{self.rows_per_update}", "use 1 for a value in every row")
 
 
 class ActionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +81,11 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     observations: dict[str, ObservationSpec]
     action: ActionSpec
     exogenous: tuple[str, ...] = ()
+
+    @property
+    def slow(self) -> tuple[str, ...]:
+        """Observations that are measured less often than rows are written."""
+        return tuple(name for name, spec in self.observations.items() if spec.rows_per_update > 1)
 
     def image(self, name: str = "") -> str:
         """The image observation called `name`; "" means the only one.

@@ -55,12 +55,15 @@ class Episode(TensorRecord):
     actions       (T, A) float32, or (T, 1) int64 if discrete: actions[t] leads from observation t to t+1
     exogenous     (T, E) float32 or None: known inputs that hold while actions[t] acts
     info          where it came from, for people; never read by an algorithm
+    measured      name -> (T+1,) bool for observations that are measured less often than rows are written: False where
+                  the row repeats the last measurement
     """
 
     observations: Observation
     actions: Tensor
     exogenous: Tensor | None = None
     info: Mapping[str, str] = field(default_factory=dict)
+    measured: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.actions.shape[0]
@@ -78,14 +81,16 @@ class Episode(TensorRecord):
         """The same as arrays, which share memory with the tensors where these are on the CPU."""
         exogenous = None if self.exogenous is None else _array(self.exogenous)
         observations = {name: _array(value) for name, value in self.observations.items()}
-        return Recording(observations, _array(self.actions), exogenous, None, self.info)
+        measured = {name: _array(value) for name, value in self.measured.items()}
+        return Recording(observations, _array(self.actions), exogenous, None, self.info, measured)
 
     @classmethod
     def of(cls, recording: Recording) -> Episode:
         """A recording as tensors, which share its memory."""
         exogenous = None if recording.exogenous is None else torch.from_numpy(recording.exogenous)
         observations = {name: torch.from_numpy(value) for name, value in recording.observations.items()}
-        return cls(observations, torch.from_numpy(recording.actions), exogenous, recording.info)
+        measured = {name: torch.from_numpy(value) for name, value in recording.measured.items()}
+        return cls(observations, torch.from_numpy(recording.actions), exogenous, recording.info, measured)
 
 
 def _array(tensor: Tensor) -> Array:
@@ -102,6 +107,7 @@ class Window(TensorRecord):
     exogenous     (B, L, E) or None
     episode       (B,) int64 index of the episode in its dataset
     start         (B,) int64 first row within that episode
+    measured      name -> (B, L+1) bool, as in `Episode`; an observation that is not named is measured in every row
     """
 
     observations: Observation
@@ -109,6 +115,7 @@ class Window(TensorRecord):
     exogenous: Tensor | None
     episode: Tensor
     start: Tensor
+    measured: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.actions.shape[0]
@@ -349,6 +356,7 @@ class LearningBatch(TensorRecord):
     starts     (S,) rows at which rollouts begin
     predicted  states (B, S, n+1, D) (the first is the encoded start), attention (B, S, n, M)
     weight     (B,) or None: how much each window counts (prioritised sampling)
+    measured   which entries of latent.state stem from measurements only, bool that broadcasts to it; None: all
     """
 
     window: Window
@@ -356,12 +364,19 @@ class LearningBatch(TensorRecord):
     starts: Tensor
     predicted: Imagined
     weight: Tensor | None = None
+    measured: Tensor | None = None
 
     def targets(self) -> Tensor:
         """Encoded states that the rollouts should meet: (B, S, n, D)."""
+        return self.latent.state[:, self._rows()]
+
+    def measured_targets(self) -> Tensor | None:
+        """Which entries of `targets` stem from measurements only, in a shape that broadcasts to them; None: all."""
+        return None if self.measured is None else self.measured[:, self._rows()]
+
+    def _rows(self) -> Tensor:
         n = self.predicted.states.shape[2] - 1
-        rows = self.starts[:, None] + torch.arange(1, n + 1, device=self.starts.device)
-        return self.latent.state[:, rows]
+        return self.starts[:, None] + torch.arange(1, n + 1, device=self.starts.device)
 
 
 @dataclass(frozen=True)

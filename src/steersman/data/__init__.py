@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = catalogue(
         "Dataset": ".dataset",
         **dict.fromkeys(["FORMATS", "read", "write"], ".formats"),
         "Limits": ".isolation",
+        **dict.fromkeys(["Column", "Schema"], ".schema"),
         **dict.fromkeys(["Format", "ReadOptions", "Source"], ".source"),
         **dict.fromkeys(["Account", "Resampled", "resample"], ".resampling"),
         **dict.fromkeys(["Columns", "Statistics"], ".statistics"),

@@ -34,7 +34,8 @@ def build(source: Source, path: str | os.PathLike[str], progress: Progress | Non
     except DataError:
         pass  # no cache, or none that can be used: it is built below
     before = _stamp(source)
-    with CacheWriter(path, source.signature, origin=f"{source.format}: {source.path}") as writer:
+    origin = f"{source.format}: {source.path}"
+    with CacheWriter(path, source.signature, origin=origin, schema=source.schema) as writer:
         writer.notes.extend(source.notes)
         for episode in source.episodes():
             writer.append(episode)

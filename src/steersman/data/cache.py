@@ -26,6 +26,7 @@ from torch import Tensor
 from steersman.core.errors import ConfigError, DataError, StorageError
 from steersman.core.signature import Signature
 from steersman.core.types import Episode
+from steersman.data.schema import Schema
 from steersman.data.storage import FolderInTheMaking, sha256
 
 VERSION = 1
@@ -35,7 +36,7 @@ _DTYPES: dict[str, tuple[torch.dtype, int]] = {
     "uint8": (torch.uint8, 1), "float32": (torch.float32, 4), "int64": (torch.int64, 8),
 }
 
-_OURS = re.compile(r"index\.json|offsets\.bin|(observation|action|exogenous)-\d+\.bin")
+_OURS = re.compile(r"index\.json|offsets\.bin|(observation|action|exogenous|measured)-\d+\.bin")
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +66,7 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fields: dict[str, Field]
     origin: str = ""
     notes: tuple[str, ...] = ()
+    schema: Schema | None = None
 
 
 def field_shapes(signature: Signature) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -77,7 +79,7 @@ def field_shapes(signature: Signature) -> dict[str, tuple[str, tuple[int, ...]]]
     fields["action"] = ("int64" if discrete else "float32", (signature.action.size,))
     if signature.exogenous:
         fields["exogenous"] = ("float32", (len(signature.exogenous),))
-    return fields
+    return fields | {f"measured.{name}": ("uint8", (1,)) for name in signature.slow}
 
 
 def cache_bytes(signature: Signature, steps: int, episodes: int) -> int:
@@ -102,8 +104,10 @@ class CacheWriter:
         StorageError: the file system refused.
     """
 
-    def __init__(self, path: str | os.PathLike[str], signature: Signature, *, origin: str = "") -> None:
-        self.path, self.signature, self.origin = Path(path), signature, origin
+    def __init__(
+        self, path: str | os.PathLike[str], signature: Signature, *, origin: str = "", schema: Schema | None = None
+    ) -> None:
+        self.path, self.signature, self.origin, self.schema = Path(path), signature, origin, schema
         self.notes: list[str] = []
         self.episodes = self.steps = self.bytes = 0
         refuse_foreign_folder(self.path)
@@ -134,6 +138,7 @@ class CacheWriter:
         arrays["action"] = _pad(episode.actions)
         if self.signature.exogenous and episode.exogenous is not None:
             arrays["exogenous"] = _pad(episode.exogenous)
+        arrays |= {f"measured.{name}": episode.measured[name].to(torch.uint8) for name in self.signature.slow}
         with self._folder.refusals():
             for name, tensor in arrays.items():
                 data = _bytes(tensor)
@@ -163,7 +168,7 @@ class CacheWriter:
             source_fingerprint = source_fingerprint or sha256(self._folder.path)
         index = Index(
             "steersman cache", VERSION, source_fingerprint, self.signature, self.episodes, self._offsets[-1], fields,
-            self.origin, tuple(self.notes),
+            self.origin, tuple(self.notes), self.schema,
         )
         text = msgspec.json.format(msgspec.json.encode(index))
         with self._folder.refusals():

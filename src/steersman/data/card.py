@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 
+import msgspec
 import torch
 
 from steersman.data.dataset import Dataset
@@ -35,6 +36,8 @@ def data_card(
     columns += _cards(action.names or tuple(f"action {i}" for i in range(action.size)), "action", statistics.action)
     if statistics.exogenous is not None:
         columns += _cards(signature.exogenous, "exogenous", statistics.exogenous)
+    units = dataset.schema.units() if dataset.schema is not None else {}
+    columns = [msgspec.structs.replace(column, unit=units.get(column.name, "")) for column in columns]
     known: dict[str, str | float | int | bool | None] = {
         f"observation {key}": f"{spec.kind} {'×'.join(map(str, spec.shape))}"
         for key, spec in signature.observations.items()

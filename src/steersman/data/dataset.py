@@ -18,6 +18,7 @@ from steersman.core.errors import DataError, UsageError
 from steersman.core.signature import Signature
 from steersman.core.types import Episode, Window
 from steersman.data.cache import Index, checksums, map_fields, read_index
+from steersman.data.schema import Schema
 from steersman.data.statistics import Columns, Statistics, fit
 
 _BLOCK = 1 << 16
@@ -31,6 +32,7 @@ class Dataset:
     fingerprint  SHA-256 of the source that the cache was made from
     lengths      (E,) int64 steps in each episode
     notes        what the reader wants people to know (inferred roles and bounds, …)
+    schema       what the columns of the source are, where it has columns
     """
 
     def __init__(self, path: Path, index: Index, fields: Mapping[str, Tensor], first: Tensor, lengths: Tensor) -> None:
@@ -38,6 +40,7 @@ class Dataset:
         self.signature: Signature = index.signature
         self.fingerprint: str = index.fingerprint
         self.notes: tuple[str, ...] = index.notes
+        self.schema: Schema | None = index.schema
         self._fields, self._first = fields, first
 
     @classmethod
@@ -90,7 +93,7 @@ class Dataset:
         exogenous = self._gather("exogenous", steps).view(len(rows), length, -1) if self.signature.exogenous else None
         return Window(
             self._observations(rows), self._gather("action", steps).view(len(rows), length, -1), exogenous,
-            episode.clone(), start.clone(),
+            episode.clone(), start.clone(), self._measured(rows),
         )
 
     def episode(self, index: int) -> Episode:
@@ -99,7 +102,10 @@ class Dataset:
             raise DataError(f"an episode in 0..{len(self) - 1}", f"{index}", "check the index")
         rows = self._first[index] + torch.arange(int(self.lengths[index]) + 1)
         exogenous = self._gather("exogenous", rows[:-1]) if self.signature.exogenous else None
-        return Episode(self._observations(rows), self._gather("action", rows[:-1]), exogenous, {"episode": f"{index}"})
+        return Episode(
+            self._observations(rows), self._gather("action", rows[:-1]), exogenous, {"episode": f"{index}"},
+            self._measured(rows),
+        )
 
     def episodes(self) -> Iterator[Episode]:
         """All episodes, one after the other."""
@@ -110,6 +116,15 @@ class Dataset:
         if bool(((row < 0) | (row > self.lengths[episode])).any()):
             raise DataError("rows inside their episodes", "a row outside", "rows of an episode of T steps are 0..T")
         return self._observations(self._first[episode] + row)
+
+    def measured(self, episode: Tensor, row: Tensor) -> dict[str, Tensor]:
+        """Of the observations of `frames`, those that are not measured in every row: name -> (B,) bool."""
+        return self._measured(self._first[episode] + row)
+
+    def _measured(self, rows: Tensor) -> dict[str, Tensor]:
+        return {
+            name: self._gather(f"measured.{name}", rows).view(rows.shape).bool() for name in self.signature.slow
+        }
 
     def _gather(self, field: str, rows: Tensor) -> Tensor:
         return torch.index_select(self._fields[field], 0, rows.flatten())
@@ -157,13 +172,15 @@ class Dataset:
         return Dataset(self.path, self.index, self._fields, self._first[episodes], self.lengths[episodes])
 
     def split(
-        self, held_out: float = 0.1, seed: int = 0, by: Literal["episode", "time"] = "episode", embargo: int = 0
+        self, held_out: float = 0.1, seed: int = 0, by: Literal["time", "episode"] = "time",
+        embargo: int | None = None,
     ) -> tuple[Dataset, Dataset]:
-        """Training part and held-out part, which share no row.
+        """Training part and held-out part, which share no row, so that no window of one overlaps one of the other.
 
-        by       "episode": whole episodes, drawn with `seed`; "time": the last part of the log in recorded order,
-                 an episode at the border is cut (the way for a log that is one long episode)
-        embargo  steps left out on the training side of a cut
+        by       "time": held out is the last part of the log in recorded order, whole episodes if that comes near the
+                 share (half of it to twice), else the episode at the border is cut; "episode": whole episodes, drawn
+                 with `seed`, for episodes whose order means nothing
+        embargo  steps left out between the parts, on the training side (default: the schema's); in recorded order
 
         Raises:
             DataError: too little data to split.
@@ -172,7 +189,8 @@ class Dataset:
         if not 0 < held_out < 1:
             raise UsageError("held_out between 0 and 1", f"{held_out}", "hold out 0.1, say")
         if by == "time":
-            return self._split_time(held_out, embargo)
+            schema = self.schema or Schema(columns={})
+            return self._split_time(held_out, schema.embargo if embargo is None else embargo)
         if len(self) < 2:
             raise DataError("at least 2 episodes to hold one out", f"{len(self)}", 'split with by="time"')
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
@@ -181,18 +199,26 @@ class Dataset:
 
     def _split_time(self, held_out: float, embargo: int) -> tuple[Dataset, Dataset]:
         ends = self.lengths.cumsum(0)
-        cut = int(ends[-1]) - max(round(held_out * int(ends[-1])), 1)
+        total = int(ends[-1])
+        asked = max(round(held_out * total), 1)
+        whole = ends[(total - ends >= asked / 2) & (total - ends <= 2 * asked)]
+        nearest = whole[(total - whole - asked).abs().argmin()] if len(whole) else None
+        cut = int(nearest) if nearest is not None else total - asked
         border = int(torch.searchsorted(ends, torch.tensor(cut), right=True))
         inside = cut - (int(ends[border]) - int(self.lengths[border]))
+        learned = _with_last(self.lengths[: border + 1], inside - 1)
+        tail = learned.clamp(min=0).flip(0).cumsum(0).flip(0)  # training steps from each episode on, to the cut
+        learned = learned - (embargo - (tail - learned.clamp(min=0))).clamp(min=0)
         parts = []
         for first, lengths in (
-            (self._first[: border + 1], _with_last(self.lengths[: border + 1], inside - 1 - embargo)),
+            (self._first[: border + 1], learned),
             (_moved(self._first[border:], inside), _moved(self.lengths[border:], -inside)),
         ):
             keep = lengths > 0
             parts.append(Dataset(self.path, self.index, self._fields, first[keep], lengths[keep]))
         if not len(parts[0]) or not len(parts[1]):
-            raise DataError("enough steps to hold some out", f"{self.steps}", "record more, or hold out another share")
+            got = f"{self.steps} steps with an embargo of {embargo}"
+            raise DataError("enough steps to hold some out", got, "record more, or hold out another share")
         return parts[0], parts[1]
 
     # Describing ------------------------------------------------------------------------------------------------

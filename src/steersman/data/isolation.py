@@ -201,7 +201,7 @@ def open_isolated(format: str, path: str, options: ReadOptions, limits: Limits) 
                 raise DataError(f"{path} to stay as it is while read", "a change", "try again once it is written")
             yield from worker.recordings(path, seconds)
 
-    return Source(format, path, opened.signature, opened.fingerprint, stream, opened.steps, opened.notes)
+    return Source(format, path, opened.signature, opened.fingerprint, stream, opened.steps, opened.notes, opened.schema)
 
 
 def _size(path: str) -> int:

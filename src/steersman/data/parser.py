@@ -58,7 +58,8 @@ class Parser:
             os.environ["MINARI_DATASETS_PATH"] = request.minari
         s = self.source = named(request.format).open(request.path, request.options)
         return Reply(
-            kind="opened", signature=s.signature, fingerprint=s.fingerprint, steps=s.steps, notes=s.notes
+            kind="opened", signature=s.signature, fingerprint=s.fingerprint, steps=s.steps, notes=s.notes,
+            schema=s.schema,
         ), {}
 
     def _next(self) -> Answer:

@@ -1,4 +1,4 @@
-"""Which column plays which role: said by a person, written beside the file, or inferred from names. No file is read.
+"""Which column plays which role: said by a person, or inferred from names. No file is read.
 
 Rows of a table: row t holds the observation of moment t and the action taken there; the action of an episode's last
 row leads nowhere and is ignored, so T+1 rows are T steps.
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from steersman.core.errors import DataError, SteersmanError
-from steersman.core.signature import Signature
+from steersman.core.errors import DataError, UsageError
+from steersman.data.schema import VECTOR, Column, Schema, label
 from steersman.data.source import ReadOptions
 
 _EPISODE = ("episode", "episode_id", "episode_index", "trajectory", "trajectory_id", "traj")
@@ -25,67 +25,20 @@ _NOISE = re.compile(
 _ACTION = re.compile(r"(?:actions?|act)(?:[._\[\s]+(?P<rest>.*?)\]?|\d*)", re.IGNORECASE)
 _EXOGENOUS = re.compile(r"(?:exogenous|exo|disturbance)(?:[._\[\s]+(?P<rest>.*?)\]?|\d*)", re.IGNORECASE)
 _OBSERVATION = re.compile(r"(?:observations?|obs|state)(?:[._\[\s]+(?P<rest>.*?)\]?|\d*)", re.IGNORECASE)
-VECTOR = "vector"
-Groups = dict[str, tuple[str, ...]]
 
 
-class Roles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Every column's role, settled.
-
-    observations  observation name -> the columns it is made of, in order
-    labels        observation name -> how people call its entries
-    """
-
-    episode: str | None
-    time: str | None
-    observations: dict[str, tuple[str, ...]]
-    labels: dict[str, tuple[str, ...]]
-    action: tuple[str, ...]
-    exogenous: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
-
-    @property
-    def numeric(self) -> tuple[str, ...]:
-        """Columns whose values are used as numbers."""
-        return (*(c for columns in self.observations.values() for c in columns), *self.action, *self.exogenous)
-
-
-class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a table cannot say about itself: kept beside a CSV file, inside a Parquet file."""
-
-    roles: Roles
-    signature: Signature
-
-    @classmethod
-    def parse(cls, text: bytes, where: str, fix: str) -> Sidecar:
-        """Read a description and check that its two halves agree.
-
-        Raises:
-            DataError: no valid description.
-        """
-        try:
-            self = msgspec.json.decode(text, type=cls)
-            roles, signature = self.roles, self.signature
-            sizes = {name: len(columns) for name, columns in roles.observations.items()}
-            wanted = {n: 1 if s.kind == "image" else s.shape[0] for n, s in signature.observations.items()}
-            if (sizes, len(roles.action), len(roles.exogenous)) != (
-                wanted, signature.action.size, len(signature.exogenous)
-            ):
-                raise ValueError("its roles and its signature differ")
-        except (msgspec.MsgspecError, ValueError, RecursionError, SteersmanError) as error:
-            raise DataError(f"a valid description in {where}", f"{error}", fix) from error
-        return self
-
-
-def settle(columns: Sequence[str], wide: Sequence[str], options: ReadOptions, where: str) -> tuple[Roles, list[str]]:
-    """Roles of `columns`, and notes on what was inferred. `wide` columns hold a whole vector or image each.
+def settle(columns: Sequence[str], wide: Sequence[str], options: ReadOptions, where: str) -> tuple[Schema, list[str]]:
+    """The schema of `columns`, and notes on what was inferred. `wide` columns hold a whole image each.
 
     Raises:
         DataError: duplicate columns, a named column that is not there, no action, nothing to observe.
+        UsageError: a schema and options that would say the same again.
     """
     duplicates = sorted({c for c in columns if list(columns).count(c) > 1})
     if duplicates:
         raise DataError(f"each column of {where} once", f"twice: {', '.join(duplicates)}", "rename one of them")
+    if options.schema is not None:
+        return _described(columns, wide, options, options.schema, where)
     notes: list[str] = []
     episode = _one(columns, options.episode, _EPISODE, "episode", where)
     if episode is None:
@@ -105,35 +58,58 @@ def settle(columns: Sequence[str], wide: Sequence[str], options: ReadOptions, wh
     if not observed:
         observed, words = _infer_observed(rest)
         notes += words
-    if not action:
-        raise DataError(
-            f"an action column in {where}", f"columns {_list(columns)}", "name the action columns (--action)"
-        )
-    if not observed:
-        raise DataError(
-            f"an observation column in {where}", f"columns {_list(columns)}",
-            "name the observation columns (--observation)",
-        )
+    _require(action, observed, columns, where)
     shared = sorted((set(action) & set(observed)) | (set(action) & set(exogenous)) | (set(observed) & set(exogenous)))
     if shared:
         raise DataError(f"one role for each column of {where}", f"two for {', '.join(shared)}", "name it once")
-    ignored = tuple(c for c in columns if c not in {episode, time, *action, *exogenous, *observed})
+    ignored = [c for c in columns if c not in {episode, time, *action, *exogenous, *observed}]
     if ignored:
         notes.append(f"ignored columns: {', '.join(ignored)}")
-    groups, labels = _group(observed, wide)
-    return Roles(
-        episode=episode, time=time, observations=groups, labels=labels, action=tuple(action),
-        exogenous=tuple(exogenous), ignored=ignored,
+    found: dict[str, Column] = {}
+    if episode is not None:
+        found[episode] = Column(role="episode")
+    if time is not None:
+        found[time] = Column(role="time")
+    found |= _observed(observed, wide)
+    found |= {name: Column(role="action") for name in action}
+    found |= {name: Column(role="exogenous") for name in exogenous}
+    found |= {name: Column(role="ignored") for name in ignored}
+    return Schema(columns=found, sort=options.sort), notes
+
+
+def _described(
+    columns: Sequence[str], wide: Sequence[str], options: ReadOptions, schema: Schema, where: str
+) -> tuple[Schema, list[str]]:
+    """A schema that a person gave, for the columns that there are."""
+    odd = sorted(options.stated() - {"schema", "sort", "names"})
+    if odd:
+        raise UsageError(f"a schema alone for {where}", f"{', '.join(odd)} beside it", "write them into the schema")
+    missing = [name for name, column in schema.columns.items() if column.role != "ignored" and name not in columns]
+    if missing:
+        raise DataError(
+            f"columns {', '.join(missing)} of the schema in {where}", f"columns {_list(columns)}", "correct the schema"
+        )
+    _require(schema.action, schema.of("observation"), columns, where)
+    images = {
+        name: msgspec.structs.replace(column, observation=schema.label(name))
+        for name, column in schema.columns.items()
+        if name in wide and column.role == "observation" and not column.observation
+    }
+    more = [c for c in columns if c not in schema.columns]
+    notes = [f"not in the schema, so ignored: {', '.join(more)}"] if more else []
+    ignored = {name: Column(role="ignored") for name in more}
+    return msgspec.structs.replace(
+        schema, columns={**schema.columns, **images, **ignored}, sort=schema.sort or options.sort
     ), notes
 
 
-def label(column: str) -> str:
-    """How people call a column: its name without the prefix that says its role."""
-    for pattern in (_OBSERVATION, _ACTION, _EXOGENOUS):
-        found = pattern.fullmatch(column)
-        if found and found["rest"] and not found["rest"].isdigit():
-            return found["rest"]
-    return column
+def _require(action: Sequence[str], observed: Sequence[str], columns: Sequence[str], where: str) -> None:
+    for names, role, article in ((action, "action", "an"), (observed, "observation", "an")):
+        if not names:
+            raise DataError(
+                f"{article} {role} column in {where}", f"columns {_list(columns)}",
+                f"name the {role} columns (--{role}, or a --schema)",
+            )
 
 
 def _infer_observed(rest: list[str]) -> tuple[list[str], list[str]]:
@@ -145,24 +121,22 @@ def _infer_observed(rest: list[str]) -> tuple[list[str], list[str]]:
     return left, [note] if left else []
 
 
-def _group(observed: Sequence[str], wide: Sequence[str]) -> tuple[Groups, Groups]:
+def _observed(observed: Sequence[str], wide: Sequence[str]) -> dict[str, Column]:
     """`observation.NAME.column` belongs to NAME; a wide column is an observation of its own; the rest is "vector"."""
-    groups: dict[str, list[str]] = {}
-    labels: dict[str, list[str]] = {}
+    found: dict[str, Column] = {}
     for column in observed:
         short = label(column)
         if column in wide:
-            groups[short], labels[short] = [column], []
+            found[column] = Column(role="observation", observation=short)
             continue
         name, dot, entry = short.partition(".")
         if not dot or not _OBSERVATION.fullmatch(column) or short == column:
             name, entry = VECTOR, short
-        groups.setdefault(name, []).append(column)
-        labels.setdefault(name, []).append(entry)
-    for name, entries in labels.items():
-        if all(entry.rpartition(".")[2] == str(i) for i, entry in enumerate(entries)):
-            labels[name] = []  # numbers, not names
-    return {k: tuple(v) for k, v in groups.items()}, {k: tuple(v) for k, v in labels.items()}
+        same = entry == label(column)
+        found[column] = Column(
+            role="observation", observation="" if name == VECTOR else name, label=None if same else entry
+        )
+    return found
 
 
 def _one(columns: Sequence[str], given: str | None, usual: Sequence[str], role: str, where: str) -> str | None:

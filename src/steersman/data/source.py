@@ -15,6 +15,7 @@ import msgspec
 from steersman.core.errors import UsageError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
+from steersman.data.schema import Schema
 
 if TYPE_CHECKING:
     from steersman.core.types import Episode
@@ -33,6 +34,7 @@ class ReadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                   is the last one
     discrete      actions are choices 0, 1, …, not amounts (default: a single integer column with few values is)
     names         observation name -> names of its entries, where the file has none
+    schema        all of the above about columns at once; beside it, only `sort` and `format`
     format        name of the file format, where neither name nor content tells
     """
 
@@ -46,6 +48,7 @@ class ReadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     high: tuple[float, ...] = ()
     discrete: bool | None = None
     names: dict[str, tuple[str, ...]] = {}
+    schema: Schema | None = None
     format: str | None = None
 
     def stated(self) -> set[str]:
@@ -76,6 +79,7 @@ class Source:
     stream       starts reading from the first episode; may be called again
     steps        steps in all episodes, where known beforehand
     notes        what was inferred, in plain words
+    schema       what its columns are, where it is a table: as said or written down, completed by what was inferred
     """
 
     format: str
@@ -85,6 +89,7 @@ class Source:
     stream: Callable[[], Iterator[Recording]] = field(repr=False)
     steps: int | None = None
     notes: tuple[str, ...] = ()
+    schema: Schema | None = None
 
     def recordings(self) -> Iterator[Recording]:
         """Read from the first episode, as arrays. Loads no torch.

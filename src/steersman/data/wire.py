@@ -17,6 +17,7 @@ import numpy as np
 
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
+from steersman.data.schema import Schema
 from steersman.data.source import ReadOptions
 
 HEADER_LIMIT = 64 << 20
@@ -43,7 +44,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=T
     """One array that follows a header."""
 
     name: str
-    dtype: Literal["uint8", "float32", "float64", "int64"]
+    dtype: Literal["uint8", "float32", "float64", "int64", "bool"]
     shape: tuple[int, ...]
 
     @property
@@ -63,6 +64,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     fingerprint: str = ""
     steps: int | None = None
     notes: tuple[str, ...] = ()
+    schema: Schema | None = None
     error: tuple[str, str, str, str] | None = None
     info: dict[str, str] = {}
     parts: tuple[Part, ...] = ()
@@ -156,13 +158,16 @@ def parts(recording: Recording) -> tuple[tuple[Part, ...], dict[str, Array]]:
         arrays["exogenous"] = recording.exogenous
     if recording.times is not None:
         arrays["times"] = recording.times
+    arrays |= {f"measured {name}": value for name, value in recording.measured.items()}
     return tuple(Part(name, str(a.dtype), a.shape) for name, a in arrays.items()), arrays  # type: ignore[arg-type]
 
 
 def recording(arrays: Mapping[str, Array], info: Mapping[str, str]) -> Recording:
     """The other way round."""
-    prefix = "observation "
-    observed = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+    observed, measured = (
+        {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+        for prefix in ("observation ", "measured ")
+    )
     if "action" not in arrays:
         raise ValueError("a recording without actions")
-    return Recording(observed, arrays["action"], arrays.get("exogenous"), arrays.get("times"), info)
+    return Recording(observed, arrays["action"], arrays.get("exogenous"), arrays.get("times"), info, measured)

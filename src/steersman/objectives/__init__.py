@@ -4,7 +4,7 @@ from steersman.core import Objective, ObjectiveConfig, register_all
 from steersman.objectives.combine import Sum, combine
 from steersman.objectives.inverse_dynamics import InverseDynamics
 from steersman.objectives.motion import Motion
-from steersman.objectives.prediction import Prediction, step_errors
+from steersman.objectives.prediction import Prediction, measured_share, step_errors
 from steersman.objectives.sigreg import SIGReg
 from steersman.objectives.temporal import TemporalSimilarity
 from steersman.objectives.vicreg import VICReg
@@ -31,5 +31,6 @@ __all__ = [
     "TemporalSimilarity",
     "VICReg",
     "combine",
+    "measured_share",
     "step_errors",
 ]

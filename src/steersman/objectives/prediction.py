@@ -20,12 +20,26 @@ Distance = Literal["mse", "l1", "smooth_l1"]
 
 
 def step_errors(batch: LearningBatch, distance: Distance = "mse", stop_gradient: bool = False) -> Tensor:
-    """(B, S, n): distance of every predicted state to the encoded one, averaged over the state's entries."""
+    """(B, S, n): distance of every predicted state to the encoded one, averaged over the entries that were measured.
+
+    A state of which nothing was measured scores 0; `measured_share` weighs states for a mean over many.
+    """
     predicted, targets = batch.predicted.states[:, :, 1:].float(), batch.targets().float()
     if stop_gradient:
         targets = targets.detach()
     loss = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[distance]
-    return loss(predicted, targets, reduction="none").flatten(3).mean(3)
+    errors = loss(predicted, targets, reduction="none")
+    measured = batch.measured_targets()
+    if measured is None:
+        return errors.flatten(3).mean(3)
+    share = measured.expand_as(errors).flatten(3).float().mean(3)
+    return (errors * measured).flatten(3).mean(3) / share.clamp(min=1e-9)
+
+
+def measured_share(batch: LearningBatch) -> Tensor | None:
+    """(B, S, n): share of each target's entries that stem from measurements; None: all of them do."""
+    measured = batch.measured_targets()
+    return None if measured is None else measured.expand_as(batch.targets()).flatten(3).float().mean(3)
 
 
 class Prediction(Objective):
@@ -34,8 +48,9 @@ class Prediction(Objective):
         E = Σ_b w_b · mean_{s,i,d} ρ(ŝ_{b,s,i,d} - s_{b,s,i,d}) / Σ_b w_b
 
     with ŝ = batch.predicted.states[:, :, 1:] and s = batch.targets(), both (B, S, n, [N,] D); w = batch.weight (1 if
-    None). Normalised as a mean over windows, starts, steps, tokens and entries, over every process. ρ is the square
-    ("mse"), the absolute value ("l1") or Huber's with β = 1 ("smooth_l1").
+    None). Normalised as a mean over windows, starts, steps, tokens and entries, over every process; entries that stem
+    from a repeated value instead of a measurement (batch.measured) are left out of the sum and of the count. ρ is the
+    square ("mse"), the absolute value ("l1") or Huber's with β = 1 ("smooth_l1").
 
     Gradients reach the targets unless `stop_gradient`: joint training without EMA or stop-gradient as in PLDM (Sobal
     et al. 2025) and LeWM (Maes et al. 2026) needs an objective beside it that prevents collapse.
@@ -60,5 +75,8 @@ class Prediction(Objective):
     def forward(self, batch: LearningBatch) -> Loss:
         errors = step_errors(batch, self.config.distance, self.config.stop_gradient)
         weight = None if batch.weight is None else batch.weight[:, None, None]
+        share = measured_share(batch)
+        if share is not None:
+            weight = share if weight is None else weight * share
         error = mean(errors, weight)
         return Loss(self.config.weight * error, {"prediction": error.detach()})

@@ -6,6 +6,7 @@ Knows perceptions only through their abstract class. Shapes: B batch, T steps, D
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 import torch
@@ -46,6 +47,7 @@ class MixedEncoder(Perception):
         super().__init__()
         if config.size < 0:
             raise ConfigError("a size of at least 0", f"{config.size}", "use 0 to keep the parts side by side")
+        self.config = config
         self.reads = _reads(config.parts, signature)
         self.parts = nn.ModuleDict()
         for name, observations in self.reads.items():
@@ -75,6 +77,18 @@ class MixedEncoder(Perception):
         latents = {name: self._of(name).encode(self._given(name, observation), task) for name in self.parts}
         state = self.project(torch.cat([latent.state.flatten(2) for latent in latents.values()], -1))
         return Latent(state, attention=latents[self.mapped].attention if self.mapped is not None else None)
+
+    def measured(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Block by block if the parts' states stand side by side; a linear map of all of them mixes them."""
+        if self.config.size:
+            return super().measured(rows)
+        always, blocks = torch.ones_like(next(iter(rows.values()))), []
+        for name, reads in self.reads.items():
+            part, given = self._of(name), {o: rows[o] for o in reads if o in rows}
+            whole = always[(..., *[None] * len(part.latent_shape))]
+            known = part.measured(given) if given else whole
+            blocks.append(known.expand(*always.shape, *part.latent_shape).flatten(2))
+        return torch.cat(blocks, -1)
 
     def survey(self, observation: Observation) -> Tensor | None:
         if self.mapped is None:

@@ -56,8 +56,10 @@ class ColumnReadout(Readout):
         flat = (states.flatten(-self.rank) if self.rank > 1 else states).to(self.mean.dtype)
         return self._decode((flat - self.state_mean) / self.state_deviation) * self.deviation + self.mean
 
-    def fit(self, states: Tensor, values: Tensor, seed: int = 0) -> None:
+    def fit(self, states: Tensor, values: Tensor, seed: int = 0, measured: Tensor | None = None) -> None:
         """Fit to frozen latents: states (n, D) or (n, N, D), values (n, C) in the columns' units.
+
+        measured (n, C) bool says which values are measurements; the others (repeated ones) do not count.
 
         Raises:
             DataError: too few rows, wrong shapes, NaN or infinity.
@@ -68,23 +70,43 @@ class ColumnReadout(Readout):
                 f"states (n, {len(self.state_mean)}) and values (n, {len(self._columns)})",
                 f"{tuple(flat.shape)} and {tuple(values.shape)}", "pass one row per labelled state",
             )
+        known = torch.ones_like(values, dtype=torch.bool) if measured is None else measured
+        if known.shape != values.shape or int(known.sum(0).min()) < 2:
+            raise DataError(
+                f"at least 2 measurements of each of {list(self._columns)}", f"{known.sum(0).tolist()}", "use more rows"
+            )
         if len(flat) < 2 or not bool(torch.isfinite(flat).all() and torch.isfinite(values).all()):
             raise DataError("at least 2 finite rows", f"{len(flat)} rows, perhaps NaN", "label more states, drop NaN")
-        for rows, mean, deviation in [
-            (flat, self.state_mean, self.state_deviation), (values, self.mean, self.deviation)
-        ]:
-            spread, centre = torch.std_mean(rows.double(), 0, correction=0)
-            mean.copy_(centre)
-            deviation.copy_(torch.where(spread > 1e-6 * (1 + centre.abs()), spread, 1.0))
+        _standardise(flat, self.state_mean, self.state_deviation)
+        for columns, rows in _together(known):
+            mean, deviation = self.mean[columns], self.deviation[columns]
+            _standardise(values[rows][:, columns], mean, deviation)
+            self.mean[columns], self.deviation[columns] = mean, deviation
         x = (flat - self.state_mean) / self.state_deviation
-        self._fit(x, (values - self.mean) / self.deviation, seed)
+        self._fit(x, (values - self.mean) / self.deviation, known, seed)
 
     @abstractmethod
     def _decode(self, x: Tensor) -> Tensor:
         """Standardised states -> standardised values."""
 
     @abstractmethod
-    def _fit(self, x: Tensor, y: Tensor, seed: int) -> None: ...
+    def _fit(self, x: Tensor, y: Tensor, known: Tensor, seed: int) -> None:
+        """Standardised states (n, D), values (n, C), which of them count (n, C)."""
+
+
+def _standardise(rows: Tensor, mean: Tensor, deviation: Tensor) -> None:
+    """Write the statistics of `rows` (n, C) into `mean` and `deviation`; a constant column has deviation 1."""
+    spread, centre = torch.std_mean(rows.double(), 0, correction=0)
+    mean.copy_(centre)
+    deviation.copy_(torch.where(spread > 1e-6 * (1 + centre.abs()), spread, 1.0))
+
+
+def _together(known: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Columns that are measured in the same rows: (columns (c,), rows (m,)) for each set of them."""
+    if bool(known.all()):
+        return [(torch.arange(known.shape[1]), torch.arange(len(known)))]
+    kinds, which = known.mT.unique(dim=0, return_inverse=True)
+    return [((which == i).nonzero()[:, 0], kind.nonzero()[:, 0]) for i, kind in enumerate(kinds)]
 
 
 class LinearReadout(ColumnReadout):
@@ -109,10 +131,11 @@ class LinearReadout(ColumnReadout):
     def _decode(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight)
 
-    def _fit(self, x: Tensor, y: Tensor, seed: int) -> None:
-        x, y = x.double(), y.double()
-        gram = x.mT @ x + len(x) * self.ridge * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        self.weight.copy_(torch.linalg.solve(gram, x.mT @ y).mT)
+    def _fit(self, x: Tensor, y: Tensor, known: Tensor, seed: int) -> None:
+        for columns, rows in _together(known):
+            a, b = x[rows].double(), y[rows][:, columns].double()
+            gram = a.mT @ a + len(a) * self.ridge * torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
+            self.weight[columns] = torch.linalg.solve(gram, a.mT @ b).mT.to(self.weight.dtype)
 
 
 class MLPReadout(ColumnReadout):
@@ -138,7 +161,7 @@ class MLPReadout(ColumnReadout):
         return y
 
     @torch.enable_grad()
-    def _fit(self, x: Tensor, y: Tensor, seed: int) -> None:
+    def _fit(self, x: Tensor, y: Tensor, known: Tensor, seed: int) -> None:
         config, generator = self.config, torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in self.network.parameters():
@@ -147,8 +170,8 @@ class MLPReadout(ColumnReadout):
         optimiser = AdamW(self.network.named_parameters(), decay=config.weight_decay)
         for step in range(config.steps):
             rows = torch.randint(len(x), (min(config.batch_size, len(x)),), generator=generator).to(x.device)
-            loss = (self.network(x[rows]) - y[rows]).square().mean()
-            torch.autograd.backward(loss)
+            errors, counted = (self.network(x[rows]) - y[rows]).square(), known[rows]
+            torch.autograd.backward((errors * counted).sum() / counted.sum().clamp(min=1))
             optimiser.step(config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
             optimiser.forget_gradients()
 
@@ -197,14 +220,18 @@ class KernelReadout(ColumnReadout):
         half = -0.5 * scale * a.square().sum(1, keepdim=True) - 0.5 * scale * b.square().sum(1)
         return torch.addmm(half, a, b.mT, alpha=scale).clamp_max_(0).exp_()
 
-    def _fit(self, x: Tensor, y: Tensor, seed: int) -> None:
+    def _fit(self, x: Tensor, y: Tensor, known: Tensor, seed: int) -> None:
         rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[: self.config.centres].to(x.device)
         x, y = x.double(), y.double()
         across, within = self._kernel(x, x[rows]), self._kernel(x[rows], x[rows])
-        gram = across.mT @ across + self.config.ridge * within
-        gram.diagonal().add_(1e-8 * len(x))
         self.centre.zero_()[: len(rows)] = x[rows].to(self.centre.dtype)
-        self.weight.zero_()[: len(rows)] = torch.linalg.solve(gram, across.mT @ y).to(self.weight.dtype)
+        self.weight.zero_()
+        for columns, counted in _together(known):
+            kernel = across[counted]
+            gram = kernel.mT @ kernel + self.config.ridge * within
+            gram.diagonal().add_(1e-8 * len(kernel))
+            solved = torch.linalg.solve(gram, kernel.mT @ y[counted][:, columns])
+            self.weight[: len(rows), columns] = solved.to(self.weight.dtype)
 
 
 AnyReadout = KernelReadout.Config | LinearReadout.Config | MLPReadout.Config

@@ -73,8 +73,11 @@ def persistence(moment: Moment) -> dict[str, float]:
     """Squared error of the rollouts relative to that of predicting no change. Below 1: the model knows something."""
     predicted = moment.batch.predicted.states.detach().float()
     targets = moment.batch.targets().detach().float()
-    still = (predicted[:, :, :1] - targets).square().mean()
-    return {"error_vs_still": float((predicted[:, :, 1:] - targets).square().mean() / still.clamp(min=1e-12))}
+    still, error = (predicted[:, :, :1] - targets).square(), (predicted[:, :, 1:] - targets).square()
+    measured = moment.batch.measured_targets()
+    if measured is not None:
+        still, error = still * measured, error * measured
+    return {"error_vs_still": float(error.mean() / still.mean().clamp(min=1e-12))}
 
 
 class RidgeProbe:
@@ -82,7 +85,8 @@ class RidgeProbe:
 
         W = (ZᵀZ + λ n I)⁻¹ Zᵀ Y,  Z standardised latents with a constant,  R² = 1 - Σ (y - ŷ)² / Σ (y - ȳ)²
 
-    Stateless: each call fits anew. The columns are never trained on. Tokens are averaged before reading.
+    Stateless: each call fits anew. The columns are never trained on. Tokens are averaged before reading. Rows that
+    repeat an earlier measurement of a column (`Window.measured`) are left out for it.
 
     Windows are few and their moments alike, hence λ = .03: with .001 a dozen windows fit 16 dimensions by chance.
 
@@ -91,10 +95,13 @@ class RidgeProbe:
     """
 
     def __init__(
-        self, columns: tuple[str, ...], targets: Callable[[LearningBatch], Tensor], ridge: float = 0.03
+        self, columns: tuple[str, ...], targets: Callable[[LearningBatch], Tensor], ridge: float = 0.03,
+        observations: tuple[str, ...] = (),
     ) -> None:
-        """columns: names; targets: batch -> their values (B, L+1, C)."""
+        """columns: names; targets: batch -> their values (B, L+1, C); observations: which one each column is of, if
+        that matters."""
         self.columns, self._targets, self._ridge = columns, targets, ridge
+        self._of = observations or ("",) * len(columns)
 
     @classmethod
     def of(cls, signature: Signature) -> RidgeProbe | None:
@@ -103,7 +110,11 @@ class RidgeProbe:
         if not named:
             return None
         columns = tuple(column for _, columns in named for column in columns)
-        return cls(columns, lambda batch: torch.cat([batch.window.observations[name] for name, _ in named], -1))
+        observations = tuple(name for name, columns in named for _ in columns)
+        return cls(
+            columns, lambda batch: torch.cat([batch.window.observations[name] for name, _ in named], -1),
+            observations=observations,
+        )
 
     def __call__(self, moment: Moment) -> dict[str, float]:
         states = moment.batch.latent.state.detach().double()
@@ -111,19 +122,29 @@ class RidgeProbe:
         half = len(states) // 2
         if half < 1:
             return {}
-        targets = self._targets(moment.batch).detach().double()
-        parts = (slice(half), slice(half, None))
-        errors_of = [self._held_out(states[a], targets[a], states[b], targets[b]) for a, b in (parts, parts[::-1])]
-        square = torch.cat(errors_of).mean(0)
-        r2 = 1 - square / targets.flatten(0, 1).var(0, correction=0).clamp(min=1e-12)
-        errors = {f"probe/{name}": float(x) for name, x in zip(self.columns, square.sqrt(), strict=True)}
-        return errors | {f"probe_r2/{name}": float(x) for name, x in zip(self.columns, r2, strict=True)}
+        targets, measured = self._targets(moment.batch).detach().double(), moment.batch.window.measured
+        errors: dict[str, float] = {}
+        for name in dict.fromkeys(x if x in measured else "" for x in self._of):  # "": measured in every row
+            which = [i for i, x in enumerate(self._of) if (x if x in measured else "") == name]
+            rows = measured[name] if name else torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
+            parts = (slice(half), slice(half, None))
+            if min(int(rows[part].sum()) for part in parts) < 2:
+                continue
+            y = targets[..., which]
+            square = torch.cat([
+                self._held_out(states[a][rows[a]], y[a][rows[a]], states[b][rows[b]], y[b][rows[b]])
+                for a, b in (parts, parts[::-1])
+            ]).mean(0)
+            r2 = 1 - square / y[rows].var(0, correction=0).clamp(min=1e-12)
+            names = [self.columns[i] for i in which]
+            errors |= {f"probe/{n}": float(x) for n, x in zip(names, square.sqrt(), strict=True)}
+            errors |= {f"probe_r2/{n}": float(x) for n, x in zip(names, r2, strict=True)}
+        return errors
 
-    def _held_out(self, states: Tensor, targets: Tensor, other: Tensor, truth: Tensor) -> Tensor:
-        """Squared errors (N, C) on the other windows."""
-        z, test, y = states.flatten(0, 1), other.flatten(0, 1), targets.flatten(0, 1)
+    def _held_out(self, z: Tensor, y: Tensor, test: Tensor, truth: Tensor) -> Tensor:
+        """Fitted to (n, D) -> (n, C): squared errors (m, C) on others."""
         mean, std, centre = z.mean(0), z.std(0).clamp(min=1e-8), y.mean(0)
         z = (z - mean) / std
         gram = z.mT @ z + self._ridge * len(z) * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         weight = torch.linalg.solve(gram, z.mT @ (y - centre))
-        return (truth.flatten(0, 1) - centre - ((test - mean) / std) @ weight).square()
+        return (truth - centre - ((test - mean) / std) @ weight).square()

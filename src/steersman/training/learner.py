@@ -23,7 +23,7 @@ from steersman.core.errors import CheckpointError, DivergedError
 from steersman.core.signature import Signature
 from steersman.core.types import LearningBatch, Loss, Window
 from steersman.nn import AdamW
-from steersman.objectives import Sum, step_errors
+from steersman.objectives import Sum, measured_share, step_errors
 from steersman.runs import CheckpointFile
 from steersman.runs.checkpoints import MODEL, STATE
 from steersman.runs.tensors import read_header
@@ -131,15 +131,21 @@ class Learner:
         return Step(total, dict(zip(loss.parts, parts, strict=True)), size, found, batch, asked > 0)
 
     def _errors(self, batch: LearningBatch) -> Tensor:
+        """(B,): of windows in which nothing was measured, 0."""
         with torch.no_grad():
-            return step_errors(batch).mean((1, 2)).cpu()
+            errors, share = step_errors(batch), measured_share(batch)
+            if share is None:
+                return errors.mean((1, 2)).cpu()
+            return ((errors * share).sum((1, 2)) / share.sum((1, 2)).clamp(min=1e-9)).cpu()
 
     def prediction_error(self, window: Window, step: int) -> float:
         """Mean squared error of rollouts in these windows, in evaluation mode; nothing is learned."""
         self.parts.eval()
         try:
             with torch.no_grad(), autocast(self.device, self.precision):
-                return float(step_errors(self.imagine(window, self.config.stage(step))).mean())
+                batch = self.imagine(window, self.config.stage(step))
+                errors, share = step_errors(batch), measured_share(batch)
+                return float(errors.mean() if share is None else (errors * share).sum() / share.sum().clamp(min=1e-9))
         finally:
             self.parts.train()
 

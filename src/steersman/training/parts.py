@@ -29,7 +29,12 @@ def held_out(dataset: Any, share: float, embargo: int) -> tuple[Any, Any]:
     """The first and the last part of a log in recorded order; the last `share` of its episodes, whole.
 
     Where that is less than one episode, an episode is cut, and `embargo` steps before the cut belong to neither part.
+    An embargo that the schema states is kept wherever the parts meet.
     """
+    schema = getattr(dataset, "schema", None)
+    if schema is not None and schema.embargo:
+        first, last = dataset.split(share, by="time", embargo=schema.embargo)
+        return first, last
     count = len(dataset.lengths)
     later = round(share * count)
     if not later:

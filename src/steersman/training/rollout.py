@@ -47,7 +47,9 @@ def imagine_windows(
         disagreement=None if imagined.disagreement is None else _back(imagined.disagreement, b, s),
         attention=None if imagined.attention is None else _back(imagined.attention, b, s),
     )
-    return LearningBatch(window, Latent(encoded.state, context, encoded.attention), starts, predicted)
+    measured = perception.measured(window.measured) if window.measured else None
+    latent = Latent(encoded.state, context, encoded.attention)
+    return LearningBatch(window, latent, starts, predicted, measured=measured)
 
 
 def _rows(x: Tensor, index: Tensor) -> Tensor:

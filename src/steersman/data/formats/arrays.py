@@ -1,7 +1,8 @@
 """A tree of named arrays as episodes, and the other way round: what HDF5 and npz share. Opens no file.
 
 Our own layout is here: `episode_N/observations/NAME`, `episode_N/actions`, `episode_N/exogenous`, `episode_N/times`,
-and a description `steersman` that says the rest. Other people's layouts are read by `steersman.data.formats.layouts`.
+`episode_N/measured/NAME` (for what is measured less often than rows are written), and a description `steersman` that
+says the rest. Other people's layouts are read by `steersman.data.formats.layouts`.
 
 Shapes: T steps, N rows of an array.
 """
@@ -88,6 +89,8 @@ class Layout:
             observed, acted, np.concatenate(inputs, 1).astype(np.float32) if inputs else None,
             None if times is None or len(times) != piece.steps + 1 else times.reshape(-1).astype(np.float64),
             {"file": where, "episode": piece.prefix.rstrip("/") or f"rows {piece.start + 1} to {piece.stop}"},
+            {name: tree[f"{piece.prefix}measured/{name}"].read(piece.start, last + 1) != 0
+             for name in self.signature.slow},
         )
 
 
@@ -155,6 +158,7 @@ def ours(tree: Tree, text: bytes, where: str) -> Layout:
     pieces = []
     for prefix in episodes:
         needed = [prefix + p for p in ("actions", *observations.values(), *exogenous)]
+        needed += [f"{prefix}measured/{name}" for name in signature.slow]
         needed += [f"{prefix}times"] if description.times else []
         missing = [p for p in needed if p not in tree]
         if missing:
@@ -193,6 +197,8 @@ def lay_out(recording: Recording, number: int) -> Iterator[tuple[str, Array]]:
         yield f"{prefix}/exogenous", recording.exogenous
     if recording.times is not None:
         yield f"{prefix}/times", recording.times
+    for name, value in recording.measured.items():
+        yield f"{prefix}/measured/{name}", value.astype(np.uint8)
 
 
 def describe(signature: Signature, times: bool) -> bytes:

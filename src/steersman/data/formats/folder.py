@@ -23,7 +23,7 @@ from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
 from steersman.data.formats.arrays import Description, checked, describe
-from steersman.data.formats.csv import Csv, read_table
+from steersman.data.formats.csv import Csv
 from steersman.data.formats.layouts import natural
 from steersman.data.formats.table import Table, interpret
 from steersman.data.formats.video import VideoReader, VideoWriter
@@ -57,7 +57,7 @@ class Folder(Format):
         tables = sorted(root.glob("*.csv"), key=lambda p: natural(p.name))
         described = _description(root, options)
         if len(tables) == 1:
-            table, notes = read_table(str(tables[0]), options)
+            table, notes = Csv().interpreted(str(tables[0]), options, gaps=False)
         else:
             table, notes = _joined(tables, options, path)
         cameras = _cameras(root, table, tables)
@@ -77,7 +77,7 @@ class Folder(Format):
 
         return Source(
             self.name, path, signature, fingerprint(self.name, content, options), stream, table.steps,
-            (*notes, *table.notes),
+            (*notes, *table.notes), table.schema,
         )
 
     def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
@@ -130,7 +130,7 @@ def _joined(tables: list[Path], options: ReadOptions, path: str) -> tuple[Table,
     """Tables that are an episode each, as one."""
     parts = []
     for number, file in enumerate(tables):
-        table, _ = read_table(str(file), options)
+        table, _ = Csv().interpreted(str(file), options, gaps=False)
         column = pa.array(np.full(table.data.num_rows, number))
         names = [n for n in table.data.column_names if n != "episode"]
         parts.append(table.data.select(names).append_column("episode", column))
@@ -140,8 +140,8 @@ def _joined(tables: list[Path], options: ReadOptions, path: str) -> tuple[Table,
         raise DataError(
             f"the same columns in every table of {path}", f"{error}".splitlines()[0], "export them alike"
         ) from error
-    roles, notes = settle(data.column_names, (), options, path)
-    return interpret(data, roles, options, path, None), notes
+    schema, notes = settle(data.column_names, (), options, path)
+    return interpret(data, schema, options, path, gaps=False), notes
 
 
 def _cameras(root: Path, table: Table, tables: list[Path]) -> dict[str, list[Path]]:

@@ -15,18 +15,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steersman.core.errors import DataError
+from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.data.formats.table import interpret, shape_metadata, tabulate
-from steersman.data.roles import Sidecar, settle
-from steersman.data.source import Format, ReadOptions, Source, fingerprint
-from steersman.data.storage import replace_file, sha256
+from steersman.data.formats.table import shape_metadata, tabulate
+from steersman.data.formats.tabular import Tabular
+from steersman.data.schema import Schema, bad
+from steersman.data.storage import replace_file
 
 _KEY = b"steersman"
 
 
-class Parquet(Format):
+class Parquet(Tabular):
     """Apache Parquet, one file."""
 
     name = "parquet"
@@ -40,37 +40,28 @@ class Parquet(Format):
         except OSError:
             return False
 
-    def open(self, path: str, options: ReadOptions) -> Source:
-        content = sha256(path)
+    def table(self, path: str, schema: Schema | None) -> pa.Table:
         data = _read(path)
-        sidecar = None if options.stated() - {"sort"} else _sidecar(data, path)
-        notes: list[str] = []
-        if sidecar:
-            roles = sidecar.roles
-            named = {c for c in (roles.episode, roles.time) if c} | set(roles.numeric)
-            missing = named - set(data.column_names)
-            if missing:
-                raise DataError(
-                    f"columns {', '.join(sorted(missing))} in {path}", "a file without them", "name the columns to use"
-                )
-        else:
-            data = _spread(data, path)
-            images = [f.name for f in data.schema if pa.types.is_fixed_size_binary(f.type)]
-            roles, notes = settle(data.column_names, images, options, path)
-        table = interpret(data, roles, options, path, sidecar)
-        return Source(
-            self.name, path, table.signature, fingerprint(self.name, content, options), table.recordings, table.steps,
-            (*notes, *table.notes),
-        )
+        return _spread(data, path) if schema is None else data
+
+    def described(self, path: str) -> Schema | None:
+        try:
+            text = (pq.read_schema(path).metadata or {}).get(_KEY)
+        except (pa.ArrowException, OSError, ValueError):
+            return None  # `table` says what is wrong with the file
+        try:
+            return None if text is None else msgspec.json.decode(text, type=Schema)
+        except (msgspec.MsgspecError, ValueError, RecursionError, SteersmanError) as error:
+            raise bad(path, error) from error
 
     def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
         metadata = shape_metadata(signature)
         with replace_file(path) as temporary:
             writer = None
             try:
-                for table, roles in tabulate(signature, recordings):
+                for table, described in tabulate(signature, recordings):
                     if writer is None:
-                        description = msgspec.json.encode(Sidecar(roles, signature))
+                        description = msgspec.json.encode(described)
                         schema = pa.schema(
                             [f.with_metadata(metadata.get(f.name)) for f in table.schema], {_KEY: description}
                         )
@@ -96,11 +87,6 @@ def _read(path: str) -> pa.Table:
             f"a sound Parquet file at {path}", f"{error}".splitlines()[0] if f"{error}" else "an unreadable one",
             "repair or re-export the file",
         ) from error
-
-
-def _sidecar(data: pa.Table, path: str) -> Sidecar | None:
-    text = (data.schema.metadata or {}).get(_KEY)
-    return None if text is None else Sidecar.parse(text, path, "name the columns, or write the file again")
 
 
 def _spread(data: pa.Table, path: str) -> pa.Table:

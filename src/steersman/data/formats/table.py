@@ -1,4 +1,4 @@
-"""A table, one row a moment, as episodes, and the other way round: what CSV and Parquet share. Opens no file.
+"""A table, one row a moment, as episodes, and the other way round: what all formats with columns share. Opens no file.
 
 Shapes: R rows, T steps, A action size.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -16,22 +16,29 @@ from steersman.core.errors import ActionError, DataError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ActionSpec, ObservationSpec, Signature
 from steersman.data.formats import actions
-from steersman.data.roles import Roles, Sidecar, label
+from steersman.data.formats.cutting import episodes, moments, rows_of, slow_columns, timed
+from steersman.data.schema import Column, Schema
 from steersman.data.source import ReadOptions
-
-_COUNTS = ("step", "timestep", "frame_index", "frame")
+from steersman.data.timing import Bounds
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose columns have roles: what is needed to read it as episodes."""
+    """A table whose columns have roles: what is needed to read it as episodes.
+
+    schema    completed: bounds, periods and gaps as they were found
+    values    column of numbers -> (R,) float64, cells between slow measurements filled with the last one
+    measured  observation -> (R,) bool, of those that are measured less often than rows are written
+    """
 
     data: pa.Table
-    roles: Roles
+    schema: Schema
     signature: Signature
-    bounds: tuple[tuple[int, int], ...]
+    bounds: Bounds
     where: str
     notes: tuple[str, ...]
+    values: Mapping[str, Array]
+    measured: Mapping[str, Array]
 
     @property
     def steps(self) -> int:
@@ -40,98 +47,115 @@ class Table:
 
     def recordings(self) -> Iterator[Recording]:
         """One episode at a time."""
-        columns = {name: _numbers(self.data, name, self.where) for name in self.roles.numeric if not self._image(name)}
-        times = _moments(self.data, self.roles.time)
+        times = moments(self.data, self.schema.time)
+        groups, exogenous = self.schema.observations, self.schema.exogenous
+        dtype = np.int64 if self.signature.action.kind == "discrete" else np.float32
         for start, stop in self.bounds:
             observations = {}
-            for name, members in self.roles.observations.items():
-                if self.signature.observations[name].kind == "image":
-                    value = _images(self.data[members[0]].slice(start, stop - start), self.signature.observations[name])
+            for name, members in groups.items():
+                spec = self.signature.observations[name]
+                if spec.kind == "image":
+                    observations[name] = _images(self.data[members[0]].slice(start, stop - start), spec)
                 else:
-                    value = _stack([columns[c][start:stop] for c in members], np.float32)
-                observations[name] = value
-            exogenous = None
-            if self.roles.exogenous:
-                inputs = [columns[c][start : stop - 1] for c in self.roles.exogenous]
-                exogenous = _stack(inputs, np.float32)
-            dtype = np.int64 if self.signature.action.kind == "discrete" else np.float32
-            acted = _stack([columns[c][start : stop - 1] for c in self.roles.action], dtype)
-            moments = None if times is None else times[start:stop]
+                    observations[name] = self._stack(members, start, stop, np.float32)
+            inputs = self._stack(exogenous, start, stop - 1, np.float32) if exogenous else None
+            acted = self._stack(self.schema.action, start, stop - 1, dtype)
+            known = {name: rows[start:stop] for name, rows in self.measured.items()}
             info = {"file": self.where, "first row": str(start + 1)}
-            yield Recording(observations, acted, exogenous, moments, info)
+            when = None if times is None else times[start:stop]
+            yield Recording(observations, acted, inputs, when, info, known)
 
-    def _image(self, column: str) -> bool:
-        return bool(pa.types.is_fixed_size_binary(self.data.schema.field(column).type))
+    def _stack(self, columns: tuple[str, ...], start: int, stop: int, dtype: type) -> Array:
+        return np.stack([self.values[c][start:stop] for c in columns], -1).astype(dtype)
 
 
-def interpret(data: pa.Table, roles: Roles, options: ReadOptions, where: str, sidecar: Sidecar | None) -> Table:
-    """Find the episodes, infer or check the signature, and check every number.
+def interpret(data: pa.Table, schema: Schema, options: ReadOptions, where: str, *, gaps: bool = True) -> Table:
+    """Find the episodes, complete the schema by what is in the table, and check every number.
+
+    gaps  whether gaps in time end episodes
 
     Raises:
-        DataError: too few rows, rows out of order, a column that is no number, NaN or infinity.
-        ActionError: an action outside the bounds that were given.
+        DataError: too few rows, rows out of order, a column that is no number, NaN, infinity, a value out of range.
+        ActionError: an action outside its range.
     """
     notes: list[str] = []
     if data.num_rows < 2:
         raise DataError(f"at least 2 rows in {where}", f"{data.num_rows}", "record some steps")
-    data, bounds = _episodes(data, roles, options, where)
-    last = np.zeros(data.num_rows, bool)
-    last[[stop - 1 for _, stop in bounds]] = True
+    data, bounds = episodes(data, schema, where)
+    if not gaps:
+        schema = msgspec.structs.replace(schema, gap=0.0)
+    bounds, schema, found = timed(data, bounds, schema, notes, where)
+    images = {c for c in schema.of("observation") if pa.types.is_fixed_size_binary(data.schema.field(c).type)}
+    values = {name: _numbers(data, name, where) for name in schema.numeric if name not in images}
+    schema, values, known, bounds = slow_columns(schema, values, bounds, found, options.schema is None, notes)
+    inside, last = np.zeros(data.num_rows, bool), np.zeros(data.num_rows, bool)
+    for start, stop in bounds:
+        inside[start:stop], last[stop - 1] = True, True
+    for column, numbers in values.items():
+        _finite(numbers, ~inside if schema.columns[column].role == "observation" else last | ~inside, column, where)
+    schema, action = _action(data, schema, values, inside & ~last, options, where, notes)
     observations = {}
-    for name, members in roles.observations.items():
-        observations[name] = _observation(data, members, roles.labels.get(name, ()), where)
-        if observations[name].kind == "vector":
-            for column in members:
-                _finite(_numbers(data, column, where), np.zeros_like(last), column, where)
-    for column in (*roles.action, *roles.exogenous):
-        _finite(_numbers(data, column, where), last, column, where)
-    action = sidecar.signature.action if sidecar else _action(data, roles, options, last, where, notes)
-    signature = Signature(observations, action, tuple(label(c) for c in roles.exogenous))
-    if sidecar:
-        sidecar.signature.require(signature, f"the description of {where}", "its columns")
-        signature = sidecar.signature
-    if action.kind == "continuous":
-        _within(data, roles, action, last, where)
-    return Table(data, roles, signature, bounds, where, tuple(notes))
+    for name, members in schema.observations.items():
+        spec = _observation(data, members, schema.labels(members), where)
+        every = max(rows_of(schema.columns[c], found) for c in members) if name in known else 1
+        observations[name] = msgspec.structs.replace(spec, rows_per_update=every)
+    for column, numbers in values.items():
+        _within(numbers, schema.columns[column], last | ~inside, column, where)
+    signature = Signature(observations, action, tuple(schema.label(c) for c in schema.exogenous))
+    return Table(data, schema, signature, bounds, where, tuple(notes), values, known)
 
 
-def tabulate(signature: Signature, recordings: Iterable[Recording]) -> Iterator[tuple[pa.Table, Roles]]:
+def tabulate(signature: Signature, recordings: Iterable[Recording]) -> Iterator[tuple[pa.Table, Schema]]:
     """Recordings -> one table each: `episode`, `step` or `time`, `observation.…`, `action.…`, `exogenous.…`."""
     clock = ""
     for number, recording in enumerate(recordings):
         recording.validate(signature, f"episode {number}")
-        rows = len(recording) + 1
-        times = recording.times
+        rows, times = len(recording) + 1, recording.times
         clock = clock or ("step" if times is None else "time")
         if clock == "time" and times is None:
             raise DataError("times in every episode or in none", f"none in episode {number}", "drop the times")
-        moments = np.arange(rows) if clock == "step" else times
-        columns: dict[str, pa.Array] = {"episode": pa.array(np.full(rows, number)), clock: pa.array(moments)}
-        groups: dict[str, tuple[str, ...]] = {}
+        when = np.arange(rows) if clock == "step" else times
+        columns: dict[str, pa.Array] = {"episode": pa.array(np.full(rows, number)), clock: pa.array(when)}
         for name, spec in signature.observations.items():
-            value = recording.observations[name]
+            value, known = recording.observations[name], recording.measured.get(name)
             if spec.kind == "image":
-                size = int(np.prod(spec.shape))
                 columns[f"observation.{name}"] = pa.FixedSizeBinaryArray.from_buffers(
-                    pa.binary(size), rows, [None, pa.py_buffer(value.tobytes())]
+                    pa.binary(int(np.prod(spec.shape))), rows, [None, pa.py_buffer(value.tobytes())]
                 )
-                groups[name] = (f"observation.{name}",)
                 continue
-            entries = spec.columns or tuple(str(i) for i in range(spec.shape[0]))
-            groups[name] = tuple(f"observation.{name}.{entry}" for entry in entries)
-            columns |= {c: pa.array(value[:, i]) for i, c in enumerate(groups[name])}
-        action = tuple(f"action.{x}" for x in _entries(signature.action.names, signature.action.size))
-        exogenous = tuple(f"exogenous.{x}" for x in signature.exogenous)
-        columns |= _padded(action, recording.actions) | _padded(exogenous, recording.exogenous)
-        labels = {name: spec.columns for name, spec in signature.observations.items()}
-        roles = Roles(
-            episode="episode", time=clock, observations=groups, labels=labels, action=action, exogenous=exogenous
-        )
-        yield pa.table(columns), roles
+            stale = None if known is None else ~known
+            columns |= {c: pa.array(value[:, i], mask=stale) for i, c in enumerate(_vector(name, spec))}
+        columns |= _padded(_actions(signature.action), recording.actions)
+        columns |= _padded(tuple(f"exogenous.{x}" for x in signature.exogenous), recording.exogenous)
+        yield pa.table(columns), _description(signature, clock)
 
 
-def _entries(names: tuple[str, ...], size: int) -> tuple[str, ...]:
-    return names if len(set(names)) == size else tuple(str(i) for i in range(size))
+def _description(signature: Signature, clock: str) -> Schema:
+    """What `tabulate` writes."""
+    found = {"episode": Column(role="episode"), clock: Column(role="time")}
+    for name, spec in signature.observations.items():
+        if spec.kind == "image":
+            found[f"observation.{name}"] = Column(role="observation", observation=name, shape=spec.shape)
+            continue
+        period = float(spec.rows_per_update) if name in signature.slow else None
+        for column, entry in zip(_vector(name, spec), spec.columns or ("",) * spec.shape[0], strict=True):
+            found[column] = Column(role="observation", observation=name, label=entry, update_period=period)
+    action = signature.action
+    for i, column in enumerate(_actions(action)):
+        limits = (action.low[i], action.high[i]) if action.kind == "continuous" else None
+        name = action.names[i] if action.names else ""
+        found[column] = Column(role="action", label=name, range=limits, choices=action.choices)
+    found |= {f"exogenous.{x}": Column(role="exogenous", label=x) for x in signature.exogenous}
+    return Schema(columns=found, sampling_period=1.0 if signature.slow else None, gap=0.0)
+
+
+def _vector(name: str, spec: ObservationSpec) -> tuple[str, ...]:
+    return tuple(f"observation.{name}.{x}" for x in spec.columns or map(str, range(spec.shape[0])))
+
+
+def _actions(spec: ActionSpec) -> tuple[str, ...]:
+    names = spec.names if len(set(spec.names)) == spec.size else tuple(map(str, range(spec.size)))
+    return tuple(f"action.{x}" for x in names)
 
 
 def _padded(names: tuple[str, ...], values: Array | None) -> dict[str, pa.Array]:
@@ -141,77 +165,6 @@ def _padded(names: tuple[str, ...], values: Array | None) -> dict[str, pa.Array]
     return {
         name: pa.concat_arrays([(a := pa.array(values[:, i])), pa.nulls(1, a.type)]) for i, name in enumerate(names)
     }
-
-
-# Episodes --------------------------------------------------------------------------------------------------------
-
-
-def _episodes(
-    data: pa.Table, roles: Roles, options: ReadOptions, where: str
-) -> tuple[pa.Table, tuple[tuple[int, int], ...]]:
-    keys = [name for name in (roles.episode, roles.time) if name]
-    for name in keys:
-        if data[name].null_count:
-            empty = f"{data[name].null_count} empty cells"
-            raise DataError(f"a value in every row of {name!r} in {where}", empty, "fill them in")
-        if pa.types.is_nested(data[name].type):
-            raise DataError(f"plain values in {name!r} of {where}", f"{data[name].type}", "choose another column")
-    if options.sort and keys:
-        data = data.sort_by([(name, "ascending") for name in keys])
-    if roles.episode is None:
-        cuts = [0, data.num_rows]
-    else:
-        codes = data[roles.episode].combine_chunks().dictionary_encode()
-        ids = codes.indices.to_numpy(zero_copy_only=False)
-        cuts = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), data.num_rows]
-        firsts = ids[cuts[:-1]]
-        if len(firsts) != len(codes.dictionary):
-            again = next(i for i, x in enumerate(firsts) if x in set(firsts[:i].tolist()))
-            raise DataError(
-                f"the rows of each episode of {where} together",
-                f"episode {codes.dictionary[int(firsts[again])]} again at row {cuts[again] + 1}",
-                "sort the rows by episode and time (option sort), or give episodes different ids",
-            )
-    bounds = tuple(pairwise(cuts))
-    for start, stop in bounds:
-        if stop - start < 2:
-            who = data[roles.episode][start].as_py() if roles.episode else 0
-            raise DataError(
-                f"at least 2 rows in each episode of {where}", f"episode {who} with 1 row ({start + 1})", "drop it"
-            )
-    if roles.time is not None:
-        _increasing(data, roles.time, cuts, where)
-    return data, bounds
-
-
-def _increasing(data: pa.Table, column: str, cuts: list[int], where: str) -> None:
-    values = data[column].combine_chunks()
-    kind = values.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)):
-        raise DataError(f"numbers or times in {column!r} of {where}", f"{kind}", "choose another time column (--time)")
-    array = values.to_numpy(zero_copy_only=False)
-    grows = np.ones(len(array), bool)
-    grows[1:] = array[1:] > array[:-1]
-    grows[cuts[:-1]] = True
-    if not grows.all():
-        row = int(np.flatnonzero(~grows)[0])
-        raise DataError(
-            f"{column!r} to increase within each episode of {where}",
-            f"{values[row].as_py()} after {values[row - 1].as_py()} at row {row + 1}",
-            "sort the rows (option sort), or name another time column (--time)",
-        )
-
-
-def _moments(data: pa.Table, column: str | None) -> Array | None:
-    """The times of all rows, None where the column counts steps. Dates become seconds since 1970."""
-    if column is None or (column.lower() in _COUNTS and pa.types.is_integer(data[column].type)):
-        return None
-    values = data[column].combine_chunks()
-    if pa.types.is_temporal(values.type):
-        ticks: Array = values.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy()
-        return ticks / 1e9
-    moments: Array = values.cast(pa.float64(), safe=False).to_numpy()
-    return moments
 
 
 # Columns ---------------------------------------------------------------------------------------------------------
@@ -232,23 +185,45 @@ def _observation(data: pa.Table, members: tuple[str, ...], labels: tuple[str, ..
 
 
 def _action(
-    data: pa.Table, roles: Roles, options: ReadOptions, last: Array, where: str, notes: list[str]
-) -> ActionSpec:
-    values = [_numbers(data, c, where)[~last] for c in roles.action]
-    whole = pa.types.is_integer(data.schema.field(roles.action[0]).type)
-    return actions.infer(values, whole, tuple(label(c) for c in roles.action), options, where, notes)
+    data: pa.Table, schema: Schema, values: Mapping[str, Array], used: Array, options: ReadOptions, where: str,
+    notes: list[str],
+) -> tuple[Schema, ActionSpec]:
+    """What the agent may do, and the schema with it."""
+    names = tuple(schema.label(c) for c in schema.action)
+    columns = [values[c][used] for c in schema.action]
+    first, given = schema.columns[schema.action[0]], [schema.columns[c].range for c in schema.action]
+    if first.choices:
+        options = msgspec.structs.replace(options, discrete=True, high=(first.choices - 1.0,))
+    elif any(given):
+        ranges = [r or (float(x.min()), float(x.max())) for r, x in zip(given, columns, strict=True)]
+        low, high = zip(*ranges, strict=True)
+        options = msgspec.structs.replace(options, low=low, high=high)
+    whole = pa.types.is_integer(data.schema.field(schema.action[0]).type)
+    spec = actions.infer(columns, whole, names if any(names) else (), options, where, notes)
+    if spec.kind == "discrete":
+        return _with(schema, [{"choices": spec.choices}]), spec
+    return _with(schema, [{"range": limits} for limits in zip(spec.low, spec.high, strict=True)]), spec
 
 
-def _within(data: pa.Table, roles: Roles, action: ActionSpec, last: Array, where: str) -> None:
-    for column, low, high in zip(roles.action, action.low, action.high, strict=True):
-        values, slack = _numbers(data, column, where), 1e-5 * (high - low)
-        outside = ((values < low - slack) | (values > high + slack)) & ~last
-        if outside.any():
-            row = int(np.flatnonzero(outside)[0])
-            raise ActionError(
-                f"{column!r} within [{low:g}, {high:g}] in {where}", f"{values[row]:g} at row {row + 1}",
-                "correct the log or widen the bounds",
-            )
+def _with(schema: Schema, changes: list[dict[str, object]]) -> Schema:
+    """The schema with something more about each action column."""
+    more = {
+        c: msgspec.structs.replace(schema.columns[c], **change)
+        for c, change in zip(schema.action, changes, strict=True)
+    }
+    return msgspec.structs.replace(schema, columns=schema.columns | more)
+
+
+def _within(values: Array, column: Column, ignored: Array, name: str, where: str) -> None:
+    if column.range is None:
+        return
+    low, high = column.range
+    slack = 1e-5 * (high - low)
+    outside = ((values < low - slack) | (values > high + slack)) & ~ignored
+    if outside.any():
+        row, kind = int(np.flatnonzero(outside)[0]), ActionError if column.role == "action" else DataError
+        fix = "correct the log or widen the bounds"
+        raise kind(f"{name!r} within [{low:g}, {high:g}] in {where}", f"{values[row]:g} at row {row + 1}", fix)
 
 
 def _numbers(data: pa.Table, column: str, where: str) -> Array:
@@ -275,10 +250,6 @@ def _finite(values: Array, ignored: Array, column: str, where: str) -> None:
             f"a finite number in every row of {column!r} in {where}",
             f"{values[row]:g} at row {row + 1} ({int(bad.sum())} such rows)", "repair or drop those rows",
         )
-
-
-def _stack(columns: list[Array], dtype: type) -> Array:
-    return np.stack(columns, -1).astype(dtype)
 
 
 def _images(values: pa.ChunkedArray, spec: ObservationSpec) -> Array:
