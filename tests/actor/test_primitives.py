@@ -38,3 +38,14 @@ def test_more_dimensions_are_spread_within_bounds_and_the_same_each_time(size):
     torch.testing.assert_close(((fan - 1) / 2).norm(dim=1), torch.ones(32))
     assert float(((fan - 1) / 2).mean(0).norm()) < 0.4
     assert torch.equal(fan, rays(spec, 32))
+
+
+def test_turned_rays_lie_between_the_others_and_shorter_ones_are_shorter():
+    plane = ActionSpec("continuous", (-1.0, -1.0), (1.0, 1.0))
+    plain, turned = rays(plane, 8), rays(plane, 8, turn=0.5)
+    angle = torch.atan2(turned[:, 1], turned[:, 0]) - torch.atan2(plain[:, 1], plain[:, 0])
+    torch.testing.assert_close(torch.remainder(angle, 2 * math.pi), torch.full((8,), math.pi / 8))
+    torch.testing.assert_close(rays(plane, 8, reach=0.5), plain / 2)
+    space = ActionSpec("continuous", (-1.0,) * 3, (1.0,) * 3)
+    assert not torch.equal(rays(space, 8), rays(space, 8, turn=0.5))
+    torch.testing.assert_close(rays(space, 8, turn=0.5).norm(dim=1), torch.ones(8))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import heapq
 import math
+import sys
 
 import pytest
 import torch
 from torch import Tensor
 
+from steersman.actor import search
 from steersman.actor.search import Search
 from steersman.core import (
     ActionSpec,
@@ -127,6 +129,15 @@ def test_random_starts_reach_random_goals_on_the_other_side():
     start, goal = places(12, 0)
     path, _ = play(SMALL.build(), start, goal, steps=50)
     assert float(reached(path, goal).float().mean()) == 1.0
+
+
+def test_a_narrow_door_is_found_by_growing_again_in_other_directions(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "GAP", 0.6)
+    start, goal = places(24, 3)
+    assert float(reached(play(SMALL.build(), start, goal, steps=80)[0], goal).float().mean()) >= 0.95
+    monkeypatch.setattr(search, "_PATIENCE", 10**6)
+    monkeypatch.setattr(search, "_PROGRESS", 10**6)
+    assert float(reached(play(SMALL.build(), start, goal, steps=80)[0], goal).float().mean()) < 0.9
 
 
 def test_a_plan_is_the_same_alone_and_among_64():

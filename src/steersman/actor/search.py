@@ -18,7 +18,6 @@ from torch import Tensor
 
 from steersman.actor.primitives import rays
 from steersman.core import (
-    ActionSpec,
     Belief,
     Imagined,
     LatentGoal,
@@ -35,6 +34,9 @@ from steersman.core import (
 _FAR = 1e6
 _AT_ONCE = 128  # candidates looked at in a round of growth; others come up again from other nodes
 _PATIENCE = 6  # decisions before a graph that knows no way is grown again
+_PROGRESS = 12  # decisions in which the value must have fallen, or the graph is grown again
+_GOLDEN = 0.618  # of the angle between two directions: by so much those of the next graph are turned
+_SHORTER = 0.6  # length of the actions of every other later graph: narrow ways need small steps
 _DENSER, _COARSER = 0.7, 1.4  # spacing of a later graph over the configured one
 _CHUNK = 16  # problems in memory at a time; a plan does not depend on it
 
@@ -55,6 +57,9 @@ class Graph(TensorRecord):
     kept      (B,) rays that met every guardrail; `vetoed` (B, guardrails) rays that each refused
     calls     (B,) predictor calls spent on growing it
     age       (B,) decisions since it was grown, and `tries`, how often it was
+    fan       (B, R, A) the constant actions that it was grown with
+    outside   (B,) bool: no node touches the goal; the value leads to the nearest
+    record    (B,) least value met since it was grown, and `stuck`, decisions since
     """
 
     nodes: Tensor
@@ -73,6 +78,10 @@ class Graph(TensorRecord):
     calls: Tensor
     age: Tensor
     tries: Tensor
+    fan: Tensor
+    outside: Tensor
+    record: Tensor
+    stuck: Tensor
 
 
 class Search(Planner):
@@ -146,38 +155,51 @@ class Search(Planner):
         return self._decide(problem, graph, began, fresh)
 
     def _regrown(self, graph: Graph, problem: Problem, goal: Tensor) -> Graph:
-        """Grow anew from where we are, where no way to the goal is known: coarser if it was full, else denser."""
-        lost = self._value(graph, problem.belief.state[:, None])[:, 0] >= _FAR / 2
+        """Grow anew from where we are, where no way to the goal is known or the known one leads nowhere: coarser if
+        the graph was full, else denser, and in other directions."""
+        value = self._value(graph, problem.belief.state[:, None])[:, 0]
+        better = value < graph.record - 1
+        stuck = torch.where(better, 0, graph.stuck + 1)
+        lost = (value >= _FAR / 2) | graph.outside
         lost &= (graph.age == 0) & (graph.tries == 1) | (graph.age >= _PATIENCE)
-        graph = replace(graph, age=graph.age + 1)
+        lost |= stuck >= _PROGRESS
+        record = torch.where(better, value, graph.record)
+        graph = replace(graph, age=graph.age + 1, stuck=stuck, record=record)
         if not bool(lost.any()):
             return graph
-        for full in (False, True):
-            rows = (lost & ((graph.count == self.config.nodes) == full)).nonzero()[:, 0]
-            if not len(rows):
-                continue
-            new = self._grow_all(problem, rows, _COARSER if full else _DENSER)
-            new = replace(new, tries=graph.tries[rows] + 1, calls=new.calls + graph.calls[rows])
-            new = self._solve(new, goal[rows], torch.ones_like(rows, dtype=torch.bool))
-            graph = Graph(*(_put(getattr(graph, k), rows, getattr(new, k)) for k in Graph.__dataclass_fields__))
+        full = graph.count == self.config.nodes
+        for tries in graph.tries[lost].unique().tolist():
+            for closeness, kind in ((_COARSER, full), (_DENSER, ~full)):
+                rows = (lost & kind & (graph.tries == tries)).nonzero()[:, 0]
+                if not len(rows):
+                    continue
+                new = self._grow_all(problem, rows, closeness, tries)
+                new = replace(new, tries=graph.tries[rows] + 1, calls=new.calls + graph.calls[rows])
+                new = self._solve(new, goal[rows], torch.ones_like(rows, dtype=torch.bool))
+                graph = Graph(*(_put(getattr(graph, k), rows, getattr(new, k)) for k in Graph.__dataclass_fields__))
         return graph
 
     # Growing -----------------------------------------------------------------------------------------------------
 
-    def _grow_all(self, problem: Problem, which: Tensor, closeness: float = 1.0) -> Graph:
+    def _grow_all(self, problem: Problem, which: Tensor, closeness: float = 1.0, tries: int = 0) -> Graph:
         """Graphs for the problems `which` (indices), spaced `closeness` times as far as configured."""
         pieces = []
+        reach = _SHORTER if tries % 2 else 1.0
+        device = problem.belief.state.device
+        fan = rays(problem.action, self.config.directions, tries * _GOLDEN % 1, reach).to(device)
+        every = rays(problem.action, self.config.directions).to(device)
         ray = problem.within_trust(self.config.ray)
         for rows in which.split(_CHUNK):
             task = replace(problem.task, guardrails=tuple(g.keep(rows) for g in problem.task.guardrails))
-            pieces.append(self._grow(problem.model, problem.belief[rows], problem.action, task, closeness, ray))
+            belief = problem.belief[rows]
+            step = self._step_length(problem.model, belief, every, task.trusted)
+            pieces.append(self._grow(problem.model, belief, fan, task, closeness * self.config.spacing, step, ray))
         return Graph(*(torch.cat([getattr(p, name) for p in pieces]) for name in Graph.__dataclass_fields__))
 
     def _grow(
-        self, model: WorldModel, belief: Belief, action: ActionSpec, task: Task, closeness: float, ray: int
+        self, model: WorldModel, belief: Belief, fan: Tensor, task: Task, spacing: float, step: Tensor, ray: int
     ) -> Graph:
         c, b, d = self.config, len(belief), belief.state.shape[-1]
-        fan = rays(action, c.directions).to(belief.state.device)
         r, f, n = len(fan), c.expand, c.nodes
         actions = fan[None, None, :, None].expand(b, f, r, ray, -1).flatten(1, 2)
         padded = -(-n // f) * f
@@ -188,7 +210,6 @@ class Search(Planner):
         count = torch.ones(b, dtype=torch.long, device=nodes.device)
         done = torch.zeros_like(count)
         depth = belief.state.new_zeros(b, padded)  # imagined steps from the start, at most
-        step = self._step_length(model, belief, fan, task.trusted)
         kept, vetoed = torch.zeros_like(count), torch.zeros(b, len(task.guardrails), dtype=torch.long)
         slot = torch.arange(f, device=nodes.device)
         rows, place = torch.arange(b, device=nodes.device)[:, None], torch.arange(padded, device=nodes.device)
@@ -213,7 +234,7 @@ class Search(Planner):
             usable[rows, index] = torch.where(live[..., None], allowed.unflatten(1, (f, r)), usable[rows, index])
             done = torch.minimum(done + f, count)
             before = count
-            count = self._add(nodes, count, imagined.states[:, :, -1], allowed, closeness * c.spacing * step, n)
+            count = self._add(nodes, count, imagined.states[:, :, -1], allowed, spacing * step, n)
             new = (place >= before[:, None]) & (place < count[:, None])
             depth = torch.where(new, reached[:, None], depth)
         near, share = self._nearest(nodes[:, :n], count, via[:, :n, :, -1].flatten(1, 2), step)
@@ -222,7 +243,8 @@ class Search(Planner):
         return Graph(
             nodes[:, :n], count, step, near.unflatten(1, (n, r)), share, via[:, :n], zero, zero.new_zeros(b, n),
             zero, fan.new_zeros(b, fan.shape[-1]), torch.zeros_like(count), kept, vetoed, count * r * ray,
-            torch.zeros_like(count), torch.ones_like(count),
+            torch.zeros_like(count), torch.ones_like(count), fan.expand(b, -1, -1), torch.zeros_like(count, dtype=bool),
+            torch.full_like(step, 2 * _FAR), torch.zeros_like(count),
         )
 
     @staticmethod
@@ -310,7 +332,10 @@ class Search(Planner):
             value = better
             if not bool(moving.any()):
                 break
-        return replace(graph, goal=goal, value=_put(graph.value, stale, value))
+        outside = _put(graph.outside, stale, apart.amin(1) > c.touch)
+        fresh = {"record": torch.full_like(part.step, 2 * _FAR), "stuck": torch.zeros_like(part.count)}
+        fresh = {name: _put(getattr(graph, name), stale, new) for name, new in fresh.items()}
+        return replace(graph, goal=goal, value=_put(graph.value, stale, value), outside=outside, **fresh)
 
     def _value(self, graph: Graph, points: Tensor) -> Tensor:
         """Steps to the goal from points (B, P, D): interpolated, or straight where the goal is in touch."""
@@ -338,8 +363,7 @@ class Search(Planner):
         if not bool(wrong.any()):
             return graph
         part = graph.map(lambda x: x[wrong])
-        fan = rays(problem.action, self.config.directions).to(part.nodes.device)
-        alike = _similar(fan, part.pushed)  # (b, R)
+        alike = _similar(part.fan, part.pushed)  # (b, R)
         here = problem.belief.state[wrong]
         reach = self.config.touch * part.step
         starts = (part.nodes - here[:, None]).norm(dim=-1) < reach[:, None]
@@ -419,8 +443,8 @@ def _put(old: Tensor, rows: Tensor, new: Tensor) -> Tensor:
 
 
 def _similar(fan: Tensor, pushed: Tensor) -> Tensor:
-    """Which of the fan's actions (R, A) point the same way as `pushed` (B, A), within 45 degrees; (B, R) bool."""
+    """Which of each fan's actions (B, R, A) point the same way as `pushed` (B, A), within 45 degrees; (B, R) bool."""
     if not fan.is_floating_point():
         return (fan == pushed[:, None]).all(-1)
-    cosine = torch.nn.functional.cosine_similarity(fan[None], pushed[:, None].to(fan.dtype), dim=-1)
+    cosine = torch.nn.functional.cosine_similarity(fan, pushed[:, None].to(fan.dtype), dim=-1)
     return cosine > 0.7
