@@ -43,7 +43,7 @@ STEPS = 600
 
 @dataclass(frozen=True)
 class World:
-    """A Gymnasium environment under random actions; episodes are cut at `length` steps."""
+    """A Gymnasium environment under random actions; episodes end after `length` steps at most."""
 
     id: str
     length: int
@@ -137,10 +137,9 @@ def _bound(score: torch.Tensor, unit: torch.Tensor) -> float:
 
 def _record(world: World, place: Path, episodes: int, seed: int, mixed: bool) -> Dataset:
     """Random actions; `mixed`: every episode has the actions of another one."""
-    env = make_world(world.id)
+    env = make_world(world.id, max_episode_steps=world.length)  # each begins anew: pieces of one are no episodes
     try:
-        recorded: Iterator[Episode] = act(env.env, episodes=episodes, seed=seed, longest=world.length,
-                                          adapter=env.adapter)
+        recorded: Iterator[Episode] = act(env.env, episodes=episodes, seed=seed, adapter=env.adapter)
         with CacheWriter(place, env.signature) as writer:
             writer.append(_mixed(recorded) if mixed else recorded)
             writer.finish(f"{world.id} {seed}")
