@@ -26,8 +26,10 @@ def sentences(trust: Trust) -> list[str]:
         f"True-action rank: the model holds {share} of random actions ({rank.low:.1%} to {rank.high:.1%}) likelier "
         f"than the logged one; {rank.chance:.0%} for the action of another moment, which is chance.")
     if coverage.mean is not None:
-        told.append(f"Checked on episodes that the bound was not calibrated on: {coverage.mean:.1%} within it, over "
-                    "random halves.")
+        half = trust.units // 2
+        expected = min(1.0, trust.level * (1 + 1 / half))
+        told.append(f"Checked on {trust.unit}s that the bound was not calibrated on: {coverage.mean:.1%} within it,"
+                    f" over random halves; about {expected:.1%} is to be expected of {half} {trust.unit}s.")
     if coverage.later is not None:
         told.append(f"Calibrated on the earlier half and counted in the later: {coverage.later:.1%} "
                     f"({coverage.low:.1%} to {coverage.high:.1%}).")
