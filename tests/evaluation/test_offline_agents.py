@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from exact_world import PUSHED, Pushed, Seen, Shown, log_of
 
 from steersman.agent import Agent, AgentConfig
 from steersman.core import ActionSpec, Episode, ObservationSpec, Signature
@@ -13,7 +14,7 @@ from steersman.evaluation import measure
 from steersman.evaluation.what_if import compare
 from steersman.perception import LinearReadout, VectorEncoder
 from steersman.recipes import two_rooms
-from steersman.world_model import TransformerModel
+from steersman.world_model import ResidualModel, TransformerModel
 from steersman.worlds import GymnasiumWorld, TwoRooms, wander
 
 
@@ -61,3 +62,34 @@ def test_pictures_with_a_map_of_the_scene(tmp_path: Path) -> None:
     trust = measure(agent, learned, held_out, source="b", checkpoint=0, horizon=3)
     assert (trust.judged, trust.units, trust.steps) == ("latent", 20, 3)
     assert trust.columns is None
+
+
+class Laboratory(Shown):
+    """The laboratory measures x as well."""
+
+    columns = ("z", "x", "y")
+
+    def read(self, states: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        return torch.cat([states[..., :1], states], -1)
+
+
+def test_what_only_repeats_a_measurement_is_no_measurement(tmp_path: Path) -> None:
+    signature = Signature(
+        {"lab": ObservationSpec("vector", (1,), ("z",), rows_per_update=4), **PUSHED.observations}, PUSHED.action)
+    parts = []
+    for name in "ab":
+        fast = log_of(tmp_path / f"fast-{name}", 40, 12, seed=ord(name))
+        row = torch.arange(13)
+        episodes = [
+            Episode({"vector": e.observations["vector"], "lab": e.observations["vector"][row - row % 4, :1]}, e.actions,
+                    measured={"lab": row % 4 == 0})
+            for e in fast.episodes()
+        ]
+        parts.append(written(tmp_path / name, signature, episodes))
+    config = AgentConfig(perception=VectorEncoder.Config(), world_model=ResidualModel.Config())
+    agent = Agent(config, signature, Seen(), Pushed(), readout=Laboratory())
+    trust = measure(agent, *parts, source="b", checkpoint=0, horizon=6)
+    assert max(trust.by_column["z"].model) < 1e-4
+    assert max(x for x in trust.bands["z"].each if x is not None) < 1e-4
+    assert min(trust.by_column["z"].persistence) > 0.1
+    assert trust.horizon == 6

@@ -63,12 +63,12 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
         states.append(agent.encode(frames).state)
         values.append(torch.cat([frames[name] for name in names], -1))
     readout = build_readout(config, columns, agent.perception.latent_shape)
-    readout.fit(torch.cat(states).clone(), torch.cat(values), seed, _measured(dataset, names, episode, row))
+    readout.fit(torch.cat(states).clone(), torch.cat(values), seed, measured_columns(dataset, names, episode, row))
     save_readout(run, NAME, readout, config, agent.perception.latent_shape, run.checkpoint().step, len(picked))
     return readout
 
 
-def _measured(dataset: Frames, names: list[str], episode: Tensor, row: Tensor) -> Tensor | None:
+def measured_columns(dataset: Frames, names: list[str], episode: Tensor, row: Tensor) -> Tensor | None:
     """(n, C): which values of the vector columns are measurements; None: all of them."""
     known = dataset.measured(episode, row)
     if not known:

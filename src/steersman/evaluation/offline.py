@@ -42,12 +42,15 @@ class Predictions:
     columns   (3, W, H, C) errors in the columns' units; C = 0 without columns or read-out
     joint     (3, W, H) square root of the mean over columns of (error / deviation)²: without columns, of `latent`
     unit      (W,) which episode or segment
+    measured  (W, H, C) bool: which of the targets are measurements; errors of others are 0 and count nowhere
+
     """
 
     latent: Tensor
     columns: Tensor
     joint: Tensor
     unit: Tensor
+    measured: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.unit)
@@ -94,7 +97,12 @@ class Measure:
         shown = tape.columns[ahead[:, 1:]]
         columns = torch.stack([read, tape.columns[rows][:, None].expand_as(shown),
                                self.on_columns.predict(tape.columns, drives, rows, tape)]) - shown
-        return Predictions(latent, columns, (columns / self.deviation).square().mean(-1).sqrt(), unit)
+        known = None if tape.measured is None else tape.measured[ahead[:, 1:]]
+        if known is None:
+            return Predictions(latent, columns, (columns / self.deviation).square().mean(-1).sqrt(), unit)
+        columns = columns * known
+        joint = (columns / self.deviation).square().sum(-1) / known.sum(-1).clamp(min=1)
+        return Predictions(latent, columns, joint.sqrt(), unit, known)
 
 
 def measure(
@@ -138,7 +146,7 @@ def measure(
         latent=_errors(found.latent, found.unit, seed),
         columns=_errors(found.joint.square(), found.unit, seed) if has_columns else None,
         by_column={
-            name: _errors(found.columns[..., i].square(), found.unit, seed)
+            name: _errors(found.columns[..., i].square() / _share(found, i), found.unit, seed)
             for i, name in enumerate(tape.names) if has_columns
         },
         bounds=_bounds(found, level), bands=_bands(found, growth, tape.names, level) if has_columns else {},
@@ -200,10 +208,24 @@ def _bands(found: Predictions, growth: Predictions, names: tuple[str, ...], leve
     σ_h is the root mean square error at h on windows of the training part, so it owes nothing to the held-out part.
     """
     error = found.columns[0].abs()  # (W, H, C)
-    scale = growth.columns[0].square().mean(0).sqrt().clamp(min=1e-9)  # (H, C)
+    scale = torch.stack(
+        [(growth.columns[0, ..., i].square() / _share(growth, i)).mean(0) for i in range(len(names))], -1)
+    scale = scale.sqrt().clamp(min=1e-9)  # (H, C)
     each = grouped_quantile(error.flatten(1), found.unit, level).view(error.shape[1:])
+    if found.measured is not None:
+        for h, i in (~found.measured.all(0)).nonzero().tolist():  # from the windows in which this is a measurement
+            here = found.measured[:, h, i]
+            each[h, i] = float(grouped_quantile(error[here, h, i, None], found.unit[here], level)) if here.any() else (
+                math.inf)
     together = grouped_quantile((error / scale).amax(1), found.unit, level) * scale
     return {name: Band(each=_finite(each[:, i]), together=_finite(together[:, i])) for i, name in enumerate(names)}
+
+
+def _share(found: Predictions, column: int) -> Tensor | float:
+    """(H,): how often a step is a measurement of a column: means over all windows are divided by it."""
+    if found.measured is None:
+        return 1.0
+    return found.measured[..., column].float().mean(0).clamp(min=1e-9)
 
 
 def _coverage(found: Predictions, step: int, level: float, seed: int) -> Coverage:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from steersman.agent import Agent
+from steersman.agent.fitting import measured_columns
 from steersman.core import DataError, Latent
 from steersman.cost import column_names
 from steersman.data import Dataset
@@ -27,6 +28,7 @@ class Tape:
 
     states     (R, …) latents
     columns    (R, C) vector observations side by side, in the order of `column_names`; C = 0 if there are none
+    measured   (R, C) bool: False where a row only repeats an earlier measurement of a slow column; None: all are
     actions    (R, A) what was done at the row; of an episode's last row: whatever was done before it
     exogenous  (R, E) or None
     episode    (R,) index of the episode in `dataset`; `row` (R,) within it; `ahead` (R,) steps left in it
@@ -36,6 +38,7 @@ class Tape:
     names: tuple[str, ...]
     states: Tensor
     columns: Tensor
+    measured: Tensor | None
     actions: Tensor
     exogenous: Tensor | None
     episode: Tensor
@@ -61,19 +64,22 @@ def record(agent: Agent, dataset: Dataset, rows: int, seed: int = 0) -> Tape:
     row = torch.arange(len(episode)) - first.repeat_interleave(lengths + 1)
     ahead = lengths.repeat_interleave(lengths + 1) - row
     vectors = [name for name, spec in sorted(dataset.signature.observations.items()) if spec.kind == "vector"]
-    states, columns, actions, exogenous = [], [], [], []
+    states, columns, measured, actions, exogenous = [], [], [], [], []
     for i in range(0, len(row), _BATCH):
         e, r = episode[i : i + _BATCH], row[i : i + _BATCH]
         frames = dataset.frames(e, r)
         states.append(agent.perception.encode({k: v[:, None] for k, v in frames.items()}).state[:, 0].float())
         columns.append(torch.cat([frames[name] for name in vectors] or [torch.zeros(len(r), 0)], -1))
+        known = measured_columns(dataset, vectors, e, r)
+        measured += [] if known is None else [known]
         step = dataset.windows(e, torch.minimum(r, dataset.lengths[e] - 1), 1)
         actions.append(step.actions[:, 0])
         if step.exogenous is not None:
             exogenous.append(step.exogenous[:, 0])
     return Tape(
-        dataset, column_names(dataset.signature), torch.cat(states), torch.cat(columns), torch.cat(actions),
-        torch.cat(exogenous) if exogenous else None, episode, row, ahead,
+        dataset, column_names(dataset.signature), torch.cat(states), torch.cat(columns),
+        torch.cat(measured) if measured else None, torch.cat(actions), torch.cat(exogenous) if exogenous else None,
+        episode, row, ahead,
     )
 
 
