@@ -22,6 +22,7 @@ def recipe(
     horizon: int = 15,
     samples: int = 128,
     iterations: int = 3,
+    held_out: float = 0.0,
     seed: int = 0,
 ) -> TrainConfig:
     """A log of vectors in which one observation tells the state.
@@ -36,6 +37,7 @@ def recipe(
     horizon     steps that a plan looks ahead
     samples     candidate plans a round
     iterations  rounds a decision
+    held_out    share of the log, its end, that is kept from training: `evaluate --offline` measures trust on it
     seed        of the training
     """
     return TrainConfig(
@@ -57,5 +59,6 @@ def recipe(
         batch_size=batch_size,
         rollout=(RolloutStage(starts=1, horizon=window),),
         lr=lr,
+        held_out=held_out,
         seed=seed,
     )
