@@ -1,30 +1,36 @@
 """A training step of LeWM's shape at 56 px: windows a second, and the loss curves that go with them.
 
 128 windows of 4 frames and 3 actions; ViT-tiny/14 with a batch-normalised projector; a causal predictor that is
-conditioned on actions and predicts every next frame from those before; mean squared error + .09 SIGReg with 1,024
-slices and 17 knots; AdamW, gradients clipped at 1. Each package with its own modules of these sizes.
+conditioned on actions and predicts every next frame from those before, through another such projector; mean squared
+error + .09 SIGReg with 1,024 slices and 17 knots; AdamW, gradients clipped at 1. Each package with its own modules of
+these sizes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks import floor
 from benchmarks.contest import Contender, Timing, contest, say
 from benchmarks.machine import Machine
 from benchmarks.peers import stable_worldmodel
 from benchmarks.shapes import Lewm
 from benchmarks.tables import Table
 from steersman.core import ActionSpec, Imagined, Latent, LearningBatch, ObservationSpec, Signature, Window
+from steersman.nn import keep_freed_memory
 from steersman.objectives import Prediction, SIGReg, Sum
 from steersman.perception import ViTEncoder
+from steersman.perception.vit import projector
 from steersman.world_model import TransformerModel
 
 BAR, SHARE = 2.5, 0.6
 RATE = 3e-4
 Step = Callable[[Tensor, Tensor], dict[str, float]]
+Head = Literal["lewm", "residual"]
 
 
 def run(machine: Machine, quick: bool) -> list[Table]:
@@ -60,7 +66,8 @@ def run(machine: Machine, quick: bool) -> list[Table]:
         {"windows/s against stable-worldmodel at its fastest": (ours.rate / fastest, BAR),
          "share of the bf16 GEMM peak": (share, SHARE)},
     )
-    return [speed, curves(shape, device, steps=6 if quick else 40)]
+    where = floor.run(machine, shape, ours.median, 3 if quick else 7)
+    return [speed, where, curves(shape, device, steps=6 if quick else 40)]
 
 
 def _row(name: str, timing: Timing, ours: Timing, shape: Lewm, machine: Machine) -> dict[str, object]:
@@ -76,7 +83,11 @@ def _row(name: str, timing: Timing, ours: Timing, shape: Lewm, machine: Machine)
 
 def curves(shape: Lewm, device: torch.device, steps: int) -> Table:
     """The same batches in the same order, the same optimiser: what the two losses come to."""
-    steppers = {"steersman, bf16": trainer(shape, True, device), "stable-worldmodel, bf16": peer(shape, True, device)}
+    steppers = {
+        "steersman, LeWM's head": trainer(shape, True, device),
+        "stable-worldmodel": peer(shape, True, device),
+        "steersman, its own head": trainer(shape, True, device, "residual"),
+    }
     losses: dict[str, list[float]] = {f"{name}: {part}": [] for name in steppers for part in ("prediction", "sigreg")}
     for number, (pixels, actions) in zip(range(steps), batches(shape, shape.batch, device), strict=False):
         for name, step in steppers.items():
@@ -94,13 +105,29 @@ def curves(shape: Lewm, device: torch.device, steps: int) -> Table:
     ]
     return Table(
         f"Loss curves over {steps} steps of {shape.batch} windows", rows,
-        [f"AdamW, rate {RATE:g}, weight decay 1e-3, the same batches; each package's own initialisation.",
+        [f"bf16; AdamW, rate {RATE:g}, weight decay 1e-3, the same batches; weights drawn as each package draws them.",
+         "The first two rows are alike: a batch-normalised projector says the next state. The predictor that steersman "
+         "ships adds a change to the state instead, so that it starts where nothing moves.",
          "stable-worldmodel trains with dropout .1 in its predictor, as published; so does steersman's."],
     )
 
 
-def trainer(shape: Lewm, bf16: bool, device: torch.device) -> Step:
+class Direct(nn.Module):
+    """LeWM's head: a projector with batch normalisation says the next state itself, from a random start. Ours adds a
+    change to the state, and starts near none."""
+
+    def __init__(self, width: int, hidden: int, size: int) -> None:
+        super().__init__()
+        self.project = projector(width, hidden, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        said: Tensor = self.project(x.flatten(0, 1)).view(*x.shape[:2], -1)
+        return said
+
+
+def trainer(shape: Lewm, bf16: bool, device: torch.device, head: Head = "lewm") -> Step:
     """Our step: pixels (B, T, H, W, 3) uint8, actions (B, T-1, A) -> losses."""
+    keep_freed_memory()
     torch.manual_seed(0)
     signature = Signature(
         {"pixels": ObservationSpec("image", (shape.pixels, shape.pixels, 3))},
@@ -108,7 +135,10 @@ def trainer(shape: Lewm, bf16: bool, device: torch.device) -> Step:
     )
     perception = ViTEncoder.Config.lewm().build(signature).to(device).train()
     latent_shape = perception.latent_shape
-    model = TransformerModel.Config.lewm().build(signature, latent_shape).to(device).train()
+    model = TransformerModel.Config.lewm().build(signature, latent_shape)
+    if head == "lewm":
+        model.to_change = Direct(shape.width, shape.projector, shape.width)
+    model = model.to(device).train()
     objective = Sum.build((Prediction.Config(), SIGReg.Config()), signature, latent_shape, None).to(device).train()
     parameters = [*perception.parameters(), *model.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=1e-3, fused=True)
@@ -119,6 +149,8 @@ def trainer(shape: Lewm, bf16: bool, device: torch.device) -> Step:
             states = perception.encode({"pixels": pixels}).state
             seen = states[:, : shape.history]
             predicted, _ = model.predict(seen, actions)
+            if head == "lewm":
+                predicted = predicted - seen
             batch = LearningBatch(
                 Window({"pixels": pixels}, actions, None, starts, starts), Latent(states), starts,
                 Imagined(torch.stack([seen, predicted], 2)),

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_world import Drift, config
-
-from steersman.runs import Run
-from steersman.training import create_run, train
 
 
 @pytest.fixture(scope="module")
@@ -62,20 +57,3 @@ def test_two_processes_equal_one_with_twice_their_batch(lab: dict[str, Any], cas
     assert found["moved"] > 1, "training went nowhere, so that equal proves nothing"
     assert found["loss_gap"] < 1e-5
     assert found["weight_gap"] < 1e-4
-
-
-def test_torchrun_with_two_processes_equals_one(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        create_run(tmp_path / name, config(batch_size=12), Drift(), recipe="test").close()
-    script = Path(__file__).with_name("torchrun_lab.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, str(script), str(tmp_path / "two")], capture_output=True, text=True, timeout=600, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
-    train(config(batch_size=12), Drift(), Run.open(tmp_path / "one"))
-    rows = [Run.open(tmp_path / name).metrics.read() for name in ("one", "two")]
-    assert [row["step"] for row in rows[1]] == list(range(1, 31))
-    for one, two in zip(*rows, strict=True):
-        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
