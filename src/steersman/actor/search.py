@@ -243,8 +243,8 @@ class Search(Planner):
         return Graph(
             nodes[:, :n], count, step, near.unflatten(1, (n, r)), share, via[:, :n], zero, zero.new_zeros(b, n),
             zero, fan.new_zeros(b, fan.shape[-1]), torch.zeros_like(count), kept, vetoed, count * r * ray,
-            torch.zeros_like(count), torch.ones_like(count), fan.expand(b, -1, -1),
-            torch.zeros_like(count, dtype=torch.bool), torch.full_like(step, 2 * _FAR), torch.zeros_like(count),
+            torch.zeros_like(count), torch.ones_like(count), fan.expand(b, -1, -1), torch.zeros_like(count, dtype=bool),
+            torch.full_like(step, 2 * _FAR), torch.zeros_like(count),
         )
 
     @staticmethod
