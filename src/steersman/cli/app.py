@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "report": "write a run's report: one HTML file that needs nothing else",
     "inspect": "say what a run, checkpoint, dataset or log holds; executes nothing",
     "data convert": "bring a log into another file format",
+    "data doctor": "examine a log before training: what is broken, what it can teach, what to log next",
     "data schema": "say what each column of a log is, as a file to edit",
     "data formats": "list the file formats that can be read and written",
     "doctor": "check this machine and the installed packages; say what to change",

@@ -29,6 +29,7 @@ from steersman.data.wire import Channel, Reply, Request, recording
 POSSIBLE = os.name == "posix"
 """Elsewhere logs are parsed in this process."""
 _LOGS_EACH = 200
+_EXAMINE = 10  # times as long as reading may take
 _WALL = 4.0
 """Times the limit of processor time that may pass on the clock."""
 _ENVIRONMENT = {
@@ -202,6 +203,21 @@ def open_isolated(format: str, path: str, options: ReadOptions, limits: Limits) 
             yield from worker.recordings(path, seconds)
 
     return Source(format, path, opened.signature, opened.fingerprint, stream, opened.steps, opened.notes, opened.schema)
+
+
+def examine_isolated(format: str, path: str, options: ReadOptions, limits: Limits) -> bytes:
+    """What the doctor says about a log, as JSON; it looks at it in another process.
+
+    Raises:
+        DataError: nothing that could be looked at; too much memory or time; a parser that died.
+    """
+    memory, seconds = limits.of(_size(path))
+    request = Request(
+        do="examine", format=format, path=path, options=options, cwd=os.getcwd(),
+        minari=os.environ.get("MINARI_DATASETS_PATH"), memory=memory,
+    )
+    with _pool(os.getpid()).borrow() as worker:
+        return bytes(worker.open(request, _EXAMINE * seconds).report)
 
 
 def _size(path: str) -> int:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Array, Recording
 from steersman.data.formats import named
@@ -45,22 +47,36 @@ class Parser:
             if request.do == "open":
                 self.channel.send(*self._attempt(partial(self._open, request)))
                 continue
+            if request.do == "examine":
+                self.channel.send(*self._attempt(partial(self._examine, request)))
+                continue
             reply, arrays = ahead or self._attempt(self._next)
             self.channel.send(reply, arrays)
             ahead = self._attempt(self._next) if reply.kind == "recording" else None
 
+    def _examine(self, request: Request) -> Answer:
+        from steersman.data.doctor.examination import examine
+
+        self._prepare(request)
+        report = examine(named(request.format), request.path, request.options)
+        return Reply(kind="report", report=msgspec.Raw(msgspec.json.encode(report))), {}
+
     def _open(self, request: Request) -> Answer:
+        self._prepare(request)
+        s = self.source = named(request.format).open(request.path, request.options)
+        return Reply(
+            kind="opened", signature=s.signature, fingerprint=s.fingerprint, steps=s.steps, notes=s.notes,
+            schema=s.schema,
+        ), {}
+
+    def _prepare(self, request: Request) -> None:
+        """Forget the log before; memory, folder and environment as this request has them."""
         self.source, self.stream = None, iter(())
         _limit_memory(self.base + request.memory)
         os.chdir(request.cwd)
         os.environ.pop("MINARI_DATASETS_PATH", None)
         if request.minari is not None:
             os.environ["MINARI_DATASETS_PATH"] = request.minari
-        s = self.source = named(request.format).open(request.path, request.options)
-        return Reply(
-            kind="opened", signature=s.signature, fingerprint=s.fingerprint, steps=s.steps, notes=s.notes,
-            schema=s.schema,
-        ), {}
 
     def _next(self) -> Answer:
         recording = next(self.stream, None)

@@ -25,13 +25,14 @@ ARRAYS_LIMIT = 64 << 30
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the parser is asked: open a log, start again from its first episode, hand over the next episode.
+    """What the parser is asked: open a log, start again from its first episode, hand over the next episode;
+    or to examine a log as the doctor does.
 
     cwd, minari   where relative paths and Minari's dataset ids start
     memory        bytes that parsing may take beyond what the process has when it starts
     """
 
-    do: Literal["open", "start", "next"]
+    do: Literal["open", "start", "next", "examine"]
     format: str = ""
     path: str = ""
     options: ReadOptions = ReadOptions()
@@ -59,7 +60,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     error   name of a SteersmanError with its expected, got, fix; "defect": something else went wrong
     """
 
-    kind: Literal["opened", "recording", "end", "error"]
+    kind: Literal["opened", "recording", "end", "error", "report"]
     signature: Signature | None = None
     fingerprint: str = ""
     steps: int | None = None
@@ -68,6 +69,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     error: tuple[str, str, str, str] | None = None
     info: dict[str, str] = {}
     parts: tuple[Part, ...] = ()
+    report: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Channel:

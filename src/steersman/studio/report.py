@@ -132,13 +132,16 @@ def build(run: Path | str) -> Path:
 
 
 def render(run: Run) -> str:
-    """The page's text."""
+    """The text of a run's page."""
+    return html(_page(run, _Shelf(run.path)))
+
+
+def html(page: Page) -> str:
+    """A page as one file that needs nothing else."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from steersman import __version__
 
-    shelf = _Shelf(run.path)
-    page = _page(run, shelf)
     environment = Environment(loader=PackageLoader("steersman.studio", "page"), autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     folder = Path(__file__).parent / "page"

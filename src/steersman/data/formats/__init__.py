@@ -29,7 +29,7 @@ FORMATS: tuple[Format, ...] = (Cache(), Minari(), Csv(), Parquet(), Hdf5(), Npz(
 
 __all__ = [
     "FORMATS", "Cache", "Csv", "Folder", "Hdf5", "LeRobot", "Minari", "MinariArrow", "Npz", "Parquet", "named", "read",
-    "write", "writer_for",
+    "recognised", "write", "writer_for",
 ]
 
 
@@ -47,13 +47,23 @@ def read(
     """
     options = options or ReadOptions()
     text = os.fspath(path)
+    return _open(recognised(text, options), text, options, limits)
+
+
+def recognised(text: str, options: ReadOptions) -> Format:
+    """The format of the log at the path `text`, as the options say or as it looks.
+
+    Raises:
+        DataError: nothing there, an unknown format.
+        UsageError: an unknown format name.
+    """
     if options.format is not None:
-        return _open(named(options.format), text, options, limits)
+        return named(options.format)
     for candidate in FORMATS:
         if candidate.matches(text):
             if candidate.name != "minari" and not Path(text).exists():
                 break
-            return _open(candidate, text, options, limits)
+            return candidate
     names = ", ".join(f.name for f in FORMATS)
     if not Path(text).exists():
         raise DataError("a log to read", f"nothing at {text}", "check the path or the Minari dataset id")

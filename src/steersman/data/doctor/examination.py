@@ -1,0 +1,174 @@
+"""A log of any known format -> everything the doctor has to say. Loads no torch; dies of nothing that is in the log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from steersman.core.errors import DataError, SteersmanError
+from steersman.core.recording import Recording
+from steersman.core.signature import Signature
+from steersman.data.doctor import columns, leaks, moves, pictures, verdict
+from steersman.data.doctor.report import Dynamics, Finding, Report
+from steersman.data.doctor.rows import Array, Rows, lay_out
+from steersman.data.formats.tabular import Tabular
+from steersman.data.source import Format, ReadOptions, Source
+
+_ORDER = {"bad": 0, "warn": 1, "note": 2}
+
+
+def examine(format: Format, path: str, options: ReadOptions) -> Report:
+    """Look at the log at `path`.
+
+    Raises:
+        DataError: nothing that could be looked at: no such file, not of this format, not two rows.
+    """
+    began = time.perf_counter()
+    source, refusal = _opened(format, path, options)
+    if isinstance(format, Tabular):
+        data = format.table(path, None)
+        described = format.described(path) if not options.stated() - {"sort"} else None
+        if described is not None:
+            options = msgspec.structs.replace(options, schema=described)
+    elif source is not None:
+        data, options = _table(source)
+    else:
+        raise refusal or DataError(f"a sound log at {path}", "an unsound one", "repair it")
+    rows, findings = lay_out(data, options, path)
+    report = diagnose(rows, findings, source, refusal)
+    return msgspec.structs.replace(
+        report, path=path, format=format.name, seconds=round(time.perf_counter() - began, 3))
+
+
+def diagnose(
+    rows: Rows, findings: list[Finding], source: Source | None = None, refusal: SteersmanError | None = None
+) -> Report:
+    """Look at rows that are laid out; `findings` are those of laying them out."""
+    found = [*findings, *columns.examine(rows)]
+    if rows.images:
+        found += pictures.examine(rows)
+    skip = {
+        name for f in found for name in _of_no_use(f) if f.kind in (
+            "constant-column", "constant-action", "duplicate-column", "action-in-observation", "counter")
+    }
+    skip |= {name for name, values in rows.values.items() if not np.isfinite(values).any()}
+    s = moves.steps(rows, tuple(skip))
+    dynamics, more = moves.examine(s) if s is not None else (Dynamics(), [])
+    found += [*more, *leaks.examine(rows, s)]
+    found = _settled(found)
+    if refusal is not None and not any(f.state == "bad" for f in found):
+        found.append(Finding(kind="refused", state="bad", what=f"training would refuse this log: {refusal}",
+                             fix=refusal.fix))
+    found.sort(key=lambda f: _ORDER[f.state])
+    lengths = np.sort([stop - start - 1 for start, stop in rows.bounds])
+    summary, advice = verdict.judge(rows, found, dynamics)
+    return Report(
+        path="", format="", rows=len(rows.number), episodes=len(rows.bounds), steps=int(lengths.sum()),
+        lengths=(int(lengths[0]), int(lengths[len(lengths) // 2]), int(lengths[-1])),
+        rate=None if rows.spacing is None else 1 / rows.spacing.period, columns=columns.facts(rows),
+        findings=tuple(found), dynamics=dynamics, verdict=summary, advice=advice, trainable=refusal is None,
+        schema=rows.schema if source is None or source.schema is None else source.schema)
+
+
+def _of_no_use(finding: Finding) -> tuple[str, ...]:
+    """Columns that dynamics need not look at: of a pair of copies, one."""
+    if finding.kind == "duplicate-column":
+        return finding.columns[1:]
+    return finding.columns[:1]
+
+
+def _settled(found: list[Finding]) -> list[Finding]:
+    """Without what another finding explains already."""
+    kinds = {f.kind for f in found}
+    broken = {name for f in found if f.kind in ("spikes", "sentinel-values", "stuck-sensor") for name in f.columns}
+    drop: set[str] = set()
+    if "repeated-rows" in kinds:
+        drop |= {"delay", "hidden-state", "slow-column", "future-column", "repeated-stretches", "no-effect"}
+    if kinds & {"unmarked-resets", "time-goes-back", "interleaved-episodes", "unmarked-episodes"}:
+        drop |= {"regime-change"}
+    if kinds & {"future-column", "knows-action"}:
+        drop |= {"delay", "action-one-row-late"}
+    if kinds & {"action-one-row-late", "delay"}:
+        drop |= {"no-effect", "hidden-state", "knows-action"}
+    if kinds & {"scale-change", "level-change"}:
+        drop |= {"regime-change", "unmarked-resets"}
+    if "duplicated-rows" in kinds:
+        drop |= {"repeated-stretches"}
+    return [
+        f for f in found
+        if f.kind not in drop and not (f.kind in ("hidden-state", "unmarked-resets") and set(f.columns) & broken)
+    ]
+
+
+# Reading ---------------------------------------------------------------------------------------------------------
+
+
+def _opened(format: Format, path: str, options: ReadOptions) -> tuple[Source | None, SteersmanError | None]:
+    """The log as training would read it, or why it would not."""
+    try:
+        source = format.open(path, options)
+    except SteersmanError as error:
+        return None, error
+    try:
+        for _ in _checked(source):
+            pass
+    except SteersmanError as error:
+        return source, error
+    return source, None
+
+
+def _checked(source: Source) -> Iterator[Recording]:
+    return source.recordings()
+
+
+def _table(source: Source) -> tuple[pa.Table, ReadOptions]:
+    """Recordings of a format without columns, as rows; unsound ones, too."""
+    signature = source.signature
+    columns: dict[str, list[Array]] = {}
+    options = _names(signature)
+    for number, recording in enumerate(source.stream()):
+        size = len(recording) + 1
+
+        def put(name: str, values: Array, size: int = size) -> None:
+            whole = np.full(size, np.nan)
+            whole[: len(values)] = values
+            columns.setdefault(name, []).append(whole)
+
+        put("episode", np.full(size, number))
+        if recording.times is not None:
+            put("time", recording.times)
+        for name, spec in signature.observations.items():
+            if spec.kind == "vector":
+                for i, column in enumerate(options[name]):
+                    put(column, recording.observations[name][:, i])
+        for i, column in enumerate(options["action"]):
+            put(column, recording.actions[:, i])
+        for i, column in enumerate(options["exogenous"]):
+            put(column, recording.exogenous[:, i] if recording.exogenous is not None else np.full(size - 1, np.nan))
+    table = pa.table({name: pa.array(np.concatenate(parts)) for name, parts in columns.items()})
+    whole = signature.action.kind == "discrete"
+    observed = tuple(c for name in signature.observations for c in options[name])
+    return table, ReadOptions(
+        observation=observed, action=options["action"], exogenous=options["exogenous"], episode="episode",
+        time="time" if "time" in columns else None, discrete=whole)
+
+
+def _names(signature: Signature) -> dict[str, tuple[str, ...]]:
+    """Names of the columns that the entries become."""
+    found: dict[str, tuple[str, ...]] = {}
+    several = len(signature.observations) > 1
+    for name, spec in signature.observations.items():
+        if spec.kind == "image":
+            found[name] = ()
+            continue
+        entries = spec.columns or tuple(f"{name}.{i}" for i in range(spec.shape[0]))
+        found[name] = tuple(f"{name}.{e}" for e in entries) if several and spec.columns else entries
+    action = signature.action
+    found["action"] = action.names or (("action",) if action.size == 1 else
+                                       tuple(f"action.{i}" for i in range(action.size)))
+    found["exogenous"] = signature.exogenous
+    return found

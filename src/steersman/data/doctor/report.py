@@ -1,0 +1,145 @@
+"""What the doctor says about a log, as plain structures: findings, columns, dynamics, a verdict. Json-able."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from steersman.data.schema import Schema
+
+State = Literal["bad", "warn", "note"]
+
+
+class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One thing that is the matter.
+
+    kind     which check it is, e.g. "missing-values"; stable, for programs
+    state    bad: a model learns something wrong from this, or the log is refused; warn: it learns less than it could;
+             note: good to know
+    what     in plain words
+    fix      what to do about it
+    columns  that it is about
+    rows     of the file (from 1, the header aside), the first few
+    figures  what was measured
+    """
+
+    kind: str
+    state: State
+    what: str
+    fix: str = ""
+    columns: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+    figures: dict[str, float] = {}
+
+
+class ColumnFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One column over all rows: its schema's words and what was measured. Empty cells are left out of the figures."""
+
+    name: str
+    role: str
+    unit: str = ""
+    empty: float = 0.0
+    mean: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+    histogram: tuple[int, ...] = ()
+
+
+class Effect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How one observed column moves from a row to the next. Errors are squared, held out, relative to the variance of
+    the change; 1 is no better than its mean.
+
+    alone      predicted from the observation
+    acted      from the observation and the action
+    past       from those and the rows before
+    gain       1 - acted / alone: how much better the action predicts than none
+    evidence   of that gain, in standard errors over blocks of the log (normal quantile)
+    """
+
+    name: str
+    alone: float
+    acted: float
+    past: float
+    gain: float
+    evidence: float
+
+
+class Horizon(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Errors `steps` ahead, held out, averaged over columns, relative to their variance: of a model that knows the
+    actions, of saying that nothing changes, and skill = 1 - model / the better of no change and the mean."""
+
+    steps: int
+    model: float
+    still: float
+    skill: float
+
+
+class Dynamics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the log says about how the world moves.
+
+    effects          of each observed vector column
+    controllability  mean gain of the columns in which the action shows (0: it shows in none)
+    controlled       columns in which the action shows
+    delay            rows from an action to where it shows first; None: it does not show
+    lags             (rows, gain) of an action that many rows back, alone beside the observation
+    determinism      1 - the share of a step's change that neither observation, action nor past explain
+    history          rows of the past that help (0: the observation tells the state)
+    followed         how well the observation predicts the action (held-out R², the largest of the action's entries)
+    horizon          steps ahead over which a model explains at least half of what could be explained
+    horizons         the same, step by step
+    memory           steps after which a row says little about the present: an embargo between parts of the log
+    transitions      looked at
+    """
+
+    effects: tuple[Effect, ...] = ()
+    controllability: float = 0.0
+    controlled: tuple[str, ...] = ()
+    delay: int | None = None
+    lags: tuple[tuple[int, float], ...] = ()
+    determinism: float | None = None
+    history: int = 0
+    followed: float = 0.0
+    horizon: int = 0
+    horizons: tuple[Horizon, ...] = ()
+    memory: int = 0
+    transitions: int = 0
+
+
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One log, examined.
+
+    rate      rows per unit of the time column (timestamps: per second), or None without one
+    lengths   shortest, median, longest episode in steps, gaps in time cut
+    verdict   in plain words: can something be learned from this?
+    advice    what to log next, or how
+    trainable  whether `steersman train` would read the log as it is
+    schema    as it would be read
+    """
+
+    path: str
+    format: str
+    rows: int
+    episodes: int
+    steps: int
+    lengths: tuple[int, int, int]
+    rate: float | None
+    columns: tuple[ColumnFacts, ...]
+    findings: tuple[Finding, ...]
+    dynamics: Dynamics
+    verdict: str
+    advice: tuple[str, ...]
+    trainable: bool
+    schema: Schema | None
+    seconds: float = 0.0
+
+    @property
+    def alarms(self) -> tuple[Finding, ...]:
+        """Findings that are more than a note."""
+        return tuple(f for f in self.findings if f.state != "note")
+
+
+def some(rows: list[int]) -> tuple[int, ...]:
+    """The first few rows of a finding, as the file counts them."""
+    return tuple(int(r) + 1 for r in rows[:5])

@@ -1,0 +1,61 @@
+"""Findings and dynamics -> plain words: can something be learned from this log, how far ahead, and what to log next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steersman.data.doctor.report import Dynamics, Finding
+from steersman.data.doctor.rows import Rows
+
+
+def judge(rows: Rows, findings: Sequence[Finding], d: Dynamics) -> tuple[str, tuple[str, ...]]:
+    """The verdict, and what to do or log next, most important first."""
+    bad = [f for f in findings if f.state == "bad"]
+    warn = [f for f in findings if f.state == "warn"]
+    steps = sum(stop - start - 1 for start, stop in rows.bounds)
+    words = []
+    if bad:
+        words.append(f"Repair the log first: {bad[0].what}" + (f"; and {len(bad) - 1} more." if len(bad) > 1 else "."))
+    elif not d.transitions:
+        words.append("Too little to judge the world by." if rows.observed else "Images only: looked at for damage.")
+    elif d.controlled:
+        words.append("This log can teach a model to steer.")
+    elif d.followed > 0.98:
+        words.append("This log shows what a controller does, not what an action would do.")
+    else:
+        words.append("This log can teach what happens, not how to steer it.")
+    if d.transitions:
+        words += _moves(d)
+    if warn and not bad:
+        words.append(f"{len(warn)} {'thing' if len(warn) == 1 else 'things'} would make it better.")
+    return " ".join(words), _advice(findings, d, steps)
+
+
+def _moves(d: Dynamics) -> list[str]:
+    words = []
+    if d.controlled:
+        names = ", ".join(d.controlled[:4]) + (f" and {len(d.controlled) - 4} more" if len(d.controlled) > 4 else "")
+        words.append(f"The action shows in {names}: knowing it takes away {d.controllability:.0%} of the error there"
+                     + (f", {d.delay} {'row' if d.delay == 1 else 'rows'} later." if d.delay else "."))
+    if d.determinism is not None:
+        kind = "almost all" if d.determinism > 0.98 else "most" if d.determinism > 0.7 else \
+            "some" if d.determinism > 0.2 else "little"
+        words.append(f"Of a step's change {kind} can be told ({d.determinism:.0%}).")
+    if d.horizon:
+        last = d.horizons[-1].steps if d.horizons else 0
+        words.append(f"A model sees {'at least ' if d.horizon >= last else 'about '}{d.horizon} "
+                     f"{'step' if d.horizon == 1 else 'steps'} ahead.")
+    return words
+
+
+def _advice(findings: Sequence[Finding], d: Dynamics, steps: int) -> tuple[str, ...]:
+    found = [f.fix[0].upper() + f.fix[1:] + "." for f in findings if f.fix and f.state != "note"]
+    if d.transitions and d.controlled and steps < 5000:
+        found.append(f"Log more: {steps:,} steps are few; 10,000 to 50,000 of varied action is a good start.")
+    if d.history and not any(f.kind == "delay" for f in findings):
+        found.append("Log what tells the rest of the state (speeds, loads, modes), or train with history.")
+    if d.determinism is not None and d.determinism < 0.5 and d.transitions:
+        found.append("Half of what happens is told by nothing in the log: log the disturbances, or average over noise.")
+    if not found:
+        found.append("Nothing is missing: train, then look at the prediction error on what was held out.")
+    return tuple(dict.fromkeys(found))

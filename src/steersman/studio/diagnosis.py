@@ -1,0 +1,137 @@
+"""What the doctor says about a log, as one HTML page: verdict, findings, pictures of columns and of how the world moves.
+
+Draws what `data.doctor` measured; measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steersman.data.doctor.report import ColumnFacts, Dynamics, Report
+from steersman.runs.artefacts import Line, Lines
+from steersman.studio import blocks as b
+from steersman.studio import quantities as q
+from steersman.studio.report import Page, Section, html
+
+STATES = {"bad": "repair", "warn": "improve", "note": "know"}
+
+
+def diagnosis(report: Report) -> str:
+    """The page's text."""
+    d = report.dynamics
+    page = Page(
+        title=report.path.rstrip("/").rpartition("/")[2] or report.path, over=f"{report.format} log, examined",
+        foot=f"examined in {q.duration(report.seconds)}", learned=report.verdict,
+        command=f"steersman data doctor {report.path}",
+    )
+    page.headlines = [
+        {"title": title, "value": value, "unit": "", "interval": "", "n": None, "note": note}
+        for title, value, note in headlines(report)
+    ]
+    page.sections = [
+        section for section in (
+            Section("findings", "Findings", _intro(report), [_findings(report)] if report.findings else []),
+            Section("advice", "What to do next", "", [_listed("Next", report.advice)]),
+            Section("moves", "How this world moves", _moves(d), [{"kind": "charts", "small": False,
+                                                                 "charts": _charts(d)}] if d.effects else []),
+            Section("columns", "Columns", "", [_columns(report), *_histograms(report.columns)]),
+        ) if section.blocks or section.intro
+    ]
+    return html(page)
+
+
+def headlines(report: Report) -> list[tuple[str, str, str]]:
+    """Title, value and a note for each number that matters most."""
+    d, lengths = report.dynamics, report.lengths
+    found = [
+        ("rows", f"{report.rows:,}", f"{report.episodes:,} episodes of {lengths[0]:,} to {lengths[2]:,} steps"),
+        ("alarms", f"{len(report.alarms)}", f"and {len(report.findings) - len(report.alarms)} notes"),
+    ]
+    if d.transitions:
+        found += [
+            ("controllability", q.number(d.controllability, "share"),
+             f"of the error goes once the action is known, in {len(d.controlled)} of {len(d.effects)} columns"),
+            ("determinism", q.number(d.determinism, "share"), "of a step's change can be told"),
+            ("horizon", f"{d.horizon}", "steps ahead with half of what could be told"),
+        ]
+    return found
+
+
+def _intro(report: Report) -> str:
+    return "" if report.findings else "Nothing is the matter with the form of this log."
+
+
+def _moves(d: Dynamics) -> str:
+    if not d.effects:
+        return ""
+    shown = f"the action shows {d.delay} rows later" if d.delay else "the action shows in the next row"
+    past = "the rows before help to predict" if d.history else "the observation tells the state"
+    return (f"Held-out regressions on {d.transitions:,} steps, whole blocks of the log at a time: {shown}; {past}; the "
+            f"observation tells {max(d.followed, 0):.0%} of the action. After {d.memory} steps a row says little about "
+            "the present.")
+
+
+def _findings(report: Report) -> b.Block:
+    header = ["to", "what", "what to do", "rows"]
+    rows = [
+        {"alarm": f.state == "bad", "cells": [STATES[f.state], f.what, f.fix, ", ".join(f"{r:,}" for r in f.rows)]}
+        for f in report.findings
+    ]
+    return {"kind": "rows", "title": f"{len(rows)} findings", "header": header, "rows": rows, "open": True,
+            "caption": "Rows as the file counts them, the header aside; the first few.", "style": "", "numeric": []}
+
+
+def _listed(title: str, lines: Sequence[str]) -> b.Block:
+    rows = [{"alarm": False, "cells": [f"{i + 1}", line]} for i, line in enumerate(lines)]
+    return {"kind": "rows", "title": title, "header": ["", "what"], "rows": rows, "open": True, "caption": "",
+            "style": "", "numeric": []}
+
+
+def _charts(d: Dynamics) -> list[b.Block]:
+    charts = []
+    if d.horizons:
+        x = tuple(float(h.steps) for h in d.horizons)
+        charts.append(Lines(
+            name="horizon", title="Error further and further ahead", x_title="steps ahead", y_title="error / variance",
+            caption="1 is no better than the mean. A simple model that knows the coming actions, beside saying that "
+                    "nothing changes; the mean of all columns, held out.",
+            lines=(Line(label="model", x=x, y=tuple(h.model for h in d.horizons), role="actual"),
+                   Line(label="no change", x=x, y=tuple(h.still for h in d.horizons), role="baseline"))))
+    if d.lags:
+        charts.append(Lines(
+            name="lags", title="What an action does, and how soon", x_title="rows from the action to its own",
+            y_title="error taken away",
+            caption="How much one row's action adds to the observation, by itself. −1: the action of the row after.",
+            lines=(Line(label="", x=tuple(float(k) for k, _ in d.lags), y=tuple(g for _, g in d.lags),
+                        role="actual"),)))
+    return [b.chart_block(chart) for chart in charts]
+
+
+def _columns(report: Report) -> b.Block:
+    effects = {e.name: e for e in report.dynamics.effects}
+    header = ["column", "role", "unit", "empty", "mean", "deviation", "lowest", "highest", "alone", "with action",
+              "with past"]
+    rows = []
+    for c in report.columns:
+        e = effects.get(c.name)
+        told = (e.alone, e.acted, e.past) if e else (None, None, None)
+        rows.append({"alarm": c.empty > 0.5, "cells": [
+            c.name, c.role, c.unit, q.number(c.empty, "share") if c.empty else "",
+            *(b.minus(q.number(x)) for x in (c.mean, c.std, c.low, c.high)), *(q.number(x, "share") for x in told)]})
+    return {"kind": "rows", "title": f"{len(rows)} columns", "header": header, "rows": rows[:200], "open": True,
+            "caption": "The last three: share of a step's change that is not told by the observation alone, with the "
+                       "action, with the rows before as well.", "style": "", "numeric": header[3:]}
+
+
+def _histograms(columns: Sequence[ColumnFacts], most: int = 24) -> list[b.Block]:
+    """How the values of each column are spread."""
+    charts = []
+    for c in [c for c in columns if c.histogram and c.low is not None and c.high is not None][:most]:
+        assert c.low is not None and c.high is not None
+        width = (c.high - c.low) / len(c.histogram)
+        x = tuple(c.low + (i + 0.5) * width for i in range(len(c.histogram)))
+        total = max(sum(c.histogram), 1)
+        charts.append(b.chart_block(Lines(
+            name=c.name, title=c.name, x_title=c.unit or c.role, y_title="share of rows",
+            lines=(Line(label="", x=x, y=tuple(n / total for n in c.histogram), role="actual"),)), small=True))
+    return [{"kind": "charts", "small": True, "charts": charts}] if charts else []
