@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, str] = {
     "demo": "learn two rooms from random wandering, reach goals, keep out of forbidden places, leave a report",
     "collect": "record a log: random actions in a world of ours or in any Gymnasium environment",
+    "init": "propose a recipe for a log, as a Python file to edit",
     "train": "learn a world model from a log; --resume continues, --dry-run forecasts",
     "evaluate": "measure a trained agent under a frozen protocol, beside the random floor",
     "run": "act with a trained agent towards a goal that you name",

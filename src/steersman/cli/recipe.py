@@ -7,6 +7,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -27,6 +28,22 @@ def said(words: Sequence[str], flag: str) -> str | None:
         if word.startswith(f"{flag}="):
             return word.partition("=")[2]
     return None
+
+
+def named(name: str) -> Callable[..., Any]:
+    """The recipe of this name, or the `recipe` in the user's own Python file of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name.endswith(".py"):
+        from steersman.cli.own import load
+
+        function: Callable[..., Any] = load(Path(name), "recipe")
+        return function
+    from steersman.recipes import recipe
+
+    return recipe(name)
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any, str]]:

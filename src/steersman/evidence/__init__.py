@@ -17,6 +17,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "two-rooms": (".two_rooms", "goals in the other room from pixels, on trained, held-out and three-room layouts"),
     "pendulum": (".pendulum", "swing-up from a reward-free log of another tool, three training seeds"),
     "trust": (".trust", "bounds, true-action rank and horizon from a log, held against episodes recorded afterwards"),
+    "doctor": (".doctor", "faults planted into logs of nine worlds: each found, none invented where there is none"),
     "collapse": (".collapse", "what each part of the objective prevents: the same run with it cut"),
 }
 """Name -> (module, one line about it)."""

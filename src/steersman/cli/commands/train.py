@@ -50,7 +50,7 @@ class Train(Command):
     data: Annotated[str, option("PATH")] = ""
     """The log: CSV, Parquet, a Minari dataset (folder or id), or a dataset that `collect` made."""
     recipe: Annotated[str, option("NAME")] = ""
-    """What to learn and how (default: vectors, for a log without images)."""
+    """What to learn and how: a name, or a Python file of yours (default: vectors, for a log without images)."""
     out: Annotated[Path | None, option("RUN")] = None
     """The new run directory (default: a new one under runs/)."""
     resume: Annotated[Path | None, option("RUN")] = None
@@ -68,10 +68,8 @@ class Train(Command):
 
     @classmethod
     def specialised(cls, words: Sequence[str]) -> type[Train]:
-        from steersman.recipes import recipe
-
         name = flags.said(words, "--recipe")
-        return flags.with_flags(cls, recipe(name)) if name else cls
+        return flags.with_flags(cls, flags.named(name)) if name else cls
 
     @classmethod
     def epilogue(cls) -> str:
@@ -102,7 +100,7 @@ class Train(Command):
         source = data.read(self.data, read_options(self.log))
         name = self.recipe or _fitting(source.signature)
         config = config or self._config(name)
-        out = self.out or new_run_path("runs", name)
+        out = self.out or new_run_path("runs", Path(name).stem)
         with ExitStack() as stack:
             here = stack.enter_context(together())
             watcher = stack.enter_context(Watcher(terminal))
@@ -115,9 +113,7 @@ class Train(Command):
 
     def _config(self, name: str) -> Any:
         """The training configuration that the recipe `name` returns for these words."""
-        from steersman.recipes import recipe
-
-        function = recipe(name)
+        function = flags.named(name)
         arguments = flags.arguments(self, function)
         config = function(**arguments)
         if "seed" not in arguments:

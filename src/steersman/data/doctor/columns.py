@@ -206,8 +206,8 @@ def _stuck(rows: Rows, name: str) -> Iterator[Finding]:
     if len(begin):
         yield Finding(
             kind="stuck-sensor", state="warn", columns=(name,), rows=some(rows.number[begin].tolist()),
-            what=f"{name} keeps one value for up to {int(length.max()) + 1:,} rows ({len(begin):,} times), and otherwise "
-                 "changes with almost every row: a sensor or its line was dead",
+            what=f"{name} keeps one value for up to {int(length.max()) + 1:,} rows ({len(begin):,} times), and "
+                 "otherwise changes with almost every row: a sensor or its line was dead",
             fix="drop those rows", figures={"stretches": len(begin), "longest": float(length.max() + 1)})
 
 
@@ -233,7 +233,7 @@ def _dead(still: Array, at: Array) -> tuple[Array, Array]:
 
 
 def _counter(rows: Rows, name: str) -> Iterator[Finding]:
-    at, change = _changes(rows, rows.values[name])
+    _, change = _changes(rows, rows.values[name])
     if len(change) < 20:
         return
     middle = float(np.median(change))
@@ -276,8 +276,8 @@ def _scales(rows: Rows, name: str) -> Iterator[Finding]:
         yield Finding(
             kind="level-change", state="bad", columns=(name,),
             rows=some(rows.number[[pieces[i][0] for i in far]].tolist()),
-            what=f"{name} lies around {np.median(level[far]):g} in {len(far):,} of {len(pieces):,} episodes, and around "
-                 f"{centre:g} in the others: an offset or another unit?",
+            what=f"{name} lies around {np.median(level[far]):g} in {len(far):,} of {len(pieces):,} episodes, and "
+                 f"around {centre:g} in the others: an offset or another unit?",
             fix="bring all episodes to one zero", figures={"episodes": len(far)})
 
 
@@ -310,8 +310,8 @@ def _repeated_rows(rows: Rows, live: Sequence[str]) -> Iterator[Finding]:
     elif len(begin) and varied:
         yield Finding(
             kind="frozen-rows", state="bad", rows=some(rows.number[begin].tolist()),
-            what=f"nothing that is observed changes for up to {int(length.max()) + 1:,} rows while the action does: the "
-                 "recorder stood still",
+            what=f"nothing that is observed changes for up to {int(length.max()) + 1:,} rows while the action does: "
+                 "the recorder stood still",
             fix="drop those rows", figures={"longest": float(length.max() + 1), "stretches": len(begin)})
 
 
@@ -411,7 +411,7 @@ def _actions(rows: Rows, names: Sequence[str]) -> Iterator[Finding]:
         if inner < 0.1 * (high - low) and share.max() <= 0.8:
             yield Finding(
                 kind="narrow-actions", state="warn", columns=(name,),
-                what=f"{name} stays within {inner / (high - low):.1%} of its range [{low:g}, {high:g}] nine times of ten",
+                what=f"{name} stays within {inner / (high - low):.1%} of [{low:g}, {high:g}] nine times of ten",
                 fix="use more of the range: a model knows only what was tried",
                 figures={"share": float(inner / (high - low))})
 

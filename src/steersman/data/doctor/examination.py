@@ -66,12 +66,14 @@ def diagnose(
     found.sort(key=lambda f: _ORDER[f.state])
     lengths = np.sort([stop - start - 1 for start, stop in rows.bounds])
     summary, advice = verdict.judge(rows, found, dynamics)
-    return Report(
+    report = Report(
         path="", format="", rows=len(rows.number), episodes=len(rows.bounds), steps=int(lengths.sum()),
         lengths=(int(lengths[0]), int(lengths[len(lengths) // 2]), int(lengths[-1])),
         rate=None if rows.spacing is None else 1 / rows.spacing.period, columns=columns.facts(rows),
         findings=tuple(found), dynamics=dynamics, verdict=summary, advice=advice, trainable=refusal is None,
         schema=rows.schema if source is None or source.schema is None else source.schema)
+    plain = msgspec.to_builtins(report, enc_hook=lambda number: number.item())  # numpy's numbers as Python's
+    return msgspec.convert(plain, Report)
 
 
 def _of_no_use(finding: Finding) -> tuple[str, ...]:
@@ -90,9 +92,9 @@ def _settled(found: list[Finding]) -> list[Finding]:
         drop |= {"delay", "hidden-state", "slow-column", "future-column", "repeated-stretches", "no-effect"}
     if kinds & {"unmarked-resets", "time-goes-back", "interleaved-episodes", "unmarked-episodes"}:
         drop |= {"regime-change"}
-    if kinds & {"future-column", "knows-action"}:
+    if "future-column" in kinds:
         drop |= {"delay", "action-one-row-late"}
-    if kinds & {"action-one-row-late", "delay"}:
+    elif kinds & {"action-one-row-late", "delay"}:
         drop |= {"no-effect", "hidden-state", "knows-action"}
     if kinds & {"scale-change", "level-change"}:
         drop |= {"regime-change", "unmarked-resets"}

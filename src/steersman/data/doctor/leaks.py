@@ -125,7 +125,8 @@ def _knows_action(s: Steps, known: set[str]) -> Iterator[Finding]:
     gain = r.gain(first, second, s.blocks)
     rest = (second**2).mean(0)
     for i, name in enumerate(s.names):
-        if name not in known and gain.evidence[i] > r.needed(len(s.names)) + 1 and gain.share[i] > 0.7 and rest[i] < 0.1:
+        sure = gain.evidence[i] > r.needed(len(s.names)) + 1
+        if name not in known and sure and gain.share[i] > 0.7 and rest[i] < 0.1:
             yield Finding(
                 kind="knows-action", state="bad", columns=(name,),
                 what=f"{name} tells the action of its own row: it was computed after the action (a reward, the next "

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -50,7 +51,8 @@ class Steps:
     def change(self, ahead: int = 1, at: Array | None = None) -> Array:
         """(n, C) x[t + ahead] - x[t]."""
         rows = self.at if at is None else at
-        return self.x[rows + ahead] - self.x[rows]
+        change: Array = self.x[rows + ahead] - self.x[rows]
+        return change
 
 
 def steps(rows: Rows, skip: Sequence[str], seed: int = 0) -> Steps | None:
@@ -75,7 +77,7 @@ def steps(rows: Rows, skip: Sequence[str], seed: int = 0) -> Steps | None:
     index = np.arange(len(x))
     median = int(np.median([stop - start for start, stop in rows.bounds]))
     lags = max(1, min(LAGS, median // 3))
-    fine = np.isfinite(x).all(1)
+    fine = np.asarray(np.isfinite(x).all(1))
     good = (index - first >= lags) & (index + 2 <= last) & fine
     good &= np.append(fine[1:], False) & np.append(False, fine[:-1])
     if actions.shape[1]:
@@ -186,7 +188,7 @@ def horizons(s: Steps, seed: int = 0) -> tuple[tuple[Horizon, ...], int]:
         state = r.standardised(np.concatenate([s.x[at], s.exogenous[at]], 1))
         bins = min(ahead, 8)
         edges = np.linspace(0, ahead, bins + 1).astype(int)
-        plan = [s.actions[at[:, None] + np.arange(a, b)].mean(1) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        plan = [s.actions[at[:, None] + np.arange(a, b)].mean(1) for a, b in pairwise(edges)]
         coming = r.standardised(np.concatenate(plan, 1)) if s.actions.shape[1] else state[:, :0]
         both = np.concatenate([state, coming], 1)
         rest = r.held_out((r.features(state, 0), coming, r.features(both, 1)[:, both.shape[1]:]),
@@ -194,8 +196,8 @@ def horizons(s: Steps, seed: int = 0) -> tuple[tuple[Horizon, ...], int]:
         model, still = (rest**2).mean(0), (change**2).mean(0) / spread
         best = np.minimum(still, 1.0)
         skill = 1 - model / np.maximum(best, 1e-12)
-        found.append(Horizon(steps=ahead, model=float(np.minimum(model, 2).mean()), still=float(np.minimum(still, 4).mean()),
-                             skill=float(np.clip(skill, -1, 1).mean())))
+        found.append(Horizon(steps=ahead, model=float(np.minimum(model, 2).mean()),
+                             still=float(np.minimum(still, 4).mean()), skill=float(np.clip(skill, -1, 1).mean())))
         if not memory and float(np.median(still)) > 1.0:
             memory = ahead
     return tuple(found), memory or (found[-1].steps if found else 0)
@@ -250,8 +252,8 @@ def _effects(s: Steps, f: Fitted, shows: Array, followed: float) -> Iterator[Fin
     if followed > 0.98:
         yield Finding(
             kind="no-exploration", state="warn", columns=tuple(s.entries),
-            what=f"the action follows the observation ({followed:.1%} of it is told by it): what an action does cannot be "
-                 "told from what comes with it",
+            what=f"the action follows the observation ({followed:.1%} of it is told by it): what an action does cannot "
+                 "be told from what comes with it",
             fix="add random actions, small ones at least, while recording", figures={"followed": followed})
         return
     if not shows.any():
@@ -363,8 +365,8 @@ def _regimes(s: Steps, f: Fitted) -> Iterator[Finding]:
         names = tuple(n for n, yes in zip(s.names, moved, strict=True) if yes)
         yield Finding(
             kind="regime-change", state="warn", columns=names,
-            what=f"{', '.join(names[:4])} moved otherwise in the first half of the log than in the second: the world, a "
-                 "sensor or a unit changed in between",
+            what=f"{', '.join(names[:4])} moved otherwise in the first half of the log than in the second: the world, "
+                 "a sensor or a unit changed in between",
             fix="find out what changed; train on one regime, or log what tells them apart",
             figures={"gain": float(change.share.max())})
     said = f.alone - f.with_action

@@ -1,0 +1,97 @@
+"""The doctor on trial: faults of forty kinds planted into clean logs, at several strengths, and the clean logs.
+
+A fault counts as found if a finding names it. On a clean log every finding above a note is a false alarm. Each planted
+log and each clean log has a seed of its own, drawn from the experiment's.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+
+from steersman.data.doctor import diagnose, lay_out
+from steersman.data.doctor.report import Report
+from steersman.data.source import ReadOptions
+from steersman.evidence.context import Context, Outcome
+from steersman.evidence.doctor_faults import FAULTS
+from steersman.evidence.doctor_worlds import WORLDS, Columns
+from steersman.evidence.drawing import png
+from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+
+CLEAN = 3
+"""Clean logs of each world."""
+
+
+def experiment(context: Context) -> Outcome:
+    """Every fault at every strength, in a world drawn for it; every world without a fault, three times."""
+    found: dict[str, list[bool]] = {}
+    for name, fault in FAULTS.items():
+        g = np.random.default_rng([context.seed, zlib.crc32(name.encode())])
+        worlds = fault.worlds or tuple(WORLDS)
+        found[name] = []
+        for strength in fault.strengths:
+            world = worlds[int(g.integers(len(worlds)))]
+            report = examined(fault.plant(WORLDS[world](g), g, strength))
+            named = any(f.kind in fault.says for f in report.findings)
+            found[name].append(named)
+            if not named:
+                context.say(f"missed: {name} ({strength:g}) in {world}")
+        context.say(f"{name}: {sum(found[name])} of {len(found[name])}")
+    alarms: Counter[str] = Counter()
+    for world, make in WORLDS.items():
+        for i in range(CLEAN):
+            report = examined(make(np.random.default_rng([context.seed, i, zlib.crc32(world.encode())])))
+            alarms[world] += len(report.alarms)
+            for finding in report.alarms:
+                context.say(f"false alarm: {finding.kind} in {world}: {finding.what}")
+    planted, hit = sum(map(len, found.values())), sum(map(sum, found.values()))
+    figures = {
+        "faults_planted": planted, "faults_found": hit, "fault_kinds": len(found),
+        "fault_kinds_always_found": sum(all(x) for x in found.values()), "false_alarms": sum(alarms.values()),
+        "clean_logs": CLEAN * len(WORLDS),
+    }
+    picture = Picture(
+        name="faults", title="Faults found", file="faults.png", alt="share of logs of each fault that were named",
+        caption="One bar a kind of fault; the number beside it is that of planted logs.")
+    return Outcome(figures, (_table(found, alarms),), ((picture, {"faults.png": _draw(found)}),))
+
+
+def examined(columns: Columns) -> Report:
+    """What the doctor says about columns."""
+    rows, findings = lay_out(pa.table({n: pa.array(v) for n, v in columns.items()}), ReadOptions(), "a planted log")
+    return diagnose(rows, findings)
+
+
+def _table(found: dict[str, list[bool]], alarms: Counter[str]) -> Table:
+    rows = [
+        Row(label=name, kind="agent", group="faults",
+            figures={"logs": Figure(value=len(x)), "named": Figure(value=sum(x))})
+        for name, x in found.items()
+    ]
+    rows += [
+        Row(label=world, kind="baseline", group="no fault",
+            figures={"logs": Figure(value=CLEAN), "alarms": Figure(value=count)})
+        for world, count in alarms.items()
+    ]
+    return Table(
+        name="doctor", title="Planted faults and clean logs", rows=tuple(rows),
+        columns=(Column(key="logs", title="logs", form="count"), Column(key="named", title="named", form="count"),
+                 Column(key="alarms", title="false alarms", form="count", better="lower", target=0.0)))
+
+
+def _draw(found: dict[str, list[bool]]) -> bytes:
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(7, 0.22 * len(found) + 0.8), layout="constrained")
+    axes = canvas.subplots()
+    names = list(found)[::-1]
+    axes.barh(names, [float(np.mean(found[n])) for n in names], color="#0072b2")
+    for i, n in enumerate(names):
+        axes.text(1.01, i, f"{len(found[n])}", va="center", fontsize="x-small")
+    axes.set_xlim(0, 1.05)
+    axes.set_xlabel("share of planted logs in which it was named")
+    axes.tick_params(axis="y", labelsize="x-small")
+    return png(canvas)

@@ -1,0 +1,28 @@
+"""`data schema`, `data doctor` and `init` at work on a log, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from steersman.data import Schema
+
+
+def test_from_a_log_to_a_recipe_that_trains(steersman: Callable, log: Path) -> None:
+    ended = steersman("data", "schema", "log.csv", "--out", "schema.toml")
+    assert ended.code == 0, ended.err
+    assert Schema.load("schema.toml").action
+    assert steersman("data", "schema", "log.csv", "--out", "schema.toml").code == 2  # the name is in use
+    ended = steersman("data", "doctor", "log.csv", "--schema", "schema.toml", "--html", "page.html", "--json")
+    assert ended.json["format"] == "csv"
+    assert ended.json["verdict"] in Path("page.html").read_text()
+    ended = steersman("init", "--data", "log.csv", "--schema", "schema.toml", "--out", "mine.py")
+    assert ended.code == 0, ended.err
+    ended = steersman("train", "--recipe", "mine.py", "--data", "log.csv", "--schema", "schema.toml", "--dry-run",
+                      "--set", "batch_size=4", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["steps"] > 0
+    Path("broken.py").write_text("recipe = 1 / 0")
+    ended = steersman("train", "--recipe", "broken.py", "--data", "log.csv")
+    assert ended.code == 2
+    assert "ZeroDivisionError" in ended.err
