@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = catalogue(
         "Limits": ".isolation",
         **dict.fromkeys(["Column", "Schema"], ".schema"),
         **dict.fromkeys(["Format", "ReadOptions", "Source"], ".source"),
+        **dict.fromkeys(["Repaired", "repair"], ".repairing"),
         **dict.fromkeys(["Account", "Resampled", "resample"], ".resampling"),
         **dict.fromkeys(["Columns", "Statistics"], ".statistics"),
         **dict.fromkeys(["Throughput", "measure"], ".throughput"),

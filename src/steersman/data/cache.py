@@ -12,6 +12,7 @@ import math
 import mmap
 import os
 import re
+import time
 import warnings
 import zlib
 from collections.abc import Iterable, Mapping
@@ -31,7 +32,9 @@ from steersman.data.storage import FolderInTheMaking, sha256
 
 VERSION = 1
 INDEX = "index.json"
+JOURNAL = "journal.jsonl"
 _BUFFER = 1 << 20
+_NOTE_BYTES, _NOTE_SECONDS = 64 << 20, 2.0
 _DTYPES: dict[str, tuple[torch.dtype, int]] = {
     "uint8": (torch.uint8, 1), "float32": (torch.float32, 4), "int64": (torch.int64, 8),
 }
@@ -67,6 +70,14 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     origin: str = ""
     notes: tuple[str, ...] = ()
     schema: Schema | None = None
+
+
+class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of a cache in the making: offsets of the episodes since the line before (the first line's begin with 0),
+    and the CRC-32 of each field's bytes so far."""
+
+    offsets: list[int]
+    crc32: dict[str, int]
 
 
 def field_shapes(signature: Signature) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -118,6 +129,7 @@ class CacheWriter:
         self._names = {name: f"{name.split('.')[0]}-{i}.bin" for i, name in enumerate(self._shapes)}
         self._crc = dict.fromkeys(self._shapes, 0)
         self._files: dict[str, BinaryIO] = {}
+        self._noted, self._noted_bytes, self._noted_at = 0, 0, time.monotonic()
         try:
             with self._folder.refusals():
                 for name, file in self._names.items():
@@ -148,6 +160,21 @@ class CacheWriter:
         self.episodes += 1
         self.steps += len(episode)
         self._offsets.append(self._offsets[-1] + len(episode) + 1)
+        if self.bytes - self._noted_bytes > _NOTE_BYTES or time.monotonic() > self._noted_at + _NOTE_SECONDS:
+            self._note()
+
+    def _note(self) -> None:
+        """Hand over to the system what is written so far, and note how far that is, so that it can be saved after a
+        crash (`data.formats.cache_repair`)."""
+        with self._folder.refusals():
+            for file in self._files.values():
+                file.flush()
+            with (self._folder.path / JOURNAL).open("ab") as journal:
+                if not self._noted:
+                    journal.write(msgspec.json.encode(self.signature) + b"\n")
+                rows = self._offsets[self._noted + (self._noted > 0) :]
+                journal.write(msgspec.json.encode(Note(rows, self._crc)) + b"\n")
+        self._noted, self._noted_bytes, self._noted_at = self.episodes, self.bytes, time.monotonic()
 
     def finish(self, source_fingerprint: str | None = None) -> Index:
         """Make the cache durable and put it in its place.
@@ -163,6 +190,7 @@ class CacheWriter:
         }
         fields["offsets"] = Field("offsets.bin", "int64", (1,), len(self._offsets), zlib.crc32(offsets))
         with self._folder.refusals():
+            (self._folder.path / JOURNAL).unlink(missing_ok=True)
             for file in self._files.values():
                 file.flush()
             source_fingerprint = source_fingerprint or sha256(self._folder.path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from steersman.core.errors import UsageError
+from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.data.schema import Schema
@@ -134,6 +134,18 @@ class Format(ABC):
         """What of such a log does not survive being written, in plain words."""
         images = any(spec.kind == "image" for spec in signature.observations.values())
         return (self.lossy,) if self.lossy and images else ()
+
+    def claims(self, path: str) -> bool:
+        """Might a damaged log at `path` have been of this format?"""
+        return self.matches(path) or self.asks(path)
+
+    def salvage(self, path: str, folder: Path, error: DataError) -> tuple[Path, str]:
+        """A copy in `folder` of what of a log is sound, and a line on what is lost. Moves bytes, parses nothing.
+
+        Raises:
+            DataError: nothing can be saved; `error`, where this format has no way.
+        """
+        raise error
 
     @abstractmethod
     def open(self, path: str, options: ReadOptions) -> Source:

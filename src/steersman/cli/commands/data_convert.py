@@ -36,6 +36,8 @@ class Convert(Command):
     """The log to write; there must be nothing of this name."""
     to: Annotated[str, option("NAME")] = ""
     """The format to write, where the name of DST does not tell."""
+    repair: Annotated[bool, option()] = False
+    """Of an interrupted or damaged log, take the longest prefix that can be verified, and say what is lost."""
     period: Annotated[float | None, option("SECONDS")] = None
     """Bring the rows to an even rate: actions hold, vectors are interpolated, images are the nearest."""
     time_unit: Annotated[float, option("SECONDS")] = 1.0
@@ -48,7 +50,9 @@ class Convert(Command):
 
         if self.target.exists():
             raise UsageError(f"a new name for the log at {self.target}", "one that is in use", "choose another name")
-        source = data.read(self.source, read_options(self.log))
+        options = read_options(self.log)
+        repaired = data.repair(self.source, options) if self.repair else None
+        source = repaired.source if repaired else data.read(self.source, options)
         for note in source.notes:
             terminal.say(terminal.style(f"  ! {note}", "warn"))
         even = None
@@ -58,11 +62,13 @@ class Convert(Command):
         with Watcher(terminal) as watcher:
             done = data.convert(source, self.target, format=self.to or None,
                                 progress=lambda steps, total: watcher.count("steps", steps, total))
-        for note in [*done.notes[len(source.notes):], *([even.account.words()] if even else [])]:
+        for note in [*done.notes[len(source.notes):], *([even.account.words()] if even else []),
+                     *((repaired.lost or ("nothing was lost",)) if repaired else ())]:
             terminal.say(terminal.style(f"  ! {note}", "warn"))
         terminal.say(f"{done.path}: {done.format}, {done.episodes:,} episodes, {done.steps:,} steps, "
                      f"{size(done.bytes)}, {duration(done.seconds)}")
         facts = {"source": self.source, "from": source.format, **msgspec.to_builtins(done)}
+        facts |= {"lost": list(repaired.lost)} if repaired else {}
         return Done(facts | ({"resampled": even.account.facts()} if even else {}))
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from steersman.core.errors import DataError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.data.source import Format, ReadOptions, Source
@@ -19,6 +20,16 @@ class Cache(Format):
 
     def matches(self, path: str) -> bool:
         return (Path(path) / "index.json").is_file()
+
+    def claims(self, path: str) -> bool:
+        from steersman.data.formats.cache_repair import leftover
+
+        return leftover(path) is not None
+
+    def salvage(self, path: str, folder: Path, error: DataError) -> tuple[Path, str]:
+        from steersman.data.formats.cache_repair import salvage
+
+        return salvage(path, folder)
 
     def losses(self, signature: Signature) -> tuple[str, ...]:
         return ("a cache keeps no times of its rows",)

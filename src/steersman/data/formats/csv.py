@@ -15,6 +15,7 @@ import pyarrow.csv as pc
 from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
+from steersman.data.formats.csv_repair import salvage
 from steersman.data.formats.table import tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.schema import Schema
@@ -53,6 +54,9 @@ class Csv(Tabular):
     def described(self, path: str) -> Schema | None:
         beside = Path(f"{path}{SUFFIX}")
         return Schema.load(beside) if beside.exists() else None
+
+    def salvage(self, path: str, folder: Path, error: DataError) -> tuple[Path, str]:
+        return salvage(path, folder)
 
     def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
         if any(spec.kind == "image" for spec in signature.observations.values()):

@@ -18,7 +18,8 @@ from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.arrays import DESCRIPTION, Leaf, checked, describe, lay_out
-from steersman.data.formats.layouts import ALLOWED, understand
+from steersman.data.formats.hdf5_repair import FILLING, is_filled, salvage
+from steersman.data.formats.layouts import ALLOWED, natural, understand
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
 from steersman.data.storage import replace_file, sha256
 
@@ -48,20 +49,26 @@ class Hdf5(Format):
         options.only(ALLOWED, self.name)
         content = sha256(path)
         with opened(path) as file:
-            layout = understand(tree(file, path), _description(file, path), options, path)
+            layout = understand(_arrays(file, path), _description(file, path), options, path)
 
         def stream() -> Iterator[Recording]:
             with opened(path) as file:
-                yield from layout.recordings(tree(file, path), path)
+                yield from layout.recordings(_arrays(file, path), path)
 
         return Source(
             self.name, path, layout.signature, fingerprint(self.name, content, options), stream, layout.steps,
             layout.notes,
         )
 
+    def claims(self, path: str) -> bool:
+        return self.matches(path)
+
+    def salvage(self, path: str, folder: Path, error: DataError) -> tuple[Path, str]:
+        return salvage(path, folder)
+
     def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
         h5py = require()
-        with replace_file(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        with replace_file(path) as temporary, h5py.File(temporary, "w") as file:
             for number, recording in checked(recordings, signature):
                 if not number:
                     text = describe(signature, recording.times is not None)
@@ -101,12 +108,37 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         ) from error
 
 
+def _arrays(file: Any, path: str) -> dict[str, Leaf]:
+    """All arrays; of a file that was filled up after it had been cut off, those of the episodes that are whole."""
+    return sound(file, path) if is_filled(path) else tree(file, path)
+
+
 def tree(file: Any, where: str, inside: str = "") -> dict[str, Leaf]:
     """Every array of a file (or of one of its groups), none of them read. What reaches outside the file is refused."""
     leaves: dict[str, Leaf] = {}
     if inside and not isinstance(file.get(inside, getlink=True), require().HardLink):
         raise DataError(f"a group {inside} in {where}", "none, or a link", "record the dataset again")
     _walk(file[inside] if inside else file, f"{inside}/" if inside else "", leaves, where, 0)
+    return leaves
+
+
+def sound(file: Any, where: str) -> dict[str, Leaf]:
+    """Arrays of the episodes (groups with a number) before the first that cannot be read whole."""
+    leaves: dict[str, Leaf] = {}
+    members: set[str] = set()
+    home = "data/" if "data" in file and "actions" not in file else ""
+    for name in sorted((n for n in file[home or "/"] if any(c.isdigit() for c in n)), key=natural):
+        try:
+            found = tree(file, where, f"{home}{name}")
+            for leaf in found.values():
+                if not leaf.whole()[-1:].tobytes().strip(FILLING):
+                    raise ValueError("lost")
+        except (*UNSOUND, DataError):
+            break
+        members = members or {p.removeprefix(f"{home}{name}/") for p in found}
+        if {p.removeprefix(f"{home}{name}/") for p in found} != members:
+            break
+        leaves |= found
     return leaves
 
 

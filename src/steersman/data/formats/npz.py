@@ -21,6 +21,7 @@ from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.arrays import DESCRIPTION, Leaf, Tree, checked, describe, lay_out
 from steersman.data.formats.layouts import ALLOWED, understand
+from steersman.data.formats.npz_repair import salvage
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
 from steersman.data.storage import replace_file, sha256
 
@@ -55,6 +56,12 @@ class Npz(Format):
             self.name, path, layout.signature, fingerprint(self.name, content, options), stream, layout.steps,
             layout.notes,
         )
+
+    def claims(self, path: str) -> bool:
+        return path.lower().endswith(".npz")
+
+    def salvage(self, path: str, folder: Path, error: DataError) -> tuple[Path, str]:
+        return salvage(path, folder)
 
     def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
         with replace_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
