@@ -70,7 +70,7 @@ def test_a_sound_log_loses_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing at"):
         repair(str(tmp_path / "nowhere.npz"))
     (tmp_path / "noise.npz").write_bytes(b"noise")
-    with pytest.raises(DataError, match="to save|a sound array"):
+    with pytest.raises(DataError, match=r"to save|a sound array"):
         repair(str(tmp_path / "noise.npz"))
 
 

@@ -89,13 +89,13 @@ class Worker:
             yield recording(arrays, reply.info)
 
     def _ask(self, request: Request, path: str, seconds: float) -> tuple[Reply, dict[str, Array]]:
-        began, spent = time.monotonic(), self._processor_seconds()
+        began, spent = time.monotonic(), self.processor_seconds()
 
         def patience() -> float:
             """A parser that waits for a busy machine is not to blame: its own time counts, up to a limit."""
             if time.monotonic() > began + _WALL * seconds:
                 return 0.0
-            return seconds - (self._processor_seconds() - spent)
+            return seconds - (self.processor_seconds() - spent)
 
         self.channel.patience, self.channel.deadline = patience, began + seconds
         try:
@@ -117,7 +117,7 @@ class Worker:
             _raise(reply.error)
         return reply, arrays
 
-    def _processor_seconds(self) -> float:
+    def processor_seconds(self) -> float:
         """Processor time of the parser; where the system does not tell, the time that passes."""
         try:
             fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -178,6 +178,11 @@ class Pool:
 @lru_cache(maxsize=1)
 def _pool(process: int) -> Pool:
     return Pool()
+
+
+def processor_seconds() -> float:
+    """Processor time of the parsers that wait for work."""
+    return sum(worker.processor_seconds() for worker in _pool(os.getpid()).idle)
 
 
 def open_isolated(format: str, path: str, options: ReadOptions, limits: Limits) -> Source:

@@ -38,6 +38,8 @@ def repair(path: str, options: ReadOptions | None = None, *, limits: Limits | No
     try:
         return _prefix(read(path, options, limits=limits), ())
     except DataError as error:
+        if not Path(path).exists() and not any(f.name == "cache" and f.claims(path) for f in FORMATS):
+            raise
         found = next((f for f in FORMATS if f.name == options.format or f.claims(path)), None)
         if found is None:
             raise

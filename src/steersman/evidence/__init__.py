@@ -18,6 +18,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "pendulum": (".pendulum", "swing-up from a reward-free log of another tool, three training seeds"),
     "trust": (".trust", "bounds, true-action rank and horizon from a log, held against episodes recorded afterwards"),
     "doctor": (".doctor", "faults planted into logs of nine worlds: each found, none invented where there is none"),
+    "formats": (".formats", "every file format: exact round trips, and 2,000 damaged files each that end in one line"),
     "collapse": (".collapse", "what each part of the objective prevents: the same run with it cut"),
 }
 """Name -> (module, one line about it)."""

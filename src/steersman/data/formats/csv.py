@@ -22,6 +22,8 @@ from steersman.data.schema import Schema
 from steersman.data.storage import replace_file
 
 SUFFIX = ".schema.toml"
+_ONE_THREAD = pc.ReadOptions(use_threads=False)
+"""Arrow's threaded reader now and then waits for ever at a row that it refuses."""
 _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
@@ -40,7 +42,7 @@ class Csv(Tabular):
             types |= {c: pa.int64() for c in schema.action if schema.columns[c].choices}
         try:
             data = pc.read_csv(
-                path, parse_options=pc.ParseOptions(delimiter=_delimiter(path)),
+                path, read_options=_ONE_THREAD, parse_options=pc.ParseOptions(delimiter=_delimiter(path)),
                 convert_options=pc.ConvertOptions(column_types=types),
             )
             str(data.column_names)  # a header that is no UTF-8 fails here

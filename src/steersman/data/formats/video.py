@@ -51,8 +51,8 @@ class VideoReader:
         try:
             self._open()
             context = self._stream.codec_context
-            if not 0 < context.width * context.height <= LARGEST:
-                raise ValueError(f"frames of {context.height}×{context.width}")
+            if context is None or not 0 < context.width * context.height <= LARGEST:
+                raise ValueError("frames of no size, or too large")
             rate = self._stream.average_rate or self._stream.base_rate
             if fps is None and not rate and not counted:
                 raise ValueError("no frame rate")

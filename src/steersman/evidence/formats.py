@@ -1,0 +1,255 @@
+"""Every file format: what is written comes back exactly, and a damaged file is refused with a documented error.
+
+What is measured: random logs through each format and back (pictures in mp4 within a few grey levels), and 2,000 mutants
+of a sound log a format, read under limits of 2 processor seconds and 1 GB: how many end in an error that is not
+documented, and the slowest.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steersman import data
+from steersman.core.errors import SteersmanError
+from steersman.core.recording import Array, Recording
+from steersman.core.signature import ActionSpec, ObservationSpec, Signature
+from steersman.evidence.context import Context, Outcome
+from steersman.evidence.drawing import png
+from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+
+NAMES = {
+    "csv": "log.csv", "parquet": "log.parquet", "hdf5": "log.h5", "npz": "log.npz", "minari": "log-v0",
+    "minari-arrow": "log-arrow", "lerobot": "log", "folder": "videos",
+}
+"""Format -> the name of a log in it."""
+ROUNDTRIPS, MUTANTS = 40, 2000
+LIMITS = data.Limits(memory=900 << 20, memory_per_byte=0.0, seconds=2.0, seconds_per_byte=0.0)
+_WORDS = [b"\0", b"\n", b'"', b",", b"nan", b"1e999", b"-1", b"\xff", b"99999999999999999999"]
+_VIDEO = ("lerobot", "folder")
+_CLOSE = 8.0
+"""Mean grey levels by which a picture may come back off from an mp4 file."""
+
+
+@dataclass
+class Fuzzed:
+    """What became of the mutants of one format; seconds are processor time of reader and parser together."""
+
+    sound: int = 0
+    refused: int = 0
+    undocumented: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+
+    @property
+    def mutants(self) -> int:
+        return self.sound + self.refused + len(self.undocumented)
+
+
+def experiment(context: Context) -> Outcome:
+    """Round trips, then mutants, of every format that is written."""
+    trips: dict[str, int] = {}
+    fuzzed: dict[str, Fuzzed] = {}
+    for name in NAMES:
+        place = context.run / "logs"
+        place.mkdir()
+        trips[name] = sum(round_trip(name, context.seed + i, place) for i in range(ROUNDTRIPS))
+        fuzzed[name] = fuzz(name, MUTANTS, context.seed, place)
+        shutil.rmtree(place)
+        found = fuzzed[name]
+        context.say(
+            f"{name}: {trips[name]} of {ROUNDTRIPS} round trips exact; {found.mutants:,} mutants: {found.refused:,} "
+            f"refused, {found.sound:,} still sound, {len(found.undocumented)} undocumented errors, slowest "
+            f"{found.slowest:.2f} s"
+        )
+        for line in found.undocumented[:3]:
+            context.say(f"  {line}")
+    figures = {
+        "roundtrips": sum(trips.values()), "roundtrips_tried": ROUNDTRIPS * len(NAMES),
+        "mutants": sum(f.mutants for f in fuzzed.values()),
+        "mutants_by_format": {name: f.mutants for name, f in fuzzed.items()},
+        "undocumented_errors": sum(len(f.undocumented) for f in fuzzed.values()),
+        "slowest_seconds": max(f.slowest for f in fuzzed.values()),
+    }
+    picture = Picture(
+        name="mutants", title="What became of the mutants", file="mutants.png",
+        alt="for each format: mutants refused, still sound, ended in an undocumented error",
+    )
+    return Outcome(figures, (_table(trips, fuzzed),), ((picture, {"mutants.png": _draw(fuzzed)}),))
+
+
+# Round trips -----------------------------------------------------------------------------------------------------
+
+
+def round_trip(name: str, seed: int, folder: Path) -> bool:
+    """Does a random log come back from format `name` as it was?"""
+    signature, log = sample(name, seed)
+    path = folder / f"{seed}-{NAMES[name]}"
+    data.write(path, signature, log, format=name)
+    try:
+        source = data.read(path)
+        back = list(source.recordings())
+        return source.signature == signature and len(back) == len(log) and all(map(_same, back, log))
+    finally:
+        remove(path)
+
+
+def sample(name: str, seed: int) -> tuple[Signature, list[Recording]]:
+    """A random log that format `name` can hold."""
+    rng = np.random.default_rng(seed)
+    observations = {"state": ObservationSpec("vector", (int(rng.integers(1, 4)),))}
+    if rng.random() < 0.5:
+        observations["named"] = ObservationSpec("vector", (2,), ("x.y", "v"))
+    if name != "csv" and (name in _VIDEO or rng.random() < 0.5):
+        observations["cam"] = ObservationSpec("image", (32, 48, 3))
+    size = int(rng.integers(1, 3))
+    action = ActionSpec("continuous", (-1.0,) * size, (1.0,) * size)
+    if rng.random() < 0.5:
+        action = ActionSpec("discrete", choices=int(rng.integers(2, 9)))
+    signature = Signature(observations, action, ("load",) if rng.random() < 0.5 else ())
+    timed = rng.random() < 0.5
+    return signature, [_recording(signature, int(rng.integers(1, 9)), rng, timed) for _ in range(rng.integers(1, 4))]
+
+
+def _recording(signature: Signature, steps: int, rng: np.random.Generator, timed: bool) -> Recording:
+    observed: dict[str, Array] = {}
+    for name, spec in signature.observations.items():
+        if spec.kind == "image":  # smooth, as pictures are: a ramp that moves
+            ramp = np.linspace(0, 200, spec.shape[1])[:, None] + 4 * np.arange(steps + 1)[:, None, None, None]
+            observed[name] = np.broadcast_to(ramp, (steps + 1, *spec.shape)).astype(np.uint8)
+        else:
+            observed[name] = rng.normal(size=(steps + 1, *spec.shape)).astype(np.float32)
+    action = signature.action
+    acted = rng.integers(0, action.choices, (steps, 1)) if action.kind == "discrete" else rng.uniform(
+        -1, 1, (steps, action.size)).astype(np.float32)
+    inputs = rng.normal(size=(steps, len(signature.exogenous))).astype(np.float32) if signature.exogenous else None
+    return Recording(observed, acted, inputs, 5.0 + 0.05 * np.arange(steps + 1) if timed else None)
+
+
+def _same(a: Recording, b: Recording) -> bool:
+    pairs: list[tuple[Any, Any]] = [(a.actions, b.actions), (a.exogenous, b.exogenous), (a.times, b.times)]
+    pairs += [(a.observations[name], value) for name, value in b.observations.items()]
+    for x, y in pairs:
+        if (x is None) != (y is None):
+            return False
+        exact = x is None or np.array_equal(x, y)
+        picture = x is not None and x.dtype == np.uint8 and x.shape == y.shape
+        if not exact and not (picture and np.abs(x.astype(int) - y).mean() < _CLOSE):
+            return False
+    return True
+
+
+# Mutants ---------------------------------------------------------------------------------------------------------
+
+
+def fuzz(name: str, count: int, seed: int, folder: Path) -> Fuzzed:
+    """Read `count` mutants of a sound log of format `name`: one of its files is changed at random each time."""
+    signature, log = sample(name, seed)
+    path = folder / f"fuzzed-{NAMES[name]}"
+    data.write(path, signature, log, format=name)
+    files = [p for p in sorted(path.rglob("*")) if p.is_file()] if path.is_dir() else [path]
+    contents = {file: file.read_bytes() for file in files}
+    rng, result = random.Random(f"{name} {seed}"), Fuzzed()
+    for number in range(count):
+        file = rng.choice(files)
+        file.write_bytes(mutate(contents[file], rng))
+        before = _seconds()
+        try:
+            for _ in data.read(path, data.ReadOptions(format=name.removesuffix("-arrow")), limits=LIMITS).recordings():
+                pass
+            result.sound += 1
+        except SteersmanError:
+            result.refused += 1
+        except Exception as error:
+            result.undocumented.append(f"mutant {number} of {file.name}: {' '.join(repr(error).split())[-300:]}")
+        result.slowest = max(result.slowest, _seconds() - before)
+        file.write_bytes(contents[file])
+    remove(path)
+    return result
+
+
+def mutate(content: bytes, rng: random.Random) -> bytes:
+    """Flip, cut, repeat, overwrite or insert: one to four times."""
+    changed = bytearray(content)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(changed) + 1)
+        size = rng.choice([1, 1, 2, 8, 64])
+        kind = rng.randrange(6)
+        if kind == 0 and at < len(changed):
+            changed[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del changed[at : at + size]
+        elif kind == 2:
+            changed[at:at] = changed[at : at + size]
+        elif kind == 3:
+            changed[at : at + size] = rng.randbytes(size)
+        elif kind == 4:
+            changed[at:at] = rng.choice(_WORDS)
+        elif rng.random() < 0.3:
+            del changed[at:]
+    return bytes(changed)
+
+
+def _seconds() -> float:
+    """Processor seconds of this process and of the parsers that it has, or had."""
+    from steersman.data.isolation import processor_seconds
+
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime + processor_seconds()
+
+
+def remove(path: Path) -> None:
+    """A log and what was written beside it."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for beside in path.parent.glob(f"{path.name}.*"):
+        beside.unlink()
+
+
+# Showing ---------------------------------------------------------------------------------------------------------
+
+
+def _table(trips: dict[str, int], fuzzed: dict[str, Fuzzed]) -> Table:
+    return Table(
+        name="formats", title="Formats: round trips and mutants",
+        columns=(
+            Column(key="trips", title="exact round trips", form="count", better="higher", target=float(ROUNDTRIPS)),
+            Column(key="mutants", title="mutants", form="count"),
+            Column(key="refused", title="refused", form="count"),
+            Column(key="undocumented", title="undocumented errors", form="count", better="lower", target=0.0),
+            Column(key="slowest", title="slowest", form="seconds", better="lower", target=2.0),
+        ),
+        rows=tuple(
+            Row(label=name, kind="agent", figures={
+                "trips": Figure(value=trips[name]), "mutants": Figure(value=found.mutants),
+                "refused": Figure(value=found.refused), "undocumented": Figure(value=len(found.undocumented)),
+                "slowest": Figure(value=found.slowest),
+            }) for name, found in fuzzed.items()
+        ),
+        protocol={"mutants": MUTANTS, "memory": "900 MB beyond the idle parser", "seconds": "2 of processor time"},
+        notes=("Pictures in lerobot and folder are H.264: they count as back within 8 grey levels on average.",),
+    )
+
+
+def _draw(fuzzed: dict[str, Fuzzed]) -> bytes:
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(7, 3), layout="constrained")
+    axes = canvas.subplots()
+    left = np.zeros(len(fuzzed))
+    for label in ("refused", "still sound", "undocumented errors"):
+        values = np.array([
+            {"refused": f.refused, "still sound": f.sound}.get(label, len(f.undocumented)) for f in fuzzed.values()
+        ])
+        axes.barh(list(fuzzed), values, left=left, label=label)
+        left += values
+    axes.invert_yaxis()
+    axes.set_xlabel("mutants")
+    axes.legend(fontsize="small", ncols=3, loc="lower right")
+    return png(canvas)
+
