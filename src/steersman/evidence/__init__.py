@@ -20,6 +20,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "doctor": (".doctor", "faults planted into logs of nine worlds: each found, none invented where there is none"),
     "formats": (".formats", "every file format: exact round trips, and 2,000 damaged files each that end in one line"),
     "collapse": (".collapse", "what each part of the objective prevents: the same run with it cut"),
+    "serving": (".serving", "what a server refuses, and what hung clients cost a good one"),
 }
 """Name -> (module, one line about it)."""
 

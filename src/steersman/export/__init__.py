@@ -9,7 +9,7 @@ from steersman.core.lazy import catalogue
 __getattr__, __dir__, __all__ = catalogue(
     __name__,
     {
-        **dict.fromkeys(["Graph", "agent_graphs"], ".graphs"),
+        **dict.fromkeys(["Graph", "agent_graphs", "policy_graph"], ".graphs"),
         **dict.fromkeys(["Exported", "export_onnx"], ".onnx"),
         **dict.fromkeys(["OnnxPerception", "OnnxReadout", "OnnxWorldModel", "load_onnx"], ".runtime"),
         "export_programs": ".programs",

@@ -5,6 +5,7 @@
     step     state (B, K, D), action (B, K, A), [exogenous (B, E)], [context (B, M, C)], [carry (B, K, …)]
                                                   -> next (B, K, D), [disagreement (B, K)], [carry (B, K, …)]
     readout  state (B, D)                         -> columns (B, C)
+    policy   name -> (B, …) observation           -> action (B, A), where one was distilled
 
 One step is all there is of a world model: a rollout is a loop over it, and a history is walked through with the states
 that were seen. So a graph knows neither horizon nor history, and whoever runs it may plan as far as they like.
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from steersman.actor import DistilledPolicy
 from steersman.agent import Agent
 from steersman.core import Belief, Latent, Observation, Perception, Readout, Signature, SteersmanError, WorldModel
 from steersman.world_model import RecurrentModel, TransformerModel
@@ -98,6 +100,13 @@ def agent_graphs(agent: Agent, observation: Observation | None = None, seed: int
             "readout", _Read(agent.readout).eval(), {"state": latent.state}, ("columns",), {"state": {0: BATCH}}
         )
     return found
+
+
+def policy_graph(agent: Agent, policy: DistilledPolicy, observation: Observation | None = None, seed: int = 0) -> Graph:
+    """Observation -> action without search: perception and policy in one graph. Arguments as `agent_graphs`."""
+    generator = torch.Generator().manual_seed(seed)
+    moments = dict(observation) if observation is not None else _moments(agent.signature, generator)
+    return _perceiving("policy", _Act(agent.perception, policy, tuple(moments)), moments, "action")
 
 
 def _moments(signature: Signature, generator: torch.Generator, count: int = 6) -> dict[str, Tensor]:
@@ -184,6 +193,19 @@ class _Survey(nn.Module):
         context = self.perception.survey({name: x[:, None] for name, x in zip(self.names, values, strict=True)})
         assert context is not None
         return context[:, 0]
+
+
+class _Act(nn.Module):
+    def __init__(self, perception: Perception, policy: DistilledPolicy, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.perception, self.policy, self.names = perception, policy, names
+
+    def forward(self, *values: Tensor) -> Tensor:
+        moment = {name: x[:, None] for name, x in zip(self.names, values, strict=True)}
+        context = None if self.policy.reduce is None else self.perception.survey(moment)
+        return self.policy.act(
+            self.perception.encode(moment).state[:, 0], None if context is None else context[:, 0]
+        )
 
 
 class _Read(nn.Module):

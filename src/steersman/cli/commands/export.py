@@ -38,6 +38,13 @@ class Export(Command):
     """What to write."""
     out: Annotated[Path | None, option("DIR")] = None
     """The folder to write (default: beside the run, named after the format)."""
+    policy: Annotated[str, option("GOAL")] = ""
+    """With onnx: distil a policy for this goal (cos=1,speed=0) from plans on the run's log, as policy.onnx: observation
+    to action without search. How well it copies the planner is printed."""
+    keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
+    """A limit that the plans behind --policy keep, e.g. --keep 'speed<=6'. The policy only copies: it promises none."""
+    moments: int = 2000
+    """Moments of the log that are planned for, with --policy."""
     push: Annotated[str, option("OWNER/NAME")] = ""
     """With pretrained: send it to this repository of the Hugging Face hub as well, private."""
     checkpoint: str = "latest"
@@ -46,9 +53,11 @@ class Export(Command):
     def __call__(self, terminal: Terminal) -> Done:
         if self.push and self.format != "pretrained":
             raise UsageError("--push with --format pretrained", f"--format {self.format}", "export it as pretrained")
+        if self.policy and self.format != "onnx":
+            raise UsageError("--policy with --format onnx", f"--format {self.format}", "export it as onnx")
         agent = agent_at(self.run, self.checkpoint)
         out = self.out or Path(f"{Path(self.run).name}-{self.format}")
-        facts = self._written(agent, out)
+        facts = self._written(agent, out, terminal)
         terminal.heading(f"{self.format} in {out}")
         files = sorted(path for path in out.iterdir() if path.is_file())
         differences: dict[str, float] = facts.get("worst", {})
@@ -61,7 +70,7 @@ class Export(Command):
         return Done({"run": self.run, "format": self.format, "out": str(out),
                      "bytes": sum(path.stat().st_size for path in files), **facts})
 
-    def _written(self, agent: Agent, out: Path) -> dict[str, Any]:
+    def _written(self, agent: Agent, out: Path, terminal: Terminal) -> dict[str, Any]:
         if self.format == "pretrained":
             agent.save_pretrained(out)
             return {}
@@ -69,7 +78,31 @@ class Export(Command):
 
         if self.format == "torch-export":
             return {"worst": export.export_programs(agent, out)}
-        return {"worst": dict(export.export_onnx(agent, out).worst)}
+        extra, facts = self._policy(agent, terminal) if self.policy else ({}, {})
+        return {"worst": dict(export.export_onnx(agent, out, extra=extra).worst), **facts}
+
+    def _policy(self, agent: Agent, terminal: Terminal) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The graph of a policy for `self.policy`, and how faithful it is."""
+        import dataclasses
+
+        from steersman.agent.distilling import distil
+        from steersman.cli import goals
+        from steersman.cli.progress import Watcher
+        from steersman.core import Task
+        from steersman.export import policy_graph
+        from steersman.runs import Run
+        from steersman.training import open_data
+
+        task = Task(goals.goal(self.policy, agent.signature), guardrails=goals.limits(self.keep, agent.readout))
+        dataset = open_data(Run.open(self.run))
+        with Watcher(terminal) as watcher:
+            policy, fidelity = distil(agent, task, dataset, moments=self.moments,
+                                      watch=lambda done, total: watcher.count("moments planned", done, total))
+        unit = "share of other choices" if policy.kind == "discrete" else "half the action's range"
+        terminal.say(f"policy for {self.policy}: differs from the planner's action by {fidelity.error:.3f} on "
+                     f"{fidelity.moments} held-out moments ({unit}); the planner from itself by "
+                     f"{fidelity.planner:.3f}, a constant action by {fidelity.constant:.3f}")
+        return {"policy": policy_graph(agent, policy)}, {"fidelity": dataclasses.asdict(fidelity)}
 
 
 COMMAND = Export

@@ -1,0 +1,147 @@
+"""A policy from an agent's own plans: plan for moments of the log, let a network copy the first actions.
+
+The result is measured on moments that took no part, beside how well the planner agrees with itself, and beside one
+constant action. Shapes: n moments, D latent size, A action size, H horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steersman.actor.policy import DistilledPolicy
+from steersman.agent.agent import Agent
+from steersman.agent.fitting import Frames
+from steersman.core import Task, UsageError
+from steersman.nn import AdamW
+
+_BATCH = 64
+_HELD_OUT = 0.2
+_AHEAD = 3  # a plan is copied for a third of its horizon: its end is short-sighted
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well a policy copies its planner on n moments that it was not fitted to.
+
+    error        mean |policy - plan| in units of half the action range (discrete: share of other choices)
+    planner      the same between two plans of other seeds: no copy can be expected to do better
+    constant     the same for the one action that fits best
+    moments      n
+    """
+
+    error: float
+    planner: float
+    constant: float
+    moments: int
+
+
+@dataclass(frozen=True)
+class _Copied:
+    state: Tensor
+    context: Tensor | None
+    action: Tensor
+    again: Tensor
+
+
+def distil(
+    agent: Agent, task: Task, dataset: Frames, *, config: DistilledPolicy.Config | None = None, moments: int = 2000,
+    steps: int = 2000, seed: int = 0, watch: Callable[[int, int], None] | None = None,
+) -> tuple[DistilledPolicy, Fidelity]:
+    """Plan for `moments` moments of the log, drawn uniformly, and fit a policy to what the plans begin with.
+
+    Where imagination carries no history, states that a plan passes in the first third of its horizon are copied too,
+    with the actions that it takes there: states that the planner seeks and that a log of wandering may lack.
+
+    watch  called with moments done, moments in all
+
+    Raises:
+        UsageError: a world model with a history, of which a policy sees nothing; fewer than 20 moments.
+        PlanningError: a goal that does not fit.
+    """
+    if agent.config.history > 1:
+        raise UsageError("an agent whose state is its last observation", f"a history of {agent.config.history}",
+                         "plan instead, or train a model without a history")
+    if moments < 20 or steps < 1:
+        raise UsageError("at least 20 moments and 1 step", f"{moments} and {steps}", "raise them")
+    fitted = round(moments * (1 - _HELD_OUT))
+    episode, row = _drawn(dataset, moments, seed)
+    held_out = _planned(agent, task, dataset, episode[fitted:], row[fitted:], seed, 0, None)
+    copied = _planned(agent, task, dataset, episode[:fitted], row[:fitted], seed, _AHEAD, watch)
+    config = config or DistilledPolicy.Config()
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        policy = config.build(agent.signature, agent.perception.latent_shape, agent.perception.context_shape)
+        _fit(policy, copied, steps, seed)
+    return policy.eval(), _fidelity(policy, copied, held_out)
+
+
+def _drawn(dataset: Frames, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = dataset.lengths + 1
+    place = torch.randint(int(lengths.sum()), (count,), generator=generator)
+    ends = lengths.cumsum(0)
+    episode = torch.searchsorted(ends, place, right=True)
+    return episode, place - (ends - lengths)[episode]
+
+
+def _planned(
+    agent: Agent, task: Task, dataset: Frames, episode: Tensor, row: Tensor, seed: int, ahead: int,
+    watch: Callable[[int, int], None] | None,
+) -> _Copied:
+    """Plans for these moments; where `ahead` is 0, twice with other seeds."""
+    pieces: list[tuple[Tensor, Tensor | None, Tensor, Tensor]] = []
+    for start in range(0, len(row), _BATCH):
+        batch = slice(start, start + _BATCH)
+        frames = dataset.frames(episode[batch], row[batch])
+        agent.reset(seed + start)
+        plan = agent.act(frames, task)
+        again = plan.action
+        if not ahead:
+            agent.reset(seed + 1_000_003 + start)
+            again = agent.act(frames, task).action
+        steps = max(1, plan.actions.shape[1] // ahead) if ahead else 1
+        states, context = plan.imagined.states[:, 0, :steps].flatten(0, 1), plan.imagined.context
+        actions = plan.actions[:, :steps].flatten(0, 1)
+        context = None if context is None else context.repeat_interleave(steps, 0)
+        keep = plan.feasible.repeat_interleave(steps)  # a fallback is no plan
+        pieces.append((states[keep], None if context is None else context[keep], actions[keep],
+                       again.repeat_interleave(steps, 0)[keep]))
+        if watch is not None:
+            watch(min(start + _BATCH, len(row)), len(row))
+    contexts = [context for _, context, _, _ in pieces if context is not None]
+    states, actions, others = (torch.cat([piece[i] for piece in pieces]).clone() for i in (0, 2, 3))  # type: ignore[misc]
+    if not len(states):
+        raise UsageError("moments of the log with a feasible plan", "none", "loosen the guardrails or the goal")
+    return _Copied(states, torch.cat(contexts).clone() if contexts else None, actions, others)
+
+
+@torch.enable_grad()
+def _fit(policy: DistilledPolicy, copied: _Copied, steps: int, seed: int, batch: int = 256) -> None:
+    policy.calibrate(copied.state)
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = AdamW(policy.named_parameters(), decay=0.0)
+    for step in range(steps):
+        rows = torch.randint(len(copied.state), (batch,), generator=generator)
+        context = None if copied.context is None else copied.context[rows]
+        torch.autograd.backward(policy.loss(copied.state[rows], context, copied.action[rows]))
+        optimiser.step(2e-3 * (1 - step / steps))
+        optimiser.forget_gradients()
+
+
+@torch.no_grad()
+def _fidelity(policy: DistilledPolicy, copied: _Copied, held_out: _Copied) -> Fidelity:
+    discrete = policy.kind == "discrete"
+    half = (policy.high - policy.low) / 2
+
+    def apart(a: Tensor, b: Tensor) -> float:
+        return float((a != b).float().mean()) if discrete else float(((a - b) / half).abs().mean())
+
+    constant = copied.action.mode(0).values if discrete else copied.action.median(0).values
+    return Fidelity(
+        apart(policy.act(held_out.state, held_out.context), held_out.action), apart(held_out.again, held_out.action),
+        apart(constant.expand_as(held_out.action), held_out.action), len(held_out.action),
+    )
