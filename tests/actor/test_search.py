@@ -184,6 +184,13 @@ def test_a_limit_holds_on_every_node_and_on_the_way():
     assert int(plan.vetoed["disk"][0]) + int(graph.vetoed[0].sum()) > 0
 
 
+def test_it_looks_again_after_every_step_where_there_are_limits():
+    goal = LatentGoal(Latent(torch.zeros(1, 2)))
+    planner = Search.Config(execute=3).build()
+    assert planner.commits(Task(goal)) == 3
+    assert planner.commits(Task(goal, guardrails=(Keep(12.0, 12.0, 2.0),))) == 1
+
+
 def test_nothing_feasible_takes_the_declared_fallback():
     start, goal = places(2, 3)
     never = Keep(12.0, 12.0, 100.0)

@@ -79,7 +79,7 @@ def test_labels_are_counted_and_no_more_are_drawn(agent: Agent, monkeypatch: pyt
     guard = fit_guard(agent, seed=0, labels=120, quantile=0.9)
     assert drawn == [120]
     assert guard.labels_used == 120
-    assert len(guard.errors) == 48, "two fifths calibrate"
+    assert len(guard.errors) == 120, "each label calibrates, by a probe that did not see it"
 
 
 def test_the_margin_covers_new_frames_as_often_as_promised(agent: Agent, guard: Guard) -> None:
@@ -87,7 +87,7 @@ def test_the_margin_covers_new_frames_as_often_as_promised(agent: Agent, guard: 
     new = guarding._labelled_log(agent, TwoRooms.Config(), 400, 2, torch.Generator().manual_seed(99))
     missed = guard.readout.read(new.states) - new.position[:, None]
     toward = (missed @ DIRECTIONS.T).amax(1)
-    assert float((toward > guard.margin).float().mean()) < 0.02 + 0.04, "2% promised, 3 deviations of 120 labels"
+    assert float((toward > guard.margin).float().mean()) < 0.02 + 0.03, "2% promised, 3 deviations of 300 labels"
     assert float((toward > guard.margin / 3).float().mean()) > 0.01, "a margin no wider than it needs to be"
 
 

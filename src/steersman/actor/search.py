@@ -135,6 +135,11 @@ class Search(Planner):
         """Actions of a plan that are meant to be carried out before the next decision."""
         return self.config.execute
 
+    def commits(self, task: Task) -> int:
+        """The same for `task`: 1 where there are guardrails. A second step would rest on what the first was imagined
+        to do, and a model errs most where it matters, in doors and beside walls."""
+        return 1 if task.guardrails else self.config.execute
+
     @torch.inference_mode()
     def plan(self, problem: Problem) -> Plan:
         began = time.perf_counter()
@@ -243,8 +248,8 @@ class Search(Planner):
         return Graph(
             nodes[:, :n], count, step, near.unflatten(1, (n, r)), share, via[:, :n], zero, zero.new_zeros(b, n),
             zero, fan.new_zeros(b, fan.shape[-1]), torch.zeros_like(count), kept, vetoed, count * r * ray,
-            torch.zeros_like(count), torch.ones_like(count), fan.expand(b, -1, -1), torch.zeros_like(count, dtype=bool),
-            torch.full_like(step, 2 * _FAR), torch.zeros_like(count),
+            torch.zeros_like(count), torch.ones_like(count), fan.expand(b, -1, -1),
+            torch.zeros_like(count, dtype=torch.bool), torch.full_like(step, 2 * _FAR), torch.zeros_like(count),
         )
 
     @staticmethod

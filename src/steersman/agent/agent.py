@@ -166,6 +166,11 @@ class Agent:
         """Actions of a plan that the planner means to be carried out before the next decision."""
         return int(getattr(self.planner, "execute", 1))
 
+    def commits(self, task: Task) -> int:
+        """The same for `task`: a planner may look again sooner where there is more to lose."""
+        commits = getattr(self.planner, "commits", None)
+        return self.execute if commits is None else int(commits(task))
+
     def reset(self, seeds: Sequence[int] | Tensor | int | None = None) -> None:
         """Begin new episodes. seeds: one per episode (or a first one, counted up); all randomness comes from them."""
         self._seeds, self._decision = seeds, 0

@@ -84,7 +84,7 @@ def act_in(
         while not all(lanes.over):
             plan = agent.act(lanes.batch(), task, since=since)
             story.decided(plan, lanes)
-            steps = min(max(1, agent.execute), plan.actions.shape[1])
+            steps = min(max(1, agent.commits(task)), plan.actions.shape[1])
             since = plan.actions[:, :steps]
             for k in range(steps):
                 lanes.step(plan.actions[:, k])

@@ -27,6 +27,7 @@ COLUMNS = ("x", "y")
 _WALK = 16  # steps walked before a labelled frame
 _BEFORE = 2  # logged steps imagined up to a frame that the probe is fitted to
 _DIRECTIONS = 16
+_FOLDS = 10
 _BATCH = 256  # frames encoded at a time
 
 
@@ -37,8 +38,8 @@ class Guard:
     margin       px: conformal `quantile` of the decoded prediction error
     readout      position probe, columns x and y in px
     labels_used  labelled frames in all, calibration included
-    probe_error  px: median error of the probe on encoded calibration frames
-    errors       (n,) px: largest error of each calibration frame's decoded positions, ascending
+    probe_error  px: median error on encoded frames that a probe did not see
+    errors       (n,) px: largest error of each label's decoded positions, by a probe that did not see it, ascending
     """
 
     readout: Readout
@@ -74,38 +75,51 @@ def fit_guard(
     *,
     labels: int = 500,
     world: TwoRooms.Config | None = None,
-    quantile: float = 0.98,
+    quantile: float = 0.99,
     steps_ahead: int = 2,
 ) -> Guard:
-    """Three fifths of the labels fit the probe, two fifths calibrate the margin.
+    """All labels fit the probe; the margin comes from probes that did not see the label that they are judged by.
 
     A label is the position in one frame of a log. The probe sees that frame's latent and, with the same label, the
-    latents imagined for it from up to 2 logged steps before: what it will have to read when planning. A calibration
-    label gives the errors of the positions decoded for its frame, from the frame itself and from what was imagined 1
-    to `steps_ahead` logged actions before. Its score in a direction u is the largest of u · (decoded - true): by how
-    much the edge of a region that lies the other way would be thought farther off than it is. margin = conformal
-    `quantile` over 16 directions, so that with probability >= quantile a new frame of the log, and an edge in a
-    direction drawn at random, are judged too favourably by no more than the margin.
+    latents imagined for it from up to 2 logged steps before: what it will have to read when planning. Cross-conformal
+    calibration (Vovk 2015; Barber et al. 2021, CV+): the labels are dealt into 10 folds, and each fold is judged by a
+    probe fitted on the others, by the errors of the positions decoded for its frame, from the frame itself and from
+    what was imagined 1 to `steps_ahead` logged actions before. A label's score in a direction u is the largest of
+    u · (decoded - true): by how much the edge of a region that lies the other way would be thought farther off than it
+    is. margin = conformal `quantile` over 16 directions, so that a new frame of the log, and an edge in a direction
+    drawn at random, are judged too favourably by more than the margin with probability about 1 - quantile (at most
+    twice that, whatever the distribution).
 
     world   layouts of the log (default: those of the training log)
 
     Raises:
         UsageError: too few labels for the quantile.
     """
-    fitted = labels * 3 // 5
-    if fitted < 30 or steps_ahead < 0:
+    if labels < 50 or steps_ahead < 0:
         raise UsageError("labels of at least 50 and steps_ahead of at least 0", f"{labels}, {steps_ahead}",
                          "label more frames")
     generator = torch.Generator().manual_seed(seed % 2**63)
     log = _labelled_log(agent, world or TwoRooms.Config(), labels, max(_BEFORE, steps_ahead), generator)
-    train = log.states[:fitted, : _BEFORE + 1]
-    readout = KernelReadout.Config().build(COLUMNS, agent.perception.latent_shape)
-    readout.fit(train.flatten(0, 1), log.position[:fitted].repeat_interleave(train.shape[1], 0), seed)
-    readout.eval().requires_grad_(False)
-    missed = readout.read(log.states[fitted:, : steps_ahead + 1]) - log.position[fitted:, None]
+    missed = torch.empty(labels, steps_ahead + 1, 2)
+    for held_out in torch.arange(labels).chunk(_FOLDS):
+        others = torch.ones(labels, dtype=torch.bool)
+        others[held_out] = False
+        probe = _probe(agent, log, others, seed)
+        read = probe.read(log.states[held_out, : steps_ahead + 1])
+        missed[held_out] = read - log.position[held_out, None]
+    readout = _probe(agent, log, torch.ones(labels, dtype=torch.bool), seed)
     margin = max(0.0, conformal_quantile((missed @ _directions().T).amax(1), quantile))
     error = missed.norm(dim=-1)
     return Guard(readout, margin, quantile, labels, float(error[:, 0].median()), error.amax(1).sort().values)
+
+
+def _probe(agent: Agent, log: _Labelled, rows: Tensor, seed: int) -> Readout:
+    """The position probe fitted to some of the labels."""
+    states = log.states[rows, : _BEFORE + 1]
+    readout = KernelReadout.Config().build(COLUMNS, agent.perception.latent_shape)
+    readout.fit(states.flatten(0, 1), log.position[rows].repeat_interleave(states.shape[1], 0), seed)
+    readout.eval().requires_grad_(False)
+    return readout
 
 
 def _directions() -> Tensor:

@@ -189,7 +189,7 @@ def _run(agent: Agent, protocol: PlanningProtocol, world: Rooms, task: Task, see
         if watch is not None:
             watch(Seen(running, plan, world, len(paths) - 1, int(success.sum())))
         still = torch.ones(len(running), dtype=torch.bool)
-        for k in range(min(agent.execute, plan.actions.shape[1])):
+        for k in range(min(agent.commits(task), plan.actions.shape[1])):
             if len(paths) > protocol.step_limit:
                 break
             action = torch.zeros(n, 2)
@@ -200,7 +200,7 @@ def _run(agent: Agent, protocol: PlanningProtocol, world: Rooms, task: Task, see
             near = (world.position - world.goal).norm(dim=1) <= protocol.success_radius
             success |= near
             still &= ~near[running]
-        since = plan.actions[still][:, : agent.execute]
+        since = plan.actions[still][:, : agent.commits(task)]
         if not bool(still.all()):
             agent.keep(still)
             running = running[still]
