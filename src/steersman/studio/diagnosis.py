@@ -126,13 +126,13 @@ def _columns(report: Report) -> b.Block:
 def _histograms(columns: Sequence[ColumnFacts], most: int = 24) -> list[b.Block]:
     """How the values of each column are spread."""
     charts = []
-    for c in [c for c in columns if c.histogram][:most]:
+    for i, c in enumerate([c for c in columns if c.histogram][:most]):
         if c.low is None or c.high is None:
             continue
         width = (c.high - c.low) / len(c.histogram)
         x = tuple(c.low + (i + 0.5) * width for i in range(len(c.histogram)))
         total = max(sum(c.histogram), 1)
         charts.append(b.chart_block(Lines(
-            name=c.name, title=c.name, x_title=c.unit or c.role, y_title="share of rows",
+            name=f"column-{i}", title=c.name, x_title=c.unit or c.role, y_title="share of rows",
             lines=(Line(label="", x=x, y=tuple(n / total for n in c.histogram), role="actual"),)), small=True))
     return [{"kind": "charts", "small": True, "charts": charts}] if charts else []
