@@ -374,7 +374,7 @@ def _regimes(s: Steps, f: Fitted) -> Iterator[Finding]:
     whole = np.bincount(s.blocks.block, (said**2).sum(1), count)
     share = agree / np.maximum(whole, 1e-30)
     against = (share < -0.5) & (whole > 0.25 * np.median(whole))
-    if np.median(share) > 0.5 and 0 < against.sum() < 0.5 * count:
+    if np.median(share) > 0.5 and max(1, 0.01 * count) <= against.sum() < 0.5 * count:  # one of hundreds is chance
         rows = [int(s.at[s.blocks.block == b].min()) for b in np.flatnonzero(against)]
         yield Finding(
             kind="inverted-action", state="bad", columns=tuple(s.entries), rows=some(rows),
