@@ -77,7 +77,7 @@ def _findings(report: Report) -> b.Block:
         {"alarm": f.state == "bad", "cells": [STATES[f.state], f.what, f.fix, ", ".join(f"{r:,}" for r in f.rows)]}
         for f in report.findings
     ]
-    return {"kind": "rows", "title": f"{len(rows)} findings", "header": header, "rows": rows, "open": True,
+    return {"kind": "rows", "title": f"{len(rows)} finding{'s' * (len(rows) != 1)}", "header": header, "rows": rows, "open": True,
             "caption": "Rows as the file counts them, the header aside; the first few.", "style": "", "numeric": []}
 
 
