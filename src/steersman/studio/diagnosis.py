@@ -78,7 +78,8 @@ def _findings(report: Report) -> b.Block:
         for f in report.findings
     ]
     return {"kind": "rows", "title": f"{len(rows)} finding{'s' * (len(rows) != 1)}", "header": header, "rows": rows,
-            "open": True, "caption": "Rows as the file counts them, the header aside; the first few.", "style": "", "numeric": []}
+            "open": True, "caption": "Rows as the file counts them, the header aside; the first few.", "style": "",
+            "numeric": []}
 
 
 def _listed(title: str, lines: Sequence[str]) -> b.Block:
