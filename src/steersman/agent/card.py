@@ -27,7 +27,7 @@ tags:
 
 An agent that learned how a world works from logs of observations and actions, without reward, and that plans in what
 it learned. It consists of an encoder ({perception}), a world model ({world_model}) and a planner ({planner}).
-Made with [steersman](https://pypi.org/project/steersman/).
+Made with `steersman`.
 """
 
 _USE = """\
