@@ -12,29 +12,9 @@ from logs import MIXED, VECTORS, make_dataset, make_log
 
 from steersman.core import SteersmanError
 from steersman.data import Dataset, read, write
+from steersman.evidence.formats import mutate
 
-WORDS = [b"\0", b"\n", b'"', b",", b"nan", b"1e999", b"-1", b"\xff", b"99999999999999999999"]
 MUTANTS = int(os.environ.get("STEERSMAN_MUTANTS", "150"))
-
-
-def mutate(content: bytes, rng: random.Random) -> bytes:
-    """Flip, cut, repeat or insert: one to four times."""
-    data = bytearray(content)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(data) + 1)
-        size = rng.choice([1, 1, 2, 8, 64])
-        kind = rng.randrange(5)
-        if kind == 0 and at < len(data):
-            data[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            del data[at : at + size]
-        elif kind == 2:
-            data[at:at] = data[at : at + size]
-        elif kind == 3:
-            data[at : at + size] = rng.randbytes(size)
-        else:
-            data[at:at] = rng.choice(WORDS)
-    return bytes(data)
 
 
 @pytest.mark.parametrize("kind", ["csv", "plain csv", "roles", "parquet", "images"])

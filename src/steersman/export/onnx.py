@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,13 +23,13 @@ import torch
 from torch import Tensor
 
 from steersman.agent import Agent
-from steersman.core import ConfigError, MismatchError, Observation, RunError, UsageError
+from steersman.core import ConfigError, MismatchError, Observation, UsageError
 from steersman.core.parts import origins
 from steersman.export.describe import describe
 from steersman.export.graphs import BATCH, CANDIDATES, PAST, Graph, agent_graphs
 from steersman.export.manifest import OPSET, CarryRecord, FileOfGraph, OnnxManifest, Port
 from steersman.runs.checkpoints import FileRecord
-from steersman.runs.files import commit, pretty, refusals, sha256, sync_folder, temporary, write_new
+from steersman.runs.files import new_folder, pretty, sha256, write_new
 
 MANIFEST, README = "export.json", "README.md"
 TOLERANCE = 1e-4
@@ -66,42 +65,27 @@ def export_onnx(
     """
     require_onnx()
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise RunError(f"a new folder for the export at {folder}", "one that is in use", "choose another name")
-    wanted = agent_graphs(agent, observation, seed) | dict(extra or {})
-    contents, records = {}, {}
-    for name, graph in wanted.items():
-        contents[name] = _to_onnx(graph)
-        worst = _verified(graph, contents[name], seed)
-        record = FileRecord(len(contents[name]), sha256(contents[name]))
-        records[name] = FileOfGraph(file=record, inputs=_inputs(graph), outputs=_outputs(graph), worst=worst)
-    manifest = OnnxManifest(
-        agent=agent.config, signature=agent.signature, latent_shape=agent.perception.latent_shape,
-        context_shape=agent.perception.context_shape,
-        carry=tuple(CarryRecord(part.name, part.shape, part.limit) for part in wanted["step"].carry),
-        columns=tuple(agent.readout.columns) if agent.readout is not None else (),
-        scale=dict(getattr(agent.readout, "scale", {})), origin=agent.origin, parts=origins(agent.config),
-        graphs=records,
-    )
-    files = {f"{name}.onnx": content for name, content in contents.items()}
-    files |= {MANIFEST: pretty(manifest), README: describe(manifest).encode()}
-    _write(folder, files)
+    with new_folder(folder, "an export") as temp:
+        wanted = agent_graphs(agent, observation, seed) | dict(extra or {})
+        contents, records = {}, {}
+        for name, graph in wanted.items():
+            contents[name] = _to_onnx(graph)
+            worst = _verified(graph, contents[name], seed)
+            record = FileRecord(len(contents[name]), sha256(contents[name]))
+            records[name] = FileOfGraph(file=record, inputs=_inputs(graph), outputs=_outputs(graph), worst=worst)
+        manifest = OnnxManifest(
+            agent=agent.config, signature=agent.signature, latent_shape=agent.perception.latent_shape,
+            context_shape=agent.perception.context_shape,
+            carry=tuple(CarryRecord(part.name, part.shape, part.limit) for part in wanted["step"].carry),
+            columns=tuple(agent.readout.columns) if agent.readout is not None else (),
+            scale=dict(getattr(agent.readout, "scale", {})), origin=agent.origin, parts=origins(agent.config),
+            graphs=records,
+        )
+        files = {f"{name}.onnx": content for name, content in contents.items()}
+        files |= {MANIFEST: pretty(manifest), README: describe(manifest).encode()}
+        for name, content in files.items():
+            write_new(temp / name, content)
     return Exported(folder, {name: record.worst for name, record in records.items()})
-
-
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    temp = temporary(folder)
-    with refusals("an export", folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temp.mkdir()
-            for name, content in files.items():
-                write_new(temp / name, content)
-            sync_folder(temp)
-            commit(temp, folder)
-        except BaseException:
-            shutil.rmtree(temp, ignore_errors=True)
-            raise
 
 
 def require_onnx() -> None:

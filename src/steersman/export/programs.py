@@ -6,16 +6,15 @@ files that you made yourself.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from steersman.agent import Agent
-from steersman.core import ConfigError, MismatchError, Observation, RunError
+from steersman.core import ConfigError, MismatchError, Observation
 from steersman.export.graphs import Graph, agent_graphs
-from steersman.runs.files import commit, refusals, sync_folder, temporary
+from steersman.runs.files import new_folder
 
 TOLERANCE = 1e-5
 
@@ -35,25 +34,12 @@ def export_programs(
         StorageError: the disk refused; nothing is left behind.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise RunError(f"a new folder for the export at {folder}", "one that is in use", "choose another name")
-    programs: dict[str, Any] = {}
     worst: dict[str, float] = {}
-    for name, graph in agent_graphs(agent, observation, seed).items():
-        programs[name] = _traced(graph)
-        worst[name] = _verified(graph, programs[name], seed)
-    temp = temporary(folder)
-    with refusals("an export", folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temp.mkdir()
-            for name, program in programs.items():
-                torch.export.save(program, temp / f"{name}.pt2")
-            sync_folder(temp)
-            commit(temp, folder)
-        except BaseException:
-            shutil.rmtree(temp, ignore_errors=True)
-            raise
+    with new_folder(folder, "an export") as temp:
+        for name, graph in agent_graphs(agent, observation, seed).items():
+            program = _traced(graph)
+            worst[name] = _verified(graph, program, seed)
+            torch.export.save(program, temp / f"{name}.pt2")
     return worst
 
 

@@ -98,6 +98,31 @@ def commit(temp: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+@contextmanager
+def new_folder(path: Path, what: str) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes `path` when the block ends well and leaves nothing behind otherwise.
+
+    what  named in errors: "an export"
+
+    Raises:
+        RunError: there is something at `path` already.
+        StorageError: the disk refused.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise RunError(f"a new folder for {what} at {path}", "one that is in use", "choose another name")
+    temp = temporary(path)
+    with refusals(what, path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temp.mkdir()
+            yield temp
+            sync_folder(temp)
+            commit(temp, path)
+        except BaseException:
+            remove(temp)
+            raise
+
+
 def sync_folder(folder: Path) -> None:
     if os.name == "nt":
         return
