@@ -43,7 +43,11 @@ def score(problem: Problem, actions: Tensor) -> Scores:
         raise PlanningError(
             f"exogenous inputs for {horizon} steps", f"{exogenous.shape[1]}", "pass a longer forecast or plan less far"
         )
-    imagined = problem.model.imagine(problem.belief, actions, exogenous)
+    return judge(problem, problem.model.imagine(problem.belief, actions, exogenous), actions)
+
+
+def judge(problem: Problem, imagined: Imagined, actions: Tensor) -> Scores:
+    """What imagined futures of `actions` (B, K, H, A) are worth."""
     total, parts = total_energy(problem.costs, problem.task.weights, imagined, actions, problem.task)
     energy = total.sum(2)
     finite = torch.isfinite(energy)

@@ -11,7 +11,7 @@ _ERRORS = (
 ).split()
 _TYPES = (
     "Belief Budget CallableGoal ColumnGoal Episode Goal Imagined Latent LatentGoal LearningBatch Loss Observation "
-    "ObservationGoal Plan Problem Task TensorRecord Window"
+    "ObservationGoal Outcomes Plan Problem Task TensorRecord Window"
 ).split()
 _BOXES = (
     "Configurator Cost Critic Guardrail Memory Objective Perception Planner Policy Readout WorldModel"

@@ -20,6 +20,7 @@ from steersman.core.types import (
     LearningBatch,
     Loss,
     Observation,
+    Outcomes,
     Plan,
     Problem,
     Task,
@@ -83,14 +84,30 @@ class WorldModel(nn.Module, ABC):
     ) -> Imagined:
         """Roll out K action sequences (B, K, H, A) from each of B beliefs; exogenous (B, H, E); z (B, K, H, Z).
 
+        z is what is left to chance, uniform on (0, 1): one z, one future. Without it, the future that the model expects
+        (its mean, its mode or, for a table, the distribution itself). A deterministic model ignores it.
+
         Differentiable in actions and belief.
         """
 
+    def outcomes(self, belief: Belief, states: Tensor, actions: Tensor) -> Outcomes | None:
+        """What may come of one step from states (B, K, D) with actions (B, K, A); None: nothing is left to chance.
+
+        Few outcomes are listed with their probabilities. Where there are endlessly many, a fixed set of draws that
+        stands for them is, each as probable as the others.
+        """
+        return None
+
+    def singles(self) -> tuple[WorldModel, ...]:
+        """The members of an ensemble, each a world model of its own; this one alone if it is none."""
+        return (self,)
+
     def branch(
-        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None
+        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
+        z: Tensor | None = None,
     ) -> Imagined:
         """Roll out from K different states (B, K, D) that share each problem's context; actions (B, K, H, A),
-        exogenous (B, H, E).
+        exogenous (B, H, E), z (B, K, H, Z).
 
         For memoryless models. The default repeats the context K times; override where it can be shared.
         """
@@ -102,7 +119,8 @@ class WorldModel(nn.Module, ABC):
         k = states.shape[1]
         context = None if belief.context is None else belief.context.repeat_interleave(k, 0)
         exogenous = None if exogenous is None else exogenous.repeat_interleave(k, 0)
-        flat = self.imagine(Belief(states.flatten(0, 1), context), actions.flatten(0, 1)[:, None], exogenous)
+        chance = None if z is None else z.flatten(0, 1)[:, None]
+        flat = self.imagine(Belief(states.flatten(0, 1), context), actions.flatten(0, 1)[:, None], exogenous, chance)
         spread = flat.disagreement
         return Imagined(
             flat.states.unflatten(0, (-1, k)).squeeze(2), belief.context,

@@ -110,7 +110,8 @@ class OnnxWorldModel(WorldModel):
         return self._roll(state, belief.context, carry, actions, exogenous)
 
     def branch(
-        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None
+        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
+        z: Tensor | None = None,
     ) -> Imagined:
         if belief.carry:
             raise PlanningError(

@@ -51,6 +51,16 @@ class DenseMembers(nn.Module):
         self.weight = nn.Parameter(torch.empty(members, fan_out, fan_in).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(members, 1, fan_out)) if bias else None
 
+    def only(self, number: int) -> DenseMembers:
+        """One of the members as a layer of its own, whose weights are views of these."""
+        single = DenseMembers.__new__(DenseMembers)
+        nn.Module.__init__(single)
+        single.weight = nn.Parameter(self.weight.detach()[number : number + 1], requires_grad=False)
+        single.bias = None
+        if self.bias is not None:
+            single.bias = nn.Parameter(self.bias.detach()[number : number + 1], requires_grad=False)
+        return single
+
     def forward(self, x: Tensor) -> Tensor:
         if len(self.weight) == 1:
             return F.linear(x, self.weight[0], None if self.bias is None else self.bias[0, 0])

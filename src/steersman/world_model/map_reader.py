@@ -81,7 +81,8 @@ class MapReader(WorldModel):
         return self._roll(belief, belief.state[:, None].expand(-1, actions.shape[1], -1), actions, exogenous)
 
     def branch(
-        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None
+        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
+        z: Tensor | None = None,
     ) -> Imagined:
         return self._roll(belief, states, actions, exogenous)
 

@@ -6,6 +6,8 @@ Knows latents and actions, not where they come from. Shapes: B problems, K candi
 
 from __future__ import annotations
 
+import copy
+
 import msgspec
 import torch
 import torch.nn.functional as F
@@ -81,6 +83,18 @@ class ResidualModel(WorldModel):
         imagined = torch.stack(states, 1).unflatten(0, (b, k)).unflatten(-1, shape)
         return Imagined(imagined, belief.context, torch.stack(spread, -1).unflatten(0, (b, k)) if spread else None)
 
+    def singles(self) -> tuple[WorldModel, ...]:
+        """Each member alone; their weights are shared with the ensemble's."""
+        if self.members == 1:
+            return (self,)
+        return tuple(self._member(i) for i in range(self.members))
+
+    def _member(self, number: int) -> ResidualModel:
+        single = copy.copy(self)
+        single._modules = {name: _one_of(module, number) for name, module in self.named_children()}
+        single.members = 1
+        return single
+
     def _unrolled(self, state: Tensor, drive: Tensor) -> Tensor:
         """state (N, D), drive (H, N, W) -> (H + 1, N, D): one member's steps, written in place; no gradient.
 
@@ -111,6 +125,13 @@ class ResidualModel(WorldModel):
             h = F.silu(layer(h)) + h
         change: Tensor = self.to_change(h)
         return change
+
+
+def _one_of(module: nn.Module, number: int) -> nn.Module:
+    """The part of one member: weights of DenseMembers are views, all else is shared."""
+    if isinstance(module, nn.ModuleList):
+        return nn.ModuleList(_one_of(inner, number) for inner in module)
+    return module.only(number) if isinstance(module, DenseMembers) else module
 
 
 class Deal:

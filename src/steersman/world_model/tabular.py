@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, WorldModel
+from steersman.core import Belief, ConfigError, Imagined, Latent, Outcomes, WorldModel
 
 
 class TabularModel(WorldModel):
@@ -46,9 +46,21 @@ class TabularModel(WorldModel):
         return Imagined(self._roll(start, actions, z), belief.context)
 
     def branch(
-        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None
+        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
+        z: Tensor | None = None,
     ) -> Imagined:
-        return Imagined(self._roll(states, actions, None), belief.context)
+        return Imagined(self._roll(states, actions, z), belief.context)
+
+    def outcomes(self, belief: Belief, states: Tensor, actions: Tensor) -> Outcomes | None:
+        """Every state that may follow a known (one-hot) one, the most probable first; None where all is certain."""
+        count = int((self.transition > 0).sum(-1).max())
+        if count == 1:
+            return None
+        rows = states.flatten(0, 1).to(self.transition.dtype)
+        after = self._chosen(rows, actions.reshape(-1)).unflatten(0, actions.shape[:2])
+        probability, which = after.topk(min(count, after.shape[-1]), -1)
+        middle = after.cumsum(-1) - after / 2
+        return Outcomes(middle.gather(-1, which)[..., None], probability)
 
     def _roll(self, state: Tensor, actions: Tensor, z: Tensor | None) -> Tensor:
         b, k, horizon = actions.shape[:3]
