@@ -7,10 +7,9 @@ import math
 import pytest
 import torch
 
-from steersman.cost.conformal import conformal_quantile
+from steersman.cost.conformal import conformal_quantile, grouped_quantile
 from steersman.evaluation.bands import (
     coverage_of,
-    grouped_quantile,
     halves_coverage,
     resampled_means,
     unit_maxima,

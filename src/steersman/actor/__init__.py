@@ -4,6 +4,7 @@ How to choose: iCEM for smooth continuous control, CEM for discrete actions or a
 where distance to the goal misleads (walls, detours). Greedy is the floor to measure them against.
 """
 
+from steersman.actor.barrier import Barrier
 from steersman.actor.bounds import Bounds, fallback_action
 from steersman.actor.cem import CEM
 from steersman.actor.greedy import Greedy
@@ -15,13 +16,14 @@ from steersman.actor.scoring import Scores, score, total_energy
 from steersman.actor.search import Search
 from steersman.core import Planner, register_all
 
-AnyPlanner = CEM.Config | ICEM.Config | Search.Config | Greedy.Config
+AnyPlanner = Barrier.Config | CEM.Config | ICEM.Config | Search.Config | Greedy.Config
 register_all(Planner, AnyPlanner)
 
 __all__ = [
     "CEM",
     "ICEM",
     "AnyPlanner",
+    "Barrier",
     "Bounds",
     "DistilledPolicy",
     "Greedy",

@@ -271,7 +271,7 @@ class Search(Planner):
         if not task.guardrails:
             shape = actions.shape[:3]
             return actions.new_ones(shape, dtype=torch.bool), actions.new_zeros((*shape, 0), dtype=torch.bool)
-        refused = torch.stack([g.margin(imagined, actions) > 0 for g in task.guardrails], -1)
+        refused = torch.stack([~(g.margin(imagined, actions) <= 0) for g in task.guardrails], -1)
         return (~refused.any(-1)).cumprod(2).bool(), refused
 
     @staticmethod

@@ -166,6 +166,32 @@ class Guardrail(ABC):
         <= 0 is safe. The unit is the guardrail's own; only the sign decides, and the size ranks infeasible plans.
         """
 
+    def level(self, states: Tensor, context: Tensor | None = None) -> Tensor | None:
+        """g of where one stands, whatever led there: (B, …, D), context (B, M, C) -> (B, …), in the unit of `margin`.
+
+        None (the default): this guardrail judges steps only. Override it where a state alone tells, so that a barrier
+        can slow the agent down before the limit.
+        """
+        return None
+
+    def barrier(self, imagined: Imagined, actions: Tensor, alpha: float) -> Tensor:
+        """-> (B, K, H): <= 0 where a step keeps the limit and does not spend its reserve too fast,
+
+            level(s') <= (1 - alpha) · level(s),        that is h(s') >= (1 - alpha) h(s) with h = -level
+
+        From outside the limit, where `margin` might refuse every step, it asks for the way back at the same rate.
+        `alpha` in (0, 1]: 1 asks for no more than the limit. A guardrail without a level is judged by its margin.
+
+        Source: discrete-time control barrier function, Agrawal & Sreenath 2017.
+        """
+        margin = self.margin(imagined, actions)
+        level = self.level(imagined.states, imagined.context)
+        if level is None:
+            return margin
+        here, there = level[:, :, :-1], level[:, :, 1:]
+        permitted = (1 - alpha) * here
+        return torch.maximum(there - permitted, margin - permitted.clamp_min(0))
+
     def keep(self, rows: Tensor) -> Guardrail:
         """The guardrail for some of the B problems: rows is a mask (B,) or indices. Override where it differs by
         problem."""

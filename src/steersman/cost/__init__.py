@@ -3,10 +3,13 @@
 from steersman.core import Cost, register_all
 from steersman.cost.action import EffortCost, SmoothnessCost
 from steersman.cost.box import Box
-from steersman.cost.conformal import conformal_quantile, labels_needed
+from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
 from steersman.cost.disagreement import DisagreementCost
 from steersman.cost.goal import GoalCost
 from steersman.cost.goals import column_names, resolve
+from steersman.cost.half_space import HalfSpace
+from steersman.cost.margins import Margins, StepMargin, calibrate_margins
+from steersman.cost.on_columns import OnColumns
 from steersman.cost.region import Region
 
 AnyActionCost = DisagreementCost.Config | EffortCost.Config | SmoothnessCost.Config
@@ -18,10 +21,16 @@ __all__ = [
     "DisagreementCost",
     "EffortCost",
     "GoalCost",
+    "HalfSpace",
+    "Margins",
+    "OnColumns",
     "Region",
     "SmoothnessCost",
+    "StepMargin",
+    "calibrate_margins",
     "column_names",
     "conformal_quantile",
+    "grouped_quantile",
     "labels_needed",
     "resolve",
 ]

@@ -6,19 +6,21 @@ Knows a read-out by its abstract class only. Shapes: B problems, K candidates, H
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from steersman.core import Guardrail, Imagined, PlanningError, Readout
+from steersman.cost.margins import Margins, StepMargin
 
 
 class Box(Guardrail):
     """g_t = max over limited columns of max(low_c - y_t, y_t - high_c) / scale_c + margin_c / scale_c.
 
     y is read from the state after each step, so the present is not judged: it cannot be changed. `margin` (in the
-    column's unit) keeps a distance from the limit, for instance a conformal bound on the read-out's error.
+    column's unit) keeps a distance from the limit: one number, or one for each step, for instance a conformal bound on
+    the prediction error (`calibrate_margins`). A value that is not a number is a violation.
 
     Raises:
         PlanningError: a column that the read-out does not know, or limits that no value meets.
@@ -31,7 +33,7 @@ class Box(Guardrail):
         *,
         name: str = "",
         scale: Mapping[str, float] | None = None,
-        margin: Mapping[str, float] | None = None,
+        margin: Mapping[str, float | Sequence[float] | Margins] | None = None,
     ) -> None:
         """limits: column -> (low, high), either may be infinite; scale: size of an excess that counts as 1."""
         missing = sorted(set(limits) - set(readout.columns))
@@ -40,20 +42,20 @@ class Box(Guardrail):
                 f"limits on columns among {', '.join(readout.columns)}", ", ".join(missing) or "none",
                 "correct the names, or fit a read-out for these columns",
             )
-        margin, scale = dict(margin or {}), dict(scale or {})
+        scale = dict(scale or {})
+        self._margin = {c: StepMargin((margin or {}).get(c, 0.0)) for c in limits}
         for column, (low, high) in limits.items():
-            slack = high - low - 2 * margin.get(column, 0.0)
+            slack = high - low - 2 * self._margin[column].first
             if math.isnan(slack) or slack < 0 or not scale.get(column, 1.0) > 0:
                 raise PlanningError(
                     f"low <= high for {column}, with the margin taken off both, and a scale > 0",
-                    f"[{low}, {high}], margin {margin.get(column, 0.0)}, scale {scale.get(column, 1.0)}",
+                    f"[{low}, {high}], margin {self._margin[column].first}, scale {scale.get(column, 1.0)}",
                     "widen the limits or shrink the margin",
                 )
         self.readout = readout
         self._name = name or ", ".join(f"{column} in [{low:g}, {high:g}]" for column, (low, high) in limits.items())
         self._index = [readout.columns.index(column) for column in limits]
-        self._low = torch.tensor([low + margin.get(column, 0.0) for column, (low, _) in limits.items()])
-        self._high = torch.tensor([high - margin.get(column, 0.0) for column, (_, high) in limits.items()])
+        self._low, self._high = (torch.tensor([float(x[i]) for x in limits.values()]) for i in (0, 1))
         self._scale = torch.tensor([scale.get(column, 1.0) for column in limits])
 
     @property
@@ -61,6 +63,16 @@ class Box(Guardrail):
         return self._name
 
     def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
-        values = self.readout.read(imagined.states[:, :, 1:], imagined.context)[..., self._index]
+        values = self._values(imagined.states[:, :, 1:], imagined.context)
+        return self._excess(values, [margin.steps(values) for margin in self._margin.values()])
+
+    def level(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+        return self._excess(self._values(states, context), [margin.first for margin in self._margin.values()])
+
+    def _values(self, states: Tensor, context: Tensor | None) -> Tensor:
+        return self.readout.read(states, context)[..., self._index]
+
+    def _excess(self, values: Tensor, margins: list[Tensor | float]) -> Tensor:
         low, high, scale = (x.to(values) for x in (self._low, self._high, self._scale))
-        return (torch.maximum(low - values, values - high) / scale).amax(-1)
+        keep = torch.stack([torch.as_tensor(m).to(values).expand(values.shape[-2:-1]) for m in margins], -1)
+        return ((torch.maximum(low - values, values - high) + keep) / scale).amax(-1)

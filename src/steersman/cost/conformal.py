@@ -1,12 +1,13 @@
 """Split-conformal bounds: from errors on held-out labels to a margin whose promise is stated with a probability.
 
-Knows nothing of models or guardrails. Shapes: n calibration labels, k scores of each.
+Knows nothing of models or guardrails. Shapes: n calibration labels, k scores of each; W windows, M scores, U units.
 """
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from steersman.core import PlanningError
@@ -45,6 +46,32 @@ def conformal_quantile(scores: Tensor, level: float = 0.99) -> float:
     each = scores[0].numel()
     rank = math.ceil(round((len(scores) + 1) * each * level, 6))  # 0.57 · 100 is 56.999…: whole ranks stay whole
     return float(scores.flatten().sort().values[rank - 1]) if rank <= scores.numel() else math.inf
+
+
+def grouped_quantile(scores: Tensor, unit: Tensor, level: float = 0.9) -> Tensor:
+    """The least q that a score of a random window of a new unit does not exceed with probability >= `level`.
+
+        q = quantile of Σ_u Σ_{i in u} δ(s_i) / ((U + 1) n_u) + δ(∞) / (U + 1) at `level`
+
+    Units weigh the same, however many windows each has; the new unit's own share counts as infinite. Infinite if
+    U < level / (1 - level). With one window a unit this is split conformal prediction.
+
+    scores (W, M), unit (W,) any integers -> (M,).
+
+    Source: hierarchical conformal prediction, Lee, Barber & Willett 2023, "Distribution-free inference with
+    hierarchical data", theorem 1; Dunn, Wasserman & Ramdas 2022.
+
+    >>> grouped_quantile(torch.arange(1.0, 100.0)[:, None], torch.arange(99))
+    tensor([90.])
+    """
+    _, index, count = unit.unique(return_inverse=True, return_counts=True)
+    weight = 1 / ((len(count) + 1) * count[index].double())
+    values, order = scores.sort(0)
+    mass = weight[order].cumsum(0)
+    reached = mass >= level - 1e-9
+    first = reached.to(torch.int8).argmax(0)
+    q = values.gather(0, first[None])[0]
+    return torch.where(reached.any(0), q, torch.full_like(q, math.inf))
 
 
 def labels_needed(level: float) -> int:

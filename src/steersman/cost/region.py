@@ -8,12 +8,14 @@ Shapes: B problems, K candidates, H horizon, S samples of a segment, (P, Q) heig
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from steersman.core import Guardrail, Imagined, PlanningError, Readout
+from steersman.cost.margins import Margins, StepMargin
 
 PIXEL = 0.71  # px; a disk of this radius covers a pixel's square
 _SAMPLES = 6  # of a segment: 0.5 px apart on a step of 2.5 px
@@ -29,11 +31,11 @@ class Region(Guardrail):
     Within the margin already, outward moves stay allowed, or a read-out's error could pin the agent there: with c the
     clearance where the step begins, a step is safe if it nowhere comes nearer than c (to 0.05 px) and ends farther
     off, a discrete-time control-barrier condition (Agrawal & Sreenath 2017). g is then the larger shortfall. A step
-    that enters the region from outside is never safe.
+    that enters the region from outside is never safe, nor is a position that is not a number.
 
     mask      (P, Q) bool for all problems, or (B, P, Q), one per problem: True is forbidden; all False forbids nothing
     readout   knows `columns`, (x, y) in px: column and row of the picture, pixel centres at whole numbers
-    margin    px, for instance a conformal bound on the read-out's error (cost.conformal_quantile)
+    margin    px, for instance a conformal bound on the read-out's error (`conformal_quantile`); or one for each step
 
     The distance is exact at pixel centres and bilinear in between: at most 0.15 px too far beside a lone pixel and
     0.02 px at 3 px from it. Beyond the picture's edge it is that of the nearest place within.
@@ -45,8 +47,8 @@ class Region(Guardrail):
     """
 
     def __init__(
-        self, readout: Readout, mask: Tensor, *, margin: float = 0.0, columns: tuple[str, str] = ("x", "y"),
-        name: str = "forbidden region",
+        self, readout: Readout, mask: Tensor, *, margin: float | Sequence[float] | Margins = 0.0,
+        columns: tuple[str, str] = ("x", "y"), name: str = "forbidden region",
     ) -> None:
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.ndim not in (2, 3) or 0 in mask.shape:
             got = f"{tuple(mask.shape)} {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
@@ -60,11 +62,7 @@ class Region(Guardrail):
                 f"two columns among {', '.join(readout.columns)}", ", ".join(columns),
                 "name the read-out's columns that are x and y in pixels",
             )
-        if not 0 <= margin < math.inf:
-            raise PlanningError(
-                "a finite margin of at least 0 px", f"{margin}", "calibrate on more labels, or ask a lower level"
-            )
-        self.readout, self.clear = readout, float(margin)
+        self.readout, self._margin = readout, StepMargin(margin)
         self._name = name
         self._index = [readout.columns.index(column) for column in columns]
         self._distance = signed_distance(mask if mask.ndim == 3 else mask[None])
@@ -72,6 +70,11 @@ class Region(Guardrail):
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def clear(self) -> float:
+        """px kept from the region at the next step."""
+        return self._margin.first
 
     def keep(self, rows: Tensor) -> Region:
         """The guardrail of some of the problems: rows is a mask (B,), indices, or a slice."""
@@ -88,7 +91,17 @@ class Region(Guardrail):
         start, least, end = clearance[..., 0], clearance.amin(-1), clearance[..., -1]
         way_out = torch.maximum(start - _TOLERANCE - least, start + _GAIN - end)
         way_out = torch.where(start >= 0, torch.maximum(way_out, -least), way_out)
-        return torch.where(start < self.clear, way_out, self.clear - least)
+        clear = self._margin.steps(least)
+        return torch.where(start < clear, way_out, clear - least)
+
+    def level(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+        y = self.readout.read(states, context)[..., self._index]
+        there = y.reshape(len(y), 1, -1, 2)  # as standing still
+        return self.clear - self.clearance(there, there)[..., 0].view(y.shape[:-1])
+
+    def barrier(self, imagined: Imagined, actions: Tensor, alpha: float) -> Tensor:
+        level = self.level(imagined.states, imagined.context)
+        return torch.maximum(level[:, :, 1:] - (1 - alpha) * level[:, :, :-1], self.margin(imagined, actions))
 
     def clearance(self, a: Tensor, b: Tensor) -> Tensor:
         """Signed distance in px at S places from a to b (B, K, H, 2) -> (B, K, H, S); the first is a's, the last b's.
@@ -103,12 +116,13 @@ class Region(Guardrail):
         grid = self._distance.to(a)
         fraction = torch.linspace(0, 1, _SAMPLES, device=a.device, dtype=a.dtype)
         places = a[..., None, :] + fraction[:, None] * (b - a)[..., None, :]
+        lost = places.isnan().any(-1)  # the picture would be read at its edge there
         size = torch.tensor([grid.shape[2] - 1, grid.shape[1] - 1], device=a.device).clamp_min(1)
         places = (2 * places / size - 1).flatten(1, 2)
         if problems == 1:
             places = places.flatten(0, 1)[None]
         found = grid_sample(grid[:, None], places, mode="bilinear", padding_mode="border", align_corners=True)
-        found = found.reshape(*shape, _SAMPLES)
+        found = found.reshape(*shape, _SAMPLES).masked_fill(lost, math.nan)
         apart = (b - a).norm(dim=-1) / (_SAMPLES - 1)
         between = (apart - 0.5).clamp_min(0)[..., None] / 2
         return torch.cat([found[..., :1], found[..., 1:-1] - between, found[..., -1:]], -1)

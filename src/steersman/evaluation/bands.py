@@ -11,32 +11,6 @@ import torch
 from torch import Tensor
 
 
-def grouped_quantile(scores: Tensor, unit: Tensor, level: float = 0.9) -> Tensor:
-    """The least q that a score of a random window of a new unit does not exceed with probability >= `level`.
-
-        q = quantile of Σ_u Σ_{i in u} δ(s_i) / ((U + 1) n_u) + δ(∞) / (U + 1) at `level`
-
-    Units weigh the same, however many windows each has; the new unit's own share counts as infinite. Infinite if
-    U < level / (1 - level). With one window a unit this is split conformal prediction.
-
-    scores (W, M), unit (W,) any integers -> (M,).
-
-    Source: hierarchical conformal prediction, Lee, Barber & Willett 2023, "Distribution-free inference with
-    hierarchical data", theorem 1; Dunn, Wasserman & Ramdas 2022.
-
-    >>> grouped_quantile(torch.arange(1.0, 100.0)[:, None], torch.arange(99))
-    tensor([90.])
-    """
-    _, index, count = unit.unique(return_inverse=True, return_counts=True)
-    weight = 1 / ((len(count) + 1) * count[index].double())
-    values, order = scores.sort(0)
-    mass = weight[order].cumsum(0)
-    reached = mass >= level - 1e-9
-    first = reached.to(torch.int8).argmax(0)
-    q = values.gather(0, first[None])[0]
-    return torch.where(reached.any(0), q, torch.full_like(q, math.inf))
-
-
 def unit_maxima(scores: Tensor, unit: Tensor) -> Tensor:
     """(W, M), (W,) -> (U, M): the largest score of each unit."""
     number, index = unit.unique(return_inverse=True)

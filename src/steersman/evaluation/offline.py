@@ -15,10 +15,10 @@ from torch import Tensor
 
 from steersman.agent import Agent
 from steersman.core import DataError, UsageError
+from steersman.cost import grouped_quantile
 from steersman.data import Dataset
 from steersman.evaluation.bands import (
     coverage_of,
-    grouped_quantile,
     halves_coverage,
     resampled_means,
     unit_maxima,

@@ -21,8 +21,9 @@ from steersman import data, training
 from steersman.agent import Agent
 from steersman.agent.fitting import fit_readout
 from steersman.core import Episode
+from steersman.cost import grouped_quantile
 from steersman.data import CacheWriter, Dataset
-from steersman.evaluation.bands import coverage_of, grouped_quantile
+from steersman.evaluation.bands import coverage_of
 from steersman.evaluation.offline import Measure, measure
 from steersman.evaluation.tape import draw, record
 from steersman.evidence.context import Context, Outcome
