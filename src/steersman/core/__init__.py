@@ -7,7 +7,7 @@ from steersman.core.lazy import catalogue
 
 _ERRORS = (
     "ActionError CheckpointError ConfigError DataError DivergedError LockedError MismatchError PartError PlanningError "
-    "RunError SteersmanError StorageError UsageError"
+    "PromiseError RunError SteersmanError StorageError UsageError"
 ).split()
 _TYPES = (
     "Belief Budget CallableGoal ColumnGoal Episode Goal Imagined Latent LatentGoal LearningBatch Loss Observation "
@@ -16,6 +16,7 @@ _TYPES = (
 _BOXES = (
     "Configurator Cost Critic Guardrail Memory Objective Perception Planner Policy Readout WorldModel"
 ).split()
+_CHECKS = "check_cost check_guardrail".split()
 _PARTS = (
     "CostConfig ObjectiveConfig PerceptionConfig PlannerConfig ReadoutConfig WorldModelConfig register register_all"
 ).split()
@@ -27,6 +28,7 @@ __getattr__, __dir__, __all__ = catalogue(
         **dict.fromkeys(_TYPES, ".types"),
         **dict.fromkeys(_BOXES, ".boxes"),
         **dict.fromkeys(["ActionSpec", "ObservationSpec", "Signature"], ".signature"),
+        **dict.fromkeys(_CHECKS, ".checks"),
         "Level": ".levels",
         **dict.fromkeys(_PARTS, ".parts"),
         "Recording": ".recording",

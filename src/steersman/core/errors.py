@@ -72,3 +72,15 @@ class DivergedError(SteersmanError):
 
 class PlanningError(SteersmanError):
     """A planning problem is ill-posed: no goal, an empty horizon, a part that returned the wrong shape."""
+
+
+class PromiseError(SteersmanError):
+    """A part breaks a promise of its box; raised by the public checks (`core.checks`).
+
+    expected  the promise
+    case      in which situation it was broken
+    """
+
+    def __init__(self, expected: str, got: str, fix: str, case: str = "") -> None:
+        super().__init__(expected, f"{got} (case: {case})" if case else got, fix)
+        self.case = case
