@@ -23,6 +23,7 @@ from steersman.agent.config import AgentConfig
 from steersman.agent.origin import Origin, origin_of
 from steersman.agent.parts import load_parts
 from steersman.agent.readouts import load_readout
+from steersman.agent.sealing import build_sealed, distinct, seals, verify_sealed
 from steersman.core import (
     ConfigError,
     Goal,
@@ -79,7 +80,10 @@ class Agent:
         self.planner = planner or config.planner.build()
         self.readout = readout
         scale = getattr(readout, "scale", None)
-        self.costs = (config.goal.build(readout, scale), *(cost.build(signature) for cost in config.costs))
+        self.sealed = build_sealed(config, signature)
+        self.costs = distinct(
+            (config.goal.build(readout, scale), *(cost.build(signature) for cost in config.costs), *self.sealed)
+        )
         self.reset()
 
     @classmethod
@@ -94,6 +98,7 @@ class Agent:
             UsageError: no horizon was measured for them, or none is to be trusted.
             RunError, CheckpointError: missing, damaged, foreign or of a later format.
             ConfigError: a configuration that this version does not know, or a part that nobody registered.
+            SealError: an intrinsic cost is not what it was when the run was made.
         """
         run = path if isinstance(path, Run) else Run.open(path)
         try:
@@ -109,8 +114,10 @@ class Agent:
         perception, model = load_parts(config, signature, file.read(MODEL), f"{file.path / MODEL}")
         readout = load_readout(run, "observation")
         limit = trusted_horizon(run, file.step) if trusted else None
-        return cls(config, signature, perception, model, planner=planner, readout=readout,
-                   origin=origin_of(run, file.step), trusted=limit)
+        agent = cls(config, signature, perception, model, planner=planner, readout=readout,
+                    origin=origin_of(run, file.step), trusted=limit)
+        verify_sealed(agent.sealed, run.manifest.config.get("seals", {}))
+        return agent
 
     @classmethod
     def from_pretrained(
@@ -129,10 +136,12 @@ class Agent:
         if not folder.exists() and hub.is_hub_id(str(name)):
             folder = hub.download(str(name), pretrained.FILES, revision, token)
         parts = pretrained.load(folder)
-        return cls(
+        agent = cls(
             parts.config, parts.signature, parts.perception, parts.world_model, planner=planner,
             readout=parts.readout, origin=parts.origin,
         )
+        verify_sealed(agent.sealed, parts.seals)
+        return agent
 
     def save_pretrained(self, folder: Path | str) -> Path:
         """Write config.json, model.safetensors and a filled model card; `from_pretrained` gives the same plans, bit for
@@ -143,7 +152,8 @@ class Agent:
             StorageError: the disk refused.
         """
         parts = pretrained.Pretrained(
-            self.config, self.signature, self.perception, self.world_model, self.readout, self.origin
+            self.config, self.signature, self.perception, self.world_model, self.readout, self.origin,
+            seals(self.sealed),
         )
         return pretrained.save(parts, self.planner, folder)
 
@@ -172,7 +182,12 @@ class Agent:
         return self.execute if commits is None else int(commits(task))
 
     def reset(self, seeds: Sequence[int] | Tensor | int | None = None) -> None:
-        """Begin new episodes. seeds: one per episode (or a first one, counted up); all randomness comes from them."""
+        """Begin new episodes. seeds: one per episode (or a first one, counted up); all randomness comes from them.
+
+        Raises:
+            SealError: an intrinsic cost has changed since the agent was built.
+        """
+        verify_sealed(self.sealed)
         self._seeds, self._decision = seeds, 0
         self._states: Tensor | None = None  # (B, T, …) the last moments, and (B, T-1, A) the actions between them
         self._actions: Tensor | None = None

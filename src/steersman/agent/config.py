@@ -21,6 +21,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     goal_space   "auto": an observation goal made of vectors is read as columns if the read-out knows them (robust),
                  else compared in latent space; "columns" or "latent" to insist
     costs        more terms, weighed by a task's `weights` under their names
+    intrinsic    the same, sealed: frozen, hashed when the agent is built, verified ever after (`cost.Sealed`)
     readout      fitted on frozen latents after training, for the columns of the vector observations; None: no columns
     history      moments that the world model sees before it imagines
     """
@@ -31,5 +32,6 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     goal: GoalCost.Config = GoalCost.Config()
     goal_space: Literal["auto", "columns", "latent"] = "auto"
     costs: tuple[CostConfig, ...] = ()
+    intrinsic: tuple[CostConfig, ...] = ()
     readout: ReadoutConfig | None = None
     history: int = 1

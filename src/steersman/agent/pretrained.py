@@ -9,7 +9,7 @@ The folder may come from anybody: nothing is allocated before sizes are known to
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from steersman.agent.card import model_card
 from steersman.agent.config import AgentConfig
 from steersman.agent.origin import Origin
 from steersman.agent.parts import build_parts, tensors
+from steersman.agent.sealing import Seals
 from steersman.core import (
     CheckpointError,
     ConfigError,
@@ -64,6 +65,7 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     readout: ReadoutRecord | None = None
     origin: Origin = Origin()
     parts: dict[str, str] = {}
+    seals: Seals = {}
     weights: FileRecord
     sha256: str = ""
 
@@ -83,6 +85,7 @@ class Pretrained:
     world_model: WorldModel
     readout: Readout | None
     origin: Origin
+    seals: Seals = field(default_factory=dict)
 
 
 def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
@@ -103,7 +106,7 @@ def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
     weights = encode(state, {"format": "pt"})
     stored = Stored(
         agent=config, signature=parts.signature, readout=record, origin=parts.origin,
-        parts=origins((config, record)), weights=FileRecord(len(weights), sha256(weights)),
+        parts=origins((config, record)), seals=parts.seals, weights=FileRecord(len(weights), sha256(weights)),
     )
     content = stored.sealed()
     try:
@@ -145,7 +148,7 @@ def load(folder: Path | str) -> Pretrained:
     parts.eval()
     return Pretrained(
         stored.agent, stored.signature, cast(Perception, parts["perception"]), cast(WorldModel, parts["world_model"]),
-        cast(Readout, parts["readout"]) if "readout" in parts else None, stored.origin,
+        cast(Readout, parts["readout"]) if "readout" in parts else None, stored.origin, stored.seals,
     )
 
 

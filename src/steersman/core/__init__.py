@@ -7,7 +7,7 @@ from steersman.core.lazy import catalogue
 
 _ERRORS = (
     "ActionError CheckpointError ConfigError DataError DivergedError LockedError MismatchError PartError PlanningError "
-    "PromiseError RunError SteersmanError StorageError UsageError"
+    "PromiseError RunError SealError SteersmanError StorageError UsageError"
 ).split()
 _TYPES = (
     "Belief Budget CallableGoal ColumnGoal Episode Goal Imagined Latent LatentGoal LearningBatch Loss Observation "

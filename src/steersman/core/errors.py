@@ -74,6 +74,10 @@ class PlanningError(SteersmanError):
     """A planning problem is ill-posed: no goal, an empty horizon, a part that returned the wrong shape."""
 
 
+class SealError(SteersmanError):
+    """A sealed cost is not what it was when the agent was built, or somebody tried to change it."""
+
+
 class PromiseError(SteersmanError):
     """A part breaks a promise of its box; raised by the public checks (`core.checks`).
 

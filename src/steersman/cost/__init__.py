@@ -2,8 +2,10 @@
 
 from steersman.core import Cost, register_all
 from steersman.cost.action import EffortCost, SmoothnessCost
+from steersman.cost.bad_states import BadStates
 from steersman.cost.box import Box
 from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
+from steersman.cost.curiosity import CuriosityCost
 from steersman.cost.disagreement import DisagreementCost
 from steersman.cost.goal import GoalCost
 from steersman.cost.goals import column_names, resolve
@@ -11,13 +13,16 @@ from steersman.cost.half_space import HalfSpace
 from steersman.cost.margins import Margins, StepMargin, calibrate_margins
 from steersman.cost.on_columns import OnColumns
 from steersman.cost.region import Region
+from steersman.cost.sealed import Sealed
 
-AnyActionCost = DisagreementCost.Config | EffortCost.Config | SmoothnessCost.Config
+AnyActionCost = CuriosityCost.Config | DisagreementCost.Config | EffortCost.Config | SmoothnessCost.Config
 register_all(Cost, AnyActionCost)
 
 __all__ = [
     "AnyActionCost",
+    "BadStates",
     "Box",
+    "CuriosityCost",
     "DisagreementCost",
     "EffortCost",
     "GoalCost",
@@ -25,6 +30,7 @@ __all__ = [
     "Margins",
     "OnColumns",
     "Region",
+    "Sealed",
     "SmoothnessCost",
     "StepMargin",
     "calibrate_margins",

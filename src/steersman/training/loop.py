@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import torch
 
+from steersman.agent.sealing import build_sealed, seals
 from steersman.core.errors import ConfigError, MismatchError
 from steersman.core.parts import convert, origins
 from steersman.nn import keep_freed_memory
@@ -54,6 +55,7 @@ def train(
         ConfigError, DataError: parts or data that do not fit together.
         LockedError: another process is writing to this run.
         DivergedError: NaN or infinity; the last good checkpoint stands.
+        SealError: an intrinsic cost changed.
         StorageError: the disk refused.
     """
     device = choose_device(config.device)
@@ -123,7 +125,9 @@ def create_run(
         "signature": dataset.signature,
         **_identity(dataset),
     }
-    parts = {"parts": theirs} if (theirs := origins(config)) else {}
+    parts: dict[str, Any] = {"parts": theirs} if (theirs := origins(config)) else {}
+    if config.agent.intrinsic:
+        parts["seals"] = seals(build_sealed(config.agent, dataset.signature))
     config_ = {"train": config, **parts, **(settings or {})}
     return Run.create(path, recipe=recipe, config=config_, seeds={"train": config.seed}, data=data)
 

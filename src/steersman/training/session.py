@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steersman.agent.sealing import build_sealed, verify_sealed
 from steersman.core.boxes import Perception, WorldModel
 from steersman.core.errors import CheckpointError, DivergedError
 from steersman.core.types import Window
@@ -94,6 +95,9 @@ class Session:
         self.part = processes.part(config.batch_size)
         self.sampler = Sampler(self.source.lengths, config.window, config.batch_size, config.seed, config.prioritise)
         self.feed = Feed(threaded=config.prefetch)
+        self.sealed = build_sealed(config.agent, dataset.signature)
+        if self.sealed and run is not None:
+            verify_sealed(self.sealed, run.manifest.config.get("seals", {}))
         self.learner = Learner(config, dataset.signature, device, processes)
         self.store = CheckpointStore(run.checkpoints_dir, run.manifest.id, config.keep) if run is not None else None
         probe = RidgeProbe.of(dataset.signature) if config.probe else None
@@ -159,6 +163,7 @@ class Session:
             if self.run is not None:
                 self.run.metrics.append(self.done, diverged=True)
             raise
+        verify_sealed(self.sealed)
         if step.errors is not None:
             self.sampler.report(here[0], self.processes.gather(step.errors))
         self.loss = step.loss

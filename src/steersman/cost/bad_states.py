@@ -1,0 +1,160 @@
+"""A guardrail learned from labelled bad states: what cannot be named as a column, but can be pointed at.
+
+Knows latents only, of pixels as of vectors. Shapes: n labels, S versions of each, D latent size, U units (episodes).
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from steersman.core import Guardrail, Imagined, PlanningError
+from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
+from steersman.nn import AdamW, mlp
+
+
+class BadStates(Guardrail):
+    """g(s) = f(s) - τ: a classifier's log-odds of "bad", less a threshold that a stated share of bad states exceeds.
+
+    f is a perceptron on standardised latents, trained with a logistic loss that weighs both classes alike. τ is
+    conformal: of the bad labels that f did not see it is the least value for which a new bad state, exchangeable with
+    them, has f(s) > τ with probability >= `share`. What it costs is `good_refused`, the share of good labels kept
+    aside that are refused too: a good guardrail has it near 0.
+
+    Make one with `BadStates.fit`. It judges the state after each step; its level is g itself, so that a barrier can
+    slow down before the limit; it is differentiable.
+
+    It knows what bad states look like that it was shown. Where nothing was ever labelled it says nothing: keep plans
+    inside what the model knows (`DisagreementCost`), or limit columns.
+    """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+        """How the classifier is trained; `held_out`: share of the labels that thresholds are taken from."""
+
+        hidden: tuple[int, ...] = (64, 64)
+        steps: int = 300
+        batch_size: int = 256
+        lr: float = 1e-2
+        weight_decay: float = 0.1
+        held_out: float = 0.5
+
+    def __init__(
+        self, network: nn.Module, mean: Tensor, deviation: Tensor, latent_shape: tuple[int, ...], *, share: float,
+        name: str = "bad states",
+    ) -> None:
+        """As `fit` builds it; τ is minus infinity until it is calibrated: nothing is safe."""
+        self.network, self.mean, self.deviation = network, mean, deviation
+        self.latent_shape, self.share, self.threshold, self.good_refused = latent_shape, share, -math.inf, math.nan
+        self._name = name
+
+    @classmethod
+    def fit(
+        cls,
+        states: Tensor,
+        bad: Tensor,
+        *,
+        latent_shape: tuple[int, ...] | None = None,
+        unit: Tensor | None = None,
+        share: float = 0.99,
+        seed: int = 0,
+        name: str = "bad states",
+        config: Config | None = None,
+    ) -> BadStates:
+        """Train and calibrate on disjoint halves of the labels.
+
+        states        (n, D) latents of labelled moments; or (n, S, D): S versions of each, for instance encoded and
+                      imagined from 1, 2, … steps before. A label then counts as refused only if all its versions are
+        bad           (n,) bool
+        latent_shape  of one state, if it is not a vector: states are (n, S, *latent_shape)
+        unit          (n,) int: the episode of each label; halves are then made of whole episodes, and the promise is
+                      for a random bad moment of a new episode
+        share         of bad states that are to be refused
+
+        Raises:
+            PlanningError: shapes that do not fit, NaN, one class only, or too few bad labels for this share.
+        """
+        config = config or cls.Config()
+        shape = latent_shape or states.shape[-1:]
+        rows = states.detach().float().reshape(len(states), -1, math.prod(shape))
+        if bad.shape != states.shape[:1] or bad.dtype != torch.bool or not bool(torch.isfinite(rows).all()):
+            raise PlanningError("finite states (n, …) and a truth value for each", f"{tuple(states.shape)} and "
+                                f"{tuple(bad.shape)} {bad.dtype}", "label each state True (bad) or False")
+        generator = torch.Generator().manual_seed(seed)
+        aside = _split(torch.arange(len(bad)) if unit is None else unit, bad, config.held_out, generator)
+        for part, words in ((bad[~aside], "to learn from"), (bad[aside], "kept aside")):
+            if not bool(part.any()) or bool(part.all()):
+                raise PlanningError(f"bad and good states among those {words}", f"{int(part.sum())} of {len(part)} bad",
+                                    "label more of both")
+        deviation, mean = torch.std_mean(rows[~aside].flatten(0, 1), 0, correction=0)
+        deviation = torch.where(deviation > 1e-6, deviation, 1.0)
+        network = mlp([rows.shape[-1], *config.hidden, 1])
+        _train(network, (rows[~aside] - mean) / deviation, bad[~aside], config, generator)
+        rail = cls(network.requires_grad_(False).eval(), mean, deviation, tuple(shape), share=share, name=name)
+        rail._calibrate(rows[aside], bad[aside], None if unit is None else unit[aside])
+        return rail
+
+    def _calibrate(self, rows: Tensor, bad: Tensor, unit: Tensor | None) -> None:
+        odds = self._odds(rows).amin(1)  # of the version that looks best
+        if unit is None:
+            quantile = conformal_quantile(-odds[bad], self.share)
+        else:
+            quantile = float(grouped_quantile(-odds[bad, None], unit[bad], self.share)[0])
+        if not math.isfinite(quantile):
+            count = int(bad.sum()) if unit is None else len(unit[bad].unique())
+            what = "bad labels" if unit is None else "episodes with bad labels"
+            raise PlanningError(f"at least {labels_needed(self.share)} {what} kept aside to refuse {self.share:.1%}",
+                                f"{count}", "label more, or ask for a lower share")
+        # the state that sets the threshold is refused itself
+        self.threshold = float(torch.nextafter(torch.tensor(-quantile), torch.tensor(-math.inf)))
+        self.good_refused = float((odds[~bad] > self.threshold).float().mean())
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
+        return self.level(imagined.states[:, :, 1:])
+
+    def level(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+        rank = len(self.latent_shape)
+        return self._odds(states.flatten(-rank) if rank > 1 else states) - self.threshold
+
+    def _odds(self, rows: Tensor) -> Tensor:
+        odds: Tensor = self.network((rows.to(self.mean) - self.mean) / self.deviation)
+        return odds[..., 0]
+
+
+def _split(unit: Tensor, bad: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """(n,) bool: the labels of a share of the units; units with bad labels and those without are dealt apart."""
+    numbers, index = unit.unique(return_inverse=True)
+    has_bad = torch.zeros(len(numbers), dtype=torch.bool).index_put_((index[bad],), torch.tensor(True))
+    aside = torch.zeros(len(numbers), dtype=torch.bool)
+    for kind in (has_bad, ~has_bad):
+        members = kind.nonzero()[:, 0]
+        members = members[torch.randperm(len(members), generator=generator)]
+        aside[members[: round(share * len(members))]] = True
+    return aside[index]
+
+
+@torch.enable_grad()
+def _train(
+    network: nn.Module, x: Tensor, bad: Tensor, config: BadStates.Config, generator: torch.Generator
+) -> None:
+    """x (n, S, D) standardised. Every batch holds as many bad as good labels, a version of each drawn at random."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            fan = parameter.shape[-1]
+            parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * fan**-0.5)
+    optimiser = AdamW(network.named_parameters(), decay=config.weight_decay)
+    kinds, half = (bad.nonzero()[:, 0], (~bad).nonzero()[:, 0]), config.batch_size // 2
+    target = torch.cat([torch.ones(half), torch.zeros(half)])
+    for step in range(config.steps):
+        rows = torch.cat([kind[torch.randint(len(kind), (half,), generator=generator)] for kind in kinds])
+        version = torch.randint(x.shape[1], (2 * half,), generator=generator)
+        odds = network(x[rows, version])[:, 0]
+        torch.autograd.backward(nn.functional.binary_cross_entropy_with_logits(odds, target))
+        optimiser.step(config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+        optimiser.forget_gradients()
