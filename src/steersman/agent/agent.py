@@ -16,10 +16,12 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steersman.agent import hub, pretrained
 from steersman.agent.config import AgentConfig
+from steersman.agent.flight import Carried, Recorder, model_fingerprint
+from steersman.agent.flight.recorder import Inputs
 from steersman.agent.origin import Origin, origin_of
 from steersman.agent.parts import load_parts
 from steersman.agent.readouts import load_readout
@@ -45,6 +47,7 @@ from steersman.cost import resolve
 from steersman.nn import keep_freed_memory
 from steersman.runs import Run
 from steersman.runs.checkpoints import MODEL
+from steersman.runs.decisions import KEPT
 from steersman.runs.trust import trusted_horizon
 
 
@@ -84,6 +87,7 @@ class Agent:
         self.costs = distinct(
             (config.goal.build(readout, scale), *(cost.build(signature) for cost in config.costs), *self.sealed)
         )
+        self.recorder: Recorder | None = None
         self.reset()
 
     @classmethod
@@ -196,6 +200,38 @@ class Agent:
         self._task: Task | None = None
         self._resolved: Goal | None = None
 
+    @property
+    def carried(self) -> Carried:
+        """What the next decision goes on from."""
+        return Carried(self._states, self._actions, self._done, self._warm, self._decision)
+
+    def resume(self, carried: Carried, seeds: Sequence[int] | Tensor | int | None = None) -> None:
+        """Go on from what an agent carried at another time; seeds as for `reset`."""
+        self.reset(seeds)
+        self._states, self._actions, self._done = carried.states, carried.actions, carried.done
+        self._warm, self._decision = carried.warm, carried.decision
+
+    def record(self, run: Run, *, world: str = "", kept: int = KEPT) -> Recorder:
+        """From now on, write every decision into the run whose weights these are: `agent.replay`, `steersman why`.
+
+        world  where the agent acts, for people; kept  bytes of records to keep, the oldest go first
+
+        Raises:
+            MismatchError: the weights are not of this run.
+            StorageError: the disk refused.
+        """
+        if self.origin.run != run.manifest.id:
+            raise MismatchError(f"the run of these weights, {self.origin.run or 'unknown'}", run.manifest.id,
+                                "load the agent from this run")
+        self.recorder = Recorder(run, self.fingerprint(), self.origin.checkpoint, self.planner, self.readout,
+                                 world=world, kept=kept)
+        return self.recorder
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the configuration, the weights and the read-out: the same as long as nothing was learned."""
+        readout = self.readout if isinstance(self.readout, nn.Module) else None
+        return model_fingerprint(self.config, (self.perception, self.world_model, readout))
+
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the episodes only: rows is a mask (B,) or indices."""
         take = lambda x: None if x is None else x[rows]  # noqa: E731
@@ -224,6 +260,7 @@ class Agent:
         """
         moment = self._check(observation)
         batch = len(next(iter(moment.values())))
+        inputs = Inputs(moment, since, self.carried, task)
         self._resolve(task)
         belief = self._believe(moment, since, batch)
         assert self._resolved is not None
@@ -231,9 +268,14 @@ class Agent:
             self.world_model, belief, self.costs, self._limited(task, self._resolved), self.signature.action,
             self._seed(batch), torch.full((batch,), self._decision), exogenous, self._warm,
         )
-        plan = self.planner.plan(problem)
+        if self.recorder is None:
+            plan = self.planner.plan(problem)
+        else:
+            plan = self.recorder.decide(self.planner, problem, inputs)
         self._warm, self._done = plan.warm, plan.actions[:, :1]
         self._decision += 1
+        if self.recorder is not None:
+            self.recorder.decided(self.carried, task)
         return plan
 
     def _limited(self, task: Task, goal: Goal) -> Task:

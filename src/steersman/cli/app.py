@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "train": "learn a world model from a log; --resume continues, --dry-run forecasts",
     "evaluate": "measure a trained agent under a frozen protocol, beside the random floor",
     "run": "act with a trained agent towards a goal that you name",
+    "why": "explain a decision of an agent: what it weighed, what guardrails refused, what it expected",
+    "replay": "make recorded decisions again, and compare bit for bit",
     "what-if": "compare two plans from a logged moment, within bounds",
     "export": "write a trained agent as ONNX, as a folder for model hubs, or as torch.export programs",
     "serve": "answer requests for actions on this machine: loopback, a token, guardrails that no client can drop",

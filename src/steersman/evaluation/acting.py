@@ -197,6 +197,7 @@ def decision_of(plan: Plan, problem: int, episode: int, step: int) -> Decision:
 
 def _alone(agent: Agent, starts: list[Observation], task: Task) -> float:
     """Milliseconds of a decision when there is one observation only, as on a machine that is being controlled."""
+    recorder, agent.recorder = agent.recorder, None  # these are no decisions of an episode
     agent.reset(0)
     goal = task.goal
     if isinstance(goal, ObservationGoal) and next(iter(goal.observation.values())).dim() in (2, 4):
@@ -206,6 +207,7 @@ def _alone(agent: Agent, starts: list[Observation], task: Task) -> float:
         plan = agent.act(starts[i % len(starts)], task)
         times.append(1000 * plan.seconds)
     agent.reset()
+    agent.recorder = recorder
     return statistics.median(times[2:])
 
 

@@ -56,6 +56,8 @@ class Act(Command):
     """Plan no farther than the horizon that `steersman evaluate RUN --offline` measured."""
     checkpoint: str = "latest"
     """Which checkpoint acts."""
+    no_record: Annotated[bool, option()] = False
+    """Do not write down the decisions (see `steersman why`, `steersman replay`)."""
     imports: Modules = ()
     """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
@@ -71,17 +73,22 @@ class Act(Command):
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint, trusted=self.trusted)
+        recorder = None if self.no_record else agent.record(run, world=self.env)
         goal = goals.goal(self.goal, agent.signature) if self.goal else own_goal(self.env, self.episodes, self.seed)
         task = Task(goal, self._weights(agent.costs), goals.limits(self.keep, agent.readout))
         with Watcher(terminal) as watcher:
             acted = act_in(agent, self.env, task, episodes=self.episodes, seed=self.seed,
                            watch=lambda steps, done, total: watcher.count(f"{total} episodes, step", steps, None))
+        if recorder is not None:
+            recorder.close()
         table = self._table(acted, agent.trusted)
         name = "run-" + re.sub(r"[^a-z0-9]+", "-", self.env.lower()).strip("-")[-56:].lstrip("-")
         self._keep(run.path, name, table, acted)
         terminal.table(table)
         terminal.say()
         terminal.say(f"{acted.ms_per_act:.1f} ms a decision; steersman report {self.run}")
+        if recorder is not None:
+            terminal.say(recorder.failure or f"every decision is recorded: steersman why {self.run}:0")
         return Done({
             "run": str(self.run), "env": self.env, "goal": self.goal, "episodes": self.episodes, "seed": self.seed,
             "mean_return": statistics.fmean(acted.returns), "worst_return": min(acted.returns),

@@ -1,0 +1,149 @@
+"""Writes every decision of an agent into its run, so that it can be explained and decided again.
+
+Knows planners, costs and guardrails by core's abstract classes only. Shapes: B problems, H horizon, A action size.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from steersman.agent.flight.carried import Carried
+from steersman.agent.flight.forms import goal_words, task_form
+from steersman.agent.flight.watching import Sheet
+from steersman.core import Observation, Plan, Planner, Problem, Readout, StorageError, Task
+from steersman.runs import Run
+from steersman.runs import manifest as manifests
+from steersman.runs.decisions import KEPT, DecisionWriter, Recorded, Session
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a decision is made from, beside the weights: as given to `Agent.act`, and what was carried before it."""
+
+    observation: Observation
+    since: Tensor | None
+    carried: Carried
+    task: Task
+
+
+class Recorder:
+    """The decisions of one agent, as a session of its run.
+
+    What is written down is seen from outside the planner, so every planner is recorded, other people's too. A disk
+    that refuses does not stop the agent: recording ends with a warning, and `failure` says why.
+    """
+
+    def __init__(
+        self, run: Run, model: str, checkpoint: int | None, planner: Planner, readout: Readout | None, *,
+        world: str = "", kept: int = KEPT, memory: str = "",
+    ) -> None:
+        """model: see `model_fingerprint`; kept: bytes of records to keep, the oldest go first."""
+        config = getattr(planner, "config", None)
+        self.readout, self.failure = readout, ""
+        self._writer = DecisionWriter(run.path, Session(
+            started=datetime.now(UTC).isoformat(timespec="seconds"), run=run.manifest.id, checkpoint=checkpoint,
+            model=model, memory=memory, planner=msgspec.to_builtins(config) if _is_config(config) else None,
+            planner_name=type(planner).__name__, world=world, threads=torch.get_num_threads(),
+            versions=manifests.versions(), machine={**manifests.machine(), "simd": _simd()},
+        ), kept)
+        self._memory = memory
+        self._after: tuple[Carried, Task] | None = None  # what the next decision goes on from
+
+    @property
+    def session(self) -> str:
+        """Name of the session's folder."""
+        return self._writer.path.name
+
+    def decide(self, planner: Planner, problem: Problem, inputs: Inputs) -> Plan:
+        """The planner's plan, unchanged, after it was written down."""
+        if self.failure:
+            return planner.plan(problem)
+        sheet = Sheet(problem)
+        plan = planner.plan(sheet.problem)
+        try:
+            self._writer.append(self._record(plan, problem, sheet, inputs))
+        except StorageError as error:
+            self.failure = str(error)
+            warnings.warn(f"decisions are no longer recorded: {error}", RuntimeWarning, stacklevel=3)
+        return plan
+
+    def decided(self, carried: Carried, task: Task) -> None:
+        """What the agent carries after the decision."""
+        self._after = carried, task
+
+    def close(self) -> None:
+        """Wait until everything is on disk."""
+        self._writer.close()
+
+    def _record(self, plan: Plan, problem: Problem, sheet: Sheet, inputs: Inputs) -> Recorded:
+        carried, whole = inputs.carried, self._writer.due or not self._goes_on(inputs)
+        tensors = {f"observation.{name}": value for name, value in inputs.observation.items()}
+        tensors |= {"actions": plan.actions, "decided": problem.seeds}
+        for name, value in (("since", inputs.since), ("exogenous", problem.exogenous)):
+            if value is not None:
+                tensors[name] = value
+        form = None
+        if whole:
+            form, parts = task_form(problem.task, self.readout)
+            tensors |= parts | {f"carried.{name}": value for name, value in carried.tensors().items()}
+        return Recorded(
+            number=self._writer.number, decision=carried.decision, when=time.time(), seconds=plan.seconds,
+            seeds=tuple(problem.seeds.tolist()), actions=_rows(plan.actions[:, 0]),
+            feasible=tuple(plan.feasible.tolist()),
+            energy={name: _rows(value) for name, value in plan.energy.items()},
+            weights=dict(problem.task.weights), goal=goal_words(problem.task.goal),
+            kept=tuple(plan.kept.tolist()), calls=tuple(plan.calls.tolist()),
+            vetoed={name: tuple(value.tolist()) for name, value in plan.vetoed.items()}, reason=plan.reason,
+            candidates=sheet.candidates(), limits=sheet.limits(_margins(plan, problem.task)),
+            expected=self._expected(plan), memory=self._memory, whole=whole, task=form,
+            tensors=save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}),
+        )
+
+    def _goes_on(self, inputs: Inputs) -> bool:
+        """Whether this decision follows the last one written, with nothing changed in between."""
+        if self._after is None:
+            return False
+        after, task = self._after
+        same = all(getattr(after, f.name) is getattr(inputs.carried, f.name) for f in fields(after)[:-1])
+        return same and after.decision == inputs.carried.decision and inputs.task is task
+
+    def _expected(self, plan: Plan) -> dict[str, tuple[tuple[float, ...], ...]]:
+        if self.readout is None:
+            return {}
+        values = self.readout.read(plan.imagined.states[:, 0], plan.imagined.context)
+        return {name: _rows(values[..., i]) for i, name in enumerate(self.readout.columns)}
+
+
+def _margins(plan: Plan, task: Task) -> dict[str, Tensor]:
+    """Guardrail -> margin (B, H) of each step of the chosen plan, where the plan shows what it imagined of it."""
+    if plan.imagined.states.shape[2] != plan.actions.shape[1] + 1:
+        return {}
+    found: dict[str, Tensor] = {}
+    for guardrail in task.guardrails:
+        name, number = guardrail.name, 2
+        while name in found:
+            name, number = f"{guardrail.name} ({number})", number + 1
+        found[name] = guardrail.margin(plan.imagined, plan.actions[:, None])[:, 0]
+    return found
+
+
+def _rows(value: Tensor) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in value.detach().double().cpu().tolist())
+
+
+def _is_config(config: Any) -> bool:
+    return isinstance(config, msgspec.Struct) and config.__struct_config__.tag is not None
+
+
+def _simd() -> str:
+    """Which vector instructions torch uses: sums depend on them."""
+    return str(torch.backends.cpu.get_cpu_capability())

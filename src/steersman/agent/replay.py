@@ -1,0 +1,183 @@
+"""Recorded decisions made again: the same weights, inputs, seeds and planner must give the same action, bit for bit.
+
+Shapes: B problems, H horizon, A action size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from steersman.agent.agent import Agent
+from steersman.agent.flight.carried import Carried
+from steersman.agent.flight.forms import task_of
+from steersman.core import Budget, CheckpointError, Plan, Planner, RunError, Task
+from steersman.core.parts import PlannerConfig, convert
+from steersman.runs import Run
+from steersman.runs.decisions import DecisionReader, Recorded, Session, session_at
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One decision, made again.
+
+    number      in its session
+    identical   the whole plan (B, H, A) is the recorded one, bit for bit
+    difference  largest difference of an entry of the plan
+    passed      decisions made again on the way, from the last whole record; `strayed` of them were not identical
+    actions     (B, A) decided now; `recorded` (B, A) then
+    notes       what differs between then and now and may explain a difference
+    """
+
+    number: int
+    identical: bool
+    difference: float
+    passed: int
+    strayed: int
+    actions: Tensor
+    recorded: Tensor
+    notes: tuple[str, ...]
+
+
+def replay(
+    run: Path | str | Run, number: int, *, session: str = "latest", task: Task | None = None,
+    planner: Planner | None = None,
+) -> Replayed:
+    """Make the recorded decision `number` again.
+
+    task     needed where the recorded one held code (a callable goal, a guardrail with a function)
+    planner  needed where the recorded one has no configuration that is registered in this process
+
+    Raises:
+        RunError: no such decision, a task or a planner that could not be stored.
+        CheckpointError: the weights are not those that decided.
+    """
+    *_, last = replays(run, range(number, number + 1), session=session, task=task, planner=planner)
+    return last
+
+
+def replays(
+    run: Path | str | Run, numbers: range | None = None, *, session: str = "latest", task: Task | None = None,
+    planner: Planner | None = None,
+) -> Iterator[Replayed]:
+    """The decisions `numbers` (default: all that are there), one after the other; see `replay`."""
+    run = run if isinstance(run, Run) else Run.open(run)
+    reader = session_at(run.path, session)
+    agent, notes = _agent(run, reader.session, planner)
+    with _threads(reader.session.threads):
+        again = _Again(agent, reader, task)
+        for number in reader.span() if numbers is None else numbers:
+            yield again.decide(number, notes)
+
+
+class _Again:
+    """An agent that is taken through a session."""
+
+    def __init__(self, agent: Agent, reader: DecisionReader, task: Task | None) -> None:
+        self.agent, self.reader, self.given = agent, reader, task
+        self.task: Task | None = None
+        self._at: int | None = None  # the decision that was made last
+        self._form: Any = None
+
+    def decide(self, number: int, notes: tuple[str, ...]) -> Replayed:
+        records = self.reader.leading_to(number)
+        if self._at == number - 1 and not records[-1].whole:
+            records = records[-1:]
+        strayed = 0
+        for record in records:
+            plan, then = self._once(record)
+            same = torch.equal(plan.actions, then)
+            strayed += not same and record is not records[-1]
+        self._at = number
+        gap = (plan.actions.double() - then.double()).abs().nan_to_num(nan=torch.inf)
+        return Replayed(
+            number, same, float(gap.max()), len(records) - 1, strayed, plan.actions[:, 0], then[:, 0], notes)
+
+    def _once(self, record: Recorded) -> tuple[Plan, Tensor]:
+        tensors = _tensors(record, self.reader.path)
+        if record.whole:
+            assert record.task is not None
+            stored = record.task
+            self.task = self.given or task_of(stored, tensors, self.agent.readout)
+            state = {k.removeprefix("carried."): v for k, v in tensors.items() if k.startswith("carried.")}
+            if any(name.startswith("warm") for name in state) and self._form is None:
+                self._form = self._warm_form(tensors, record)
+            self.agent.resume(Carried.of(state, record.decision, self._form), tensors["decided"])
+        assert self.task is not None
+        plan = self._act(tensors, self._limited(self.task, record))
+        self._form = plan.warm if plan.warm is not None else self._form
+        return plan, tensors["actions"]
+
+    def _limited(self, task: Task, record: Recorded) -> Task:
+        """A clock cannot be replayed: where it ended the search, the predictor calls of then end it now."""
+        if task.budget.seconds is None:
+            return task
+        steps = len(next(iter(record.energy.values()))[0]) if record.energy else 1
+        spent = max(record.calls) + (steps if task.guardrails and all(record.feasible) else 0)
+        return replace(task, budget=Budget(spent, None))
+
+    def _warm_form(self, tensors: Mapping[str, Tensor], record: Recorded) -> Any:
+        """What a warm start of this planner looks like: that of a decision without one."""
+        assert self.task is not None
+        self.agent.resume(Carried(), tensors["decided"])
+        return self._act(tensors, self._limited(self.task, record)).warm
+
+    def _act(self, tensors: Mapping[str, Tensor], task: Task) -> Plan:
+        moment = {k.removeprefix("observation."): v for k, v in tensors.items() if k.startswith("observation.")}
+        return self.agent.act(moment, task, exogenous=tensors.get("exogenous"), since=tensors.get("since"))
+
+
+def _agent(run: Run, session: Session, planner: Planner | None) -> tuple[Agent, tuple[str, ...]]:
+    if planner is None:
+        if session.planner is None:
+            raise RunError("a planner with a configuration", session.planner_name, "give it: replay(…, planner=…)")
+        try:
+            config = convert(session.planner, PlannerConfig)  # type: ignore[type-abstract]
+        except msgspec.ValidationError as error:
+            raise RunError(f"a planner's configuration in {run.path}", f"{error}", "record again") from error
+        planner = config.build()
+    name = "latest" if session.checkpoint is None else f"{session.checkpoint}"
+    agent = Agent.load(run, name, planner=planner)
+    found = agent.fingerprint()
+    if found != session.model:
+        raise CheckpointError(
+            f"the model that decided, {session.model[:12]}…", f"{found[:12]}…",
+            "restore the checkpoint and the read-out of then; decisions of another model cannot be replayed",
+        )
+    versions = {k: v for k, v in session.versions.items() if k in ("torch", "steersman", "numpy")}
+    from steersman.runs import manifest
+
+    now = manifest.versions()
+    notes = [f"{k} {v} then, {now.get(k, 'none')} now" for k, v in versions.items() if now.get(k) != v]
+    simd = torch.backends.cpu.get_cpu_capability()
+    if session.machine.get("simd", simd) != simd:
+        notes.append(f"{session.machine['simd']} arithmetic then, {simd} now")
+    return agent, tuple(notes)
+
+
+def _tensors(record: Recorded, where: Path) -> dict[str, Tensor]:
+    try:
+        return dict(load(record.tensors))
+    except SafetensorError as error:
+        got = str(error).splitlines()[0]
+        raise RunError(f"the inputs of decision {record.number} in {where}", got, "restore the file") from error
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """As many threads as then: how a sum is divided decides its last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
