@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import Limit, LinearWorld, SquareCost, choose, point, reach
 
-from steersman.actor import CEM, ICEM
+from steersman.actor import CEM, ICEM, MPPI, PredictiveSampling
 from steersman.core import (
     ActionError,
     ActionSpec,
@@ -34,7 +34,11 @@ PLANNERS = {
     "cem": CEM.Config(samples=40, iterations=3, elites=6, horizon=6),
     "cem-held": CEM.Config(samples=40, iterations=3, elites=6, horizon=6, hold=2, momentum=0.2, floor=0.05),
     "icem": ICEM.Config(samples=40, iterations=3, elites=6, horizon=6),
+    "mppi": MPPI.Config(samples=40, iterations=3, horizon=6, answer="best"),
+    "mppi-coloured": MPPI.Config(samples=40, iterations=3, horizon=6, beta=2.0, elites=12, normalise="range"),
+    "predictive-sampling": PredictiveSampling.Config(samples=40, iterations=3, horizon=6, knots=3, spline="cubic"),
 }
+LAST_LOOK = {"mppi": 6, "mppi-coloured": 6}  # calls to imagine the weighted mean
 planner = pytest.mark.parametrize("name", PLANNERS)
 
 

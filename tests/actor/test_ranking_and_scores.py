@@ -14,7 +14,7 @@ from problems import Limit, reach
 from steersman.actor import Bounds, feasibility_first, score, total_energy
 from steersman.actor.distributions import Categorical, fitted, shifted
 from steersman.actor.icem import coloured_basis
-from steersman.core import ActionSpec, Cost, PlanningError, Streams
+from steersman.core import ActionError, ActionSpec, ConfigError, Cost, PlanningError, Streams
 
 candidate = st.tuples(st.booleans(), st.integers(-3, 3), st.integers(0, 3))
 
@@ -97,12 +97,39 @@ def test_a_forecast_that_ends_too_early_is_refused():
         score(problem, torch.zeros(1, 2, 3, 1))
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
+@given(st.floats(-1e6, 1e6), st.floats(0.1, 1e6))
 def test_bounds_in_float32_lie_within_bounds_in_float64(low, width):
     bounds = Bounds(ActionSpec("continuous", (low,), (low + width,)), torch.zeros(1))
     assert float(bounds.low.double()) >= low
     assert float(bounds.high.double()) <= low + width
     assert bool(bounds.clamp(torch.tensor([torch.inf, -torch.inf])).isfinite().all())
+
+
+def test_bounds_without_a_float32_number_between_them_are_refused():
+    with pytest.raises(ActionError, match="a float32 number within the bounds of action 1"):
+        Bounds(ActionSpec("continuous", (0.0, 0.1 + 2e-9), (1.0, 0.1 + 3e-9)), torch.zeros(1))
+
+
+@pytest.mark.parametrize("low, high", [(-3e38, 3e38), (1e-30, 3e-30), (5.0, 5.000001), (-7.0, -1.0)])
+def test_units_of_half_the_range_neither_overflow_nor_leave_it(low, high):
+    bounds = Bounds(ActionSpec("continuous", (low,), (high,)), torch.zeros(1))
+    actions = bounds.action(torch.linspace(-1, 1, 9)[:, None])
+    assert bool(actions.isfinite().all())
+    assert float(actions.double().min()) >= low
+    assert float(actions.double().max()) <= high
+    torch.testing.assert_close(bounds.action(bounds.unit(actions)), actions, rtol=1e-6, atol=0)
+
+
+def test_entries_that_hold_whole_numbers_are_rounded():
+    spec = ActionSpec("continuous", (-1.5, 0.0), (2.5, 1.0), whole=(0,))
+    actions = Bounds(spec, torch.zeros(1)).clamp(torch.tensor([[-1.4, 0.4], [0.6, 0.4], [9.0, 9.0]]))
+    assert torch.equal(actions, torch.tensor([[-1.0, 0.4], [1.0, 0.4], [2.0, 1.0]]))
+
+
+@pytest.mark.parametrize("whole, low, high", [((2,), 0.0, 1.0), ((0,), 0.2, 0.8), ((0,), 0.0, 1e9)])
+def test_whole_entries_that_cannot_be_are_refused(whole, low, high):
+    with pytest.raises(ConfigError, match="whole"):
+        ActionSpec("continuous", (low, 0.0), (high, 1.0), whole=whole)
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 5, 16, 33])

@@ -1,38 +1,56 @@
 """The actor: Mode-2 planners, one file each, what they share, and a Mode-1 policy distilled from their plans.
 
 How to choose: iCEM for smooth continuous control, CEM for discrete actions or as the reference, search in imagination
-where distance to the goal misleads (walls, detours). Greedy is the floor to measure them against.
+where distance to the goal misleads (walls, detours), the gradient planners where actions are many and the model is
+smooth, the augmented Lagrangian where plans rest on guardrails. Greedy is the floor to measure them against.
+docs/planners.md has the measured table.
 """
 
+from steersman.actor.augmented_lagrangian import AugmentedLagrangian
 from steersman.actor.barrier import Barrier
 from steersman.actor.bounds import Bounds, fallback_action
 from steersman.actor.cem import CEM
+from steersman.actor.gradient import Gradient
 from steersman.actor.greedy import Greedy
 from steersman.actor.icem import ICEM
+from steersman.actor.mppi import MPPI
 from steersman.actor.policy import DistilledPolicy
+from steersman.actor.predictive_sampling import PredictiveSampling
 from steersman.actor.ranking import feasibility_first
-from steersman.actor.rounds import Proposal, plan_in_rounds
+from steersman.actor.rounds import Proposal, Searched, Spending, decide, examine, plan_in_rounds, search_in_rounds
 from steersman.actor.scoring import Scores, score, total_energy
 from steersman.actor.search import Search
 from steersman.core import Planner, register_all
 
-AnyPlanner = Barrier.Config | CEM.Config | ICEM.Config | Search.Config | Greedy.Config
+AnyPlanner = (
+    CEM.Config | ICEM.Config | MPPI.Config | PredictiveSampling.Config | Gradient.Config | AugmentedLagrangian.Config
+    | Search.Config | Greedy.Config | Barrier.Config
+)
 register_all(Planner, AnyPlanner)
 
 __all__ = [
     "CEM",
     "ICEM",
+    "MPPI",
     "AnyPlanner",
+    "AugmentedLagrangian",
     "Barrier",
     "Bounds",
     "DistilledPolicy",
+    "Gradient",
     "Greedy",
+    "PredictiveSampling",
     "Proposal",
     "Scores",
     "Search",
+    "Searched",
+    "Spending",
+    "decide",
+    "examine",
     "fallback_action",
     "feasibility_first",
     "plan_in_rounds",
     "score",
+    "search_in_rounds",
     "total_energy",
 ]

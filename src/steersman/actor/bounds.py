@@ -9,23 +9,55 @@ from steersman.core import ActionError, ActionSpec, PlanningError, Problem
 
 
 class Bounds:
-    """The range of a continuous action as tensors (A,), rounded inwards, so that float32 never leaves it."""
+    """The range of a continuous action as tensors (A,), rounded inwards, so that float32 never leaves it.
+
+    low, high, middle  (A,): the least and the greatest action, and the one between them
+    half               (A,): half the range, what planners measure steps in; never 0
+
+    Entries that hold whole numbers (`ActionSpec.whole`) are rounded by `clamp`, so every planner that clamps what it
+    tries handles them.
+
+    Raises:
+        PlanningError: the action is a choice.
+        ActionError: no float32 number lies between low and high.
+    """
 
     def __init__(self, spec: ActionSpec, like: Tensor) -> None:
         if spec.kind != "continuous":
             raise PlanningError("a continuous action", f"{spec.choices} discrete choices", "use a planner for choices")
         low, high = (torch.tensor(x, dtype=torch.float64) for x in (spec.low, spec.high))
+        self._rounds, self.whole = bool(spec.whole), torch.zeros(spec.size, dtype=torch.bool)
+        self.whole[list(spec.whole)] = True
+        low, high = torch.where(self.whole, low.ceil(), low), torch.where(self.whole, high.floor(), high)
         low32, high32 = low.float(), high.float()
         up, down = torch.tensor(torch.inf), torch.tensor(-torch.inf)
         low32 = torch.where(low32.double() < low, torch.nextafter(low32, up), low32)
         high32 = torch.where(high32.double() > high, torch.nextafter(high32, down), high32)
-        self.low, self.high = low32.to(like.device), high32.to(like.device)
-        self.half = (self.high - self.low) / 2
-        self.middle = self.clamp((self.high + self.low) / 2)
+        if bool((low32 > high32).any()):
+            entry = int((low32 > high32).nonzero()[0])
+            raise ActionError(
+                f"a float32 number within the bounds of action {entry}", f"[{spec.low[entry]!r}, {spec.high[entry]!r}]",
+                "widen them, or leave out an action that cannot vary",
+            )
+        self.low, self.high, self.whole = (x.to(like.device) for x in (low32, high32, self.whole))
+        self.half = (self.high / 2 - self.low / 2).clamp(min=torch.finfo(torch.float32).tiny)
+        self.middle = self.clamp(self.high / 2 + self.low / 2)
 
     def clamp(self, actions: Tensor) -> Tensor:
         """(…, A) -> the nearest action within bounds."""
+        return self.limit(torch.where(self.whole, actions.round(), actions) if self._rounds else actions)
+
+    def limit(self, actions: Tensor) -> Tensor:
+        """`clamp` without rounding to whole numbers: for what is no action yet, such as a mean."""
         return torch.minimum(torch.maximum(actions, self.low), self.high)
+
+    def unit(self, actions: Tensor) -> Tensor:
+        """(…, A) -> in units of half the range around its middle, [-1, 1]; no range is too large for it."""
+        return ((actions / 2 - self.middle / 2) / self.half * 2).clamp(-1, 1)
+
+    def action(self, unit: Tensor) -> Tensor:
+        """The other way round, clamped."""
+        return self.clamp(self.middle + self.half * unit)
 
 
 def fallback_action(problem: Problem) -> Tensor:

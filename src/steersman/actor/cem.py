@@ -14,6 +14,7 @@ from torch import Tensor
 from steersman.actor.bounds import Bounds
 from steersman.actor.distributions import Categorical, Gaussian, fitted, shifted
 from steersman.actor.rounds import Proposal, plan_in_rounds
+from steersman.actor.scoring import Scores
 from steersman.core import ConfigError, Plan, Planner, Problem, Streams
 
 
@@ -44,6 +45,7 @@ class CEM(Planner):
         momentum  share of the old distribution that a refit keeps
         floor     smallest deviation over half the range (discrete: share of uniform choice)
         execute   actions of a plan to carry out before the next decision
+        tolerance above 0: stop where three rounds have improved the best energy by less than this share
         """
 
         samples: int = 300
@@ -55,12 +57,13 @@ class CEM(Planner):
         momentum: float = 0.0
         floor: float = 0.0
         execute: int = 1
+        tolerance: float = 0.0
 
         def __post_init__(self) -> None:
             require_sizes(self.samples, self.iterations, self.elites, self.horizon, self.hold, self.execute)
-            if not (self.spread > 0 and 0 <= self.momentum < 1 and 0 <= self.floor <= 1):
+            if not (self.spread > 0 and 0 <= self.momentum < 1 and 0 <= self.floor <= 1 and self.tolerance >= 0):
                 raise ConfigError(
-                    "spread > 0, 0 <= momentum < 1, 0 <= floor <= 1", f"{self}", "correct the planner's configuration"
+                    "spread > 0, 0 <= momentum < 1, 0 <= floor <= 1, tolerance >= 0", f"{self}", "correct the planner's configuration"
                 )
 
         def build(self) -> CEM:
@@ -82,7 +85,7 @@ class CEM(Planner):
             proposal = Choices(problem, horizon, c.samples, c.elites, c.momentum, c.floor, c.execute, c.hold)
         else:
             proposal = _Pushes(self.config, problem, horizon)
-        return plan_in_rounds(problem, proposal, self.config.iterations, horizon)
+        return plan_in_rounds(problem, proposal, self.config.iterations, horizon, self.config.tolerance)
 
 
 class _Pushes(Proposal):
@@ -109,7 +112,7 @@ class _Pushes(Proposal):
             actions[:, 1] = self.distribution.bounds.clamp(fitted(self.suggested, self.horizon))
         return actions
 
-    def refit(self, actions: Tensor, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
         self.distribution.refit(best_of(actions, order, self.config.elites), self.config.momentum, self.config.floor)
 
     def warm(self) -> Warm:
@@ -143,7 +146,7 @@ class Choices(Proposal):
             actions[:, 1] = fitted(self.suggested, self.horizon)
         return actions
 
-    def refit(self, actions: Tensor, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
         self.distribution.refit(best_of(actions, order, self.elites), self.momentum, self.floor)
 
     def warm(self) -> Warm:

@@ -21,7 +21,7 @@ class Gaussian:
 
     def __init__(self, mean: Tensor, bounds: Bounds, spread: float) -> None:
         self.bounds = bounds
-        self.mean = bounds.clamp(mean)
+        self.mean = bounds.limit(mean)
         self.deviation = (spread * bounds.half).expand_as(mean)
 
     def actions(self, noise: Tensor) -> Tensor:
@@ -30,9 +30,14 @@ class Gaussian:
 
     def refit(self, elites: Tensor, momentum: float, floor: float) -> None:
         """To the mean and (biased) deviation of elites (B, E, H, A); `momentum` keeps that share of the old ones."""
-        deviation, mean = torch.std_mean(elites, 1, correction=0)
-        self.mean = self.bounds.clamp(torch.lerp(mean, self.mean, momentum))
-        self.deviation = torch.lerp(deviation, self.deviation, momentum).maximum(floor * self.bounds.half)
+        deviation, mean = torch.std_mean(self.bounds.unit(elites), 1, correction=0)  # no square overflows in units
+        self.shift(mean, deviation, momentum, floor)
+
+    def shift(self, mean: Tensor, deviation: Tensor, momentum: float, floor: float) -> None:
+        """To a mean and a deviation (B, H, A) in units of half the range."""
+        half, middle = self.bounds.half, self.bounds.middle
+        self.mean = self.bounds.limit(middle + half * torch.lerp(mean, self.bounds.unit(self.mean), momentum))
+        self.deviation = torch.lerp(half * deviation, self.deviation, momentum).maximum(floor * half)
 
 
 class Categorical:
@@ -53,7 +58,11 @@ class Categorical:
     def refit(self, elites: Tensor, momentum: float, floor: float) -> None:
         """To the frequencies of elites (B, E, H, 1), kept at least `floor` / C so that no choice dies out."""
         choices = self.probabilities.shape[-1]
-        frequency = torch.nn.functional.one_hot(elites.squeeze(-1), choices).float().mean(1)
+        self.shift(torch.nn.functional.one_hot(elites.squeeze(-1), choices).float().mean(1), momentum, floor)
+
+    def shift(self, frequency: Tensor, momentum: float, floor: float) -> None:
+        """To frequencies (B, H, C), kept at least `floor` / C."""
+        choices = self.probabilities.shape[-1]
         mixed = torch.lerp(frequency, self.probabilities, momentum)
         self.probabilities = (1 - floor) * mixed + floor / choices
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steersman.actor.primitives import rays
 from steersman.actor.rounds import Proposal, plan_in_rounds
+from steersman.actor.scoring import Scores
 from steersman.core import ConfigError, Plan, Planner, Problem
 
 
@@ -69,7 +70,7 @@ class _Fan(Proposal):
     def sample(self, number: int, count: int) -> Tensor:
         return self.fan[:count][None, :, None].expand(self.problems, -1, self.ahead, -1)
 
-    def refit(self, actions: Tensor, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
         pass
 
     def warm(self) -> None:

@@ -17,6 +17,7 @@ from steersman.actor.bounds import Bounds
 from steersman.actor.cem import Warm, best_of, require_sizes, start_from
 from steersman.actor.distributions import Categorical, Gaussian, fitted, shifted
 from steersman.actor.rounds import Proposal, plan_in_rounds
+from steersman.actor.scoring import Scores
 from steersman.core import ConfigError, Plan, Planner, Problem, Streams
 
 
@@ -41,7 +42,10 @@ class ICEM(Planner):
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="icem"):
-        """samples K, iterations, elites E; horizon when the task does not say; beta, decay γ, keep ξ, momentum α."""
+        """samples K, iterations, elites E; horizon when the task does not say; beta, decay γ, keep ξ, momentum α.
+
+        tolerance  above 0: stop where three rounds have improved the best energy by less than this share
+        """
 
         samples: int = 128
         iterations: int = 4
@@ -53,13 +57,14 @@ class ICEM(Planner):
         spread: float = 0.5
         momentum: float = 0.1
         floor: float = 0.0
+        tolerance: float = 0.0
 
         def __post_init__(self) -> None:
             require_sizes(self.samples, self.iterations, self.elites, self.horizon)
             ranges = self.spread > 0 and 0 <= self.momentum < 1 and 0 <= self.floor <= 1
-            if not (ranges and self.beta >= 0 and self.decay >= 1 and 0 <= self.keep <= 1):
+            if not (ranges and min(self.beta, self.tolerance) >= 0 and self.decay >= 1 and 0 <= self.keep <= 1):
                 raise ConfigError(
-                    "spread > 0, beta >= 0, decay >= 1, and shares between 0 and 1", f"{self}",
+                    "spread > 0, beta and tolerance >= 0, decay >= 1, and shares between 0 and 1", f"{self}",
                     "correct the planner's configuration",
                 )
 
@@ -72,7 +77,8 @@ class ICEM(Planner):
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)
         kind = _Choices if problem.action.kind == "discrete" else _Amounts
-        return plan_in_rounds(problem, kind(self.config, problem, horizon), self.config.iterations, horizon)
+        proposal = kind(self.config, problem, horizon)
+        return plan_in_rounds(problem, proposal, self.config.iterations, horizon, self.config.tolerance)
 
 
 class _Improved(Proposal):
@@ -118,7 +124,7 @@ class _Improved(Proposal):
             actions[:, kept] = fitted(self.suggested, self.horizon)
         return actions
 
-    def refit(self, actions: Tensor, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
         self.suit(best_of(actions, order, self.config.elites))
         count = math.ceil(self.config.keep * self.config.elites)
         self.elites = best_of(actions, order, count) if count else None

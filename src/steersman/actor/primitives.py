@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from steersman.actor.bounds import Bounds
 from steersman.core import ActionSpec
 
 
@@ -21,8 +22,7 @@ def rays(action: ActionSpec, count: int, turn: float = 0.0, reach: float = 1.0) 
     """
     if action.kind == "discrete":
         return torch.arange(action.choices)[:, None]
-    low, high = torch.tensor(action.low), torch.tensor(action.high)
-    middle, half = (high + low) / 2, (high - low) / 2
+    bounds = Bounds(action, torch.zeros(()))
     if action.size == 1:
         unit = torch.linspace(-1, 1, max(count, 2))[:, None]
     elif action.size == 2:
@@ -34,4 +34,4 @@ def rays(action: ActionSpec, count: int, turn: float = 0.0, reach: float = 1.0) 
         place = sequence.draw(count)
         normal = torch.erfinv((2 * place - 1).clamp(-0.999, 0.999))
         unit = normal / normal.norm(dim=1, keepdim=True)
-    return (middle + reach * half * unit).clamp(low, high)
+    return bounds.action(reach * unit)

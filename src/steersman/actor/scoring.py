@@ -24,6 +24,7 @@ class Scores(TensorRecord):
     violation  (B, K): sum over guardrails and steps of max(0, margin)
     feasible   (B, K) bool: every margin <= 0 at every step, and a finite energy
     refused    name of a guardrail -> (B, K) bool
+    margins    name of a guardrail -> (B, K, H), as it said
     imagined   the futures that were scored
     """
 
@@ -32,6 +33,7 @@ class Scores(TensorRecord):
     violation: Tensor
     feasible: Tensor
     refused: Mapping[str, Tensor]
+    margins: Mapping[str, Tensor]
     imagined: Imagined
 
 
@@ -52,15 +54,17 @@ def judge(problem: Problem, imagined: Imagined, actions: Tensor) -> Scores:
     energy = total.sum(2)
     finite = torch.isfinite(energy)
     violation = torch.zeros_like(energy)
-    refused: dict[str, Tensor] = {}
+    margins: dict[str, Tensor] = {}
     for guardrail in problem.task.guardrails:
         margin = guardrail.margin(imagined, actions)
         _require(f"guardrail {guardrail.name!r}", margin, actions)
         excess = margin.clamp(min=0).nan_to_num(nan=torch.inf, posinf=torch.inf)
         violation = violation + excess.sum(2).to(energy.dtype)
-        refused[_fresh(guardrail.name, refused)] = ~(margin <= 0).all(2)
+        margins[_fresh(guardrail.name, margins)] = margin
+    refused = {name: ~(margin <= 0).all(2) for name, margin in margins.items()}
     safe = torch.ones_like(finite) if not refused else ~torch.stack(list(refused.values())).any(0)
-    return Scores(torch.where(finite, energy, torch.inf), parts, violation, safe & finite, refused, imagined)
+    energy = torch.where(finite, energy, torch.inf)
+    return Scores(energy, parts, violation, safe & finite, refused, margins, imagined)
 
 
 def total_energy(

@@ -16,6 +16,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from steersman.actor.bounds import fallback_action
 from steersman.actor.primitives import rays
 from steersman.core import (
     Belief,
@@ -413,11 +414,7 @@ class Search(Planner):
                   feasible: Tensor) -> Tensor:
         """The chosen ray (B, H, A); past the point where a guardrail would cut it, the fallback."""
         rows = torch.arange(len(problem))
-        fallback = problem.task.fallback
-        if fallback is None:
-            middle = (torch.tensor(problem.action.low) + torch.tensor(problem.action.high)) / 2
-            fallback = middle if problem.action.kind == "continuous" else torch.zeros(1, dtype=torch.long)
-        fallback = fallback.to(actions.device, actions.dtype).expand_as(actions[rows, ray])
+        fallback = fallback_action(problem).to(actions.dtype).expand_as(actions[rows, ray])
         return torch.where(allowed[rows, ray][..., None], actions[rows, ray], fallback)
 
     @staticmethod

@@ -93,6 +93,10 @@ def _check_actions(where: str, actions: Array, spec: ActionSpec) -> None:
         return
     _check(where, "actions", actions, (len(actions), spec.size), np.float32)
     low, high = np.array(spec.low), np.array(spec.high)
+    if spec.whole and (broken := (actions != np.round(actions))[:, list(spec.whole)]).any():
+        row, which = (int(i) for i in np.argwhere(broken)[0])
+        raise ActionError(f"whole numbers for action {spec.whole[which]} in {where}",
+                          f"{float(actions[row, spec.whole[which]]):g} at row {row}", "correct the log or the spec")
     slack = 1e-5 * (high - low)
     outside = (actions < low - slack) | (actions > high + slack)
     if outside.any():

@@ -45,6 +45,8 @@ class ActionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kind     "continuous": float32 (A,) within [low, high]; "discrete": int64 (1,) in 0..choices-1
     names    names of the entries, for people
+    whole    indices of entries that hold whole numbers only (a gear, a valve that is open or shut), in a continuous
+             action: amounts and choices mixed
     """
 
     kind: Literal["continuous", "discrete"]
@@ -52,10 +54,11 @@ class ActionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     high: tuple[float, ...] = ()
     choices: int = 0
     names: tuple[str, ...] = ()
+    whole: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind == "discrete":
-            if self.choices < 1 or self.low or self.high:
+            if self.choices < 1 or self.low or self.high or self.whole:
                 raise ConfigError("a number of choices >= 1 and no bounds", f"{self.choices}", "set choices only")
             return
         if not self.low or len(self.low) != len(self.high):
@@ -63,6 +66,15 @@ class ActionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for low, high in zip(self.low, self.high, strict=True):
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ConfigError("finite bounds with low < high", f"[{low}, {high}]", "state the real limits")
+        for entry in self.whole:
+            if not 0 <= entry < len(self.low):
+                raise ConfigError(f"whole entries among 0..{len(self.low) - 1}", f"{entry}", "name entries by position")
+            low, high = self.low[entry], self.high[entry]
+            if max(abs(low), abs(high)) > 2**24 or math.ceil(low) > math.floor(high):
+                raise ConfigError(
+                    f"bounds of whole entry {entry} around a whole number, within 2^24", f"[{low}, {high}]",
+                    "correct the bounds",
+                )
 
     @property
     def size(self) -> int:
