@@ -98,6 +98,9 @@ def reach(
     )
 
 
+MOVES = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+
+
 def choose(start, goal, choices: Tensor, **more) -> Problem:
     """As `reach`, with a table of displacements (C, D) to choose from."""
     start = torch.as_tensor(start, dtype=torch.float32)
@@ -125,4 +128,4 @@ class ChoiceWorld(WorldModel):
         return Imagined(torch.cat([start, start + moves], 2))
 
 
-__all__ = ["CallableGoal", "ChoiceWorld", "Limit", "LinearWorld", "SquareCost", "choose", "point", "reach"]
+__all__ = ["MOVES", "CallableGoal", "ChoiceWorld", "Limit", "LinearWorld", "SquareCost", "choose", "point", "reach"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import Limit, LinearWorld, SquareCost, choose, point, reach
+from problems import MOVES, Limit, LinearWorld, SquareCost, choose, point, reach
 
 from steersman.actor import CEM, ICEM, MPPI, PredictiveSampling
 from steersman.core import (
@@ -35,10 +35,12 @@ PLANNERS = {
     "cem-held": CEM.Config(samples=40, iterations=3, elites=6, horizon=6, hold=2, momentum=0.2, floor=0.05),
     "icem": ICEM.Config(samples=40, iterations=3, elites=6, horizon=6),
     "mppi": MPPI.Config(samples=40, iterations=3, horizon=6, answer="best"),
-    "mppi-coloured": MPPI.Config(samples=40, iterations=3, horizon=6, beta=2.0, elites=12, normalise="range"),
+    "mppi-coloured": MPPI.Config(
+        samples=40, iterations=3, horizon=6, beta=2.0, elites=12, normalise="range", answer="best"
+    ),
     "predictive-sampling": PredictiveSampling.Config(samples=40, iterations=3, horizon=6, knots=3, spline="cubic"),
 }
-LAST_LOOK = {"mppi": 6, "mppi-coloured": 6}  # calls to imagine the weighted mean
+LEAST = {"mppi": 12, "mppi-coloured": 12}  # calls: a candidate, and the weighted mean
 planner = pytest.mark.parametrize("name", PLANNERS)
 
 
@@ -66,25 +68,26 @@ def test_no_action_leaves_its_bounds_and_the_model_never_sees_one_that_does(name
 
 def replace_config(name, **changes):
     config = PLANNERS[name]
-    return type(config)(**{f: getattr(config, f) for f in config.__struct_fields__} | changes)
+    own = {f: getattr(config, f) for f in config.__struct_fields__}
+    return type(config)(**own | {f: value for f, value in changes.items() if f in own})
 
 
 @planner
 @pytest.mark.parametrize("model", ["residual", "transformer"])
-def test_a_plan_is_the_same_alone_and_among_64(name, model):
+def test_a_plan_is_the_same_alone_and_among_24(name, model):
     torch.manual_seed(0)
     signature = signature_of(2, 3)
-    config = ResidualModel.Config(width=24) if model == "residual" else TransformerModel.Config(width=64, depth=2)
+    config = ResidualModel.Config(width=24) if model == "residual" else TransformerModel.Config(width=32, depth=1)
     world = config.build(signature, (3,), None).eval()
-    start, history = torch.randn(64, 4, 3), torch.rand(64, 3, 2) * 2 - 1
+    start, history = torch.randn(24, 4, 3), torch.rand(24, 3, 2) * 2 - 1
     belief = world.begin(Latent(start), history)
-    together_problem = replace(reach(torch.zeros(64, 2), torch.zeros(1, 2)), model=world, belief=belief)
+    together_problem = replace(reach(torch.zeros(24, 2), torch.zeros(1, 2)), model=world, belief=belief)
     goal = CallableGoal(lambda columns, imagined: imagined.states[:, :, 1:].square().mean(-1))
     together_problem = replace(together_problem, task=replace(together_problem.task, goal=goal))
     method = PLANNERS[name].build()
     together = method.plan(together_problem)
-    again = method.plan(replace(together_problem, warm=together.warm, decision=torch.ones(64, dtype=torch.int64)))
-    for b in (0, 1, 17, 63):
+    again = method.plan(replace(together_problem, warm=together.warm, decision=torch.ones(24, dtype=torch.int64)))
+    for b in (0, 17, 23):
         row = slice(b, b + 1)
         problem = replace(
             together_problem, belief=belief[row], seeds=together_problem.seeds[row], decision=torch.zeros(1).long()
@@ -241,8 +244,9 @@ def test_a_margin_that_is_not_a_number_is_a_violation():
 
 
 @planner
-@pytest.mark.parametrize("calls", [6, 100, 240, 300, 719, 720, 10_000])
+@pytest.mark.parametrize("calls", [0, 100, 240, 300, 719, 720, 10_000])
 def test_the_budget_of_calls_is_kept(name, calls):
+    calls = calls or LEAST.get(name, 6)
     problem = reach([[0.0, 0.0]] * 3, [[2.0, 0.0]], budget=Budget(calls=calls))
     plan = PLANNERS[name].build().plan(problem)
     assert problem.model.calls <= calls
@@ -253,8 +257,9 @@ def test_the_budget_of_calls_is_kept(name, calls):
 
 @planner
 def test_a_budget_for_no_candidate_is_refused(name):
-    with pytest.raises(PlanningError, match="at least 6 predictor calls"):
-        PLANNERS[name].build().plan(reach([[0.0]], [[1.0]], budget=Budget(calls=5)))
+    least = LEAST.get(name, 6)
+    with pytest.raises(PlanningError, match=f"at least {least} predictor calls"):
+        PLANNERS[name].build().plan(reach([[0.0]], [[1.0]], budget=Budget(calls=least - 1)))
 
 
 @planner
@@ -303,9 +308,6 @@ def test_seeds_and_decisions_decide_all_randomness(name):
     assert not torch.equal(a, method.plan(reach([[0.0]], [[1.0]], seeds=[6])).actions)
     later = reach([[0.0]], [[1.0]], seeds=[5], decision=torch.ones(1, dtype=torch.int64))
     assert not torch.equal(a, method.plan(later).actions)
-
-
-MOVES = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 
 
 @pytest.mark.parametrize("method", [

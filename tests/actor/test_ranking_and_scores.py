@@ -110,7 +110,7 @@ def test_bounds_without_a_float32_number_between_them_are_refused():
         Bounds(ActionSpec("continuous", (0.0, 0.1 + 2e-9), (1.0, 0.1 + 3e-9)), torch.zeros(1))
 
 
-@pytest.mark.parametrize("low, high", [(-3e38, 3e38), (1e-30, 3e-30), (5.0, 5.000001), (-7.0, -1.0)])
+@pytest.mark.parametrize(("low", "high"), [(-3e38, 3e38), (1e-30, 3e-30), (5.0, 5.000001), (-7.0, -1.0)])
 def test_units_of_half_the_range_neither_overflow_nor_leave_it(low, high):
     bounds = Bounds(ActionSpec("continuous", (low,), (high,)), torch.zeros(1))
     actions = bounds.action(torch.linspace(-1, 1, 9)[:, None])
@@ -126,7 +126,7 @@ def test_entries_that_hold_whole_numbers_are_rounded():
     assert torch.equal(actions, torch.tensor([[-1.0, 0.4], [1.0, 0.4], [2.0, 1.0]]))
 
 
-@pytest.mark.parametrize("whole, low, high", [((2,), 0.0, 1.0), ((0,), 0.2, 0.8), ((0,), 0.0, 1e9)])
+@pytest.mark.parametrize(("whole", "low", "high"), [((2,), 0.0, 1.0), ((0,), 0.2, 0.8), ((0,), 0.0, 1e9)])
 def test_whole_entries_that_cannot_be_are_refused(whole, low, high):
     with pytest.raises(ConfigError, match="whole"):
         ActionSpec("continuous", (low, 0.0), (high, 1.0), whole=whole)

@@ -5,7 +5,7 @@ Shapes: B problems, R restarts, G guardrails, H horizon, A action size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import torch
@@ -15,7 +15,7 @@ from steersman.actor.bounds import Bounds
 from steersman.actor.cem import Warm, require_sizes
 from steersman.actor.descent import Descent, fading, refuse_choices, slope_of
 from steersman.actor.distributions import fitted, shifted
-from steersman.actor.rounds import Proposal, Searched, Spending, decide, search_in_rounds
+from steersman.actor.rounds import Proposal, Searched, Spending, choose, decide, search_in_rounds
 from steersman.actor.scoring import Scores
 from steersman.core import ConfigError, Plan, Planner, Problem
 
@@ -43,7 +43,8 @@ class AugmentedLagrangian(Planner):
     there is violation, so that the solution moves inside. What is returned is feasible as imagined, or the fallback.
 
     A step is a forward and a backward pass: 2 H predictor calls a restart; the first look takes one more for each of G
-    guardrails, a point of the fan one. In all (R (2 outer inner + G) + fan polish) H. Continuous actions, guardrails and costs that can be differentiated.
+    guardrails, a point of the fan one. In all (R (2 outer inner + G) + fan polish) H. Continuous actions; costs that
+    can be differentiated. A guardrail that cannot is kept by the choice among iterates alone.
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="augmented-lagrangian"):
@@ -103,7 +104,8 @@ class AugmentedLagrangian(Planner):
         if config.polish and problem.task.guardrails and spending.affords(1):
             fan = _Fan(problem, found, config.fan)
             found = found.followed(search_in_rounds(problem, fan, config.polish, spending))
-        return decide(problem, found, spending)
+        warm = replace(found.warm, mean=choose(found.best.feasible, found.best.actions, found.warm.mean))
+        return decide(problem, replace(found, warm=warm), spending)
 
 
 class _Priced(Proposal):
@@ -115,7 +117,8 @@ class _Priced(Proposal):
             problem, horizon, config.restarts, config.spread, config.beta, config.execute, momentum=config.momentum
         )
         standing = self.descent.actions()
-        self.prices = _prices(problem, horizon, config.execute)[:, None].expand(-1, config.restarts, -1, -1).to(standing)
+        prices = _prices(problem, horizon, config.execute).to(standing)
+        self.prices = prices[:, None].expand(-1, config.restarts, -1, -1)
         self.unit = torch.ones_like(self.prices[:, :1, :, :1])  # c, (B, 1, G, 1)
         self.room = torch.zeros_like(standing[..., :1, :1])
         self.met = torch.zeros(len(problem), dtype=torch.bool, device=standing.device)  # a feasible iterate

@@ -63,7 +63,8 @@ class CEM(Planner):
             require_sizes(self.samples, self.iterations, self.elites, self.horizon, self.hold, self.execute)
             if not (self.spread > 0 and 0 <= self.momentum < 1 and 0 <= self.floor <= 1 and self.tolerance >= 0):
                 raise ConfigError(
-                    "spread > 0, 0 <= momentum < 1, 0 <= floor <= 1, tolerance >= 0", f"{self}", "correct the planner's configuration"
+                    "spread > 0, 0 <= momentum < 1, 0 <= floor <= 1, tolerance >= 0", f"{self}",
+                    "correct the planner's configuration",
                 )
 
         def build(self) -> CEM:

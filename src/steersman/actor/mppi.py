@@ -24,7 +24,8 @@ from steersman.core import ConfigError, Plan, Planner, Problem, Streams
 class MPPI(Planner):
     """Path integral control (Williams et al. 2017), for amounts and for choices.
 
-        a^k = clamp(μ + L ε^k),  S^k = J^k + γ λ Σ_t (μ_t - m)ᵀ Σ⁻¹ (a_t^k - μ_t),  w = softmax(-S / (λ s)),  μ <- Σ_k w^k a^k
+        a^k = clamp(μ + L ε^k),  S^k = J^k + γ λ Σ_t (μ_t - m)ᵀ Σ⁻¹ (a_t^k - μ_t)
+        w = softmax(-S / (λ s)),  μ <- Σ_k w^k a^k
 
     ε is normal noise (white, or with spectrum 1 / f^β), Σ = L Lᵀ its covariance, m the middle of the range. λ is in
     units of s: 1, or the deviation, or the range of the energies of candidates that count. Guardrails come first: a

@@ -172,7 +172,8 @@ def search_in_rounds(
     tolerance  above 0, a problem's search is over once its best candidate is feasible and three rounds have improved
                it by less than this share of its energy. The others go on, so a plan does not depend on its neighbours.
     """
-    found, over, values = None, None, ()
+    found, over = None, None
+    values: tuple[Tensor, ...] = ()
     for number in range(rounds):
         passes = proposal.passes(number)
         count = spending.affords(proposal.candidates(number), passes)
