@@ -126,15 +126,17 @@ class Agent:
     @classmethod
     def from_pretrained(
         cls, name: Path | str, *, revision: str | None = None, token: str | None = None,
-        planner: Planner | None = None,
+        planner: Planner | None = None, trusted: bool = False,
     ) -> Agent:
         """The agent in a folder that `save_pretrained` wrote, or of a hub's repository OWNER/NAME.
+
+        trusted  plan no farther than the horizon that was measured before the folder was written
 
         Nothing is executed; a configuration whose sizes the weights do not bear out is refused before it is allocated.
 
         Raises:
             RunError, CheckpointError: missing, damaged, foreign or of a later format; the hub refused.
-            UsageError: neither a folder nor a hub id, or the extra `hub` is not installed.
+            UsageError: neither a folder nor a hub id, the extra `hub` is not installed, or no horizon travels with it.
         """
         folder = Path(name)
         if not folder.exists() and hub.is_hub_id(str(name)):
@@ -143,6 +145,7 @@ class Agent:
         agent = cls(
             parts.config, parts.signature, parts.perception, parts.world_model, planner=planner,
             readout=parts.readout, origin=parts.origin,
+            trusted=parts.origin.trusted_horizon(str(folder)) if trusted else None,
         )
         verify_sealed(agent.sealed, parts.seals)
         return agent

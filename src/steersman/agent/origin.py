@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from steersman.core import RunError, UsageError
 from steersman.runs import Run
 from steersman.runs.artefacts import Table, read_all
+from steersman.runs.trust import load_trust, require_trusted
 
 
 class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -21,6 +24,7 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     objectives             names of the energies that were descended
     versions               package -> version
     evaluation             tables of measured figures, with the protocol behind each
+    trusted                the horizon that was measured for these weights, 0: none is to be trusted; unset: not measured
     """
 
     run: str = ""
@@ -34,6 +38,20 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     objectives: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     evaluation: tuple[Table, ...] = ()
+    trusted: Annotated[int, msgspec.Meta(ge=0)] | UnsetType = UNSET  # absent from a file, so that older ones stay whole
+
+    def trusted_horizon(self, where: str) -> int:
+        """Steps that the model may be imagined ahead; where: the folder that the weights came from, for people.
+
+        Raises:
+            UsageError: not measured before the folder was written, or the model beats no baseline.
+        """
+        if self.trusted is UNSET:
+            raise UsageError(
+                f"a measured horizon in {where}", "none",
+                "measure the run with `steersman evaluate RUN --offline` and export it again; in Python, "
+                "Task(goal, trusted=STEPS) sets one by hand")
+        return require_trusted(self.trusted)
 
 
 def origin_of(run: Run, checkpoint: int) -> Origin:
@@ -49,8 +67,16 @@ def origin_of(run: Run, checkpoint: int) -> Origin:
         planned=_count(config.get("steps")), fingerprint=fingerprint if isinstance(fingerprint, str) else "",
         episodes=_count(manifest.data.get("episodes")), steps=_count(manifest.data.get("steps")),
         objectives=tuple(name for name in names if isinstance(name, str)), versions=manifest.versions,
-        evaluation=tuple(read_all(run.path, Table)[0]),
+        evaluation=tuple(read_all(run.path, Table)[0]), trusted=_measured(run, checkpoint),
     )
+
+
+def _measured(run: Run, checkpoint: int) -> int | UnsetType:
+    try:
+        trust = load_trust(run)
+    except RunError:
+        return UNSET
+    return UNSET if trust is None or trust.checkpoint != checkpoint else trust.horizon
 
 
 def _count(value: object) -> int | None:

@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from steersman.agent import Agent
 
 
-def agent_at(place: str, checkpoint: str = "latest") -> Agent:
-    """The agent there.
+def agent_at(place: str, checkpoint: str = "latest", trusted: bool = False) -> Agent:
+    """The agent there; trusted: it plans no farther than the horizon that was measured for it.
 
     Raises:
         RunError, CheckpointError: missing, damaged, foreign or of a later format.
-        UsageError: a checkpoint is asked of what has none.
+        UsageError: a checkpoint is asked of what has none, or no horizon was measured.
     """
     from steersman.agent import Agent
 
     if (Path(place) / "config.json").is_file() or (not Path(place).exists() and _looks_published(place)):
         if checkpoint != "latest":
             raise UsageError("a run, to choose a checkpoint of", place, "leave out --checkpoint")
-        return Agent.from_pretrained(place)
-    return Agent.load(place, checkpoint)
+        return Agent.from_pretrained(place, trusted=trusted)
+    return Agent.load(place, checkpoint, trusted=trusted)
 
 
 def _looks_published(place: str) -> bool:

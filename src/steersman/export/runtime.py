@@ -179,15 +179,17 @@ class OnnxReadout(Readout):
         return found.view(*leading, -1)
 
 
-def load_onnx(folder: Path | str, planner: Planner | None = None) -> Agent:
+def load_onnx(folder: Path | str, planner: Planner | None = None, trusted: bool = False) -> Agent:
     """An ordinary agent whose perception, world model and read-out are the ONNX files in `folder`.
 
     Hashes are checked before ONNX Runtime sees a file. The files are data, but ONNX Runtime is a large native parser:
     take folders from people you would take a model from.
 
+    trusted  plan no farther than the horizon that was measured before the folder was written
+
     Raises:
         RunError, CheckpointError: missing, damaged, foreign or of a later format.
-        UsageError: the extra `onnx` is not installed.
+        UsageError: the extra `onnx` is not installed, or no horizon travels with the folder.
     """
     require_onnx()
     folder = Path(folder)
@@ -204,7 +206,8 @@ def load_onnx(folder: Path | str, planner: Planner | None = None) -> Agent:
     if "readout" in sessions:
         readout = OnnxReadout(sessions["readout"], manifest.columns, manifest.scale, len(manifest.latent_shape))
     return Agent(
-        manifest.agent, manifest.signature, perception, model, planner=planner, readout=readout, origin=manifest.origin
+        manifest.agent, manifest.signature, perception, model, planner=planner, readout=readout, origin=manifest.origin,
+        trusted=manifest.origin.trusted_horizon(str(folder)) if trusted else None,
     )
 
 

@@ -154,7 +154,16 @@ def trusted_horizon(run: Run, checkpoint: int) -> int:
         raise UsageError(f"a measured horizon in {run.path}", "none", how)
     if trust.checkpoint != checkpoint:
         raise UsageError(f"a horizon measured for step {checkpoint}", f"one for step {trust.checkpoint}", how)
-    if trust.horizon < 1:
+    return require_trusted(trust.horizon)
+
+
+def require_trusted(horizon: int) -> int:
+    """`horizon`, if it is one.
+
+    Raises:
+        UsageError: the model beat no baseline.
+    """
+    if horizon < 1:
         raise UsageError("a model that predicts better than no change and than a linear model", "one that does not",
                          "train it longer or on more data before planning with it")
-    return trust.horizon
+    return horizon
