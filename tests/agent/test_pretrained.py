@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 import torch
+from msgspec import UNSET
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
@@ -18,7 +19,9 @@ from small_world import Drift, agent, config
 
 from steersman.actor import CEM, ICEM
 from steersman.agent import Agent, AgentConfig
+from steersman.agent.origin import origin_of
 from steersman.agent.pretrained import Stored
+from steersman.cli.agents import agent_at
 from steersman.core import (
     CheckpointError,
     ColumnGoal,
@@ -33,6 +36,7 @@ from steersman.core.parts import convert
 from steersman.perception import KernelReadout, LinearReadout, VectorEncoder
 from steersman.runs import Run
 from steersman.runs.artefacts import Column, Figure, Row, Table, write
+from steersman.runs.trust import NAME, Bounds, Coverage, Errors, Rank, Trust, save_trust
 from steersman.training import create_run, train
 
 DATA = Drift()
@@ -117,6 +121,45 @@ def test_parts_that_the_configuration_does_not_build_are_refused(run, tmp_path):
     with pytest.raises(ConfigError, match="configuration builds"):
         wrong.save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+# How far it may be trusted -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("measured", "says"), [
+    (7, ""), (0, "predicts better than no change"), (UNSET, "none; measure the run with `steersman evaluate RUN"),
+])
+def test_a_measured_horizon_travels_with_the_folder_or_is_said_to_be_missing(run, tmp_path, measured, says):
+    ours = fitted(run)
+    ours.origin = msgspec.structs.replace(ours.origin, trusted=measured)
+    folder = ours.save_pretrained(tmp_path / "model")
+    assert ("trusted" in json.loads((folder / "config.json").read_bytes())["origin"]) == (measured is not UNSET)
+    assert Agent.from_pretrained(folder).trusted is None
+    if not says:
+        assert Agent.from_pretrained(folder, trusted=True).trusted == measured
+        assert agent_at(str(folder), trusted=True).trusted == measured
+        return
+    with pytest.raises(UsageError, match=says):
+        Agent.from_pretrained(folder, trusted=True)
+
+
+def test_a_horizon_of_other_weights_does_not_travel(run):
+    opened = Run.open(run)
+    zero = (0.1,)
+    errors = Errors(model=zero, persistence=zero, linear=zero, low=zero, high=zero)
+    record = Trust(
+        checkpoint=2, data="", source="", unit="episode", units=9, windows=9, episodes=9, steps=1, horizon=1, begins=1,
+        judged="latent", level=0.9, rank=Rank(mean=0, low=0, high=0, chance=0.5, moments=9, candidates=9),
+        latent=errors, columns=None, by_column={}, bounds=Bounds(each=zero, up_to=zero, episode=zero), bands={},
+        coverage=Coverage(step=1, mean=None, later=None, low=None, high=None),
+    )
+    try:
+        save_trust(opened, record)
+        assert (origin_of(opened, 2).trusted, origin_of(opened, 1).trusted) == (1, UNSET)
+        (opened.path / NAME).write_text("{")
+        assert origin_of(opened, 2).trusted is UNSET
+    finally:
+        (opened.path / NAME).unlink()
 
 
 # Untrusted folders ---------------------------------------------------------------------------------------------------

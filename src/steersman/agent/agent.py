@@ -198,6 +198,7 @@ class Agent:
         self._seeds, self._decision = seeds, 0
         self._states: Tensor | None = None  # (B, T, …) the last moments, and (B, T-1, A) the actions between them
         self._actions: Tensor | None = None
+        self._outside: Tensor | None = None  # (B, T-1, E) exogenous inputs of the last T-1 decisions
         self._done: Tensor | None = None  # (B, 1, A) the first action of the last plan
         self._warm: Any = None
         self._task: Task | None = None
@@ -206,13 +207,13 @@ class Agent:
     @property
     def carried(self) -> Carried:
         """What the next decision goes on from."""
-        return Carried(self._states, self._actions, self._done, self._warm, self._decision)
+        return Carried(self._states, self._actions, self._done, self._outside, self._warm, self._decision)
 
     def resume(self, carried: Carried, seeds: Sequence[int] | Tensor | int | None = None) -> None:
         """Go on from what an agent carried at another time; seeds as for `reset`."""
         self.reset(seeds)
         self._states, self._actions, self._done = carried.states, carried.actions, carried.done
-        self._warm, self._decision = carried.warm, carried.decision
+        self._outside, self._warm, self._decision = carried.outside, carried.warm, carried.decision
 
     def record(self, run: Run, *, world: str = "", kept: int = KEPT) -> Recorder:
         """From now on, write every decision into the run whose weights these are: `agent.replay`, `steersman why`.
@@ -239,6 +240,7 @@ class Agent:
         """Go on with some of the episodes only: rows is a mask (B,) or indices."""
         take = lambda x: None if x is None else x[rows]  # noqa: E731
         self._states, self._actions, self._done = take(self._states), take(self._actions), take(self._done)
+        self._outside = take(self._outside)
         if self._seeds is None or isinstance(self._seeds, int):
             count = rows.numel() if rows.dtype == torch.bool else int(rows.max()) + 1
             self._seeds = torch.arange(count) + (self._seeds or 0)
@@ -253,17 +255,18 @@ class Agent:
     ) -> Plan:
         """Decide. The observation is one moment, or B of them with a leading dimension; arrays or tensors.
 
-        exogenous  (B, H, E) known inputs to come
+        exogenous  (B, H, E) known inputs to come, for at least the steps that the plan looks ahead
         since      (B, n, A) actions carried out since the last decision, if they were not that plan's first
                    (for world models with a history)
 
         Raises:
-            MismatchError: an observation that is not of the world that this agent was trained for.
+            MismatchError: an observation or a forecast that is not of the world that this agent was trained for.
             PlanningError: a goal or guardrail that does not fit.
         """
         moment = self._check(observation)
         batch = len(next(iter(moment.values())))
         inputs = Inputs(moment, since, self.carried, task)
+        exogenous = self._forecast(exogenous, batch)
         self._resolve(task)
         belief = self._believe(moment, since, batch)
         assert self._resolved is not None
@@ -276,6 +279,9 @@ class Agent:
         else:
             plan = self.recorder.decide(self.planner, problem, inputs)
         self._warm, self._done = plan.warm, plan.actions[:, :1]
+        if exogenous is not None and self.config.history > 1:
+            before = exogenous[:, :0] if self._outside is None else self._outside
+            self._outside = torch.cat([before, exogenous[:, :1]], 1)[:, 1 - self.config.history :]
         self._decision += 1
         if self.recorder is not None:
             self.recorder.decided(self.carried, task)
@@ -313,6 +319,17 @@ class Agent:
             for name, x in moment.items()
         }
 
+    def _forecast(self, exogenous: Tensor | None, batch: int) -> Tensor | None:
+        names = self.signature.exogenous
+        shape = None if exogenous is None else tuple(exogenous.shape)
+        fits = shape is None if not names else (
+            shape is not None and len(shape) == 3 and shape[0] == batch and shape[1] > 0 and shape[2] == len(names))
+        if not fits:
+            raise MismatchError(
+                f"a forecast ({batch}, steps, {len(names)}) of {', '.join(names)}" if names else "no exogenous inputs",
+                f"{shape}", "give `exogenous` as in the training data")
+        return exogenous
+
     def _resolve(self, task: Task) -> None:
         if self._task is None or task.goal is not self._task.goal:
             self._resolved = resolve(
@@ -344,7 +361,10 @@ class Agent:
             width = self.signature.action.size
             kind = torch.int64 if self.signature.action.kind == "discrete" else torch.float32
             actions = torch.zeros(batch, 0, width, dtype=kind)
-        return self.world_model.begin(Latent(states, context), actions)
+        outside = self._outside
+        if outside is None and self.signature.exogenous:
+            outside = torch.zeros(batch, 0, len(self.signature.exogenous))
+        return self.world_model.begin(Latent(states, context), actions, outside)
 
     def _seed(self, batch: int) -> Tensor:
         seeds = self._seeds

@@ -24,7 +24,7 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     objectives             names of the energies that were descended
     versions               package -> version
     evaluation             tables of measured figures, with the protocol behind each
-    trusted                the horizon that was measured for these weights, 0: none is to be trusted; unset: not measured
+    trusted                the horizon that was measured for these weights; 0: it beats no baseline; unset: not measured
     """
 
     run: str = ""

@@ -1,7 +1,8 @@
 """Requests and responses as bytes: JSON, or safetensors with the JSON part in its metadata. Executes nothing.
 
     JSON         {"observation": {"vector": [0.1, …]}, "goal": {"columns": {"speed": 0}}, "seed": 0}
-    safetensors  tensors "observation.NAME", "goal.NAME", "actions"; metadata {"request": "the rest as JSON"}
+    safetensors  tensors "observation.NAME", "goal.NAME", "exogenous.NAME", "actions"; metadata {"request": "the rest
+                 as JSON"}
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from steersman.runs.tensors import parse_header
 
 JSON = "application/json"
 SAFETENSORS = "application/x-safetensors"
+_NAMED = ("observation.", "goal.", "exogenous.")
 
 
 class Malformed(Exception):
@@ -54,13 +56,15 @@ class EncodeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ActRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST /act. There is no field for guardrails: they were given when the server started.
 
-    weights  name of a cost term -> weight (default: the goal alone)
-    horizon  steps to look ahead (default: the planner's)
-    seed     of the session's first decision
-    session  decisions of one session go on from one another: history, warm start; "" remembers nothing
+    exogenous  name of each exogenous input -> its value while each of the next steps acts, at least `horizon` of them
+    weights    name of a cost term -> weight (default: the goal alone)
+    horizon    steps to look ahead (default: the planner's)
+    seed       of the session's first decision
+    session    decisions of one session go on from one another: history, warm start; "" remembers nothing
     """
 
     observation: dict[str, Any] = {}
+    exogenous: dict[str, Any] = {}
     goal: GoalWords = GoalWords()
     weights: dict[str, float] = {}
     horizon: int | None = None
@@ -70,9 +74,10 @@ class ActRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ImagineRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """POST /imagine: K action sequences (K, H, A), or one (H, A), from one observation."""
+    """POST /imagine: K action sequences (K, H, A), or one (H, A), from one observation; exogenous: as in /act."""
 
     observation: dict[str, Any] = {}
+    exogenous: dict[str, Any] = {}
     actions: list[Any] | None = None
 
 
@@ -81,7 +86,7 @@ R = TypeVar("R", EncodeRequest, ActRequest, ImagineRequest)
 
 @dataclass(frozen=True)
 class Body:
-    """A request's words, and what came as tensors: "observation.NAME", "goal.NAME", "actions"."""
+    """A request's words, and what came as tensors: "observation.NAME", "goal.NAME", "exogenous.NAME", "actions"."""
 
     words: Any
     tensors: Mapping[str, Tensor]
@@ -91,6 +96,9 @@ class Body:
 
     def goal(self) -> dict[str, Any]:
         return {**self.words.goal.observation, **self._named("goal.")}
+
+    def exogenous(self) -> dict[str, Any]:
+        return {**self.words.exogenous, **self._named("exogenous.")}
 
     def actions(self) -> Any:
         return self.tensors.get("actions", self.words.actions)
@@ -109,9 +117,9 @@ def decode(content: bytes, kind: str, form: type[R]) -> Body:
         if kind == JSON:
             return Body(parse_json(content, form), {})
         header = parse_header(content, "the body")
-        unknown = [name for name in header if not name.startswith(("observation.", "goal.")) and name != "actions"]
+        unknown = [name for name in header if not name.startswith(_NAMED) and name != "actions"]
         if unknown:
-            raise Malformed(f"expected tensors observation.NAME, goal.NAME and actions; got {unknown[0]!r}")
+            raise Malformed(f"expected tensors {', '.join(f'{x}NAME' for x in _NAMED)} or actions; got {unknown[0]!r}")
         tensors = decode_tensors(content)
         return Body(parse_json(_metadata(content).get("request", "{}"), form), tensors)
     except (msgspec.MsgspecError, CheckpointError, SafetensorError) as error:

@@ -2,7 +2,7 @@
 
 The guardrails are the server's: every decision is made under them, and no request can name, weaken or drop one.
 
-Shapes: B problems, K sequences, H steps, A action size, C columns.
+Shapes: B problems, K sequences, H steps, A action size, E exogenous size, C columns.
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ class Desk:
             "signature": msgspec.to_builtins(self.agent.signature),
             "planner": type(self.agent.planner).__name__,
             "history": self.agent.config.history,
+            "horizon": getattr(self.agent.config.planner, "horizon", None),
+            "trusted": self.agent.trusted,
             "costs": [cost.name for cost in self.agent.costs],
             "columns": list(readout.columns) if readout is not None else [],
             "guardrails": [guardrail.name for guardrail in self.guardrails],
@@ -129,7 +131,7 @@ class Desk:
             horizon=self._horizon(words.horizon), budget=self._budget(words), fallback=self.fallback,
         )
         agent = self._session(words)
-        plan = agent.act(moment, task)
+        plan = agent.act(moment, task, exogenous=self._forecast(body.exogenous(), None if single else _count(moment)))
         if words.session:
             self._remember(words.session, agent)
         return self._answer(plan, single)
@@ -144,12 +146,13 @@ class Desk:
         if not single:
             raise Malformed("expected one observation; got several")
         actions = self._actions(body.actions())
+        forecast = self._forecast(body.exogenous(), None, actions.shape[1])
         latent = self.agent.encode(moment)
         model, empty = self.agent.world_model, actions[:1, :0]
         context = None if latent.context is None else latent.context[:, None]
         with torch.inference_mode():
-            belief = model.begin(Latent(latent.state[:, None], context), empty)
-            imagined = model.imagine(belief, actions[None])
+            belief = model.begin(Latent(latent.state[:, None], context), empty, _before(forecast))
+            imagined = model.imagine(belief, actions[None], forecast)
             answer: dict[str, Any] = {"states": imagined.states[0].flatten(2)}
             if self.agent.readout is not None:
                 values = self.agent.readout.read(imagined.states, imagined.context)[0]
@@ -179,6 +182,23 @@ class Desk:
             raise Malformed(f"expected one moment, or at most {self.limits.batch} in every part of {what}")
         single = batches == {0}
         return ({name: x[None] for name, x in found.items()} if single else found), single
+
+    def _forecast(self, given: Mapping[str, Any], batch: int | None, steps: int = 1) -> Tensor | None:
+        """(B, H, E) with H >= `steps`, or None where there are no exogenous inputs; batch None: one problem."""
+        names = self.agent.signature.exogenous
+        if set(given) != set(names):
+            expected = f"exogenous {', '.join(names)}" if names else "no exogenous inputs"
+            raise Malformed(f"expected {expected}; got {', '.join(sorted(given))[:200] or 'nothing'}")
+        if not names:
+            return None
+        columns = [as_tensor(given[name], f"exogenous {name!r}", whole=False) for name in names]
+        shapes = {tuple(x.shape) for x in columns}
+        shape = shapes.pop()
+        if shapes or len(shape) != (1 if batch is None else 2) or shape[:-1] not in ((), (batch,)) or shape[-1] < steps:
+            form = f"[{steps} or more]" if batch is None else f"[{batch}, {steps} or more]"
+            raise Malformed(f"expected each of exogenous {', '.join(names)} of one shape {form}; got {list(shape)}")
+        found = torch.stack(columns, -1)
+        return found[None] if batch is None else found
 
     def _goal(self, body: Body) -> Goal:
         picture, words = body.goal(), body.words.goal
@@ -266,3 +286,12 @@ class Desk:
         """Guardrail -> (B, K, H), <= 0 is safe."""
         with torch.inference_mode():
             return {guardrail.name: guardrail.margin(imagined, actions) for guardrail in self.guardrails}
+
+
+def _count(moment: Mapping[str, Tensor]) -> int:
+    return len(next(iter(moment.values())))
+
+
+def _before(forecast: Tensor | None) -> Tensor | None:
+    """Exogenous inputs of a past that nobody told: none."""
+    return None if forecast is None else forecast[:, :0]

@@ -18,17 +18,19 @@ from steersman.core import RunError
 @dataclass(frozen=True)
 class Carried:
     """states (B, T, …) the last moments, actions (B, T-1, A) between them, done (B, 1, A) the last plan's first
-    action; warm is the planner's; decision counts within the episode. None where there is nothing yet."""
+    action, outside (B, T-1, E) the exogenous inputs between the moments; warm is the planner's; decision counts within
+    the episode. None where there is nothing yet."""
 
     states: Tensor | None = None
     actions: Tensor | None = None
     done: Tensor | None = None
+    outside: Tensor | None = None
     warm: Any = None
     decision: int = 0
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor under a name."""
-        named = {"states": self.states, "actions": self.actions, "done": self.done}
+        named = {"states": self.states, "actions": self.actions, "done": self.done, "outside": self.outside}
         found = {name: value for name, value in named.items() if value is not None}
         return found | _flat(self.warm, "warm")
 
@@ -42,7 +44,7 @@ class Carried:
         """
         warm = {name: value for name, value in tensors.items() if name.split(".")[0] == "warm"}
         return cls(
-            tensors.get("states"), tensors.get("actions"), tensors.get("done"),
+            tensors.get("states"), tensors.get("actions"), tensors.get("done"), tensors.get("outside"),
             _like(form, warm, "warm") if warm else None, decision,
         )
 

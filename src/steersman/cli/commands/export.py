@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from steersman.cli import imports
 from steersman.cli.agents import agent_at
 from steersman.cli.command import Command, Done, option
+from steersman.cli.imports import Modules
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
 from steersman.studio.quantities import size
@@ -49,12 +51,15 @@ class Export(Command):
     """With pretrained: send it to this repository of the Hugging Face hub as well, private."""
     checkpoint: str = "latest"
     """Which checkpoint of a run."""
+    imports: Modules = ()
+    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
         if self.push and self.format != "pretrained":
             raise UsageError("--push with --format pretrained", f"--format {self.format}", "export it as pretrained")
         if self.policy and self.format != "onnx":
             raise UsageError("--policy with --format onnx", f"--format {self.format}", "export it as onnx")
+        imports.load(self.imports)
         agent = agent_at(self.run, self.checkpoint)
         out = self.out or Path(f"{Path(self.run).name}-{self.format}")
         facts = self._written(agent, out, terminal)

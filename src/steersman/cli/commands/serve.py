@@ -8,8 +8,10 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from steersman.cli import imports
 from steersman.cli.agents import agent_at
 from steersman.cli.command import Command, Done, option
+from steersman.cli.imports import Modules
 from steersman.cli.terminal import Terminal
 
 
@@ -22,7 +24,7 @@ class Serve(Command):
     """
 
     EXAMPLE: ClassVar[str] = (
-        "steersman serve runs/pendulum --port 8642 --keep 'speed<=6'\n"
+        "steersman serve runs/pendulum --port 8642 --keep 'speed<=6' --trusted\n"
         "STEERSMAN_TOKEN=$(cat token) steersman serve runs/pendulum"
     )
 
@@ -46,21 +48,28 @@ class Serve(Command):
     """Largest request."""
     checkpoint: str = "latest"
     """Which checkpoint of a run."""
+    trusted: Annotated[bool, option()] = False
+    """Plan no farther than the horizon that `steersman evaluate RUN --offline` measured, whatever a client asks for."""
+    imports: Modules = ()
+    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.cli.goals import limits
         from steersman.serving import Desk, Limits, Server, read_token
 
+        imports.load(self.imports)
         allowed = Limits(horizon=self.horizon, seconds=self.seconds, queue=self.queue, body_bytes=self.body << 20,
                          held_bytes=4 * self.body << 20)
         token, new = read_token(self.token_file)
-        agent = agent_at(self.run, self.checkpoint)
+        agent = agent_at(self.run, self.checkpoint, self.trusted)
         desk = Desk(agent, limits(self.keep, agent.readout), allowed)
         server = Server(desk, token, host=self.host, port=self.port)
 
         def ready() -> None:
             terminal.say(f"serving {self.run} on {server.address}")
             terminal.say(f"guardrails: {', '.join(x.name for x in desk.guardrails) or 'none (--keep sets them)'}")
+            if agent.trusted is not None:
+                terminal.say(f"plans look at most {agent.trusted} steps ahead: as far as was measured")
             if new:
                 terminal.say(f"token, shown once: {token}")
             terminal.say(f"  curl {server.address}/signature -H 'Authorization: Bearer TOKEN'")
