@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from exact_world import Pushed, agent_of, log_of
@@ -52,6 +53,29 @@ def test_a_model_that_ignores_actions_ranks_them_by_chance_and_is_not_trusted(pa
     assert trust.rank.mean == 0.5
     assert (trust.horizon, trust.begins) == (0, 0)
     assert "do not plan with it" in horizon_sentence(trust)
+
+
+@pytest.mark.parametrize(("model", "still", "linear", "says"), [
+    (0.5, 0.4, 0.6, "better than no change (at step 15 it is off by 0.5, no change by 0.4"),
+    (0.05, 1.0, 0.01, "what this log shows is all but linear. Plans may serve"),
+    (0.5, 1.0, 0.4, "both no change and a linear model (at step 15 it is off by 0.5"),
+])
+def test_where_nothing_is_trusted_it_says_which_predictor_is_better(
+    parts: tuple[object, object], model: float, still: float, linear: float, says: str
+) -> None:
+    trust = measured(Pushed(), parts)
+    assert trust.columns is not None
+    errors = msgspec.structs.replace(
+        trust.columns, **{k: (v,) * 15 for k, v in (("model", model), ("persistence", still), ("linear", linear))})
+    assert says in horizon_sentence(msgspec.structs.replace(trust, horizon=0, begins=0, columns=errors))
+
+
+def test_too_few_pieces_for_a_bound_say_how_to_get_enough(parts: tuple[object, object]) -> None:
+    learned, other = parts
+    trust = measured(Pushed(), (learned, other.subset(torch.arange(4))), horizon=8)
+    assert trust.units == 4
+    assert trust.bounds.each[0] is None
+    assert any("hold out at least 9 (train with --set held_out=0.15)" in note for note in trust.notes)
 
 
 def test_a_model_that_drifts_is_trusted_until_it_stops_beating_the_simplest(parts: tuple[object, object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from exact_world import PUSHED, Pushed, agent_of, log_of
@@ -14,6 +15,7 @@ from steersman.evaluation import measure
 from steersman.evaluation.tape import record
 from steersman.evaluation.what_if import Library, compare
 from steersman.evaluation.what_if_report import curves, facts, sentences, table
+from steersman.runs.trust import Band
 
 STEPS = 6
 
@@ -54,6 +56,18 @@ def test_plans_that_lead_elsewhere_are_told_apart(known: tuple[object, ...]) -> 
     assert [x.name for x in lines] == ["what-if-0", "what-if-1"]
     assert len(lines[0].lines[0].low) == STEPS + 1
     assert facts(found, trust)["apart"]["x"] == [True] * STEPS
+
+
+def test_without_bounds_it_does_not_claim_that_plans_are_alike(known: tuple[object, ...]) -> None:
+    agent, trust, learned, other = known
+    bare = {name: Band(each=(None,) * STEPS, together=(None,) * STEPS) for name in trust.bands}
+    trust = msgspec.structs.replace(trust, bands=bare, units=4, horizon=0)
+    found = compare(agent, trust, learned, other, 0, 2, pushing(0.5), pushing(-0.5))
+    text = " ".join(sentences(found, trust))
+    assert "No bounds: 4 held-out episodes are too few for 90%" in text
+    assert "nothing tells" not in text
+    assert {row.figures["ratio"].value for row in table(found, trust, ("0.5", "-0.5")).rows} == {None}
+    assert facts(found, trust)["apart"]["x"] == [False] * STEPS
 
 
 def test_an_action_that_the_log_never_shows_is_named(tmp_path: Path) -> None:

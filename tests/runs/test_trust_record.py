@@ -52,7 +52,7 @@ def test_a_record_comes_back_as_written(run: Run) -> None:
 @pytest.mark.parametrize(("changes", "checkpoint", "says"), [
     (None, 20, "got none; `steersman evaluate"),
     ({}, 30, "measured for step 30; got one for step 20"),
-    ({"horizon": 0}, 20, "one that does not; train it longer"),
+    ({"horizon": 0}, 20, "one that does not; `steersman evaluate"),
 ])
 def test_a_horizon_that_was_not_measured_is_not_invented(
     run: Run, changes: dict[str, object] | None, checkpoint: int, says: str

@@ -22,6 +22,19 @@ def parts_of(run: Run) -> tuple[Any, Any]:
     return training.split(training.stored_config(run), training.open_data(run))
 
 
+def _nothing_held_out(run: Run) -> UsageError:
+    from steersman import training
+
+    config = training.stored_config(run)
+    got = "nothing was held out: held_out is 0" if not config.held_out else (
+        f"a log so short that a share of {config.held_out:g} holds no window of {config.window} steps")
+    return UsageError(
+        f"a part of the log that {run.path} was not trained on", got,
+        "train again with --set held_out=0.1 (0.25 for fewer than 100 episodes), or give another log of the same world "
+        "with --data",
+    )
+
+
 def measure_trust(
     run: Run, terminal: Terminal, *, checkpoint: str = "latest", log: str = "", horizon: int | None = None,
     seed: int = 0,
@@ -51,10 +64,7 @@ def measure_trust(
                 raise UsageError("a log that the run was not trained on", f"its own, {log}", "leave --data out")
             source = Path(log).name
         if held_out is None:
-            raise UsageError(
-                f"a part of the log that {run.path} was not trained on", "all of it was, or it is too short",
-                "train with --set held_out=0.1, or give another log of the same world with --data",
-            )
+            raise _nothing_held_out(run)
         terminal.say(f"measuring on {source}: {len(held_out):,} episodes, {held_out.steps:,} steps")
         trust = measure(Agent.load(run, checkpoint), learned, held_out, source=source,
                         checkpoint=run.checkpoint(checkpoint).step, horizon=horizon, seed=seed)

@@ -40,11 +40,12 @@ def halves_coverage(scores: Tensor, unit: Tensor, level: float = 0.9, splits: in
     return float(hit.mean())
 
 
-def coverage_of(scores: Tensor, unit: Tensor, bound: float) -> Tensor:
-    """(U,) share of each unit's windows whose score (W,) is within `bound`."""
+def coverage_of(scores: Tensor, unit: Tensor, bound: Tensor | float) -> Tensor:
+    """(U, …) share of each unit's windows whose scores (W, …) are within `bound`, one or one for each of them."""
     _, index, count = unit.unique(return_inverse=True, return_counts=True)
-    inside = torch.zeros(len(count)).index_add_(0, index, (scores <= bound).float())
-    return inside / count
+    inside = (scores <= bound).float()
+    sums = inside.new_zeros(len(count), *scores.shape[1:]).index_add_(0, index, inside)
+    return sums / count.view(-1, *[1] * (scores.dim() - 1))
 
 
 def bootstrap(units: int, draws: int = 1000, seed: int = 0) -> Tensor:

@@ -150,7 +150,8 @@ def measure(
             for i, name in enumerate(tape.names) if has_columns
         },
         bounds=_bounds(found, level), bands=_bands(found, growth, tape.names, level) if has_columns else {},
-        coverage=_coverage(found, max(trusted, 1), level, seed), notes=_notes(cut, units, steps, level),
+        coverage=_coverage(found, max(trusted, 1), level, seed),
+        notes=_notes(cut, units, steps, level, len(held_out) / (len(learned) + len(held_out))),
     )
 
 
@@ -243,16 +244,18 @@ def _coverage(found: Predictions, step: int, level: float, seed: int) -> Coverag
     return Coverage(step=step, mean=mean, later=float(later.mean()), low=low, high=high)
 
 
-def _notes(cut: bool, units: int, steps: int, level: float) -> tuple[str, ...]:
-    notes = []
+def _notes(cut: bool, units: int, steps: int, level: float, share: float) -> tuple[str, ...]:
+    """share: of the episodes that were held out."""
+    notes, least = [], math.ceil(round(level / (1 - level), 6))
     if cut:
         notes.append(
             f"Fewer than {LEAST_UNITS} held-out episodes last {steps} steps: they were cut into {units} segments that "
             f"lie {steps} steps apart. Bounds hold if segments behave like separate episodes; hold out more for less "
             "to assume.")
     if units < level / (1 - level):
-        notes.append(f"{units} pieces are too few for a finite bound of {level:.0%}: hold out at least "
-                     f"{math.ceil(round(level / (1 - level), 6))}.")
+        more = math.ceil(20 * share * least / units) / 20
+        how = f" (train with --set held_out={more:g})" if more <= 0.5 else "; record more"
+        notes.append(f"{units} pieces are too few for a finite bound of {level:.0%}: hold out at least {least}{how}.")
     elif units < 45:
         notes.append(f"With {units} pieces the bounds are wider than they need be: about "
                      f"{level * (1 + 1 / units):.1%} of predictions lie within them.")

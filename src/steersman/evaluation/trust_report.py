@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from steersman.runs.artefacts import Column, Figure, Limit, Line, Lines, Row, Table
-from steersman.runs.trust import Trust
+from steersman.runs.trust import Errors, Trust
 
 NAME = "trust"
 """Tables of this name and lines that begin with it stand in the report's own section."""
 _MOST_COLUMNS = 8
+_NEARLY_LINEAR = 0.1
+"""Share of the error of no change below which the linear model's says that the world is."""
 
 
 def sentences(trust: Trust) -> list[str]:
@@ -37,21 +39,51 @@ def sentences(trust: Trust) -> list[str]:
 
 
 def horizon_sentence(trust: Trust) -> str:
-    """How far the model is better than the simplest of predictors."""
+    """How far the model is better than the simplest of predictors; where it is not, than which, and what that means."""
     if trust.horizon < 1:
-        return ("The model does not predict better than both no change and a linear model: do not plan with it; "
-                "train longer, record more, or plan with the linear model.")
+        return _beaten(trust)
     rest = "as far as was measured" if trust.horizon == trust.steps else f"of {trust.steps} measured"
     since = f"from step {trust.begins} " if trust.begins > 1 else ""
     told = f"The model beats no change and a linear model {since}up to step {trust.horizon}, {rest}."
     if trust.begins > 1:
-        told += " Before that its own resolution decides: how finely columns can be read from the latent."
+        errors = _judged(trust)
+        told += f" Before that one of them is finer: at step 1 {_pair(errors.linear[0])} (linear) and " \
+                f"{_pair(errors.persistence[0])} (no change) beside {_pair(errors.model[0])}, {_unit(trust)}."
     return told
+
+
+def _beaten(trust: Trust) -> str:
+    """Why the horizon is 0. A nearly linear world is no fault of the model, and plans in it may serve all the same."""
+    errors = _judged(trust)
+    model, still, linear = errors.model[-1] or 0.0, errors.persistence[-1] or 0.0, errors.linear[-1] or 0.0
+    figures = (f"at step {trust.steps} it is off by {_pair(model)}, no change by {_pair(still)}, a linear model by "
+               f"{_pair(linear)}, {_unit(trust)}")
+    if model >= still:
+        return (f"The model does not predict better than no change ({figures}): do not plan with it. Train longer, or "
+                "record more.")
+    if linear < _NEARLY_LINEAR * still:
+        return (f"The model predicts better than no change, but a linear model predicts better still ({figures}): what "
+                "this log shows is all but linear. Plans may serve; a linear controller serves better. To learn more "
+                "than that, record what is not linear: larger actions, farther states.")
+    return (f"The model does not predict better than both no change and a linear model ({figures}): train longer or "
+            "record more before planning with it.")
+
+
+def _judged(trust: Trust) -> Errors:
+    return trust.columns or trust.latent
+
+
+def _unit(trust: Trust) -> str:
+    return "in columns' deviations" if trust.judged == "columns" else "in latent deviations"
+
+
+def _pair(value: float | None) -> str:
+    return "?" if value is None else f"{value:.2g}"
 
 
 def table(trust: Trust) -> Table:
     """Errors and bounds at a few steps."""
-    errors = trust.columns or trust.latent
+    errors = _judged(trust)
     unit = "dev." if trust.judged == "columns" else "latent dev."
     rows = []
     for step in _some(trust.steps, trust.horizon):
@@ -81,7 +113,7 @@ def table(trust: Trust) -> Table:
 def curves(trust: Trust) -> list[Lines]:
     """Error by horizon beside the baselines, bounds by horizon, and the same for each column in its own unit."""
     x = tuple(float(h + 1) for h in range(trust.steps))
-    errors = trust.columns or trust.latent
+    errors = _judged(trust)
     unit = "columns' deviations" if trust.judged == "columns" else "latent deviations"
     level = f"{trust.level:.0%}"
     figures = [

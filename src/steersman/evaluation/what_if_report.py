@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from steersman.evaluation.trust_report import horizon_sentence
 from steersman.evaluation.what_if import Comparison, Course
 from steersman.runs.artefacts import Column, Figure, Line, Lines, Row, Table
 from steersman.runs.trust import Trust
@@ -27,7 +28,10 @@ def sentences(found: Comparison, trust: Trust) -> list[str]:
             gap = float(found.a.values[-1, i] - found.b.values[-1, i])
             told.append(f"{name}: told apart from step {apart[0] + 1} on; at step {steps} the plan is {abs(gap):.3g} "
                         f"{'above' if gap > 0 else 'below'} the other.")
-    if not told:
+    if not bool(found.bound.isfinite().any()):
+        told.append(f"No bounds: {trust.units} held-out {trust.unit}s are too few for {found.level:.0%}. Whether the "
+                    "plans differ by more than the model errs is not known.")
+    elif not told:
         told.append(f"Within the bounds nothing tells the plans apart in {steps} steps.")
     for label, course in (("plan", found.a), ("other", found.b)):
         told.append(_familiar(label, course))
@@ -35,7 +39,7 @@ def sentences(found: Comparison, trust: Trust) -> list[str]:
     if 0 < trust.horizon < steps:
         told.append(f"Beyond step {trust.horizon} the model was not better than the simplest of predictors.")
     elif not trust.horizon:
-        told.append("The model was not better than the simplest of predictors at any step.")
+        told.append(horizon_sentence(trust))
     return told
 
 
@@ -57,7 +61,7 @@ def table(found: Comparison, trust: Trust, words: tuple[str, str]) -> Table:
             bound = float(found.bound[step - 1, i])
             figures = {"a": _within(float(found.a.values[step, i]), bound),
                        "b": _within(float(found.b.values[step, i]), bound),
-                       "ratio": Figure(value=float(found.ratio[step - 1, i]))}
+                       "ratio": Figure(value=float(found.ratio[step - 1, i]) if math.isfinite(bound) else None)}
             if found.actual is not None:
                 figures["actual"] = Figure(value=float(found.actual[step, i]))
             rows.append(Row(label=f"step {step}", figures=figures, group=name))

@@ -1,7 +1,10 @@
 """Is the trust that a log gives deserved? Bounds counted on episodes recorded afterwards, on several worlds and seeds.
 
-What is measured: the coverage of 90% bounds over fresh episodes, each bound calibrated on others; the true-action rank,
-beside a model whose log had its actions mixed up; the horizon at which the model stops beating the simplest predictors.
+What is measured: the coverage of 90% bounds over fresh episodes, each bound calibrated on others, at every horizon; the
+true-action rank, beside a model whose log had its actions mixed up; the horizon at which the model stops beating the
+simplest predictors.
+
+Shapes: W windows, H horizon, S calibration sets.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ from steersman.worlds import record as act
 
 SEEDS = 3
 LEVEL = 0.9
-LOG, FRESH, SET = 250, 600, 60
+LOG, FRESH, SET = 250, 1000, 100
 """Episodes of a log (a fifth is held out), recorded afterwards, and in one calibration set."""
 STEPS = 600
 
@@ -58,15 +60,21 @@ WORLDS = (World("Pendulum-v1", 60, 25), World("CartPole-v1", 60, 10), World("Mou
 class Trial:
     """One world, one seed: what its log said, and what happened afterwards.
 
-    shares  of each calibration set: fraction of the windows of the next set within its bound, all steps to the horizon
+    shares  (S, 2, H): how many windows of all other sets lie within the bound of each, at a step alone and at all steps
+            up to it
     """
 
     trust: Trust
-    shares: list[float]
+    shares: torch.Tensor
+
+    def whole(self) -> list[float]:
+        """The same for all steps to the last, of each calibration set."""
+        found: list[float] = self.shares[:, 1, -1].tolist()
+        return found
 
 
 def experiment(context: Context) -> Outcome:
-    """Three seeds on each of three worlds. The bound of one set of fresh episodes is counted on the next one."""
+    """Three seeds on each of three worlds. The bound of one set of fresh episodes is counted on all the others."""
     trials: dict[str, list[Trial]] = {}
     for world in WORLDS:
         for i in range(SEEDS):
@@ -75,10 +83,15 @@ def experiment(context: Context) -> Outcome:
             trials.setdefault(world.id, []).append(_trial(context, world, place, seed))
     mixed = _trial(context, WORLDS[0], context.run / "mixed", context.seed, mixed=True)
     every = [t for of_world in trials.values() for t in of_world]
+    by_world = {name: torch.cat([t.shares for t in of_world]).mean(0) for name, of_world in trials.items()}  # (2, H)
+    steps = torch.cat([x.flatten() for x in by_world.values()])
     figures: dict[str, Any] = {
-        "coverage_90": statistics.fmean(share for t in every for share in t.shares),
-        "coverage_90_by_world": {k: statistics.fmean(s for t in v for s in t.shares) for k, v in trials.items()},
-        "bounds": sum(len(t.shares) for t in every),
+        "coverage_90": statistics.fmean(share for t in every for share in t.whole()),
+        "coverage_90_by_world": {name: float(x[1, -1]) for name, x in by_world.items()},
+        "coverage_90_at_each_step": {name: x[0] for name, x in by_world.items()},
+        "coverage_90_up_to_each_step": {name: x[1] for name, x in by_world.items()},
+        "coverage_90_farthest": float(steps[(steps - LEVEL).abs().argmax()]),
+        "bounds": sum(x.numel() for t in every for x in t.shares),
         "true_action_rank_mean": statistics.fmean(t.trust.rank.mean for t in every),
         "true_action_rank_by_world": {k: statistics.fmean(t.trust.rank.mean for t in v) for k, v in trials.items()},
         "true_action_rank_chance": statistics.fmean(t.trust.rank.chance for t in every),
@@ -90,8 +103,8 @@ def experiment(context: Context) -> Outcome:
     picture = Picture(
         name="coverage", title="How often the 90% bound held", file="coverage.png",
         alt="share of windows within the bound for each calibration set, by world, beside the 90% line",
-        caption="One dot a calibration set of fresh episodes, counted on the next set: sets scatter, their mean is "
-                "what is promised.",
+        caption="One dot a calibration set of fresh episodes, counted on all others: sets scatter, their mean is what "
+                "is promised. All steps up to the last.",
     )
     return Outcome(figures, (_table(trials, mixed),), ((picture, {"coverage.png": _draw(trials)}),))
 
@@ -112,28 +125,26 @@ def _trial(context: Context, world: World, place: Path, seed: int, mixed: bool =
     shares = _shares(agent, learned, fresh, world.horizon, seed)
     context.say(
         f"{world.id}, seed {seed}{', actions mixed up' if mixed else ''}: rank {trust.rank.mean:.3f}, horizon "
-        f"{trust.horizon} of {world.horizon}, {LEVEL:.0%} bounds held for {statistics.fmean(shares):.1%}"
+        f"{trust.horizon} of {world.horizon}, {LEVEL:.0%} bounds held for {shares.mean(0).min():.1%} to "
+        f"{shares.mean(0).max():.1%}"
     )
     return Trial(trust, shares)
 
 
-def _shares(agent: Agent, learned: Dataset, fresh: Dataset, horizon: int, seed: int) -> list[float]:
-    """Calibrate on each set of fresh episodes, count on the next: every bound meets episodes that it never saw."""
+def _shares(agent: Agent, learned: Dataset, fresh: Dataset, horizon: int, seed: int) -> torch.Tensor:
+    """Calibrate on each set of fresh episodes, count on the others: every bound meets episodes that it never saw."""
     tape = record(agent, fresh, 10**9, seed)
     fitted = Measure.fitted(agent, record(agent, learned, 20_000, seed), horizon, seed)
     rows = draw(tape.episode, tape.ahead, tape, horizon, agent.config.history, 10 * len(fresh), seed)
-    score = fitted.apply(agent, tape, rows, tape.episode[rows]).joint[0].amax(1)
     unit = tape.episode[rows]
-    numbers = unit.unique()
-    sets = [torch.isin(unit, part) for part in numbers.split(SET) if len(part) > 8]
-    return [
-        float(coverage_of(score[after], unit[after], _bound(score[here], unit[here])).mean())
-        for here, after in pairwise(sets)
-    ]
-
-
-def _bound(score: torch.Tensor, unit: torch.Tensor) -> float:
-    return float(grouped_quantile(score[:, None], unit, LEVEL)[0])
+    alone = fitted.apply(agent, tape, rows, unit).joint[0]
+    score = torch.stack([alone, alone.cummax(1).values], 1)  # (W, 2, H)
+    sets = [torch.isin(unit, part) for part in unit.unique().split(SET) if len(part) > 8]
+    shares = []
+    for here in sets:
+        bound = grouped_quantile(score[here].flatten(1), unit[here], LEVEL).view(score.shape[1:])
+        shares.append(coverage_of(score[~here], unit[~here], bound).mean(0))
+    return torch.stack(shares)
 
 
 def _record(world: World, place: Path, episodes: int, seed: int, mixed: bool) -> Dataset:
@@ -164,6 +175,8 @@ def _table(trials: dict[str, list[Trial]], mixed: Trial) -> Table:
         name="trust", title="Trust from a log, held against episodes recorded afterwards",
         columns=(
             Column(key="coverage", title="within the 90% bound", form="share", target=LEVEL),
+            Column(key="least", title="least of all steps", form="share"),
+            Column(key="most", title="most", form="share"),
             Column(key="rank", title="true-action rank", better="lower"), Column(key="chance", title="by chance"),
             Column(key="horizon", title="trusted horizon", form="count"),
             Column(key="measured", title="of", form="count"),
@@ -171,18 +184,21 @@ def _table(trials: dict[str, list[Trial]], mixed: Trial) -> Table:
         rows=tuple(rows),
         protocol={"log": f"{LOG} episodes, a fifth held out", "fresh": f"{FRESH} episodes in sets of {SET}",
                   "seeds": SEEDS, "training": f"{STEPS} steps"},
-        notes=("Bounds are simultaneous over all steps up to the last; episodes are the exchangeable units. Interval: "
-               "95%, normal approximation over calibration sets.",
+        notes=("Bounds are simultaneous over all steps up to the last; least and most are over bounds for each step "
+               "alone and up to each step. Episodes are the exchangeable units. Interval: 95%, normal approximation "
+               "over calibration sets.",
                "Rank: share of random actions that the model holds likelier than the logged one; 0.5 knows nothing."),
     )
 
 
 def _row(name: str, trials: list[Trial], kind: Any = "agent") -> Row:
-    shares = [share for t in trials for share in t.shares]
+    shares = [share for t in trials for share in t.whole()]
+    steps = torch.cat([t.shares for t in trials]).mean(0)
     half = 1.96 * statistics.pstdev(shares) / math.sqrt(len(shares))
     mean = statistics.fmean(shares)
     return Row(label=name, kind=kind, figures={
         "coverage": Figure(value=mean, low=mean - half, high=min(1.0, mean + half), n=len(shares)),
+        "least": Figure(value=float(steps.min())), "most": Figure(value=float(steps.max())),
         "rank": Figure(value=statistics.fmean(t.trust.rank.mean for t in trials)),
         "chance": Figure(value=statistics.fmean(t.trust.rank.chance for t in trials)),
         "horizon": Figure(value=statistics.fmean(t.trust.horizon for t in trials)),
@@ -198,8 +214,8 @@ def _draw(trials: dict[str, list[Trial]]) -> bytes:
     for i, of_world in enumerate(trials.values()):
         for j, trial in enumerate(of_world):
             x = [i + 0.22 * (j - 1) + 0.015 * (k - len(trial.shares) / 2) for k in range(len(trial.shares))]
-            axes.plot(x, trial.shares, ".", color="#0072b2")
-        every = [share for trial in of_world for share in trial.shares]
+            axes.plot(x, trial.whole(), ".", color="#0072b2")
+        every = [share for trial in of_world for share in trial.whole()]
         axes.plot([i - 0.35, i + 0.35], [statistics.fmean(every)] * 2, color="#d55e00", linewidth=2)
     axes.axhline(LEVEL, color="#555555", linewidth=0.8, linestyle="--")
     axes.set_xticks(range(len(trials)), list(trials))

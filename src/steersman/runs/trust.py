@@ -165,5 +165,6 @@ def require_trusted(horizon: int) -> int:
     """
     if horizon < 1:
         raise UsageError("a model that predicts better than no change and than a linear model", "one that does not",
-                         "train it longer or on more data before planning with it")
+                         "`steersman evaluate RUN --offline` says which of them beats it; train longer, record more, "
+                         "or plan without the limit")
     return horizon
