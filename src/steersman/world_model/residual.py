@@ -20,6 +20,9 @@ from steersman.nn import ActionEmbedding, DenseMembers
 class ResidualModel(WorldModel):
     """s' = s + W_o h_depth, h_1 = silu(W_s s + W_a a + W_x x + b), h_{i+1} = silu(W_i h_i) + h_i.
 
+    With `linear` a map beside the perceptron is added, s' = s + L_s s + L_a a + L_x x + c + W_o h_depth: where most of
+    what happens is linear (masses, tanks, circuits), predictions far ahead are several times better (LOG.md).
+
     a is the action scaled to [-1, 1] (or one-hot), x the exogenous inputs. With `members` E > 1 there are E such
     networks over one latent. While training each row belongs to one member, so that the members see different data at
     the cost of one network; otherwise the state moves by their mean and
@@ -30,11 +33,12 @@ class ResidualModel(WorldModel):
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="residual"):
-        """width and depth of the perceptron; members > 1 makes an ensemble (5 to 7 are usual)."""
+        """width and depth of the perceptron; members > 1 makes an ensemble (5 to 7 are usual); linear: see above."""
 
         width: int = 128
         depth: int = 2
         members: int = 1
+        linear: bool = False
 
         def __post_init__(self) -> None:
             if min(self.width, self.depth, self.members) < 1:
@@ -43,17 +47,22 @@ class ResidualModel(WorldModel):
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None = None
         ) -> ResidualModel:
-            return ResidualModel(signature, latent_shape, self.width, self.depth, self.members)
+            return ResidualModel(signature, latent_shape, self.width, self.depth, self.members, self.linear)
 
     def __init__(
-        self, signature: Signature, latent_shape: tuple[int, ...], width: int = 128, depth: int = 2, members: int = 1
+        self, signature: Signature, latent_shape: tuple[int, ...], width: int = 128, depth: int = 2, members: int = 1,
+        linear: bool = False,
     ) -> None:
         super().__init__()
         size = torch.Size(latent_shape).numel()
-        self.members = members
+        self.members, self.width = members, width
         self.actions = ActionEmbedding(signature.action)
-        self.from_state = DenseMembers(members, size, width, bias=False)
-        self.from_drive = DenseMembers(members, self.actions.width + len(signature.exogenous), width)
+        first = width + size if linear else width  # the linear map's answers ride beside the first hidden layer
+        self.from_state = DenseMembers(members, size, first, bias=False)
+        self.from_drive = DenseMembers(members, self.actions.width + len(signature.exogenous), first)
+        with torch.no_grad():
+            for layer in (self.from_state, self.from_drive):
+                layer.weight[:, width:] = 0
         self.layers = nn.ModuleList(DenseMembers(members, width, width) for _ in range(depth - 1))
         self.to_change = DenseMembers(members, width, size, gain=0.1)
 
@@ -106,10 +115,13 @@ class ResidualModel(WorldModel):
         states = state.new_empty(len(drive) + 1, *state.shape)
         states[0] = state
         for now, following, drives in zip(states[:-1], states[1:], drive, strict=True):
-            h = F.silu(torch.addmm(drives, now, into), inplace=True)
+            first = torch.addmm(drives, now, into)
+            h = F.silu(first[:, : self.width], inplace=True)
             for weight, offset in layers:
                 h = F.silu(torch.addmm(offset, h, weight), inplace=True).add_(h)
             torch.addmm(now, h, out, out=following).add_(bias)
+            if first.shape[1] > self.width:
+                following.add_(first[:, self.width :])
         return states
 
     def _change(self, state: Tensor, drive: Tensor) -> Tensor:
@@ -120,11 +132,12 @@ class ResidualModel(WorldModel):
         return self._network(state[None], drive)
 
     def _network(self, state: Tensor, drive: Tensor) -> Tensor:
-        h = F.silu(self.from_state(state) + drive)
+        first = self.from_state(state) + drive
+        h = F.silu(first[..., : self.width])
         for layer in self.layers:
             h = F.silu(layer(h)) + h
         change: Tensor = self.to_change(h)
-        return change
+        return change + first[..., self.width :] if first.shape[-1] > self.width else change
 
 
 def _one_of(module: nn.Module, number: int) -> nn.Module:

@@ -52,9 +52,10 @@ class GymnasiumWorld:
         high: Sequence[float] = (),
         names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """low, high, names: see `steersman.core.spaces.adapt`."""
+        """low, high, names: see `steersman.core.spaces.adapt`; an environment with `columns` names its own."""
         self.env = env
         self.id = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        names = names or getattr(env.unwrapped, "columns", None)
         self.adapter: Adapter = adapt(
             env.observation_space, env.action_space, low=low, high=high, names=names, env_id=self.id, where=self.id
         )
