@@ -12,13 +12,13 @@ from steersman.world_model import ResidualModel
 
 def recipe(
     *,
-    steps: int = 3000,
+    steps: int = 4000,
     window: int = 10,
     batch_size: int = 128,
-    width: int = 96,
+    width: int = 64,
     lr: float = 4e-3,
-    horizon: int = 20,
-    samples: int = 64,
+    horizon: int = 16,
+    samples: int = 48,
     iterations: int = 2,
     average: float = 0.99,
     seed: int = 0,

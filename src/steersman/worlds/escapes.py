@@ -18,10 +18,10 @@ from steersman.worlds.hazards import (
     HazardState,
     clearance,
     edge,
+    fullest,
     move,
     obstacles_after,
     swept,
-    thrust,
 )
 
 REST = 0.05  # m/s: at rest
@@ -53,13 +53,13 @@ def feasible(
     against the velocity; moving obstacles are followed exactly, and the way is swept, not sampled.
 
     Proof of impossibility: drag is monotone, so two motions from one state whose forces differ by at most F are at
-    most F t² / 2 apart after t. Coasting (no force) therefore stays within thrust · t² / 2 of every motion; where a
-    ball of that radius around it lies wholly inside an obstacle, or over the edge, at some t, nothing helps.
+    most F t² / 2 apart after t. Coasting (no force) therefore stays within √2 · thrust · t² / 2 of every motion; where
+    a ball of that radius around it lies wholly inside an obstacle, or over the edge, at some t, nothing helps.
     """
     exists = torch.zeros(len(state), dtype=torch.bool)
     slack = torch.full((len(state),), -math.inf)
     fan = 2 * math.pi * torch.arange(directions) / directions
-    ways = torch.stack([fan.cos(), fan.sin()], 1)
+    ways = fullest(torch.stack([fan.cos(), fan.sin()], 1))
     for length in lengths:  # a loop over kinds of manoeuvre; who has one is not asked again
         rows = (~exists).nonzero()[:, 0]
         push = ways if length else ways[:1]
@@ -73,8 +73,8 @@ def feasible(
 
 def braking(config: HazardsConfig, velocity: Tensor) -> Tensor:
     """The action (…, 2) that brakes hardest: full thrust against the velocity, less if that would turn it around."""
-    speed = velocity.norm(dim=-1, keepdim=True)
-    return -velocity / torch.maximum(speed, torch.tensor(config.thrust * config.step))
+    most = velocity.abs().amax(-1, keepdim=True)
+    return -velocity / torch.maximum(most, torch.tensor(config.thrust * config.step))
 
 
 def _roll(config: HazardsConfig, state: HazardState, push: Tensor, length: int, steps: int) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ def _roll(config: HazardsConfig, state: HazardState, push: Tensor, length: int, 
     size = (state.radius + config.body)[:, None]
     place, least = state.place, clearance(config, state).amin(1, keepdim=True).expand(-1, m)
     for t in range(steps):
-        force = thrust(config, push.expand_as(velocity) if t < length else braking(config, velocity))
+        force = config.thrust * (push.expand_as(velocity) if t < length else braking(config, velocity))
         for i in range(SUBSTEPS):
             following, velocity = move(config, position, velocity, force)
             ahead, _ = obstacles_after(config, state, (t + (i + 1) / SUBSTEPS) * config.step)
@@ -102,7 +102,7 @@ def _impossible(config: HazardsConfig, state: HazardState, steps: int) -> Tensor
     none, h = torch.zeros_like(velocity), config.step / SUBSTEPS
     for i in range(1, steps * SUBSTEPS + 1):
         position, velocity = move(config, position, velocity, none)
-        spread = config.thrust * (i * h) ** 2 * (1 + 1 / i) / 2  # of the discrete sums, a little over t² / 2
+        spread = math.sqrt(0.5) * config.thrust * (i * h) ** 2 * (1 + 1 / i)  # of discrete sums: a little more
         place, _ = obstacles_after(config, state, i * h)
         inside = state.radius + config.body - (place - position[:, None]).norm(dim=-1)
         lost |= (inside > spread).any(1) | (-edge(config, position) > spread)

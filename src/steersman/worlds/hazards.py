@@ -28,8 +28,8 @@ class HazardsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """What the world is like; obstacles, start and goal are drawn anew for each episode.
 
     half, body     half the width of the square arena, and the radius of the point's body, m
-    thrust         largest acceleration, m/s²
-    drag           k of the quadratic drag -k |v| v, 1/m: top speed is √(thrust / drag)
+    thrust         largest acceleration along each axis, m/s²
+    drag           k of the quadratic drag -k |v| v, 1/m: top speed is √(thrust / drag) along an axis
     still, moving  numbers of obstacles
     radius         least and largest radius of an obstacle, m
     period         s: moving obstacles swing about the arena's middle with this period
@@ -61,7 +61,7 @@ class HazardsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     @property
     def top_speed(self) -> float:
-        """m/s."""
+        """m/s, along an axis."""
         return math.sqrt(self.thrust / self.drag)
 
     @property
@@ -80,7 +80,7 @@ class HazardsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def signature(self) -> Signature:
         """One vector of `columns`; the action is the thrust (x, y) as a share of the largest."""
         vector = ObservationSpec("vector", (len(self.columns),), self.columns)
-        return Signature({"vector": vector}, ActionSpec("continuous", (-1.0, -1.0), (1.0, 1.0), names=("x", "y")))
+        return Signature({"vector": vector}, ActionSpec("continuous", (-1.0, -1.0), (1.0, 1.0)))
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ class HazardState(TensorRecord):
         return self.map(lambda x: x[rows])
 
 
-def thrust(config: HazardsConfig, action: Tensor) -> Tensor:
-    """Actions (…, 2) in [-1, 1] -> acceleration in m/s²: thrust · a / max(1, |a|)."""
-    return config.thrust * action / action.norm(dim=-1, keepdim=True).clamp_min(1)
+def fullest(way: Tensor) -> Tensor:
+    """The strongest action in a direction (…, 2): on the edge of the square of actions; 0 for no direction."""
+    return way / way.abs().amax(-1, keepdim=True).clamp_min(1e-9)
 
 
 def obstacles_after(config: HazardsConfig, state: HazardState, seconds: float) -> tuple[Tensor, Tensor]:
@@ -143,7 +143,7 @@ def step(config: HazardsConfig, state: HazardState, action: Tensor) -> tuple[Haz
     if action.shape != state.position.shape or not bool((action.abs() <= 1 + 1e-5).all()):
         got = f"{tuple(action.shape)}, up to {float(action.abs().max()) if action.numel() else 0:g}"
         raise ActionError(f"actions {tuple(state.position.shape)} within [-1, 1]", got, "clip or reshape the action")
-    force = thrust(config, action)
+    force = config.thrust * action
     position, velocity, place = state.position, state.velocity, state.place
     least = torch.full((len(state), config.obstacles + 1), math.inf)
     for i in range(SUBSTEPS):

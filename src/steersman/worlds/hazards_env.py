@@ -27,7 +27,7 @@ class Hazards(gym.Env[Any, Any]):
 
     Observation  {"vector": (C,) float32}, columns as in `HazardsConfig.columns`, or with look="picture"
                  {"image": (size, size, 3) uint8}; one picture shows no velocity
-    Action       (2,) in [-1, 1], a thrust of 3 m/s² · a / max(1, |a|), held for 0.1 s
+    Action       (2,) in [-1, 1], a thrust of 3 m/s² · a, held for 0.1 s
     Reward       1 on reaching the goal, else 0; terminated within 0.5 m of it, truncated after 120 steps
     Info         goal (x, y); clearance: the least on the way of this step, m; cost: 1 if it is below 0, else 0; bad: is
                  this moment inside an obstacle or over the edge. For evaluation, never for the agent.

@@ -27,8 +27,8 @@ def roam(config: HazardsConfig, state: HazardState, steps: int, generator: torch
     """Roam from `state` (B) -> columns (B, steps+1, C), actions (B, steps, 2).
 
     Each roamer is in a mood and takes another one now and then: wander (any thrust, a heading that drifts), dash (full
-    thrust in one direction), approach (towards an obstacle or the edge), brake,
-    coast. Far outside the arena it turns back.
+    thrust in one direction, up to the corners of the square of actions), approach (towards an obstacle or the edge),
+    brake, coast. Far outside the arena it turns back.
     """
     b = len(state)
     share = torch.tensor(_SHARE)
@@ -52,14 +52,13 @@ def roam(config: HazardsConfig, state: HazardState, steps: int, generator: torch
 
 def _act(config: HazardsConfig, state: HazardState, mood: Tensor, heading: Tensor, force: Tensor, target: Tensor,
          ) -> Tensor:
-    ahead = torch.stack([heading.cos(), heading.sin()], 1)
+    ahead = hazards.fullest(torch.stack([heading.cos(), heading.sin()], 1))
     rows = torch.arange(len(state))
     places = torch.cat([state.place, config.half * ahead[:, None]], 1)  # an obstacle, or somewhere at the edge
-    towards = places[rows, target] - state.position
-    towards = towards / towards.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    towards = hazards.fullest(places[rows, target] - state.position)
     choices = torch.stack([force[:, None] * ahead, ahead, towards, braking(config, state.velocity),
                            torch.zeros_like(ahead)], 1)
-    back = -state.position / state.position.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    back = hazards.fullest(-state.position)
     outside = hazards.edge(config, state.position) < -_OUTSIDE
     return torch.where(outside[:, None], back, choices[rows, mood]).clamp(-1, 1)
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     _Recording = tuple[Signature, Iterator[Episode], int | None, Callable[[], None]]
 
-OURS = "two-rooms"
+ROOMS, HAZARDS = "two-rooms", "hazards"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collect(Command):
-    """Record a log: random wandering in two-rooms, or uniform random actions in any Gymnasium environment.
+    """Record a log: random wandering in two-rooms or hazards, or uniform random actions in any Gymnasium environment.
 
     No reward and no goal is recorded. The name of the output decides its form: .csv and .parquet are tables, one row a
     step; any other name is a dataset that training opens at once.
@@ -33,19 +33,20 @@ class Collect(Command):
 
     EXAMPLE: ClassVar[str] = (
         "steersman collect two-rooms --episodes 8000 --out logs/two-rooms\n"
+        "steersman collect hazards --episodes 1500 --out logs/hazards\n"
         "steersman collect Pendulum-v1 --steps 20000 --out pendulum.csv"
     )
 
     world: Annotated[str, tyro.conf.Positional, option("WORLD")]
-    """two-rooms, the id of a Gymnasium environment, or FILE.py:FUNCTION that makes one."""
+    """two-rooms, hazards, the id of a Gymnasium environment, or FILE.py:FUNCTION that makes one."""
     out: Annotated[Path, option("PATH")]
     """The log to write."""
     steps: Annotated[int | None, option("INT")] = None
     """Steps to record in all (or give --episodes)."""
     episodes: Annotated[int | None, option("INT")] = None
-    """Episodes to record (default for two-rooms: 8000)."""
+    """Episodes to record (default for two-rooms: 8000, for hazards: 1500)."""
     length: Annotated[int | None, option("INT")] = None
-    """Cut episodes at this many steps (default: the world's own end; two-rooms: 32)."""
+    """Cut episodes at this many steps (default: the world's own end; two-rooms: 32, hazards: 64)."""
     layouts: Annotated[str, option("NAME")] = "train"
     """For two-rooms: train, held-out or three-rooms."""
     seed: int = 0
@@ -60,7 +61,8 @@ class Collect(Command):
         if self.steps is not None and self.episodes is not None:
             raise UsageError("a number of steps or of episodes", "both", "give one")
         with Watcher(terminal) as watcher:
-            signature, episodes, total, close = self._rooms() if self.world == OURS else self._gymnasium()
+            own = {ROOMS: self._rooms, HAZARDS: self._hazards}
+            signature, episodes, total, close = own.get(self.world, self._gymnasium)()
             try:
                 counts = _write(self.out, signature, self._counted(episodes, total, watcher), self.world)
             finally:
@@ -96,6 +98,17 @@ class Collect(Command):
         episodes = (episode for chunk in wander(config, count, length, self.seed) for episode in chunk)
         signature = GymnasiumWorld(TwoRooms(config)).signature
         return signature, episodes, self.steps or count, lambda: None
+
+    def _hazards(self) -> _Recording:
+        from steersman.worlds import HazardsConfig, roam
+
+        length = 64 if self.length is None else self.length
+        count = 1500 if self.episodes is None else self.episodes
+        if self.steps is not None:
+            count = -(-self.steps // length)
+        config = HazardsConfig()
+        episodes = (episode for chunk in roam.episodes(config, count, length, self.seed) for episode in chunk)
+        return config.signature, episodes, self.steps or count, lambda: None
 
     def _gymnasium(self) -> _Recording:
         from steersman.worlds import make_world, record
