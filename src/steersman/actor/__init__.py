@@ -7,6 +7,7 @@ docs/planners.md has the measured table.
 """
 
 from steersman.actor.augmented_lagrangian import AugmentedLagrangian
+from steersman.actor.backup import Backup
 from steersman.actor.barrier import Barrier
 from steersman.actor.bounds import Bounds, fallback_action
 from steersman.actor.cem import CEM
@@ -34,6 +35,7 @@ __all__ = [
     "MPPI",
     "AnyPlanner",
     "AugmentedLagrangian",
+    "Backup",
     "Barrier",
     "Bounds",
     "DistilledPolicy",

@@ -2,6 +2,7 @@
 
 from steersman.core import Cost, register_all
 from steersman.cost.action import EffortCost, SmoothnessCost
+from steersman.cost.apart import Apart
 from steersman.cost.bad_states import BadStates
 from steersman.cost.box import Box
 from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
@@ -20,6 +21,7 @@ register_all(Cost, AnyActionCost)
 
 __all__ = [
     "AnyActionCost",
+    "Apart",
     "BadStates",
     "Box",
     "CuriosityCost",

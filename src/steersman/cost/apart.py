@@ -1,0 +1,71 @@
+"""A guardrail that keeps a distance from things whose relative places are columns, over the whole step.
+
+Knows a read-out by its abstract class only. Shapes: B problems, K candidates, H horizon, N things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from steersman.core import Guardrail, Imagined, PlanningError, Readout
+from steersman.cost.margins import Margins, StepMargin
+
+
+class Apart(Guardrail):
+    """g_t = max over things i of  r_i + body - d_i + margin_t,  d_i the least distance during step t.
+
+    places  names of the columns (dx, dy), or (dx, dy, r), of each thing, relative to the agent; r is its radius
+    body    the agent's own radius, and what is kept besides; margin as in `OnColumns`
+
+    Between two imagined moments both move straight: d is that of the segment from one relative place to the next from
+    the origin, so a fast step does not jump over a small thing. NaN is a violation.
+
+    >>> Apart(readout, [("dx0", "dy0", "r0")], body=0.2, margin=0.05)                       # doctest: +SKIP
+
+    Raises:
+        PlanningError: columns that the read-out does not know, or not two or three of them for a thing.
+    """
+
+    def __init__(
+        self, readout: Readout, places: Sequence[tuple[str, ...]], *, body: float = 0.0,
+        margin: float | Sequence[float] | Margins = 0.0, name: str = "apart",
+    ) -> None:
+        missing = sorted({column for place in places for column in place} - set(readout.columns))
+        if missing or not places or any(len(place) not in (2, 3) for place in places):
+            raise PlanningError(
+                f"(dx, dy) or (dx, dy, r) of each thing among {', '.join(readout.columns)}",
+                ", ".join(missing) or f"{list(places)}", "correct the names, or fit a read-out for these columns",
+            )
+        self.readout, self.body, self._margin = readout, body, StepMargin(margin)
+        self._name = name
+        index = [[readout.columns.index(column) for column in place] for place in places]
+        self._place = torch.tensor([i[:2] for i in index])
+        self._radius = torch.tensor([i[2] if len(i) == 3 else 0 for i in index])
+        self._round = torch.tensor([len(i) == 3 for i in index])
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
+        place, size = self._read(imagined.states, imagined.context)
+        a, b = place[:, :, :-1], place[:, :, 1:]
+        along = b - a
+        share = -(a * along).sum(-1) / along.square().sum(-1).clamp_min(1e-12)
+        distance = (a + share.clamp(0, 1)[..., None] * along).norm(dim=-1)
+        value = (size[:, :, 1:] - distance).amax(-1)
+        return value + self._margin.steps(value)
+
+    def level(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+        place, size = self._read(states, context)
+        return (size - place.norm(dim=-1)).amax(-1) + self._margin.first
+
+    def _read(self, states: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Relative places (…, N, 2) and the distance to keep (…, N)."""
+        values = self.readout.read(states, context)
+        place = values[..., self._place.to(values.device)]
+        radius = values[..., self._radius.to(values.device)] * self._round.to(values)
+        return place, radius + self.body

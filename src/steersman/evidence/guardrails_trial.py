@@ -1,0 +1,181 @@
+"""Hazards put to an agent: guardrails with calibrated margins, a brake to fall back on, episodes, and promises checked.
+
+Knows the agent, the world and the planners; what is run how often, and what is printed, is in `guardrails`.
+
+Shapes: B episodes, n windows, H steps, L limits, A action size.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from steersman.actor import Backup
+from steersman.agent import Agent
+from steersman.core import Belief, ColumnGoal, Guardrail, Latent, Policy, Readout, Task
+from steersman.cost import Apart, Box, Margins, OnColumns, calibrate_margins
+from steersman.worlds import HazardsConfig, HazardState, hazards, roam
+
+AHEAD = 25  # steps of a certificate: braking from the top speed takes 8
+NEAR = 1.0  # m: errors of a clearance beyond this do not matter
+REST = 0.3  # m/s
+_LOGGED = 20  # steps roamed before a window begins
+
+
+class Brake(Policy):
+    """Full thrust against the velocity that is read from the latent: a = -gain v, shortened into the bounds."""
+
+    def __init__(self, readout: Readout, gain: float) -> None:
+        super().__init__()
+        self.readout, self.gain = readout, gain
+        self.index = [readout.columns.index("vx"), readout.columns.index("vy")]
+
+    def propose(self, belief: Belief, task: Task) -> Tensor:
+        push = -self.gain * self.readout.read(belief.state, belief.context)[..., self.index]
+        return (push / push.abs().amax(-1, keepdim=True).clamp_min(1))[:, None]
+
+
+def guardrails(readout: Readout, world: HazardsConfig, margins: Margins | float = 0.0) -> tuple[Guardrail, ...]:
+    """Keep apart from every obstacle, and within the arena."""
+    places = [(f"dx{i}", f"dy{i}", f"r{i}") for i in range(world.obstacles)]
+    inner = world.half - world.body
+    return (
+        Apart(readout, places, body=world.body, margin=margins, name="obstacles"),
+        Box(readout, dict.fromkeys("xy", (-inner, inner)), margin=dict.fromkeys("xy", margins), name="arena"),
+    )
+
+
+def guarded(agent: Agent, world: HazardsConfig) -> Backup:
+    """The agent's own planner, with braking as its way out."""
+    assert agent.readout is not None
+    still = OnColumns(agent.readout, lambda y: y["vx"].hypot(y["vy"]) - REST, name="at rest")
+    brake = Brake(agent.readout, 1 / (world.thrust * world.step))
+    return Backup(agent.config.planner.build(), brake, rest=still, config=Backup.Config(steps=AHEAD))
+
+
+def task(goal: Tensor, limits: tuple[Guardrail, ...] = ()) -> Task:
+    """Go to goals (B, 2)."""
+    targets = {"x": goal[:, 0], "y": goal[:, 1]}
+    return Task(ColumnGoal(targets, scale={"x": 1.0, "y": 1.0}), guardrails=limits)  # type: ignore[arg-type]
+
+
+# Promises --------------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def errors(agent: Agent, world: HazardsConfig, state: HazardState, actions: Tensor) -> Tensor:
+    """By how much each step's clearance was less than imagined, (n, H) m, actions (n, H, A) carried out from `state`.
+
+    The largest over the limits of min(imagined, 1 m) - min(true, 1 m), at least 0: what is far is no danger, however
+    wrong. The truth is swept in quarter steps, so what happens between two steps counts as an error as well.
+    """
+    assert agent.readout is not None
+    belief = agent.world_model.begin(
+        Latent(agent.encode({"vector": hazards.observe(state)}).state[:, None]), actions[:, :0])
+    imagined = agent.world_model.imagine(belief, actions[:, None])
+    apart = [-g.margin(imagined, actions[:, None])[:, 0] for g in _each(agent.readout, world)]
+    edge = -guardrails(agent.readout, world)[1].level(imagined.states[:, 0])  # type: ignore[operator]
+    worst = torch.stack([*apart, torch.minimum(edge[:, :-1], edge[:, 1:])], -1)  # straight ways are worst at their ends
+    missed = []
+    for t in range(actions.shape[1]):
+        state, clearance = hazards.step(world, state, actions[:, t])
+        missed.append((worst[:, t].clamp(max=NEAR) - clearance.clamp(max=NEAR)).amax(-1).clamp_min(0))
+    return torch.stack(missed, 1)
+
+
+def _each(readout: Readout, world: HazardsConfig) -> list[Guardrail]:
+    """A guardrail for each obstacle, without margins."""
+    return [Apart(readout, [(f"dx{i}", f"dy{i}", f"r{i}")], body=world.body) for i in range(world.obstacles)]
+
+
+def windows(world: HazardsConfig, count: int, steps: int, seed: int) -> tuple[HazardState, Tensor]:
+    """Moments of a log that nothing was trained on and the actions that followed: one window of each episode."""
+    generator = torch.Generator().manual_seed(seed)
+    start = hazards.sample_states(world, count, generator)
+    columns, actions = roam.roam(world, start, _LOGGED + steps, generator)
+    return hazards.state_of(world, columns[:, _LOGGED]), actions[:, _LOGGED:]
+
+
+def margins(agent: Agent, world: HazardsConfig, level: float, seed: int, count: int = 2000) -> Margins:
+    """Margins by step for this model in this world, from `count` logged episodes."""
+    return calibrate_margins(errors(agent, world, *windows(world, count, AHEAD, seed)), level, seed=seed)
+
+
+def degraded(agent: Agent, share: float, seed: int) -> Agent:
+    """The agent with Gaussian noise on its world model's weights, of `share` of each tensor's own deviation."""
+    model, generator = copy.deepcopy(agent.world_model), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            weight.add_(share * weight.std(correction=0) * noise)
+    return Agent(agent.config, agent.signature, agent.perception, model, readout=agent.readout)
+
+
+# Episodes --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What came of B episodes.
+
+    violated  (B,) bool: a clearance below 0 on the way; reached (B,) bool: the goal
+    held, looked  decisions looked at, and those of them whose whole certificate, carried out without looking, stayed
+                  within the stated margins; by episode (B,)
+    infeasible    (B,) decisions that found no certificate
+    path          (B, T+1, 2) positions; an episode that is over stays
+    """
+
+    violated: Tensor
+    reached: Tensor
+    held: Tensor
+    looked: Tensor
+    infeasible: Tensor
+    path: Tensor
+
+
+def run(
+    agent: Agent, world: HazardsConfig, state: HazardState, goal: Tensor, limits: tuple[Guardrail, ...], steps: int,
+    *, seed: int, promised: Margins | None = None, every: int = 7, until_goal: bool = True,
+) -> Episodes:
+    """Act until the goal is reached or `steps` have passed, all episodes side by side.
+
+    promised  look at every `every`-th decision of each episode: would its certificate have kept these margins?
+    """
+    b = len(state)
+    rows, path = torch.arange(b), [state.position]
+    violated, reached = torch.zeros(2, b, dtype=torch.bool)
+    held, looked, infeasible = torch.zeros(3, b, dtype=torch.long)
+    agent.reset(torch.arange(b) + 1_000_003 * (seed + 1))
+    for t in range(steps):
+        plan = agent.act({"vector": hazards.observe(state)}, task(goal[rows], limits))
+        infeasible[rows] += ~plan.feasible
+        if promised is not None and t % every == seed % every:
+            certain = plan.feasible
+            missed = errors(agent, world, state, plan.warm.certificate)
+            kept = (missed <= torch.tensor(promised.by_step)).all(1)
+            held[rows] += kept & certain
+            looked[rows] += certain
+        state, clearance = hazards.step(world, state, plan.action)
+        violated[rows] |= (clearance < 0).any(1)
+        reached[rows] |= (state.position - goal[rows]).norm(dim=1) <= hazards.SUCCESS_RADIUS
+        now = path[-1].clone()
+        now[rows] = state.position
+        path.append(now)
+        on = ~reached[rows] if until_goal else torch.ones(len(rows), dtype=torch.bool)
+        if not bool(on.all()):
+            if not bool(on.any()):
+                break
+            agent.keep(on)
+            rows, state = rows[on], state[on]
+    return Episodes(violated, reached, held, looked, infeasible, torch.stack(path, 1))
+
+
+def joined(parts: list[Episodes]) -> Episodes:
+    """One after the other."""
+    longest = max(part.path.shape[1] for part in parts)
+    parts = [replace(p, path=torch.cat([p.path, p.path[:, -1:].expand(-1, longest - p.path.shape[1], -1)], 1))
+             for p in parts]
+    return Episodes(**{name: torch.cat([getattr(p, name) for p in parts]) for name in vars(parts[0])})
