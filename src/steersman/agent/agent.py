@@ -27,6 +27,7 @@ from steersman.agent.parts import load_parts
 from steersman.agent.readouts import load_readout
 from steersman.agent.sealing import build_sealed, distinct, seals, verify_sealed
 from steersman.core import (
+    Belief,
     ConfigError,
     Goal,
     Latent,
@@ -264,17 +265,27 @@ class Agent:
             PlanningError: a goal or guardrail that does not fit.
         """
         moment = self._check(observation)
-        batch = len(next(iter(moment.values())))
         inputs = Inputs(moment, since, self.carried, task)
+        batch = len(next(iter(moment.values())))
         exogenous = self._forecast(exogenous, batch)
         self._resolve(task)
-        belief = self._believe(moment, since, batch)
+        return self._decide(self._believe(moment, since, batch), task, exogenous, inputs)
+
+    @torch.inference_mode()
+    def act_from(self, belief: Belief, task: Task, *, exogenous: Tensor | None = None) -> Plan:
+        """Decide from a belief instead of an observation, as if the model were the world; never recorded."""
+        exogenous = self._forecast(exogenous, len(belief))
+        self._resolve(task)
+        return self._decide(belief, task, exogenous, None)
+
+    def _decide(self, belief: Belief, task: Task, exogenous: Tensor | None, inputs: Inputs | None) -> Plan:
+        batch = len(belief)
         assert self._resolved is not None
         problem = Problem(
             self.world_model, belief, self.costs, self._limited(task, self._resolved), self.signature.action,
             self._seed(batch), torch.full((batch,), self._decision), exogenous, self._warm,
         )
-        if self.recorder is None:
+        if self.recorder is None or inputs is None:
             plan = self.planner.plan(problem)
         else:
             plan = self.recorder.decide(self.planner, problem, inputs)

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "run": "act with a trained agent towards a goal that you name",
     "why": "explain a decision of an agent: what it weighed, what guardrails refused, what it expected",
     "replay": "make recorded decisions again, and compare bit for bit",
+    "rehearse": "search for states from which a guardrail fails, before the world finds them",
     "what-if": "compare two plans from a logged moment, within bounds",
     "export": "write a trained agent as ONNX, as a folder for model hubs, or as torch.export programs",
     "serve": "answer requests for actions on this machine: loopback, a token, guardrails that no client can drop",
