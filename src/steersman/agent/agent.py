@@ -233,9 +233,9 @@ class Agent:
         return self.recorder
 
     def fingerprint(self) -> str:
-        """SHA-256 over the configuration, the weights and the read-out: the same as long as nothing was learned."""
+        """SHA-256 over the weights and the read-out: the same as long as nothing was learned."""
         readout = self.readout if isinstance(self.readout, nn.Module) else None
-        return model_fingerprint(self.config, (self.perception, self.world_model, readout))
+        return model_fingerprint((self.perception, self.world_model, readout))
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the episodes only: rows is a mask (B,) or indices."""

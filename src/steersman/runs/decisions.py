@@ -46,7 +46,7 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Session(_Part, frozen=True, kw_only=True):
     """Who decides.
 
-    checkpoint  optimiser steps of the weights, and `model`, the SHA-256 over weights, configuration and read-out
+    checkpoint  optimiser steps of the weights, and `model`, the SHA-256 over weights and read-out
     memory      SHA-256 of the memory at the beginning; "" for an agent without one
     planner     its configuration with its `type`; None for a planner that has none
     world       where the agent acts, for people: an environment's id

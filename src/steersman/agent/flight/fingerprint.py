@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
 
-def model_fingerprint(config: msgspec.Struct, modules: Iterable[nn.Module | None]) -> str:
-    """Of the configuration and of every parameter and buffer, by name, type, shape and bytes."""
-    digest = hashlib.sha256(msgspec.json.encode(config, order="deterministic"))
+def model_fingerprint(modules: Iterable[nn.Module | None]) -> str:
+    """Of every parameter and buffer, by name, type, shape and bytes, and of the classes that hold them.
+
+    Configurations do not enter: a later version may add a field with a default, and the same weights must still be
+    known.
+    """
+    digest = hashlib.sha256()
     for number, module in enumerate(modules):
+        digest.update(f"{number} {type(module).__name__}".encode())
         for name, value in sorted(({} if module is None else module.state_dict()).items()):
-            digest.update(f"{number} {name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(_bytes(value))
     return digest.hexdigest()
 

@@ -10,5 +10,6 @@ __getattr__, __dir__, __all__ = catalogue(
     {
         "check_cost": ".cost",
         "check_guardrail": ".guardrail",
+        "check_world_model": ".world_model",
     },
 )
