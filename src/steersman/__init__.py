@@ -19,6 +19,6 @@ __getattr__, __dir__, __all__ = catalogue(
         "Agent": ".agent",
         "Task": ".core",
         "SteersmanError": ".core",
-        **dict.fromkeys(["check_cost", "check_guardrail", "check_world_model"], ".core"),
+        **dict.fromkeys(["check_cost", "check_guardrail", "check_planner", "check_world_model"], ".core"),
     },
 )

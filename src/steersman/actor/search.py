@@ -147,7 +147,9 @@ class Search(Planner):
         if problem.belief.state.ndim != 2:
             raise PlanningError("states that are vectors (B, D)", f"{tuple(problem.belief.state.shape)}",
                                 "use planner 'cem' for token states")
-        graph = problem.warm if isinstance(problem.warm, Graph) else None
+        self._affords(problem)
+        known = isinstance(problem.warm, Graph) and len(problem.warm.nodes) == len(problem)
+        graph = problem.warm if known else None
         fresh = graph is None
         if graph is None:
             graph = self._grow_all(problem, torch.arange(len(problem), device=problem.belief.state.device))
@@ -159,6 +161,18 @@ class Search(Planner):
             graph = self._solve(graph, goal, stale)
         graph = self._regrown(graph, problem, goal)
         return self._decide(problem, graph, began, fresh)
+
+    def _affords(self, problem: Problem) -> None:
+        """Refuse what would be overspent or ignored: a graph is grown whole, and knows no time of its own."""
+        c, limit = self.config, problem.task.budget.calls
+        fan = len(rays(problem.action, c.directions))
+        least = 2 * fan * (12 + (c.nodes + c.expand) * c.ray) + len(rays(problem.action, c.look)) * c.look_ahead
+        if limit is not None and limit < least:
+            raise PlanningError(f"a budget of at least {least} predictor calls to grow {c.nodes} nodes twice",
+                                f"{limit}", "set fewer nodes, or use planner 'icem'")
+        if problem.exogenous is not None:
+            raise PlanningError("a world without exogenous inputs", f"{problem.exogenous.shape[-1]} of them",
+                                "use planner 'cem' or 'icem', which follow a forecast")
 
     def _regrown(self, graph: Graph, problem: Problem, goal: Tensor) -> Graph:
         """Grow anew from where we are, where no way to the goal is known or the known one leads nowhere: coarser if
@@ -219,13 +233,17 @@ class Search(Planner):
         kept, vetoed = torch.zeros_like(count), torch.zeros(b, len(task.guardrails), dtype=torch.long)
         slot = torch.arange(f, device=nodes.device)
         rows, place = torch.arange(b, device=nodes.device)[:, None], torch.arange(padded, device=nodes.device)
+        began, seconds = time.perf_counter(), task.budget.seconds
         while bool((done < count).any()):
+            if seconds is not None and time.perf_counter() - began > seconds / 3:
+                break  # what has grown so far is searched
             index = done[:, None] + slot
             live = index < count[:, None]
             index = index.clamp_max(padded - 1)
             starts = nodes[rows, index].repeat_interleave(r, 1)
             imagined = model.branch(belief, starts, actions)
             allowed, refused = self._allowed(imagined, actions, task)
+            imagined = replace(imagined, states=imagined.states.nan_to_num())
             pace = (imagined.states[:, :, 1:] - imagined.states[:, :, :-1]).norm(dim=-1)  # (b, f*r, ray)
             local = pace[..., 0].unflatten(1, (f, r)).amax(2, keepdim=True).expand(-1, -1, r).flatten(1)
             allowed = allowed[..., -1] & live.repeat_interleave(r, 1)  # the whole ray
@@ -261,7 +279,7 @@ class Search(Planner):
         Moving is more than half of the .98 quantile: in a narrow place most steps run into something.
         """
         ahead = model.imagine(belief, fan[None, :, None].expand(len(belief), -1, min(12, trusted or 12), -1)).states
-        pace = (ahead[:, :, 1:] - ahead[:, :, :-1]).norm(dim=-1).flatten(1)
+        pace = (ahead[:, :, 1:] - ahead[:, :, :-1]).norm(dim=-1).flatten(1).nan_to_num(posinf=0.0)
         moving = pace > 0.5 * pace.quantile(0.98, dim=1, keepdim=True)
         return pace.masked_fill(~moving, torch.nan).nanmedian(1).values.clamp_min(1e-6)
 
@@ -269,11 +287,11 @@ class Search(Planner):
     def _allowed(imagined: Imagined, actions: Tensor, task: Task) -> tuple[Tensor, Tensor]:
         """Which steps, with all steps before them, keep every guardrail (B, K, H); which guardrail refuses what
         (B, K, H, guardrails)."""
+        finite = imagined.states[:, :, 1:].isfinite().all(-1)
         if not task.guardrails:
-            shape = actions.shape[:3]
-            return actions.new_ones(shape, dtype=torch.bool), actions.new_zeros((*shape, 0), dtype=torch.bool)
+            return finite.cumprod(2).bool(), finite.new_zeros((*finite.shape, 0))
         refused = torch.stack([~(g.margin(imagined, actions) <= 0) for g in task.guardrails], -1)
-        return (~refused.any(-1)).cumprod(2).bool(), refused
+        return (finite & ~refused.any(-1)).cumprod(2).bool(), refused
 
     @staticmethod
     def _add(nodes: Tensor, count: Tensor, new: Tensor, allowed: Tensor, spacing: Tensor, limit: int) -> Tensor:

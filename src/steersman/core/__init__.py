@@ -16,7 +16,7 @@ _TYPES = (
 _BOXES = (
     "Configurator Cost Critic Guardrail Memory Objective Perception Planner Policy Readout WorldModel"
 ).split()
-_CHECKS = "check_cost check_guardrail check_world_model".split()
+_CHECKS = "check_cost check_guardrail check_planner check_world_model".split()
 _PARTS = (
     "CostConfig ObjectiveConfig PerceptionConfig PlannerConfig ReadoutConfig WorldModelConfig register register_all"
 ).split()

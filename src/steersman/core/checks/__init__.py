@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = catalogue(
     {
         "check_cost": ".cost",
         "check_guardrail": ".guardrail",
+        "check_planner": ".planner",
         "check_world_model": ".world_model",
     },
 )
