@@ -9,11 +9,14 @@ docs/planners.md has the measured table.
 from steersman.actor.augmented_lagrangian import AugmentedLagrangian
 from steersman.actor.backup import Backup
 from steersman.actor.barrier import Barrier
+from steersman.actor.beam import Beam
 from steersman.actor.bounds import Bounds, fallback_action
 from steersman.actor.cem import CEM
+from steersman.actor.dynamic_programming import DynamicProgramming
 from steersman.actor.gradient import Gradient
 from steersman.actor.greedy import Greedy
 from steersman.actor.icem import ICEM
+from steersman.actor.mcts import MCTS
 from steersman.actor.mppi import MPPI
 from steersman.actor.policy import DistilledPolicy
 from steersman.actor.predictive_sampling import PredictiveSampling
@@ -25,20 +28,23 @@ from steersman.core import Planner, register_all
 
 AnyPlanner = (
     CEM.Config | ICEM.Config | MPPI.Config | PredictiveSampling.Config | Gradient.Config | AugmentedLagrangian.Config
-    | Search.Config | Greedy.Config | Barrier.Config
+    | Search.Config | Greedy.Config | Barrier.Config | Beam.Config | DynamicProgramming.Config | MCTS.Config
 )
 register_all(Planner, AnyPlanner)
 
 __all__ = [
     "CEM",
     "ICEM",
+    "MCTS",
     "MPPI",
     "AnyPlanner",
     "AugmentedLagrangian",
     "Backup",
     "Barrier",
+    "Beam",
     "Bounds",
     "DistilledPolicy",
+    "DynamicProgramming",
     "Gradient",
     "Greedy",
     "PredictiveSampling",

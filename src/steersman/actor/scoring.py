@@ -62,9 +62,9 @@ def judge(problem: Problem, imagined: Imagined, actions: Tensor) -> Scores:
         violation = violation + excess.sum(2).to(energy.dtype)
         margins[_fresh(guardrail.name, margins)] = margin
     refused = {name: ~(margin <= 0).all(2) for name, margin in margins.items()}
-    safe = torch.ones_like(finite) if not refused else ~torch.stack(list(refused.values())).any(0)
+    feasible = finite & ~torch.stack(list(refused.values())).any(0) if refused else finite
     energy = torch.where(finite, energy, torch.inf)
-    return Scores(energy, parts, violation, safe & finite, refused, margins, imagined)
+    return Scores(energy, parts, violation, feasible, refused, margins, imagined)
 
 
 def total_energy(
@@ -92,7 +92,8 @@ def total_energy(
             parts[name] = weight * energy
     if not parts:
         raise PlanningError("at least one cost term with a weight", f"{dict(weights)}", "weigh a term, usually 'goal'")
-    return torch.stack(list(parts.values())).sum(0), parts
+    first, *others = parts.values()
+    return torch.stack([first, *others]).sum(0) if others else first, parts
 
 
 def _require(what: str, value: Tensor, actions: Tensor) -> None:

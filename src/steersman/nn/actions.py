@@ -21,12 +21,14 @@ class ActionEmbedding(nn.Module):
 
     scale: Tensor
     shift: Tensor
+    one_hot: Tensor
 
     def __init__(self, spec: ActionSpec) -> None:
         super().__init__()
         self.kind, self.size, self.width = spec.kind, spec.size, spec.width
         low, high = torch.tensor(spec.low), torch.tensor(spec.high)
         self.register_buffer("scale", 2 / (high - low) if spec.kind == "continuous" else torch.ones(spec.width))
+        self.register_buffer("one_hot", torch.eye(spec.choices), persistent=False)
         self.register_buffer("shift", -(high + low) / (high - low) if spec.kind == "continuous" else torch.zeros(1))
 
     def forward(self, actions: Tensor) -> Tensor:
@@ -34,7 +36,7 @@ class ActionEmbedding(nn.Module):
             if actions.is_floating_point() and actions.shape[-1] == self.width:
                 return actions
             self._require(actions, self.size)
-            return F.one_hot(actions.long().squeeze(-1), self.width).to(self.scale.dtype)
+            return F.embedding(actions.long().squeeze(-1), self.one_hot)
         self._require(actions, self.size)
         return actions * self.scale + self.shift
 

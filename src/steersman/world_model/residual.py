@@ -92,6 +92,16 @@ class ResidualModel(WorldModel):
         imagined = torch.stack(states, 1).unflatten(0, (b, k)).unflatten(-1, shape)
         return Imagined(imagined, belief.context, torch.stack(spread, -1).unflatten(0, (b, k)) if spread else None)
 
+    def branch(
+        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
+        z: Tensor | None = None,
+    ) -> Imagined:
+        if self.members > 1 or torch.is_grad_enabled():
+            return super().branch(belief, states, actions, exogenous, z)
+        inputs = drive_inputs(self.actions, actions, exogenous).flatten(0, 1).transpose(0, 1)
+        ends = self._unrolled(states.reshape(inputs.shape[1], -1), self.from_drive(inputs))
+        return Imagined(ends.transpose(0, 1).reshape(*states.shape[:2], -1, *states.shape[2:]), belief.context)
+
     def singles(self) -> tuple[WorldModel, ...]:
         """Each member alone; their weights are shared with the ensemble's."""
         if self.members == 1:
