@@ -13,20 +13,22 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from small_world import SIGNATURE, Drift
 from small_world import agent as parts
 
-from steersman.actor import DistilledPolicy, Greedy
+from steersman.actor import DistilledPolicy, Greedy, Reactive
 from steersman.agent import Agent, AgentConfig
 from steersman.agent.distilling import distil
 from steersman.core import (
     ActionSpec,
     Belief,
     CallableGoal,
+    ColumnGoal,
     MismatchError,
     ObservationSpec,
     Signature,
     Task,
     UsageError,
 )
-from steersman.perception import VectorEncoder
+from steersman.cost import Box
+from steersman.perception import LinearReadout, VectorEncoder
 from steersman.world_model import ResidualModel, TransformerModel
 
 
@@ -94,7 +96,72 @@ def test_the_exported_policy_goes_from_observation_to_action(tmp_path):
     assert "observation → action" in (done.folder / "README.md").read_text()
 
 
+def readable():
+    """An agent whose latent is the three columns and that looks one step ahead, and its log."""
+    agent = agent_of()
+    readout = LinearReadout.Config().build(("x", "y", "z"), (8,))
+    states = torch.randn(200, 8, generator=torch.Generator().manual_seed(1))
+    readout.fit(states, states[:, :3], 0)
+    return Agent(agent.config, SIGNATURE, agent.perception, agent.world_model, planner=agent.planner,
+                 readout=readout.eval())
+
+
+def test_a_policy_that_is_told_where_to_serves_other_goals_than_one():
+    agent, goal = readable(), ColumnGoal({"x": 0.0, "y": 0.0}, {"y": 1e6})
+    policy, fidelity = distil(agent, Task(goal), Log(), told=("x",), moments=400, steps=600)
+    assert policy.targets == ("x",)
+    assert fidelity.error < 0.7 * fidelity.constant
+    one, _ = distil(agent, Task(goal), Log(), moments=400, steps=600)
+    states = Log().states[:, 10]
+    reactive = Agent(agent.config, SIGNATURE, agent.perception, agent.world_model, planner=Reactive(policy),
+                     readout=agent.readout)
+    errors = []
+    for target in (-0.6, 0.6):
+        task = Task(ColumnGoal({"x": target, "y": 0.0}, {"y": 1e6}))
+        agent.reset(0)
+        planned = agent.act({"vector": states}, task).action
+        acted = reactive.act({"vector": states}, task)
+        assert bool(acted.feasible.all())
+        assert acted.actions.shape == (len(states), 1, 2)
+        blind = one.act(agent.encode({"vector": states}).state)
+        errors.append([float((x - planned).abs().mean()) for x in (acted.action, blind)])
+    told, blind = (sum(pair[i] for pair in errors) for i in (0, 1))
+    assert told < blind
+
+
+def test_a_reactive_agent_keeps_to_the_fallback_where_its_step_breaks_a_guardrail():
+    agent = readable()
+    policy = DistilledPolicy.Config(hidden=(8,)).build(SIGNATURE, (8,)).eval()
+    never = Box(agent.readout, {"x": (1e6, 2e6)}, name="never")
+    reactive = Agent(agent.config, SIGNATURE, agent.perception, agent.world_model, planner=Reactive(policy),
+                     readout=agent.readout)
+    plan = reactive.act({"vector": torch.zeros(2, 3)}, Task(ColumnGoal({"x": 0.0}), guardrails=(never,)))
+    assert plan.feasible.tolist() == [False, False]
+    assert plan.action.tolist() == [[0.0, 0.0]] * 2
+
+
+def test_the_exported_policy_takes_its_target_as_an_input(tmp_path):
+    pytest.importorskip("onnxruntime")
+    from steersman.export import export_onnx, policy_graph
+    from steersman.export.onnx import open_session, run_session
+
+    agent = agent_of()
+    policy = DistilledPolicy.Config(hidden=(8,)).build(SIGNATURE, (8,), targets=("x", "z")).eval()
+    done = export_onnx(agent, tmp_path / "out", extra={"policy": policy_graph(agent, policy)})
+    observation, target = {"vector": torch.randn(3, 3)}, torch.randn(3, 2)
+    (action,) = run_session(open_session((done.folder / "policy.onnx").read_bytes()), observation | {"target": target})
+    torch.testing.assert_close(action, policy.act(agent.encode(observation).state, None, target), atol=1e-5, rtol=0)
+    assert "Targets, in order: x, z." in (done.folder / "README.md").read_text()
+
+
 def test_what_a_policy_cannot_copy_is_refused():
+    with pytest.raises(UsageError, match="a goal on the columns x; got one on no columns"):
+        distil(agent_of(), TASK, Log(), told=("x",))
+    told = DistilledPolicy.Config().build(SIGNATURE, (8,), targets=("x",))
+    with pytest.raises(MismatchError, match="targets of 1 columns; got 0"):
+        told.act(torch.zeros(1, 8))
+    with pytest.raises(MismatchError, match="a goal on x; got none for x"):
+        told.propose(Belief(torch.zeros(1, 8)), Task(ColumnGoal({"y": 0.0})))
     history = AgentConfig(
         perception=VectorEncoder.Config(hidden=(16,), size=8), history=3,
         world_model=TransformerModel.Config(width=16, depth=1, heads=1, head_width=8, hidden=16))

@@ -18,7 +18,7 @@ from steersman.actor.greedy import Greedy
 from steersman.actor.icem import ICEM
 from steersman.actor.mcts import MCTS
 from steersman.actor.mppi import MPPI
-from steersman.actor.policy import DistilledPolicy
+from steersman.actor.policy import DistilledPolicy, Reactive
 from steersman.actor.predictive_sampling import PredictiveSampling
 from steersman.actor.ranking import feasibility_first
 from steersman.actor.rounds import Proposal, Searched, Spending, decide, examine, plan_in_rounds, search_in_rounds
@@ -49,6 +49,7 @@ __all__ = [
     "Greedy",
     "PredictiveSampling",
     "Proposal",
+    "Reactive",
     "Scores",
     "Search",
     "Searched",

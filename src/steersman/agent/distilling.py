@@ -1,13 +1,16 @@
 """A policy from an agent's own plans: plan for moments of the log, let a network copy the first actions.
 
 The result is measured on moments that took no part, beside how well the planner agrees with itself, and beside one
-constant action. Shapes: n moments, D latent size, A action size, H horizon.
+constant action. With `told`, targets are drawn from the log too and the policy is told them: one network, many goals.
+
+Shapes: n moments, D latent size, A action size, H horizon, G targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +18,8 @@ from torch import Tensor
 from steersman.actor.policy import DistilledPolicy
 from steersman.agent.agent import Agent
 from steersman.agent.fitting import Frames
-from steersman.core import Task, UsageError
+from steersman.core import ColumnGoal, Task, UsageError
+from steersman.cost import column_names
 from steersman.nn import AdamW
 
 _BATCH = 64
@@ -45,36 +49,50 @@ class _Copied:
     context: Tensor | None
     action: Tensor
     again: Tensor
+    target: Tensor | None
 
 
 def distil(
-    agent: Agent, task: Task, dataset: Frames, *, config: DistilledPolicy.Config | None = None, moments: int = 2000,
-    steps: int = 2000, seed: int = 0, watch: Callable[[int, int], None] | None = None,
+    agent: Agent, task: Task, dataset: Frames, *, told: Sequence[str] = (), moments: int = 2000, steps: int = 2000,
+    config: DistilledPolicy.Config | None = None, seed: int = 0, watch: Callable[[int, int], None] | None = None,
 ) -> tuple[DistilledPolicy, Fidelity]:
     """Plan for `moments` moments of the log, drawn uniformly, and fit a policy to what the plans begin with.
 
     Where imagination carries no history, states that a plan passes in the first third of its horizon are copied too,
     with the actions that it takes there: states that the planner seeks and that a log of wandering may lack.
 
+    told   columns of the task's goal whose targets the policy is told: in place of what the goal says, plans are made
+           towards the values that these columns have at other moments of the log, drawn together
     watch  called with moments done, moments in all
 
     Raises:
-        UsageError: a world model with a history, of which a policy sees nothing; fewer than 20 moments.
+        UsageError: a world model with a history or exogenous inputs, of which a policy sees nothing; fewer than 20
+            moments; a goal that is not on the columns `told`.
         PlanningError: a goal that does not fit.
     """
     if agent.config.history > 1:
         raise UsageError("an agent whose state is its last observation", f"a history of {agent.config.history}",
                          "plan instead, or train a model without a history")
+    if agent.signature.exogenous:
+        raise UsageError("an agent whose actions follow from its observation",
+                         f"exogenous inputs {', '.join(agent.signature.exogenous)}", "plan instead")
+    aims = task.goal.targets if isinstance(task.goal, ColumnGoal) else {}
+    if not set(told) <= set(aims):
+        raise UsageError(f"a goal on the columns {', '.join(told)}", f"one on {', '.join(aims) or 'no columns'}",
+                         "name them in the goal")
     if moments < 20 or steps < 1:
         raise UsageError("at least 20 moments and 1 step", f"{moments} and {steps}", "raise them")
     fitted = round(moments * (1 - _HELD_OUT))
     episode, row = _drawn(dataset, moments, seed)
-    held_out = _planned(agent, task, dataset, episode[fitted:], row[fitted:], seed, 0, None)
-    copied = _planned(agent, task, dataset, episode[:fitted], row[:fitted], seed, _AHEAD, watch)
+    target = _targets(agent, dataset, tuple(told), moments, seed + 1) if told else None
+    first, last = (None, None) if target is None else (target[:fitted], target[fitted:])
+    held_out = _planned(agent, task, dataset, episode[fitted:], row[fitted:], seed, 0, None, told, last)
+    copied = _planned(agent, task, dataset, episode[:fitted], row[:fitted], seed, _AHEAD, watch, told, first)
     config = config or DistilledPolicy.Config()
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        policy = config.build(agent.signature, agent.perception.latent_shape, agent.perception.context_shape)
+        policy = config.build(agent.signature, agent.perception.latent_shape, agent.perception.context_shape,
+                              tuple(told))
         _fit(policy, copied, steps, seed)
     return policy.eval(), _fidelity(policy, copied, held_out)
 
@@ -88,15 +106,32 @@ def _drawn(dataset: Frames, count: int, seed: int) -> tuple[Tensor, Tensor]:
     return episode, place - (ends - lengths)[episode]
 
 
+def _targets(agent: Agent, dataset: Frames, told: tuple[str, ...], count: int, seed: int) -> Tensor:
+    """Values that the columns `told` have together at moments of the log: (count, G)."""
+    names = column_names(agent.signature)
+    frames = dataset.frames(*_drawn(dataset, count, seed))
+    vectors = [name for name, spec in sorted(agent.signature.observations.items()) if spec.kind == "vector"]
+    return torch.cat([frames[name].float() for name in vectors], -1)[:, [names.index(name) for name in told]]
+
+
+def _towards(task: Task, told: Sequence[str], target: Tensor | None) -> Task:
+    if target is None or not isinstance(task.goal, ColumnGoal):
+        return task
+    aims: dict[str, Any] = {**task.goal.targets, **dict(zip(told, target.unbind(-1), strict=True))}
+    return replace(task, goal=replace(task.goal, targets=aims))
+
+
 def _planned(
     agent: Agent, task: Task, dataset: Frames, episode: Tensor, row: Tensor, seed: int, ahead: int,
-    watch: Callable[[int, int], None] | None,
+    watch: Callable[[int, int], None] | None, told: Sequence[str], target: Tensor | None,
 ) -> _Copied:
-    """Plans for these moments; where `ahead` is 0, twice with other seeds."""
-    pieces: list[tuple[Tensor, Tensor | None, Tensor, Tensor]] = []
+    """Plans for these moments, towards these targets (n, G); where `ahead` is 0, twice with other seeds."""
+    pieces: list[tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]] = []
     for start in range(0, len(row), _BATCH):
         batch = slice(start, start + _BATCH)
         frames = dataset.frames(episode[batch], row[batch])
+        aims = None if target is None else target[batch]
+        task = _towards(task, told, aims)
         agent.reset(seed + start)
         plan = agent.act(frames, task)
         again = plan.action
@@ -109,25 +144,27 @@ def _planned(
         context = None if context is None else context.repeat_interleave(steps, 0)
         keep = plan.feasible.repeat_interleave(steps)  # a fallback is no plan
         pieces.append((states[keep], None if context is None else context[keep], actions[keep],
-                       again.repeat_interleave(steps, 0)[keep]))
+                       again.repeat_interleave(steps, 0)[keep],
+                       None if aims is None else aims.repeat_interleave(steps, 0)[keep]))
         if watch is not None:
             watch(min(start + _BATCH, len(row)), len(row))
-    contexts = [context for _, context, _, _ in pieces if context is not None]
+    contexts, aimed = ([piece[i] for piece in pieces if piece[i] is not None] for i in (1, 4))
     states, actions, others = (torch.cat([piece[i] for piece in pieces]).clone() for i in (0, 2, 3))  # type: ignore[misc]
     if not len(states):
         raise UsageError("moments of the log with a feasible plan", "none", "loosen the guardrails or the goal")
-    return _Copied(states, torch.cat(contexts).clone() if contexts else None, actions, others)
+    context, target = (torch.cat(found).clone() if found else None for found in (contexts, aimed))  # type: ignore[arg-type]
+    return _Copied(states, context, actions, others, target)
 
 
 @torch.enable_grad()
 def _fit(policy: DistilledPolicy, copied: _Copied, steps: int, seed: int, batch: int = 256) -> None:
-    policy.calibrate(copied.state)
+    policy.calibrate(copied.state, copied.target)
     generator = torch.Generator().manual_seed(seed)
     optimiser = AdamW(policy.named_parameters(), decay=0.0)
     for step in range(steps):
         rows = torch.randint(len(copied.state), (batch,), generator=generator)
-        context = None if copied.context is None else copied.context[rows]
-        torch.autograd.backward(policy.loss(copied.state[rows], context, copied.action[rows]))
+        context, target = (None if x is None else x[rows] for x in (copied.context, copied.target))
+        torch.autograd.backward(policy.loss(copied.state[rows], context, copied.action[rows], target))
         optimiser.step(2e-3 * (1 - step / steps))
         optimiser.forget_gradients()
 
@@ -141,7 +178,8 @@ def _fidelity(policy: DistilledPolicy, copied: _Copied, held_out: _Copied) -> Fi
         return float((a != b).float().mean()) if discrete else float(((a - b) / half).abs().mean())
 
     constant = copied.action.mode(0).values if discrete else copied.action.median(0).values
+    acted = policy.act(held_out.state, held_out.context, held_out.target)
     return Fidelity(
-        apart(policy.act(held_out.state, held_out.context), held_out.action), apart(held_out.again, held_out.action),
+        apart(acted, held_out.action), apart(held_out.again, held_out.action),
         apart(constant.expand_as(held_out.action), held_out.action), len(held_out.action),
     )

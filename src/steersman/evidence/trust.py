@@ -41,7 +41,7 @@ SEEDS = 3
 LEVEL = 0.9
 LOG, FRESH, SET = 250, 1000, 100
 """Episodes of a log (a fifth is held out), recorded afterwards, and in one calibration set."""
-STEPS = 600
+STEPS = 1200
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def experiment(context: Context) -> Outcome:
 def _trial(context: Context, world: World, place: Path, seed: int, mixed: bool = False) -> Trial:
     log = _record(world, place / "log", LOG, seed, mixed)
     fresh = _record(world, place / "fresh", FRESH, seed + 50, mixed)
-    config = vectors.recipe(steps=STEPS, window=min(16, world.horizon), size=8,
+    config = vectors.recipe(steps=STEPS, window=min(16, world.horizon), size=5,
                             horizon=world.horizon, seed=seed)
     config = msgspec.structs.replace(config, held_out=0.2, gauge_every=0)
     with training.create_run(place / "run", config, log, recipe="vectors") as run:

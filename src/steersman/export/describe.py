@@ -41,7 +41,8 @@ def describe(manifest: OnnxManifest) -> str:
                   f"value: {graph.worst:.1e}.", "", "| | name | type | shape |", "|---|---|---|---|"]
         for side, ports in (("in", graph.inputs), ("out", graph.outputs)):
             lines += [f"| {side} | `{port.name}` | {port.type} | {', '.join(map(str, port.shape))} |" for port in ports]
-        if name == "readout":
-            lines += ["", f"Columns, in order: {', '.join(manifest.columns)}."]
+        columns = manifest.columns if name == "readout" else graph.columns
+        if columns:
+            lines += ["", f"{'Columns' if name == 'readout' else 'Targets'}, in order: {', '.join(columns)}."]
         lines.append("")
     return "\n".join(lines) + "\n" + _LOOP

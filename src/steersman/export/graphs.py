@@ -5,7 +5,7 @@
     step     state (B, K, D), action (B, K, A), [exogenous (B, E)], [context (B, M, C)], [carry (B, K, …)]
                                                   -> next (B, K, D), [disagreement (B, K)], [carry (B, K, …)]
     readout  state (B, D)                         -> columns (B, C)
-    policy   name -> (B, …) observation           -> action (B, A), where one was distilled
+    policy   name -> (B, …) observation, [target (B, G)] -> action (B, A), where one was distilled
 
 One step is all there is of a world model: a rollout is a loop over it, and a history is walked through with the states
 that were seen. So a graph knows neither horizon nor history, and whoever runs it may plan as far as they like.
@@ -16,17 +16,29 @@ Shapes: B problems, K candidates, D latent size, A action size, E exogenous size
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from steersman.actor import DistilledPolicy
 from steersman.agent import Agent
-from steersman.core import Belief, Latent, Observation, Perception, Readout, Signature, SteersmanError, WorldModel
+from steersman.core import (
+    Belief,
+    Latent,
+    Observation,
+    Perception,
+    Readout,
+    Signature,
+    SteersmanError,
+    UsageError,
+    WorldModel,
+)
 from steersman.world_model import RecurrentModel, TransformerModel
 
 BATCH, CANDIDATES, PAST = "batch", "candidates", "past"
+TARGET = "target"
+"""The input of a policy that is told where to."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,7 @@ class Graph:
     outputs  names
     open     input -> axis -> name of a size that is not fixed
     carry    what a step hands on
+    columns  names of the entries of `target`, if that is an input
     """
 
     name: str
@@ -66,6 +79,7 @@ class Graph:
     outputs: tuple[str, ...]
     open: Mapping[str, Mapping[int, str]]
     carry: tuple[Carry, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def sized(self, sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, Tensor]:
         """Inputs of these sizes, rows drawn with replacement from the examples; the past is noise."""
@@ -103,10 +117,20 @@ def agent_graphs(agent: Agent, observation: Observation | None = None, seed: int
 
 
 def policy_graph(agent: Agent, policy: DistilledPolicy, observation: Observation | None = None, seed: int = 0) -> Graph:
-    """Observation -> action without search: perception and policy in one graph. Arguments as `agent_graphs`."""
+    """Observation -> action without search: perception and policy in one graph. Arguments as `agent_graphs`.
+
+    A policy that is told targets has one more input, `target` (B, G), its columns in the order of `policy.targets`.
+    """
     generator = torch.Generator().manual_seed(seed)
     moments = dict(observation) if observation is not None else _moments(agent.signature, generator)
-    return _perceiving("policy", _Act(agent.perception, policy, tuple(moments)), moments, "action")
+    inputs, names = moments, tuple(moments)
+    if policy.targets:
+        count = len(next(iter(moments.values())))
+        inputs = moments | {TARGET: torch.randn(count, len(policy.targets), generator=generator)}
+    if len(inputs) != len(names) + bool(policy.targets):
+        raise UsageError("observations of other names than the policy's targets", TARGET, "rename the observation")
+    graph = _perceiving("policy", _Act(agent.perception, policy, names), inputs, "action")
+    return replace(graph, columns=policy.targets)
 
 
 def _moments(signature: Signature, generator: torch.Generator, count: int = 6) -> dict[str, Tensor]:
@@ -201,10 +225,11 @@ class _Act(nn.Module):
         self.perception, self.policy, self.names = perception, policy, names
 
     def forward(self, *values: Tensor) -> Tensor:
-        moment = {name: x[:, None] for name, x in zip(self.names, values, strict=True)}
+        moment = {name: x[:, None] for name, x in zip(self.names, values, strict=False)}
         context = None if self.policy.reduce is None else self.perception.survey(moment)
         return self.policy.act(
-            self.perception.encode(moment).state[:, 0], None if context is None else context[:, 0]
+            self.perception.encode(moment).state[:, 0], None if context is None else context[:, 0],
+            values[len(self.names)] if self.policy.targets else None,
         )
 
 

@@ -31,13 +31,15 @@ class CarryRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FileOfGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One exported file.
 
-    worst  largest |onnx - torch| / (1 + |torch|) over all outputs and sizes that were tried
+    worst    largest |onnx - torch| / (1 + |torch|) over all outputs and sizes that were tried
+    columns  names of the entries of the input `target`, if there is one
     """
 
     file: FileRecord
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     worst: float
+    columns: tuple[str, ...] = ()
 
 
 class OnnxManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -72,7 +72,8 @@ def export_onnx(
             contents[name] = _to_onnx(graph)
             worst = _verified(graph, contents[name], seed)
             record = FileRecord(len(contents[name]), sha256(contents[name]))
-            records[name] = FileOfGraph(file=record, inputs=_inputs(graph), outputs=_outputs(graph), worst=worst)
+            records[name] = FileOfGraph(file=record, inputs=_inputs(graph), outputs=_outputs(graph), worst=worst,
+                                        columns=graph.columns)
         manifest = OnnxManifest(
             agent=agent.config, signature=agent.signature, latent_shape=agent.perception.latent_shape,
             context_shape=agent.perception.context_shape,

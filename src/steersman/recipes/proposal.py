@@ -44,7 +44,7 @@ def recipe(*, steps: int = {steps}, seed: int = 0) -> TrainConfig:
             readout={readout},
         ),
         objectives=(
-            Prediction.Config(weight=4.0),
+            Prediction.Config(weight={prediction}),  # {why_prediction}
             VICReg.Config(variance=16.0, covariance=4.0),  # keeps the latent from collapsing
             InverseDynamics.Config(weight=1.0),  # keeps what actions change
         ),
@@ -89,6 +89,9 @@ def propose(report: Report, signature: Signature) -> str:
         readout="LinearReadout.Config()" if vectors else "None", window=window, rollout=window - history + 1,
         why_window=f"episodes have {report.lengths[0]:,} to {report.lengths[2]:,} steps; shorter ones than the window "
                    "are left out",
+        prediction=4.0 if images else 100.0,
+        why_prediction="more of it costs what the others keep" if images else
+                       "the columns are kept as they are, so little can collapse",
         batch=48 if images else 128, steps=2000 if images else 2500, lr="2e-3" if images or memory else "4e-3",
         held_out=0.1,
     )

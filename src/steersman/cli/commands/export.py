@@ -31,6 +31,7 @@ class Export(Command):
 
     EXAMPLE: ClassVar[str] = (
         "steersman export runs/pendulum --format onnx --out pendulum-onnx\n"
+        "steersman export runs/pendulum --policy 'cos=1,sin=0,speed=0' --env Pendulum-v1 --out pendulum-policy\n"
         "steersman export runs/pendulum --format pretrained --out pendulum-model"
     )
 
@@ -42,11 +43,20 @@ class Export(Command):
     """The folder to write (default: beside the run, named after the format)."""
     policy: Annotated[str, option("GOAL")] = ""
     """With onnx: distil a policy for this goal (cos=1,speed=0) from plans on the run's log, as policy.onnx: observation
-    to action without search. How well it copies the planner is printed."""
+    to action without search. A value of * (cos=*,speed=0) is told to the policy when it acts, as one more input: one
+    network for many goals. How well it copies the planner is printed."""
     keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
     """A limit that the plans behind --policy keep, e.g. --keep 'speed<=6'. The policy only copies: it promises none."""
     moments: int = 2000
     """Moments of the log that are planned for, with --policy."""
+    env: Annotated[str, option("ID")] = ""
+    """With --policy: let policy and planner act in this environment from the same starts; returns are printed."""
+    goal: Annotated[str, option("GOAL")] = ""
+    """With --env: where to (default: what --policy says)."""
+    episodes: int = 20
+    """With --env: episodes to act in."""
+    seed: int = 0
+    """With --env: starts and planning."""
     push: Annotated[str, option("OWNER/NAME")] = ""
     """With pretrained: send it to this repository of the Hugging Face hub as well, private."""
     checkpoint: str = "latest"
@@ -57,6 +67,10 @@ class Export(Command):
     def __call__(self, terminal: Terminal) -> Done:
         if self.push and self.format != "pretrained":
             raise UsageError("--push with --format pretrained", f"--format {self.format}", "export it as pretrained")
+        if (self.env or self.goal) and not self.policy:
+            raise UsageError("--env and --goal with --policy", "none", "they let a policy act: say what it is for")
+        if self.episodes < 1:
+            raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         if self.policy and self.format != "onnx":
             raise UsageError("--policy with --format onnx", f"--format {self.format}", "export it as onnx")
         imports.load(self.imports)
@@ -87,27 +101,25 @@ class Export(Command):
         return {"worst": dict(export.export_onnx(agent, out, extra=extra).worst), **facts}
 
     def _policy(self, agent: Agent, terminal: Terminal) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The graph of a policy for `self.policy`, and how faithful it is."""
+        """The graph of a policy for `self.policy`, how faithful it is, and how well it acts."""
         import dataclasses
 
-        from steersman.agent.distilling import distil
-        from steersman.cli import goals
-        from steersman.cli.progress import Watcher
-        from steersman.core import Task
+        from steersman.cli.distilled import closed_loop, distilled, task_of
         from steersman.export import policy_graph
-        from steersman.runs import Run
-        from steersman.training import open_data
 
-        task = Task(goals.goal(self.policy, agent.signature), guardrails=goals.limits(self.keep, agent.readout))
-        dataset = open_data(Run.open(self.run))
-        with Watcher(terminal) as watcher:
-            policy, fidelity = distil(agent, task, dataset, moments=self.moments,
-                                      watch=lambda done, total: watcher.count("moments planned", done, total))
-        unit = "share of other choices" if policy.kind == "discrete" else "half the action's range"
-        terminal.say(f"policy for {self.policy}: differs from the planner's action by {fidelity.error:.3f} on "
-                     f"{fidelity.moments} held-out moments ({unit}); the planner from itself by "
-                     f"{fidelity.planner:.3f}, a constant action by {fidelity.constant:.3f}")
-        return {"policy": policy_graph(agent, policy)}, {"fidelity": dataclasses.asdict(fidelity)}
+        task, told = task_of(self.policy, self.keep, agent)
+        if self.goal:
+            task = task_of(self.goal, self.keep, agent)[0]
+        elif told and self.env:
+            raise UsageError("a goal to act towards, as the policy is told one", "none", "give --goal, e.g. "
+                             f"--goal {','.join(f'{name}=0' for name in told)}")
+        policy, fidelity = distilled(agent, self.run, self.policy, self.keep, self.moments, terminal)
+        facts: dict[str, Any] = {"fidelity": dataclasses.asdict(fidelity)}
+        if self.env:
+            facts["closed_loop"] = closed_loop(agent, policy, task, self.env, self.episodes, self.seed, terminal)
+        else:
+            terminal.say("what it earns when it acts was not measured: --env ID does, beside the planner")
+        return {"policy": policy_graph(agent, policy)}, facts
 
 
 COMMAND = Export
