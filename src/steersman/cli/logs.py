@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -54,6 +55,19 @@ def read_options(options: LogOptions) -> Any:
     if options.schema:
         given["schema"] = _schema(Path(options.schema))
     return ReadOptions(**given)
+
+
+def words_of(options: LogOptions) -> str:
+    """The same options as words of another command, quoted for a shell: " --action push 'motor 2' --sort", or ""."""
+    words: list[str] = []
+    for f in fields(LogOptions):
+        value = getattr(options, f.name)
+        if value in ("", (), False):
+            continue
+        words.append(f"--{f.name}")
+        if value is not True:
+            words += [shlex.quote(str(x)) for x in (value if isinstance(value, tuple) else (value,))]
+    return "".join(f" {word}" for word in words)
 
 
 def _schema(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -9,7 +10,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from steersman.cli.command import Command, Done, option
-from steersman.cli.logs import INFERRED, LogOptions, read_options
+from steersman.cli.logs import INFERRED, LogOptions, read_options, words_of
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
 
@@ -48,10 +49,12 @@ class Init(Command):
         for finding in report.alarms:
             terminal.say(terminal.style(f"  ! {finding.what}", "warn"))
         terminal.say(report.verdict)
-        said = f" --schema {self.log.schema}" if self.log.schema else ""
+        recipe, log = shlex.quote(str(self.out)), shlex.quote(self.data)
+        following = f"steersman train --recipe {recipe} --data {log}{words_of(self.log)} --out run"
         terminal.say(f"{self.out}: read it, edit it, then")
-        terminal.say(f"  steersman train --recipe {self.out} --data {self.data}{said}")
-        return Done({"path": str(self.out), "data": self.data, "verdict": report.verdict,
+        terminal.say(f"  {following}")
+        terminal.say("  steersman evaluate run --offline")
+        return Done({"path": str(self.out), "data": self.data, "verdict": report.verdict, "next": following,
                      "alarms": [f.kind for f in report.alarms]})
 
 
