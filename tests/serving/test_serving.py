@@ -22,6 +22,7 @@ from small_world import SIGNATURE, agent
 
 from steersman.actor import CEM
 from steersman.agent import Agent
+from steersman.cli.commands.serve import example
 from steersman.core import ColumnGoal, ObservationGoal, StorageError, Task, UsageError
 from steersman.cost import Box
 from steersman.perception import LinearReadout
@@ -180,6 +181,12 @@ def test_exogenous_inputs_of_several_problems_and_of_imagination(heated):
     asked = {"observation": MOMENT, "actions": [[[0.1, 0.2]] * 3] * 2, "exogenous": FORECAST}
     seen = heated.post("/imagine", json=asked).raise_for_status().json()
     assert torch.tensor(seen["states"]).shape == (2, 4, 8)
+
+
+def test_the_example_that_the_command_prints_is_understood(heated, client):
+    for asked, served in ((heated, make_heated()), (client, AGENT)):
+        body = example(served)
+        assert asked.post("/act", content=body, headers={"Content-Type": "application/json"}).status_code == 200
 
 
 @pytest.mark.parametrize(("given", "status", "says"), [

@@ -63,6 +63,8 @@ class Server:
             ready()
         try:
             self._server.run(sockets=[self._socket])
+        except KeyboardInterrupt:  # uvicorn raises the signal again once everything has ended
+            pass
         finally:
             self._socket.close()
 

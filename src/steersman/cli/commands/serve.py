@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
@@ -13,6 +15,9 @@ from steersman.cli.agents import agent_at
 from steersman.cli.command import Command, Done, option
 from steersman.cli.imports import Modules
 from steersman.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from steersman.agent import Agent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +78,27 @@ class Serve(Command):
             if new:
                 terminal.say(f"token, shown once: {token}")
             terminal.say(f"  curl {server.address}/signature -H 'Authorization: Bearer TOKEN'")
+            if asked := example(agent):
+                terminal.say(f"  curl {server.address}/act -H 'Authorization: Bearer TOKEN' "
+                             f"-H 'Content-Type: application/json' -d {shlex.quote(asked)}")
             terminal.say("Ctrl-C ends it; requests in work are finished")
 
         server.run(ready)
         return Done({"run": self.run, "address": server.address, "ended": "asked to"})
+
+
+def example(agent: Agent) -> str:
+    """A body for /act that this agent understands: zeros everywhere. Empty where pictures are observed."""
+    signature = agent.signature
+    if any(spec.kind == "image" for spec in signature.observations.values()):
+        return ""
+    moment = {name: [0.0] * spec.shape[0] for name, spec in signature.observations.items()}
+    goal = {"columns": {agent.readout.columns[0]: 0.0}} if agent.readout is not None else {"observation": moment}
+    asked: dict[str, Any] = {"observation": moment, "goal": goal}
+    if signature.exogenous:
+        steps = agent.trusted or int(getattr(agent.config.planner, "horizon", 1))
+        asked |= {"horizon": steps, "exogenous": {name: [0.0] * steps for name in signature.exogenous}}
+    return json.dumps(asked, ensure_ascii=False)
 
 
 COMMAND = Serve
