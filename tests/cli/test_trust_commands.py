@@ -55,6 +55,14 @@ def test_another_log_serves_a_run_that_learned_from_all_of_its_own(pendulum: Pat
     refused = steersman("evaluate", greedy, "--offline")
     assert refused.code == 2
     assert "held_out=0.1" in refused.err
+    rooms = steersman("evaluate", greedy)
+    assert rooms.code == 1
+    assert "`--offline` measures from the log alone" in rooms.err
+    foreign = pendulum / "foreign.csv"
+    foreign.write_text("a,b\n1,2\n2,3\n3,4\n")
+    assert "name the action columns" in steersman("evaluate", greedy, "--offline", "--data", str(foreign)).err
+    said = steersman("evaluate", greedy, "--offline", "--data", str(foreign), "--observation", "a", "--action", "b")
+    assert "as in the run" in said.err  # read, and of another world
     own = steersman("evaluate", greedy, "--offline", "--data", str(pendulum / "log"))
     assert own.code == 2
     assert "its own" in own.err

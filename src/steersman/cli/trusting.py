@@ -11,6 +11,7 @@ from steersman.core.errors import UsageError
 
 if TYPE_CHECKING:
     from steersman.cli.terminal import Terminal
+    from steersman.data import ReadOptions
     from steersman.runs import Run
     from steersman.runs.trust import Trust
 
@@ -37,11 +38,12 @@ def _nothing_held_out(run: Run) -> UsageError:
 
 def measure_trust(
     run: Run, terminal: Terminal, *, checkpoint: str = "latest", log: str = "", horizon: int | None = None,
-    seed: int = 0,
+    seed: int = 0, options: ReadOptions | None = None,
 ) -> Trust:
     """Measure, write the record, its table and curves and the report.
 
-    log  another log of the same world, instead of the held-out part of the run's own
+    log      another log of the same world, instead of the held-out part of the run's own
+    options  how to read it
 
     Raises:
         UsageError: all of the run's log was learned from, and no other is given.
@@ -58,7 +60,7 @@ def measure_trust(
     with ExitStack() as stack:
         if log:
             place = Path(stack.enter_context(TemporaryDirectory())) / "cache"
-            opened = data.read(log)
+            opened = data.read(log, options)
             held_out = data.Dataset.open(log) if opened.format == "cache" else data.build(opened, place)
             if held_out.fingerprint == learned.fingerprint:
                 raise UsageError("a log that the run was not trained on", f"its own, {log}", "leave --data out")

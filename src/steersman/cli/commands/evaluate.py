@@ -11,12 +11,14 @@ import tyro
 from steersman.cli import imports
 from steersman.cli.command import Command, Done, option
 from steersman.cli.imports import Modules
+from steersman.cli.logs import INFERRED, LogOptions, read_options
 from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal
-from steersman.core.errors import UsageError
+from steersman.core.errors import MismatchError, UsageError
 from steersman.runs.artefacts import Column, Figure, Row, Table, write
 
 if TYPE_CHECKING:
+    from steersman.agent import Agent
     from steersman.evaluation import Evaluation
 
 
@@ -56,6 +58,8 @@ class Evaluate(Command):
     """With --offline: another log of the same world, all of it unseen (default: the held-out part of the run's own)."""
     horizon: Annotated[int | None, option("INT")] = None
     """With --offline: steps to follow predictions (default: what the planner looks ahead)."""
+    log: Annotated[LogOptions, tyro.conf.OmitArgPrefixes] = INFERRED
+    """How to read the log of --data, in the words that were given to `steersman train`."""
     imports: Modules = ()
     """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
@@ -74,6 +78,7 @@ class Evaluate(Command):
         protocol = evaluation.protocol(self.protocol)
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint)
+        self._require_rooms(agent)
         guard = None
         if not self.unguarded and protocol.world.forbidden is not None:
             from steersman.evaluation.guarding import fit_guard
@@ -95,6 +100,15 @@ class Evaluate(Command):
         terminal.table(table)
         return Done({"run": str(self.run), "protocol": self.protocol, **figures})
 
+    def _require_rooms(self, agent: Agent) -> None:
+        from steersman.worlds.two_rooms import SIGNATURE
+
+        try:
+            SIGNATURE.require(agent.signature, "two rooms, the world of every protocol", "the run")
+        except MismatchError as error:
+            raise MismatchError(error.expected, error.got, "`--offline` measures from the log alone, "
+                                f"`steersman run {self.run} --env ID` in an environment") from error
+
     def _offline(self, terminal: Terminal) -> Done:
         import msgspec
 
@@ -104,7 +118,7 @@ class Evaluate(Command):
 
         run = Run.open(self.run)
         trust = measure_trust(run, terminal, checkpoint=self.checkpoint, log=self.data, horizon=self.horizon,
-                              seed=self.seed)
+                              seed=self.seed, options=read_options(self.log))
         terminal.table(trust_report.table(trust))
         terminal.say()
         terminal.say(f"steersman report {self.run}; steersman run {self.run} --trusted plans no farther than step "

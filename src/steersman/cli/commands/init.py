@@ -40,8 +40,10 @@ class Init(Command):
 
         if not self.data:
             raise UsageError("a log to propose a recipe for", "none", "give --data PATH")
-        if self.out.exists() or self.out.suffix != ".py":
-            raise UsageError("a new name that ends in .py", f"{self.out}", "choose another --out")
+        if self.out.suffix != ".py":
+            raise UsageError("a name that ends in .py for the recipe", f"{self.out}", "choose another --out")
+        if self.out.exists():
+            raise UsageError("a new file for the recipe", f"{self.out}, which exists", "choose another --out")
         options = read_options(self.log)
         source = data.read(self.data, options)
         report = examine(self.data, options)
