@@ -185,7 +185,7 @@ def test_exogenous_inputs_of_several_problems_and_of_imagination(heated):
 
 def test_the_example_that_the_command_prints_is_understood(heated, client):
     for asked, served in ((heated, make_heated()), (client, AGENT)):
-        body = example(served)
+        body = example(Desk(served, (), LIMITS))
         assert asked.post("/act", content=body, headers={"Content-Type": "application/json"}).status_code == 200
 
 

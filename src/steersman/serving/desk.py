@@ -104,13 +104,18 @@ class Desk:
             "signature": msgspec.to_builtins(self.agent.signature),
             "planner": type(self.agent.planner).__name__,
             "history": self.agent.config.history,
-            "horizon": getattr(self.agent.config.planner, "horizon", None),
+            "horizon": self.horizon(),
             "trusted": self.agent.trusted,
             "costs": [cost.name for cost in self.agent.costs],
             "columns": list(readout.columns) if readout is not None else [],
             "guardrails": [guardrail.name for guardrail in self.guardrails],
             "limits": msgspec.to_builtins(self.limits),
         }
+
+    def horizon(self) -> int | None:
+        """Steps that plans look ahead where nobody asks for others; None: the planner has no such number."""
+        own = getattr(getattr(self.agent.planner, "config", None), "horizon", None)
+        return own if own is None or self.agent.trusted is None else min(own, self.agent.trusted)
 
     def encode(self, body: Body) -> dict[str, Any]:
         """Observation -> latent state (B, D)."""

@@ -17,7 +17,7 @@ from steersman.cli.imports import Modules
 from steersman.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from steersman.agent import Agent
+    from steersman.serving import Desk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Serve(Command):
             if new:
                 terminal.say(f"token, shown once: {token}")
             terminal.say(f"  curl {server.address}/signature -H 'Authorization: Bearer TOKEN'")
-            if asked := example(agent):
+            if asked := example(desk):
                 terminal.say(f"  curl {server.address}/act -H 'Authorization: Bearer TOKEN' "
                              f"-H 'Content-Type: application/json' -d {shlex.quote(asked)}")
             terminal.say("Ctrl-C ends it; requests in work are finished")
@@ -87,16 +87,16 @@ class Serve(Command):
         return Done({"run": self.run, "address": server.address, "ended": "asked to"})
 
 
-def example(agent: Agent) -> str:
-    """A body for /act that this agent understands: zeros everywhere. Empty where pictures are observed."""
-    signature = agent.signature
+def example(desk: Desk) -> str:
+    """A body for /act that the agent understands: zeros everywhere. Empty where pictures are observed."""
+    agent, signature = desk.agent, desk.agent.signature
     if any(spec.kind == "image" for spec in signature.observations.values()):
         return ""
     moment = {name: [0.0] * spec.shape[0] for name, spec in signature.observations.items()}
     goal = {"columns": {agent.readout.columns[0]: 0.0}} if agent.readout is not None else {"observation": moment}
     asked: dict[str, Any] = {"observation": moment, "goal": goal}
     if signature.exogenous:
-        steps = agent.trusted or int(getattr(agent.config.planner, "horizon", 1))
+        steps = min(desk.horizon() or 1, desk.limits.horizon)
         asked |= {"horizon": steps, "exogenous": {name: [0.0] * steps for name in signature.exogenous}}
     return json.dumps(asked, ensure_ascii=False)
 
