@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from steersman.data.wire import Channel, Reply, Request, recording
 
 POSSIBLE = os.name == "posix"
 """Elsewhere logs are parsed in this process."""
-_LOGS_EACH = 200
+_LOGS_EACH = 1000
 _EXAMINE = 10  # times as long as reading may take
 _WALL = 4.0
 """Times the limit of processor time that may pass on the clock."""
@@ -55,6 +57,14 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return int(self.memory + self.memory_per_byte * size), self.seconds + self.seconds_per_byte * size
 
 
+@dataclass
+class Usage:
+    """What parsers took: processor seconds, and bytes of memory at the most (resident, the idle parser included)."""
+
+    seconds: float = 0.0
+    peak_bytes: int = 0
+
+
 class Worker:
     """One parser process and the line to it."""
 
@@ -69,7 +79,7 @@ class Worker:
         self.channel = Channel(here)
         self.holding: Request | None = None
         self.logs = 0
-        self.alive = True
+        self.used: Usage | None = None
 
     def open(self, request: Request, seconds: float) -> Reply:
         """Make the parser hold a log."""
@@ -125,12 +135,29 @@ class Worker:
         except (OSError, ValueError, IndexError):
             return time.monotonic()
 
+    def peak_bytes(self) -> int:
+        """Most memory since `forget_peak`; 0 where the system does not tell."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+            return int(status.partition("VmHWM:")[2].split()[0]) << 10
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    def forget_peak(self) -> None:
+        """Measure the peak of memory from now on, where the system can."""
+        with suppress(OSError):
+            Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
     def kill(self) -> None:
-        """End the process; the worker is of no use any more."""
-        self.alive = False
-        self.process.kill()
-        self.process.wait()
+        """End the process and note what it took in its life; the worker is of no use any more."""
         self.channel.line.close()
+        self.used = Usage()
+        if self.process.returncode is None:
+            os.kill(self.process.pid, signal.SIGKILL)  # Popen.kill may reap it, and what it took were lost
+            _, status, used = os.wait4(self.process.pid, 0)
+            self.process.returncode = os.waitstatus_to_exitcode(status)
+            unit = 1 if sys.platform == "darwin" else 1 << 10
+            self.used = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * unit)
 
 
 def _raise(error: tuple[str, str, str, str]) -> None:
@@ -150,6 +177,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.idle: list[Worker] = []
+        self.ended = Usage()
         self.lock = threading.Lock()
         atexit.register(self.close)
 
@@ -160,15 +188,23 @@ class Pool:
             self.idle = [worker for worker in self.idle if worker.process.poll() is None]
             self.idle.sort(key=lambda worker: worker.holding == wanted)
             worker = self.idle.pop() if self.idle else None
+        if worker is not None and worker.logs >= _LOGS_EACH and (wanted is None or worker.holding != wanted):
+            worker.kill()
+            self._give(worker)
+            worker = None
         worker = worker or Worker()
         try:
             yield worker
         finally:
-            if worker.alive and worker.logs >= _LOGS_EACH:
-                worker.kill()
-            elif worker.alive:
-                with self.lock:
-                    self.idle.append(worker)
+            self._give(worker)
+
+    def _give(self, worker: Worker) -> None:
+        with self.lock:
+            if worker.used is None:
+                self.idle.append(worker)
+            else:
+                self.ended.seconds += worker.used.seconds
+                self.ended.peak_bytes = max(self.ended.peak_bytes, worker.used.peak_bytes)
 
     def close(self) -> None:
         while self.idle:
@@ -180,9 +216,25 @@ def _pool(process: int) -> Pool:
     return Pool()
 
 
-def processor_seconds() -> float:
-    """Processor time of the parsers that wait for work."""
-    return sum(worker.processor_seconds() for worker in _pool(os.getpid()).idle)
+def idle() -> int:
+    """Parsers that wait for work and will take another log."""
+    return sum(worker.process.poll() is None and worker.logs < _LOGS_EACH for worker in _pool(os.getpid()).idle)
+
+
+@contextmanager
+def measured() -> Iterator[Usage]:
+    """What the parsers of this process take inside the block; whole at its end, when none of them is busy."""
+    pool, usage = _pool(os.getpid()), Usage()
+    before = pool.ended.seconds + sum(worker.processor_seconds() for worker in pool.idle)
+    pool.ended.peak_bytes = 0
+    for worker in pool.idle:
+        worker.forget_peak()
+    try:
+        yield usage
+    finally:
+        after = pool.ended.seconds + sum(worker.processor_seconds() for worker in pool.idle)
+        usage.seconds = max(after - before, 0.0)
+        usage.peak_bytes = max([pool.ended.peak_bytes, *(worker.peak_bytes() for worker in pool.idle)])
 
 
 def open_isolated(format: str, path: str, options: ReadOptions, limits: Limits) -> Source:

@@ -1,14 +1,13 @@
 """Every file format: what is written comes back exactly, and a damaged file is refused with a documented error.
 
 What is measured: random logs through each format and back (pictures in mp4 within a few grey levels), and 2,000 mutants
-of a sound log a format, read under limits of 2 processor seconds and 1 GB: how many end in an error that is not
-documented, and the slowest.
+of sound logs a format, read under limits of 2 processor seconds and 1 GB: how many end in an error that is not
+documented, how many only the limits end, the slowest, and the most memory that the parser has at any of them.
 """
 
 from __future__ import annotations
 
 import random
-import resource
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from steersman import data
 from steersman.core.errors import SteersmanError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ActionSpec, ObservationSpec, Signature
+from steersman.data.isolation import idle, measured
 from steersman.evidence.context import Context, Outcome
 from steersman.evidence.drawing import png
 from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
@@ -36,16 +36,26 @@ _WORDS = [b"\0", b"\n", b'"', b",", b"nan", b"1e999", b"-1", b"\xff", b"99999999
 _VIDEO = ("lerobot", "folder")
 _CLOSE = 8.0
 """Mean grey levels by which a picture may come back off from an mp4 file."""
+_EACH_LOG = 50
+"""Mutants of one sound log; then comes the next log."""
 
 
 @dataclass
 class Fuzzed:
-    """What became of the mutants of one format; seconds are processor time of reader and parser together."""
+    """What became of the mutants of one format.
+
+    refused  with a documented error; `died` and `limited` of them because the parser died, or was at its limit of time
+    slowest  processor seconds of reader and parser together; a parser's start is not a mutant's doing and left out
+    peak     bytes of memory of the parser, all of it, at the worst mutant
+    """
 
     sound: int = 0
     refused: int = 0
+    died: int = 0
+    limited: int = 0
     undocumented: list[str] = field(default_factory=list)
     slowest: float = 0.0
+    peak: int = 0
 
     @property
     def mutants(self) -> int:
@@ -65,8 +75,9 @@ def experiment(context: Context) -> Outcome:
         found = fuzzed[name]
         context.say(
             f"{name}: {trips[name]} of {ROUNDTRIPS} round trips exact; {found.mutants:,} mutants: {found.refused:,} "
-            f"refused, {found.sound:,} still sound, {len(found.undocumented)} undocumented errors, slowest "
-            f"{found.slowest:.2f} s"
+            f"refused ({found.died} killed the parser, {found.limited} took too long), {found.sound:,} still sound, "
+            f"{len(found.undocumented)} undocumented errors, slowest {found.slowest:.2f} s, at most "
+            f"{found.peak / 1e6:.0f} MB"
         )
         for line in found.undocumented[:3]:
             context.say(f"  {line}")
@@ -75,7 +86,8 @@ def experiment(context: Context) -> Outcome:
         "mutants": sum(f.mutants for f in fuzzed.values()),
         "mutants_by_format": {name: f.mutants for name, f in fuzzed.items()},
         "undocumented_errors": sum(len(f.undocumented) for f in fuzzed.values()),
-        "slowest_seconds": max(f.slowest for f in fuzzed.values()),
+        "slowest_seconds": max(f.slowest for f in fuzzed.values()), "peak_bytes": max(f.peak for f in fuzzed.values()),
+        "parsers_killed": sum(f.died for f in fuzzed.values()), "timed_out": sum(f.limited for f in fuzzed.values()),
     }
     picture = Picture(
         name="mutants", title="What became of the mutants", file="mutants.png",
@@ -149,29 +161,55 @@ def _same(a: Recording, b: Recording) -> bool:
 
 
 def fuzz(name: str, count: int, seed: int, folder: Path) -> Fuzzed:
-    """Read `count` mutants of a sound log of format `name`: one of its files is changed at random each time."""
-    signature, log = sample(name, seed)
-    path = folder / f"fuzzed-{NAMES[name]}"
-    data.write(path, signature, log, format=name)
-    files = [p for p in sorted(path.rglob("*")) if p.is_file()] if path.is_dir() else [path]
-    contents = {file: file.read_bytes() for file in files}
+    """Read `count` mutants of sound logs of format `name`: one of a log's files is changed at random each time."""
     rng, result = random.Random(f"{name} {seed}"), Fuzzed()
+    path = folder / f"fuzzed-{NAMES[name]}"
+    options = data.ReadOptions(format=name.removesuffix("-arrow"))
+    contents: dict[Path, bytes] = {}
     for number in range(count):
-        file = rng.choice(files)
-        file.write_bytes(mutate(contents[file], rng))
-        before = _seconds()
-        try:
-            for _ in data.read(path, data.ReadOptions(format=name.removesuffix("-arrow")), limits=LIMITS).recordings():
-                pass
+        if number % _EACH_LOG == 0:
+            remove(path)
+            data.write(path, *sample(name, seed + number // _EACH_LOG), format=name)
+            files = [p for p in sorted(path.rglob("*")) if p.is_file()] if path.is_dir() else [path]
+            contents = {file: file.read_bytes() for file in files}
+        if not idle():
+            _read(path, options)  # starts a parser, which loads what the format needs
+        file = rng.choice(list(contents))
+        _overwrite(file, mutate(contents[file], rng))
+        began = time.process_time()
+        with measured() as usage:
+            error = _read(path, options)
+        result.slowest = max(result.slowest, time.process_time() - began + usage.seconds)
+        result.peak = max(result.peak, usage.peak_bytes)
+        if error is None:
             result.sound += 1
-        except SteersmanError:
+        elif isinstance(error, SteersmanError):
             result.refused += 1
-        except Exception as error:
-            result.undocumented.append(f"mutant {number} of {file.name}: {' '.join(repr(error).split())[-300:]}")
-        result.slowest = max(result.slowest, _seconds() - before)
-        file.write_bytes(contents[file])
+            result.died += "the parser died" in error.got
+            result.limited += "takes longer" in error.got
+        else:
+            said = " ".join(repr(error).split())[-300:]
+            result.undocumented.append(f"mutant {number} of {file.name}: {said}")
+        _overwrite(file, contents[file])
     remove(path)
     return result
+
+
+def _overwrite(file: Path, content: bytes) -> None:
+    """Without emptying the file first, which some file systems follow by a flush."""
+    with file.open("r+b") as opened:
+        opened.write(content)
+        opened.truncate()
+
+
+def _read(path: Path, options: data.ReadOptions) -> Exception | None:
+    """Read a log to its end; the error that ends it before."""
+    try:
+        for _ in data.read(path, options, limits=LIMITS).recordings():
+            pass
+    except Exception as error:
+        return error
+    return None
 
 
 def mutate(content: bytes, rng: random.Random) -> bytes:
@@ -196,14 +234,6 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def _seconds() -> float:
-    """Processor seconds of this process and of the parsers that it has, or had."""
-    from steersman.data.isolation import processor_seconds
-
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + ended.ru_utime + ended.ru_stime + processor_seconds()
-
-
 def remove(path: Path) -> None:
     """A log and what was written beside it."""
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -223,12 +253,13 @@ def _table(trips: dict[str, int], fuzzed: dict[str, Fuzzed]) -> Table:
             Column(key="refused", title="refused", form="count"),
             Column(key="undocumented", title="undocumented errors", form="count", better="lower", target=0.0),
             Column(key="slowest", title="slowest", form="seconds", better="lower", target=2.0),
+            Column(key="peak", title="memory, MB", form="count", better="lower", target=1e3),
         ),
         rows=tuple(
             Row(label=name, kind="agent", figures={
                 "trips": Figure(value=trips[name]), "mutants": Figure(value=found.mutants),
                 "refused": Figure(value=found.refused), "undocumented": Figure(value=len(found.undocumented)),
-                "slowest": Figure(value=found.slowest),
+                "slowest": Figure(value=found.slowest), "peak": Figure(value=found.peak / 1e6),
             }) for name, found in fuzzed.items()
         ),
         protocol={"mutants": MUTANTS, "memory": "900 MB beyond the idle parser", "seconds": "2 of processor time"},

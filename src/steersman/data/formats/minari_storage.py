@@ -23,6 +23,8 @@ from steersman.data.formats import hdf5
 STORED = ("hdf5", "arrow", "parquet")
 JSON_LIMIT = 64 << 20
 MAIN = "main_data.hdf5"
+INFOS = ("exogenous", "times")
+"""What this package puts into `infos`."""
 _UNSOUND = (
     pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, MemoryError, RuntimeError,
     AssertionError, OverflowError,
@@ -58,7 +60,8 @@ class Episodes:
                 hdf5.tree(file, f"{path}", name)  # refuses links and what reaches outside
                 group = file[name]
                 actions = self._hdf5_value(group["actions"], self.action_space)
-                raw = {"actions": actions, "infos": group.get("infos", {})}
+                infos = {key: group[f"infos/{key}"][()] for key in INFOS if f"infos/{key}" in group}
+                raw = {"actions": actions, "infos": infos}
                 if observations:
                     raw["observations"] = self._hdf5_value(group["observations"], self.observation_space)
                 yield raw
@@ -151,7 +154,7 @@ def _infos(table: pa.Table) -> dict[str, Array]:
     found = {}
     for i, part in enumerate(column.type):
         kind = part.type.value_type if pa.types.is_fixed_size_list(part.type) else part.type
-        if part.name in ("exogenous", "times") and pa.types.is_floating(kind):
+        if part.name in INFOS and pa.types.is_floating(kind):
             size = part.type.list_size if pa.types.is_fixed_size_list(part.type) else 1
             found[part.name] = _numbers(column.field(i), (size,))
     return found
