@@ -115,6 +115,15 @@ def test_collect_writes_what_inspect_reads(steersman: Callable) -> None:
     assert "cos, sin, speed" in steersman("inspect", "p.csv").out
 
 
+@pytest.mark.parametrize(("out", "to"), [("p.h5", ""), ("p.npz", ""), ("p-v0", ""), ("p", "minari-arrow")])
+def test_collect_writes_what_the_name_asks_for(steersman: Callable, out: str, to: str) -> None:
+    pytest.importorskip("h5py")
+    done = steersman("collect", "Pendulum-v1", "--steps", "30", "--out", out, *(["--to", to] if to else []), "--json")
+    found = steersman("inspect", out, "--json").json
+    assert (found["kind"], found["steps"]) == ("log", 30)
+    assert found["format"] == done.json["format"].removesuffix("-arrow")
+
+
 def test_report_and_inspect_of_a_run(steersman: Callable) -> None:
     with Run.create("a-run", recipe="tiny", config={}, seeds={"seed": 0}, data={}) as run:
         run.metrics.append(7, loss=0.5)

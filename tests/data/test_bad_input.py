@@ -173,6 +173,7 @@ def test_bad_cache(tmp_path: Path, case: str) -> None:
 
 def test_bad_paths(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").touch()
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "named.csv").mkdir()
     refused(lambda: read(tmp_path / "nothing.csv"), DataError, "nothing at")

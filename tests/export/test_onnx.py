@@ -16,6 +16,7 @@ from steersman.core import (
     ObservationSpec,
     RunError,
     Signature,
+    StorageError,
     Task,
     UsageError,
 )
@@ -179,7 +180,7 @@ def test_damaged_exports_and_folders_in_use_are_refused(exported, tmp_path):
     import shutil
 
     agent, done = exported("vision transformer and transformer, continuous")
-    with pytest.raises(RunError, match="in use"):
+    with pytest.raises(StorageError, match="in use"):
         export_onnx(agent, done.folder)
     with pytest.raises(RunError, match="no such folder"):
         load_onnx(tmp_path / "nothing")

@@ -28,7 +28,8 @@ from steersman.core.errors import ConfigError, DataError, StorageError
 from steersman.core.signature import Signature
 from steersman.core.types import Episode
 from steersman.data.schema import Schema
-from steersman.data.storage import FolderInTheMaking, sha256
+from steersman.data.storage import sha256
+from steersman.runs.files import FolderInTheMaking
 
 VERSION = 1
 INDEX = "index.json"

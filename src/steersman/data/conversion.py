@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import msgspec
 
 from steersman.core.recording import Recording
 from steersman.data.formats import writer_for
 from steersman.data.source import Source
+from steersman.runs.files import size_of
 
 Progress = Callable[[int, int | None], None]
 """Called with steps done and steps in all (None: not known)."""
@@ -53,11 +53,6 @@ def convert(
 
     written = writer.write(path, source.signature, counted())
     return Conversion(
-        str(path), writer.name, counts[0], counts[1], _bytes(written), time.perf_counter() - started,
+        str(path), writer.name, counts[0], counts[1], size_of(written), time.perf_counter() - started,
         (*source.notes, *writer.losses(source.signature)),
     )
-
-
-def _bytes(path: Path) -> int:
-    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-    return sum(p.stat().st_size for p in files)

@@ -27,6 +27,7 @@ from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Array, Recording
 from steersman.data.source import ReadOptions, Source
 from steersman.data.wire import Channel, Reply, Request, recording
+from steersman.runs.files import size_of
 
 POSSIBLE = os.name == "posix"
 """Elsewhere logs are parsed in this process."""
@@ -278,9 +279,7 @@ def examine_isolated(format: str, path: str, options: ReadOptions, limits: Limit
 
 
 def _size(path: str) -> int:
-    root = Path(path)
     try:
-        files = [p for p in root.rglob("*") if p.is_file()] if root.is_dir() else [root]
-        return sum(p.stat().st_size for p in files)
+        return size_of(Path(path))
     except OSError:
         return 0

@@ -24,6 +24,7 @@ from steersman.data.isolation import idle, measured
 from steersman.evidence.context import Context, Outcome
 from steersman.evidence.drawing import png
 from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+from steersman.runs.files import files_in
 
 NAMES = {
     "csv": "log.csv", "parquet": "log.parquet", "hdf5": "log.h5", "npz": "log.npz", "minari": "log-v0",
@@ -170,7 +171,7 @@ def fuzz(name: str, count: int, seed: int, folder: Path) -> Fuzzed:
         if number % _EACH_LOG == 0:
             remove(path)
             data.write(path, *sample(name, seed + number // _EACH_LOG), format=name)
-            files = [p for p in sorted(path.rglob("*")) if p.is_file()] if path.is_dir() else [path]
+            files = files_in(path) if path.is_dir() else [path]
             contents = {file: file.read_bytes() for file in files}
         if not idle():
             _read(path, options)  # starts a parser, which loads what the format needs

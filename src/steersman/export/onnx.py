@@ -60,8 +60,7 @@ def export_onnx(
     Raises:
         UsageError: the extra `onnx` is not installed.
         MismatchError: a graph does not compute what torch computes.
-        RunError: there is something at `folder` already.
-        StorageError: the disk refused; nothing is left behind.
+        StorageError: there is something at `folder` already, or the disk refused; nothing is left behind.
     """
     require_onnx()
     folder = Path(folder)

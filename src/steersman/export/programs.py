@@ -30,8 +30,7 @@ def export_programs(
     Raises:
         ConfigError: a part that torch.export cannot trace.
         MismatchError: a program that computes something else.
-        RunError: there is something at `folder` already.
-        StorageError: the disk refused; nothing is left behind.
+        StorageError: there is something at `folder` already, or the disk refused; nothing is left behind.
     """
     folder = Path(folder)
     worst: dict[str, float] = {}

@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -98,29 +98,81 @@ def commit(temp: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+class FolderInTheMaking:
+    """A folder that is filled beside its place and renamed into it, whole, at the end.
+
+    Left unfinished (an error, Ctrl-C) it is removed at once; after kill -9, by the next that is made beside it.
+    """
+
+    def __init__(self, target: str | os.PathLike[str]) -> None:
+        self.target = Path(target).absolute()
+        with self.refusals():
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            sweep(self.target.parent)
+            self.path = temporary(self.target)
+            self.path.mkdir()
+
+    def refusals(self) -> AbstractContextManager[None]:
+        """Around whatever is written inside."""
+        return refusals(f"{self.target.name} written", self.target.parent)
+
+    def commit(self) -> None:
+        """All files inside are on disk already (fsync by whoever wrote them): put the folder in its place.
+
+        Raises:
+            StorageError: the file system refused; what stood in the place stands there still.
+        """
+        old = temporary(self.target)
+        with self.refusals():
+            sync_folder(self.path)
+            if self.target.exists():
+                os.replace(self.target, old)
+            try:
+                commit(self.path, self.target)
+            except OSError:
+                if old.exists():
+                    os.replace(old, self.target)
+                raise
+        remove(old)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        remove(self.path)
+
+
 @contextmanager
-def new_folder(path: Path, what: str) -> Iterator[Path]:
+def new_folder(path: str | os.PathLike[str], what: str) -> Iterator[Path]:
     """A temporary folder to fill, which becomes `path` when the block ends well and leaves nothing behind otherwise.
+    Whatever is in it is on disk by then.
 
     what  named in errors: "an export"
 
     Raises:
-        RunError: there is something at `path` already.
-        StorageError: the disk refused.
+        StorageError: there is something at `path` already (but an empty folder), or the disk refused.
     """
+    path = Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise RunError(f"a new folder for {what} at {path}", "one that is in use", "choose another name")
-    temp = temporary(path)
-    with refusals(what, path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temp.mkdir()
-            yield temp
-            sync_folder(temp)
-            commit(temp, path)
-        except BaseException:
-            remove(temp)
-            raise
+        raise StorageError(f"a new folder for {what} at {path}", "one that is in use", "choose another name")
+    folder = FolderInTheMaking(path)
+    try:
+        with folder.refusals():
+            yield folder.path
+            for file in files_in(folder.path):
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        folder.commit()
+    finally:
+        folder.discard()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(p.stat().st_size for p in (files_in(path) if path.is_dir() else [path]))
+
+
+def files_in(root: Path) -> list[Path]:
+    """All files in a folder and its folders, sorted."""
+    return sorted(p for p in root.rglob("*") if p.is_file())
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from steersman.cli.command import Command, Done, option
 from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
+from steersman.runs.files import size_of
 from steersman.studio.quantities import size
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ ROOMS, HAZARDS = "two-rooms", "hazards"
 class Collect(Command):
     """Record a log: random wandering in two-rooms or hazards, or uniform random actions in any Gymnasium environment.
 
-    No reward and no goal is recorded. The name of the output decides its form: .csv and .parquet are tables, one row a
-    step; any other name is a dataset that training opens at once.
+    No reward and no goal is recorded. The name of the output decides its format, as for `data convert` (.csv, .parquet,
+    .h5, .npz, NAME-v0, .lerobot), or --to does; any other name is a dataset that training opens at once.
     """
 
     EXAMPLE: ClassVar[str] = (
@@ -41,6 +42,8 @@ class Collect(Command):
     """two-rooms, hazards, the id of a Gymnasium environment, or FILE.py:FUNCTION that makes one."""
     out: Annotated[Path, option("PATH")]
     """The log to write."""
+    to: Annotated[str, option("NAME")] = ""
+    """Its format, where the name does not tell: one of `steersman data formats`."""
     steps: Annotated[int | None, option("INT")] = None
     """Steps to record in all (or give --episodes)."""
     episodes: Annotated[int | None, option("INT")] = None
@@ -61,17 +64,17 @@ class Collect(Command):
         if self.steps is not None and self.episodes is not None:
             raise UsageError("a number of steps or of episodes", "both", "give one")
         with Watcher(terminal) as watcher:
+            format = _format(self.out, self.to)
             own = {ROOMS: self._rooms, HAZARDS: self._hazards}
             signature, episodes, total, close = own.get(self.world, self._gymnasium)()
             try:
-                counts = _write(self.out, signature, self._counted(episodes, total, watcher), self.world)
+                counts = _write(self.out, format, signature, self._counted(episodes, total, watcher), self.world)
             finally:
                 close()
-        files = [self.out] if self.out.is_file() else [p for p in self.out.rglob("*") if p.is_file()]
-        total_bytes = sum(p.stat().st_size for p in files)
+        total_bytes = size_of(self.out)
         terminal.say(f"{self.out}: {counts[0]:,} episodes, {counts[1]:,} steps, {size(total_bytes)}")
-        return Done({"path": str(self.out), "world": self.world, "episodes": counts[0], "steps": counts[1],
-                     "bytes": total_bytes, "seed": self.seed})
+        return Done({"path": str(self.out), "format": format, "world": self.world, "episodes": counts[0],
+                     "steps": counts[1], "bytes": total_bytes, "seed": self.seed})
 
     def _counted(self, episodes: Iterator[Episode], total: int | None, watcher: Watcher) -> Iterator[Episode]:
         done = 0
@@ -121,7 +124,14 @@ class Collect(Command):
         return world.signature, episodes, self.steps or self.episodes, world.close
 
 
-def _write(out: Path, signature: Signature, episodes: Iterator[Episode], world: str) -> tuple[int, int]:
+def _format(out: Path, to: str) -> str:
+    """What the name asks for, or `to`; a name that asks for nothing is a cache."""
+    from steersman.data.formats import FORMATS, named
+
+    return named(to).name if to else next((f.name for f in FORMATS if f.asks(str(out))), "cache")
+
+
+def _write(out: Path, format: str, signature: Signature, episodes: Iterator[Episode], world: str) -> tuple[int, int]:
     """Write the log; how many episodes and steps it has."""
     from steersman import data
 
@@ -133,8 +143,8 @@ def _write(out: Path, signature: Signature, episodes: Iterator[Episode], world: 
             counts[1] += len(episode)
             yield episode
 
-    if out.suffix in (".csv", ".parquet"):
-        data.write(out, signature, counted())
+    if format != "cache":
+        data.write(out, signature, counted(), format)
     else:
         with data.CacheWriter(out, signature, origin=f"steersman collect {world}") as writer:
             writer.append(counted())

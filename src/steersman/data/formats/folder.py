@@ -29,7 +29,8 @@ from steersman.data.formats.table import Table, interpret
 from steersman.data.formats.video import VideoReader, VideoWriter
 from steersman.data.roles import settle
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
-from steersman.data.storage import replace_folder, sha256
+from steersman.data.storage import sha256
+from steersman.runs.files import new_folder
 
 TABLE, DESCRIPTION = "log.csv", "steersman.json"
 _FPS = 10.0
@@ -87,7 +88,7 @@ class Folder(Format):
         vectors = {name: spec for name, spec in signature.observations.items() if spec.kind == "vector"}
         timed = False
 
-        with replace_folder(path) as folder:
+        with new_folder(path, "a log") as folder:
 
             def filmed() -> Iterator[Recording]:
                 nonlocal timed

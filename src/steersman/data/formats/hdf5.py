@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from steersman.core.errors import DataError, UsageError
+from steersman.core.errors import DataError
+from steersman.core.extras import require
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.arrays import DESCRIPTION, Leaf, checked, describe, lay_out
 from steersman.data.formats.hdf5_repair import FILLING, is_filled, salvage
 from steersman.data.formats.layouts import ALLOWED, natural, understand
-from steersman.data.source import Format, ReadOptions, Source, fingerprint
+from steersman.data.source import Format, ReadOptions, Source, fingerprint, unsound
 from steersman.data.storage import replace_file, sha256
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -67,7 +68,7 @@ class Hdf5(Format):
         return salvage(path, folder)
 
     def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
-        h5py = require()
+        h5py = require("h5py", "hdf5")
         with replace_file(path) as temporary, h5py.File(temporary, "w") as file:
             for number, recording in checked(recordings, signature):
                 if not number:
@@ -79,33 +80,15 @@ class Hdf5(Format):
         return Path(path)
 
 
-def require() -> Any:
-    """The package h5py.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        import h5py
-    except ImportError as error:
-        raise UsageError(
-            "the package h5py for HDF5 files", f"{error}", 'install it: pip install "steersman[hdf5]"'
-        ) from error
-    return h5py
-
-
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     """An HDF5 file to read; whatever the library makes of a damaged one becomes a DataError."""
-    h5py = require()
+    h5py = require("h5py", "hdf5")
     try:
         with h5py.File(path, "r") as file:
             yield file
     except UNSOUND as error:
-        raise DataError(
-            f"a sound HDF5 file at {path}", " ".join(f"{error!r}".split())[:300],
-            "repair it (steersman data convert … --repair), or record it again",
-        ) from error
+        raise unsound(f"a sound HDF5 file at {path}", error) from error
 
 
 def _arrays(file: Any, path: str) -> dict[str, Leaf]:
@@ -116,7 +99,7 @@ def _arrays(file: Any, path: str) -> dict[str, Leaf]:
 def tree(file: Any, where: str, inside: str = "") -> dict[str, Leaf]:
     """Every array of a file (or of one of its groups), none of them read. What reaches outside the file is refused."""
     leaves: dict[str, Leaf] = {}
-    if inside and not isinstance(file.get(inside, getlink=True), require().HardLink):
+    if inside and not isinstance(file.get(inside, getlink=True), require("h5py", "hdf5").HardLink):
         raise DataError(f"a group {inside} in {where}", "none, or a link", "record the dataset again")
     _walk(file[inside] if inside else file, f"{inside}/" if inside else "", leaves, where, 0)
     return leaves
@@ -143,7 +126,7 @@ def sound(file: Any, where: str) -> dict[str, Leaf]:
 
 
 def _walk(group: Any, prefix: str, leaves: dict[str, Leaf], where: str, depth: int) -> None:
-    h5py = require()
+    h5py = require("h5py", "hdf5")
     if depth > _DEEP or len(leaves) > _MANY:
         raise DataError(f"at most {_DEEP} levels and {_MANY} arrays in {where}", "more", "write fewer")
     for name in group:

@@ -25,7 +25,7 @@ from steersman.data.formats import actions
 from steersman.data.formats.arrays import Description
 from steersman.data.formats.lerobot_writer import DESCRIPTION, write_dataset
 from steersman.data.formats.video import VideoReader
-from steersman.data.source import Format, ReadOptions, Source, fingerprint
+from steersman.data.source import Format, ReadOptions, Source, fingerprint, unsound
 from steersman.data.storage import sha256
 
 _JSON_LIMIT = 64 << 20
@@ -97,10 +97,7 @@ class _Log:
         return sum(length - 1 for length in self.lengths)
 
     def _refusal(self, error: Exception) -> DataError:
-        return DataError(
-            f"a sound LeRobot dataset at {self.path}", " ".join(f"{error!r}".split())[:300],
-            "repair it (steersman data convert … --repair), or record it again",
-        )
+        return unsound(f"a sound LeRobot dataset at {self.path}", error)
 
     def _json(self, name: str) -> dict[str, Any]:
         try:

@@ -21,7 +21,7 @@ from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.arrays import Description, checked
 from steersman.data.formats.video import VideoWriter
-from steersman.data.storage import replace_folder
+from steersman.runs.files import new_folder
 
 DESCRIPTION = "steersman.json"
 FPS = 10.0
@@ -36,7 +36,7 @@ def write_dataset(path: str | os.PathLike[str], signature: Signature, recordings
     Raises:
         UsageError: rows that are not equally spaced in time: LeRobot has one rate for a dataset.
     """
-    with replace_folder(path) as folder:
+    with new_folder(path, "a log") as folder:
         writer = _Writer(folder, signature)
         try:
             for number, recording in checked(recordings, signature):

@@ -24,7 +24,8 @@ from steersman.data.formats import minari_storage as storage
 from steersman.data.formats.arrays import DESCRIPTION, Description, as_observation, checked, describe
 from steersman.data.formats.minari_spaces import parse, serialise
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
-from steersman.data.storage import replace_folder, sha256
+from steersman.data.storage import sha256
+from steersman.runs.files import new_folder
 
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
 _VERSION = "0.5.3"
@@ -76,7 +77,7 @@ class Minari(Format):
         observation, action = serialise(signature)
         steps = episodes = 0
         timed = False
-        with replace_folder(path) as folder:
+        with new_folder(path, "a log") as folder:
             data = folder / "data"
             data.mkdir()
             with storage.writer(self.stored, data) as store:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from steersman.core.errors import DataError
+from steersman.core.extras import require
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
 from steersman.data.formats import hdf5
+from steersman.data.source import unsound
 
 STORED = ("hdf5", "arrow", "parquet")
 JSON_LIMIT = 64 << 20
@@ -92,10 +93,7 @@ class Episodes:
                 if observations:
                     raw["observations"] = self._arrow_value(table["observations"], self.observation_space)
             except _UNSOUND as error:
-                raise DataError(
-                    f"a sound episode in {folder}", " ".join(f"{error!r}".split())[:300],
-                    "repair it (steersman data convert … --repair), or record it again",
-                ) from error
+                raise unsound(f"a sound episode in {folder}", error) from error
             yield raw
 
     def _table(self, folder: Path) -> pa.Table:
@@ -190,7 +188,7 @@ def writer(stored: str, folder: Path) -> Iterator[Store]:
     if stored == "arrow":
         yield lambda number, recording, signature: _store_arrow(folder, number, recording, signature)
         return
-    h5py = hdf5.require()
+    h5py = require("h5py", "hdf5")
     with h5py.File(folder / MAIN, "w", libver="v110") as file:
 
         def store(number: int, recording: Recording, signature: Signature) -> None:

@@ -22,7 +22,7 @@ from steersman.core.signature import Signature
 from steersman.data.formats.arrays import DESCRIPTION, Leaf, Tree, checked, describe, lay_out
 from steersman.data.formats.layouts import ALLOWED, understand
 from steersman.data.formats.npz_repair import salvage
-from steersman.data.source import Format, ReadOptions, Source, fingerprint
+from steersman.data.source import Format, ReadOptions, Source, fingerprint, unsound
 from steersman.data.storage import replace_file, sha256
 
 _HEADER = 10_000
@@ -81,10 +81,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except UNSOUND as error:
-        raise DataError(
-            f"a sound npz file at {path}", " ".join(f"{error!r}".split())[:300],
-            "repair it (steersman data convert … --repair), or write it again",
-        ) from error
+        raise unsound(f"a sound npz file at {path}", error) from error
 
 
 def _tree(archive: zipfile.ZipFile, where: str) -> tuple[Tree, bytes | None]:

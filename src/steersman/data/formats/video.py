@@ -17,25 +17,17 @@ from typing import Any
 import numpy as np
 
 from steersman.core.errors import DataError, UsageError
+from steersman.core.extras import require
 from steersman.core.recording import Array
+from steersman.data.source import unsound
 
 LARGEST = 1 << 26
 """Most pixels in a frame."""
 _CRF, _KEYFRAMES = "18", "10"
 
 
-def require() -> Any:
-    """The package av.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise UsageError(
-            "the package av for video", f"{error}", 'install it: pip install "steersman[video]"'
-        ) from error
+def _av() -> Any:
+    av = require("av", "video")
     av.logging.set_level(None)
     return av
 
@@ -46,7 +38,7 @@ class VideoReader:
     def __init__(self, path: str | os.PathLike[str], fps: float | None = None, counted: bool = False) -> None:
         """A frame's number follows from its time and `fps` (default: the file's), or is its place in the file."""
         self.path, self._counted = Path(path), counted
-        av = require()
+        av = _av()
         self._unsound = (av.FFmpegError, OSError, ValueError, IndexError, MemoryError, RuntimeError, OverflowError)
         try:
             self._open()
@@ -64,14 +56,11 @@ class VideoReader:
         self._next = 0
 
     def _open(self) -> None:
-        self._container = require().open(str(self.path), "r", format="mp4")
+        self._container = _av().open(str(self.path), "r", format="mp4")
         self._stream = self._container.streams.video[0]
 
     def _refusal(self, error: Exception) -> DataError:
-        return DataError(
-            f"a sound mp4 file at {self.path}", " ".join(f"{error!r}".split())[:200],
-            "repair it (steersman data convert … --repair), or record it again",
-        )
+        return unsound(f"a sound mp4 file at {self.path}", error)
 
     def _decoded(self) -> Iterator[tuple[int, Any]]:
         for place, frame in enumerate(self._container.decode(self._stream)):
@@ -146,7 +135,7 @@ class VideoWriter:
     """Frames (H, W, 3) or (H, W, 1) uint8 into one mp4 file."""
 
     def __init__(self, path: str | os.PathLike[str], shape: tuple[int, ...], fps: float) -> None:
-        av = require()
+        av = _av()
         height, width, channels = shape
         if channels not in (1, 3):
             raise UsageError("images of 1 or 3 channels in a video", f"{channels}", "write .parquet or .h5 instead")
