@@ -20,6 +20,7 @@ from steersman.core.errors import UsageError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.arrays import Description, checked
+from steersman.data.formats.parquet_pieces import PiecesWriter
 from steersman.data.formats.video import VideoWriter
 from steersman.runs.files import new_folder
 
@@ -55,7 +56,7 @@ class _Writer:
         self.fps = FPS
         self.timed = False
         self.rows = self.episodes = 0
-        self.table: pq.ParquetWriter | None = None
+        self.table: PiecesWriter | None = None
         self.table_file = -1
         self.videos: dict[str, VideoWriter] = {}
         self.video_files: dict[str, int] = {}
@@ -102,7 +103,7 @@ class _Writer:
         }
 
     def _tabulate(self, number: int, recording: Recording) -> int:
-        """Append a row group; the number of the file that it is in."""
+        """Append rows; the number of the file that they are in."""
         rows = len(recording) + 1
         columns: dict[str, pa.Array] = {}
         for name, spec in self.signature.observations.items():
@@ -123,15 +124,14 @@ class _Writer:
             "task_index": pa.array(np.zeros(rows, np.int64)),
         }
         table = pa.table(columns)
-        file = self.folder / "data" / f"chunk-{max(self.table_file, 0) // _CHUNK:03d}"
-        if self.table is None or (file / f"file-{self.table_file % _CHUNK:03d}.parquet").stat().st_size > _DATA_BYTES:
+        if self.table is None or self.table.size() > _DATA_BYTES:
             if self.table is not None:
                 self.table.close()
             self.table_file += 1
             file = self.folder / "data" / f"chunk-{self.table_file // _CHUNK:03d}"
             file.mkdir(parents=True, exist_ok=True)
-            self.table = pq.ParquetWriter(file / f"file-{self.table_file % _CHUNK:03d}.parquet", table.schema)
-        self.table.write_table(table)
+            self.table = PiecesWriter(file / f"file-{self.table_file % _CHUNK:03d}.parquet", table.schema)
+        self.table.write(table)
         return self.table_file
 
     def _moments(self, key: str) -> _Moments:

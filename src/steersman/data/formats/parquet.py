@@ -1,12 +1,14 @@
 """Parquet: one row a moment, an `episode` column. See `steersman.data.roles` for what a row means.
 
 A list column (`observation.state` as LeRobot writes it) is a whole vector; an image is a fixed-size binary column
-whose field metadata states `shape`. A file that was written here holds its own description.
+whose field metadata states `shape`. A file that was written here holds its own description, and can be saved without
+its end (`steersman.data.formats.parquet_pieces`).
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,12 +20,17 @@ import pyarrow.parquet as pq
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
+from steersman.data.formats.parquet_pieces import UNSOUND, PiecesWriter, sound_groups
 from steersman.data.formats.table import shape_metadata, tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.schema import Schema, bad
+from steersman.data.source import unsound
 from steersman.data.storage import replace_file
+from steersman.runs.files import refusals
 
 _KEY = b"steersman"
+_SAVED = ".saved.parquet"
+"""How the copy of a damaged file is called, of which row groups are read as far as they are sound."""
 
 
 class Parquet(Tabular):
@@ -46,13 +53,20 @@ class Parquet(Tabular):
 
     def described(self, path: str) -> Schema | None:
         try:
-            text = (pq.read_schema(path).metadata or {}).get(_KEY)
-        except (pa.ArrowException, OSError, ValueError):
+            schema = next(sound_groups(path)).schema if path.endswith(_SAVED) else pq.read_schema(path)
+            text = (schema.metadata or {}).get(_KEY)
+        except UNSOUND:
             return None  # `table` says what is wrong with the file
         try:
             return None if text is None else msgspec.json.decode(text, type=Schema)
         except (msgspec.MsgspecError, ValueError, RecursionError, SteersmanError) as error:
             raise bad(path, error) from error
+
+    def salvage(self, path: str, folder: Path, error: DataError) -> tuple[Path, str]:
+        copy = folder / f"{Path(path).name}{_SAVED}"
+        with refusals("a log to repair", path):
+            shutil.copyfile(path, copy)
+        return copy, "lost: the first row group that is not whole, and what follows it"
 
     def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
         metadata = shape_metadata(signature)
@@ -65,8 +79,8 @@ class Parquet(Tabular):
                         schema = pa.schema(
                             [f.with_metadata(metadata.get(f.name)) for f in table.schema], {_KEY: description}
                         )
-                        writer = pq.ParquetWriter(temporary, schema)
-                    writer.write_table(table.cast(schema))
+                        writer = PiecesWriter(temporary, schema, plain=tuple(metadata))
+                    writer.write(table)
                 if writer is None:
                     raise DataError("at least one episode to write", "none", "check the source")
             finally:
@@ -77,16 +91,16 @@ class Parquet(Tabular):
 
 def _read(path: str) -> pa.Table:
     try:
-        with pq.ParquetFile(path) as file:
-            data = file.read()
-        data.validate(full=True)
+        if path.endswith(_SAVED):
+            data = pa.concat_tables(sound_groups(path))
+        else:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                data = file.read()
+            data.validate(full=True)
         str(data.column_names)
         return data
-    except (pa.ArrowException, OSError, ValueError, MemoryError, KeyError) as error:
-        raise DataError(
-            f"a sound Parquet file at {path}", f"{error}".splitlines()[0] if f"{error}" else "an unreadable one",
-            "repair or re-export the file",
-        ) from error
+    except UNSOUND as error:
+        raise unsound(f"a sound Parquet file at {path}", error) from error
 
 
 def _spread(data: pa.Table, path: str) -> pa.Table:
