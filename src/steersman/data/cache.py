@@ -28,12 +28,11 @@ from steersman.core.errors import ConfigError, DataError, StorageError
 from steersman.core.signature import Signature
 from steersman.core.types import Episode
 from steersman.data.schema import Schema
-from steersman.data.storage import sha256
+from steersman.data.storage import JOURNAL, sha256
 from steersman.runs.files import FolderInTheMaking
 
 VERSION = 1
 INDEX = "index.json"
-JOURNAL = "journal.jsonl"
 _BUFFER = 1 << 20
 _NOTE_BYTES, _NOTE_SECONDS = 64 << 20, 2.0
 _DTYPES: dict[str, tuple[torch.dtype, int]] = {

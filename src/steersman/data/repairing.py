@@ -1,7 +1,8 @@
 """The longest verified prefix of an interrupted or damaged log, and a line on what was lost.
 
 Two steps. A format may `salvage` a file that cannot even be opened into a sound copy (of bytes only: nothing is parsed
-here that a parser could choke on). Then episodes are read until the first that is unsound.
+here that a parser could choke on). Then episodes are read until the first that is unsound. Of a writer that was killed
+there is what it left under a temporary name.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Recording
 from steersman.data.formats import FORMATS, LIMITS, read
 from steersman.data.isolation import Limits
-from steersman.data.source import ReadOptions, Source, fingerprint
+from steersman.data.source import ReadOptions, Saved, Source, fingerprint
+from steersman.runs.files import leftovers, refusals
 
 
 @dataclass
@@ -29,42 +33,50 @@ class Repaired:
 
 
 def repair(path: str, options: ReadOptions | None = None, *, limits: Limits | None = LIMITS) -> Repaired:
-    """Open a log of which only the beginning is sound.
+    """Open a log of which only the beginning is sound, or what a killed writer of `path` left.
 
     Raises:
         DataError: not even one episode can be saved.
     """
     options = options or ReadOptions()
+    left = [] if Path(path).exists() else leftovers(Path(path))
+    folder = Path(tempfile.mkdtemp(prefix="steersman-repair-"))
     try:
-        return _prefix(read(path, options, limits=limits), ())
-    except DataError as error:
-        if not Path(path).exists() and not any(f.name == "cache" and f.claims(path) for f in FORMATS):
-            raise
-        found = next((f for f in FORMATS if f.name == options.format or f.claims(path)), None)
-        if found is None:
-            raise
-        folder = Path(tempfile.mkdtemp(prefix="steersman-repair-"))
-        try:
-            copy, lost = found.salvage(path, folder, error)
-            source = read(copy, replace_format(options, found.name), limits=limits)
-        except BaseException as again:
-            shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(again, SteersmanError):
-                raise DataError(
-                    f"at least one whole episode to save in {path}", f"{again.got}", "record it again"
-                ) from error
-            raise
-    content = fingerprint("repaired", source.fingerprint, options)
-    kept = replace(source, path=path, fingerprint=content)
-    weakref.finalize(kept, shutil.rmtree, folder, True)  # `kept` lives as long as what is made of it below
-    return _prefix(kept, (lost,))
+        if not left:
+            try:
+                return _prefix(read(path, options, limits=limits), ())
+            except DataError as error:
+                found, lost = _saved(path, folder, options, limits, error)
+        else:  # the next writer in that folder sweeps it away: so it is copied first
+            copy = folder / Path(path).name
+            with refusals("a log to repair", left[0]):
+                (shutil.copytree if left[0].is_dir() else shutil.copyfile)(left[0], copy)
+            try:
+                found, lost = read(copy, options, limits=limits), "lost: what was being written"
+            except DataError as error:
+                found, lost = _saved(str(copy), folder, options, limits, error)
+        content = fingerprint("repaired", found.fingerprint, options)
+        kept = replace(found, path=path, fingerprint=content)
+        weakref.finalize(kept, shutil.rmtree, folder, True)  # `kept` lives as long as what is made of it below
+        return _prefix(kept, (lost,))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
-def replace_format(options: ReadOptions, format: str) -> ReadOptions:
-    """The same options for a copy whose format is known."""
-    import msgspec
-
-    return msgspec.structs.replace(options, format=format)
+def _saved(
+    path: str, folder: Path, options: ReadOptions, limits: Limits | None, error: DataError
+) -> tuple[Source, str]:
+    """What the format of an unsound log saves of it, opened, and a line on what is lost."""
+    found = next((f for f in FORMATS if f.name == options.format or f.claims(path)), None)
+    if found is None or not Path(path).exists():
+        raise error
+    try:
+        saved: Saved = found.salvage(path, folder, error)
+        options = msgspec.structs.replace(options, format=saved.format or found.name)
+        return read(saved.copy, options, limits=limits), saved.lost
+    except SteersmanError as again:
+        raise DataError(f"at least one whole episode to save in {path}", f"{again.got}", "record it again") from error
 
 
 def _prefix(source: Source, lost: tuple[str, ...]) -> Repaired:

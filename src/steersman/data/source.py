@@ -112,6 +112,19 @@ class Source:
         return map(Episode.of, self.recordings())
 
 
+@dataclass(frozen=True)
+class Saved:
+    """A sound copy of what of a damaged log is sound.
+
+    lost    a line on what is missing
+    format  of the copy, where it is another than the log's
+    """
+
+    copy: Path
+    lost: str
+    format: str = ""
+
+
 class Format(ABC):
     """One file format: it recognises its files, opens them, and writes them if it can."""
 
@@ -139,8 +152,8 @@ class Format(ABC):
         """Might a damaged log at `path` have been of this format?"""
         return self.matches(path) or self.asks(path)
 
-    def salvage(self, path: str, folder: Path, error: DataError) -> tuple[Path, str]:
-        """A copy in `folder` of what of a log is sound, and a line on what is lost. Moves bytes, parses nothing.
+    def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
+        """A copy in `folder` of what of a log is sound. Moves bytes, parses nothing that a library would have to.
 
         Raises:
             DataError: nothing can be saved; `error`, where this format has no way.

@@ -14,6 +14,9 @@ from pathlib import Path
 from steersman.core.errors import DataError
 from steersman.runs.files import commit, files_in, refusals, sweep, temporary
 
+JOURNAL = "journal.jsonl"
+"""In a folder in the making: how far its writer got."""
+
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file, or of a folder (names and contents of all files in it, sorted), as hex.

@@ -25,7 +25,7 @@ T = TypeVar("T")
 JSON_LIMIT = 64 << 20
 """Largest JSON file that is read, in bytes."""
 
-_TEMP = re.compile(r"\.tmp-(\d+)-[0-9a-f]{8}-.+")
+_TEMP = re.compile(r"\.tmp-(\d+)-[0-9a-f]{8}-(.+)")
 
 _FIXES = {
     errno.ENOSPC: "free some space or choose another disk",
@@ -192,6 +192,17 @@ def sweep(folder: Path) -> None:
             match = _TEMP.fullmatch(entry.name)
             if match and not exists(int(match[1])):
                 remove(Path(entry.path))
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What writers of `path` that are gone left behind, before `sweep` has removed it; the newest first."""
+    found = []
+    with suppress(OSError):
+        for entry in os.scandir(path.absolute().parent):
+            match = _TEMP.fullmatch(entry.name)
+            if match and match[2] == path.name and not exists(int(match[1])):
+                found.append(Path(entry.path))
+    return sorted(found, key=lambda p: -p.stat().st_mtime)
 
 
 def remove(path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from steersman.core.errors import DataError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.data.source import Format, ReadOptions, Source
+from steersman.data.source import Format, ReadOptions, Saved, Source
+from steersman.data.storage import JOURNAL
 
 
 class Cache(Format):
@@ -22,11 +23,9 @@ class Cache(Format):
         return (Path(path) / "index.json").is_file()
 
     def claims(self, path: str) -> bool:
-        from steersman.data.formats.cache_repair import leftover
+        return (Path(path) / JOURNAL).is_file()
 
-        return leftover(path) is not None
-
-    def salvage(self, path: str, folder: Path, error: DataError) -> tuple[Path, str]:
+    def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         from steersman.data.formats.cache_repair import salvage
 
         return salvage(path, folder)

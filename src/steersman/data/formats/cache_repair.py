@@ -12,30 +12,20 @@ import numpy as np
 
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.signature import Signature
-from steersman.data.cache import INDEX, JOURNAL, VERSION, Field, Index, Note, field_shapes
+from steersman.data.cache import INDEX, VERSION, Field, Index, Note, field_shapes
+from steersman.data.source import Saved
+from steersman.data.storage import JOURNAL
 
 _ITEM = {"uint8": 1, "float32": 4, "int64": 8}
 
 
-def leftover(path: str) -> Path | None:
-    """The folder that a killed writer left: `path` itself, or a temporary one beside it."""
-    root = Path(path)
-    if (root / JOURNAL).is_file():
-        return root
-    if root.exists() or not root.parent.is_dir():
-        return None
-    return next((p for p in sorted(root.parent.glob(f".tmp-*-{root.name}")) if (p / JOURNAL).is_file()), None)
-
-
-def salvage(path: str, folder: Path) -> tuple[Path, str]:
+def salvage(path: str, folder: Path) -> Saved:
     """See `Format.salvage`.
 
     Raises:
         DataError: no journal, or no line of it that the arrays bear out.
     """
-    root = leftover(path)
-    if root is None:
-        raise DataError(f"a cache in the making at {path}", "none", "check the path")
+    root = Path(path)
     try:
         signature, notes = _journal(root)
         copy = folder / "cache"
@@ -44,7 +34,7 @@ def salvage(path: str, folder: Path) -> tuple[Path, str]:
             index = _sound(root, copy, signature, notes)
             if index is not None:
                 (copy / INDEX).write_bytes(msgspec.json.encode(index))
-                return copy, f"kept {index.episodes:,} episodes; lost: those that were being written"
+                return Saved(copy, f"kept {index.episodes:,} episodes; lost: those that were being written")
             notes.pop()
     except OSError as error:
         raise DataError(f"readable files in {root}", f"{error.strerror}", "check the disk") from error

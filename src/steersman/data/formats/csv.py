@@ -19,6 +19,7 @@ from steersman.data.formats.csv_repair import salvage
 from steersman.data.formats.table import tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.schema import Schema
+from steersman.data.source import Saved
 from steersman.data.storage import replace_file
 
 SUFFIX = ".schema.toml"
@@ -57,7 +58,7 @@ class Csv(Tabular):
         beside = Path(f"{path}{SUFFIX}")
         return Schema.load(beside) if beside.exists() else None
 
-    def salvage(self, path: str, folder: Path, error: DataError) -> tuple[Path, str]:
+    def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         return salvage(path, folder)
 
     def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from steersman.core.errors import DataError
+from steersman.data.source import Saved
 
 _BLOCK = 1 << 20
 
 
-def salvage(path: str, folder: Path) -> tuple[Path, str]:
+def salvage(path: str, folder: Path) -> Saved:
     """See `Format.salvage`. The last line needs its line feed: without one, its last number may be cut.
 
     Raises:
@@ -49,7 +50,7 @@ def salvage(path: str, folder: Path) -> tuple[Path, str]:
     described = Path(f"{path}.schema.toml")
     if described.exists():
         shutil.copy(described, f"{copy}.schema.toml")
-    return copy, f"kept {rows:,} rows; lost: what follows row {rows:,}"
+    return Saved(copy, f"kept {rows:,} rows; lost: what follows row {rows:,}")
 
 
 def _fields(line: bytes, delimiter: str) -> int:

@@ -19,9 +19,10 @@ from steersman.core.extras import require
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.arrays import DESCRIPTION, Leaf, checked, describe, lay_out
+from steersman.data.formats.hdf5_notes import CHUNKS, attach
 from steersman.data.formats.hdf5_repair import FILLING, is_filled, salvage
 from steersman.data.formats.layouts import ALLOWED, natural, understand
-from steersman.data.source import Format, ReadOptions, Source, fingerprint, unsound
+from steersman.data.source import Format, ReadOptions, Saved, Source, fingerprint, unsound
 from steersman.data.storage import replace_file, sha256
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -64,18 +65,22 @@ class Hdf5(Format):
     def claims(self, path: str) -> bool:
         return self.matches(path)
 
-    def salvage(self, path: str, folder: Path, error: DataError) -> tuple[Path, str]:
+    def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         return salvage(path, folder)
 
     def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
         h5py = require("h5py", "hdf5")
         with replace_file(path) as temporary, h5py.File(temporary, "w") as file:
+            text = b""
             for number, recording in checked(recordings, signature):
                 if not number:
                     text = describe(signature, recording.times is not None)
                     file.attrs[DESCRIPTION] = np.frombuffer(text, np.uint8)
-                for name, value in lay_out(recording, number):
+                values = dict(lay_out(recording, number))
+                for name, value in values.items():
                     store(file, name, value)
+                file.flush()
+                attach(file, number, {name: (name, value) for name, value in values.items()}, text)
                 file.flush()
         return Path(path)
 
@@ -164,7 +169,7 @@ def _description(file: Any, where: str) -> bytes | None:
 
 
 def store(file: Any, path: str, value: Array) -> None:
-    """One array, in chunks of about 256 KiB with a checksum each."""
+    """One array, in chunks of about 256 KiB with a checksum each, larger ones where they would be many."""
     row = max(1, int(np.prod(value.shape[1:])) * value.dtype.itemsize)
-    chunk = (max(1, min(len(value), (1 << 18) // row)), *value.shape[1:])
+    chunk = (max(1, min(len(value), (1 << 18) // row), -(-len(value) // CHUNKS)), *value.shape[1:])
     file.create_dataset(path, data=value, chunks=chunk, fletcher32=True)

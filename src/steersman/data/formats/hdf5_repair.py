@@ -1,4 +1,5 @@
-"""An HDF5 file that was cut off: filled up to the length that it states, so that the library opens it again.
+"""An HDF5 file that was cut off: the episodes that it has notes on (`hdf5_notes`), if it was written here; another is
+filled up to the length that it states, so that the library opens it again, if its index was not in what is lost.
 
 What was lost is filled with bytes that no checksum takes for data (zeros would pass Fletcher-32).
 """
@@ -9,19 +10,36 @@ import shutil
 from pathlib import Path
 
 from steersman.core.errors import DataError
+from steersman.data.formats.hdf5_notes import rescue
+from steersman.data.source import Saved
 
 FILLING = b"\xa5"
 _MARK = ".filled.h5"
 _BLOCK, _LARGEST = 1 << 20, 1 << 40
 
 
-def salvage(path: str, folder: Path) -> tuple[Path, str]:
+def salvage(path: str, folder: Path) -> Saved:
     """See `Format.salvage`.
 
     Raises:
         DataError: no HDF5 file, or one that states no length.
     """
+    try:
+        if kept := rescue(path, folder / "episodes.npz"):
+            what = f"kept {kept:,} episodes; lost: the first that is not whole, and what follows it"
+            return Saved(folder / "episodes.npz", what, "npz")
+    except (OSError, ValueError) as error:
+        raise DataError(f"a readable file {path}", f"{error}", "check the path") from error
     copy = folder / f"{Path(path).name}{_MARK}"
+    return Saved(copy, f"lost: the last {fill(path, copy):,} bytes")
+
+
+def fill(path: str, copy: Path) -> int:
+    """Copy an HDF5 file and fill it up; how many bytes were lost.
+
+    Raises:
+        DataError: no HDF5 file, or one that states no length.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(64)
@@ -34,7 +52,13 @@ def salvage(path: str, folder: Path) -> tuple[Path, str]:
     with copy.open("ab") as file:
         for start in range(have, wanted, _BLOCK):
             file.write(FILLING * min(_BLOCK, wanted - start))
-    return copy, f"lost: the last {wanted - have:,} of {wanted:,} bytes"
+    return wanted - have
+
+
+def is_cut(path: str) -> bool:
+    """Is an HDF5 file shorter than it states?"""
+    with open(path, "rb") as file:
+        return Path(path).stat().st_size < _stated(file.read(64)) < _LARGEST
 
 
 def _stated(head: bytes) -> int:

@@ -138,8 +138,10 @@ class _Writer:
         return self.moments.setdefault(key, _Moments())
 
     def close(self) -> None:
-        for writer in (*self.videos.values(), *([self.table] if self.table else [])):
-            writer.close()
+        for video in self.videos.values():
+            video.close()
+        if self.table is not None:
+            self.table.close()
 
     def finish(self) -> None:
         """The files under `meta/`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,12 +23,15 @@ from steersman.core.signature import Signature
 from steersman.core.spaces import Adapter, adapt
 from steersman.data.formats import minari_storage as storage
 from steersman.data.formats.arrays import DESCRIPTION, Description, as_observation, checked, describe
+from steersman.data.formats.hdf5_notes import rescue
+from steersman.data.formats.hdf5_repair import fill, is_cut
 from steersman.data.formats.minari_spaces import parse, serialise
-from steersman.data.source import Format, ReadOptions, Source, fingerprint
+from steersman.data.source import Format, ReadOptions, Saved, Source, fingerprint, unsound
 from steersman.data.storage import sha256
-from steersman.runs.files import new_folder
+from steersman.runs.files import new_folder, refusals
 
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
+_MANY = 1 << 32
 _VERSION = "0.5.3"
 """The Minari whose layout this is."""
 
@@ -76,23 +80,42 @@ class Minari(Format):
         describe(signature, False)  # refuses names that are no part of a path
         observation, action = serialise(signature)
         steps = episodes = 0
-        timed = False
+        metadata = {
+            "total_episodes": 0, "total_steps": 0, "data_format": self.stored, "jpeg_encoding": False,
+            "observation_space": observation, "action_space": action, "dataset_id": Path(path).name,
+            "minari_version": _VERSION, "algorithm_name": "", "author": [], "author_email": [], "code_permalink": "",
+        }
         with new_folder(path, "a log") as folder:
             data = folder / "data"
             data.mkdir()
             with storage.writer(self.stored, data) as store:
                 for number, recording in checked(recordings, signature):
-                    timed = recording.times is not None
+                    if not number:
+                        metadata[DESCRIPTION] = describe(signature, recording.times is not None).decode()
+                        _note(data, metadata, 0, 0)  # what `salvage` needs, should this be all
                     store(number, recording, signature)
                     steps, episodes = steps + len(recording), number + 1
-            metadata = {
-                "total_episodes": episodes, "total_steps": steps, "data_format": self.stored, "jpeg_encoding": False,
-                "observation_space": observation, "action_space": action, "dataset_id": Path(path).name,
-                "minari_version": _VERSION, "algorithm_name": "", "author": [], "author_email": [],
-                "code_permalink": "", DESCRIPTION: describe(signature, timed).decode(),
-            }
-            (data / "metadata.json").write_text(json.dumps(metadata, indent=1))
+            _note(data, metadata, episodes, steps)
         return Path(path)
+
+    def claims(self, path: str) -> bool:
+        return self.matches(path) or _main(path) is not None
+
+    def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
+        main, root = _main(path), _folder(path)
+        if main is not None and (kept := rescue(str(main), folder / "episodes.npz")):
+            what = f"kept {kept:,} episodes; lost: the first that is not whole, and what follows it"
+            return Saved(folder / "episodes.npz", what, "npz")
+        if root is None:
+            raise error
+        copy = folder / f"{root.name}.saved"
+        with refusals("a log to repair", root):
+            shutil.copytree(root, copy)
+        if main is not None and is_cut(str(main)):
+            fill(str(main), copy / storage.MAIN)
+        numbered = sum(p.name.isdigit() for p in copy.iterdir())
+        _note(copy, _parsed(copy), numbered or _MANY, _MANY)
+        return Saved(copy, "lost: the first episode that is not whole, and what follows it")
 
 
 class MinariArrow(Minari):
@@ -122,12 +145,34 @@ def _folder(path: str) -> Path | None:
     return None
 
 
-def _metadata(folder: Path) -> dict[str, Any]:
-    """Refuse a dataset without spaces: Minari would import and build the environment named in the file."""
+def _main(path: str) -> Path | None:
+    """The HDF5 file of a dataset, with or without its metadata."""
+    return next((p for p in (Path(path) / storage.MAIN, Path(path) / "data" / storage.MAIN) if p.is_file()), None)
+
+
+def _note(folder: Path, metadata: dict[str, Any], episodes: int, steps: int) -> None:
+    metadata |= {"total_episodes": episodes, "total_steps": steps}
+    (folder / "metadata.json").write_text(json.dumps(metadata, indent=1))
+
+
+def _parsed(folder: Path) -> dict[str, Any]:
+    """What metadata.json says, unchecked.
+
+    Raises:
+        DataError: not even JSON.
+    """
     try:
         if (folder / "metadata.json").stat().st_size > storage.JSON_LIMIT:
             raise ValueError(f"more than {storage.JSON_LIMIT} bytes")
-        metadata = json.loads((folder / "metadata.json").read_bytes())
+        return dict(json.loads((folder / "metadata.json").read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise unsound(f"a metadata.json in {folder}", error) from error
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    """Refuse a dataset without spaces: Minari would import and build the environment named in the file."""
+    metadata = _parsed(folder)
+    try:
         if not all(isinstance(metadata[key], str) for key in ("observation_space", "action_space", "data_format")):
             raise KeyError("observation_space")
         if metadata["data_format"] not in storage.STORED:
@@ -135,12 +180,12 @@ def _metadata(folder: Path) -> dict[str, Any]:
         counts = [metadata[key] for key in ("total_episodes", "total_steps")]
         if not all(isinstance(n, int) and 0 < n < 1 << 40 for n in counts) or counts[1] < counts[0]:
             raise ValueError(f"{counts[0]} episodes of {counts[1]} steps")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"a metadata.json with observation_space, action_space and data_format in {folder}", f"{error!r}"[:300],
             "record the dataset with Minari 0.5 or later",
         ) from error
-    return dict(metadata)
+    return metadata
 
 
 def _adapt(

@@ -19,6 +19,8 @@ from steersman.core.extras import require
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
 from steersman.data.formats import hdf5
+from steersman.data.formats.arrays import describe, lay_out
+from steersman.data.formats.hdf5_notes import attach
 from steersman.data.source import unsound
 
 STORED = ("hdf5", "arrow", "parquet")
@@ -197,8 +199,20 @@ def writer(stored: str, folder: Path) -> Iterator[Store]:
             for path, value in _flattened(recording, signature, len(recording)):
                 hdf5.store(group, path, value)
             file.flush()
+            _attach(file, number, recording, signature)
+            file.flush()
 
         yield store
+
+
+def _attach(file: Any, number: int, recording: Recording, signature: Signature) -> None:
+    """Note where the arrays are that our own layout has."""
+    here = f"episode_{number}/"
+    moved = {f"{here}{name}": f"{here}infos/{name}" for name in INFOS}
+    if _is_plain(signature):
+        moved[f"{here}observations/{next(iter(signature.observations))}"] = f"{here}observations"
+    places = {name: (moved.get(name, name), value) for name, value in lay_out(recording, number)}
+    attach(file, number, places, describe(signature, recording.times is not None))
 
 
 def _flattened(recording: Recording, signature: Signature, rows: int) -> Iterator[tuple[str, Array]]:

@@ -22,7 +22,7 @@ from steersman.core.signature import Signature
 from steersman.data.formats.arrays import DESCRIPTION, Leaf, Tree, checked, describe, lay_out
 from steersman.data.formats.layouts import ALLOWED, understand
 from steersman.data.formats.npz_repair import salvage
-from steersman.data.source import Format, ReadOptions, Source, fingerprint, unsound
+from steersman.data.source import Format, ReadOptions, Saved, Source, fingerprint, unsound
 from steersman.data.storage import replace_file, sha256
 
 _HEADER = 10_000
@@ -60,7 +60,7 @@ class Npz(Format):
     def claims(self, path: str) -> bool:
         return path.lower().endswith(".npz")
 
-    def salvage(self, path: str, folder: Path, error: DataError) -> tuple[Path, str]:
+    def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         return salvage(path, folder)
 
     def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from steersman.core.errors import DataError
+from steersman.data.source import Saved
 
 _HEADER = struct.Struct("<4s5H3I2H")
 _STORED, _DEFLATED = 0, 8
 _SMALL = 4096
 
 
-def salvage(path: str, folder: Path) -> tuple[Path, str]:
+def salvage(path: str, folder: Path) -> Saved:
     """See `Format.salvage`. Of a file with a group per episode, the whole episodes are kept.
 
     Raises:
@@ -45,7 +46,7 @@ def salvage(path: str, folder: Path) -> tuple[Path, str]:
         for name, data in members.items():
             archive.writestr(name, data)
     what = f"{number:,} episodes; lost: what follows them" if episodes else f"{len(members)} arrays; lost: the others"
-    return copy, f"kept {what}"
+    return Saved(copy, f"kept {what}")
 
 
 def _members(content: bytes) -> Iterator[tuple[str, bytes]]:

@@ -24,7 +24,7 @@ from steersman.data.formats.parquet_pieces import UNSOUND, PiecesWriter, sound_g
 from steersman.data.formats.table import shape_metadata, tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.schema import Schema, bad
-from steersman.data.source import unsound
+from steersman.data.source import Saved, unsound
 from steersman.data.storage import replace_file
 from steersman.runs.files import refusals
 
@@ -62,11 +62,11 @@ class Parquet(Tabular):
         except (msgspec.MsgspecError, ValueError, RecursionError, SteersmanError) as error:
             raise bad(path, error) from error
 
-    def salvage(self, path: str, folder: Path, error: DataError) -> tuple[Path, str]:
+    def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         copy = folder / f"{Path(path).name}{_SAVED}"
         with refusals("a log to repair", path):
             shutil.copyfile(path, copy)
-        return copy, "lost: the first row group that is not whole, and what follows it"
+        return Saved(copy, "lost: the first row group that is not whole, and what follows it")
 
     def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
         metadata = shape_metadata(signature)

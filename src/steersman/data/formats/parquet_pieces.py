@@ -1,9 +1,9 @@
 """A Parquet file that can be saved without its end: whole Parquet files one after the other, and a footer for all.
 
 A Parquet file says only at its end what its columns are and where. So each piece (one row group of whole episodes) is
-written as a file of its own, magic and footer included, and the footer at the very end speaks of the row groups of all
-of them: readers see one file and pass over what lies between. When the end is lost, the pieces before it are still
-whole. Pages have checksums, so that a piece of which a bit has changed is known.
+written as a file of its own, footer included (only its last four bytes differ), and the footer at the very end speaks
+of the row groups of all of them: readers see one file and pass over what lies between. When the end is lost, the pieces
+before it are still whole. Pages have checksums, so that a piece of which a bit has changed is known.
 
 Knows tables; knows nothing of episodes.
 """
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from steersman.data.formats.thrift import Struct, decode, encode
 
-MAGIC = b"PAR1"
+MAGIC, _END = b"PAR1", b"PIEC"
 _BYTES, _SECONDS = 8 << 20, 2.0
 _TRIES = 10_000
 UNSOUND = (pa.ArrowException, OSError, ValueError, MemoryError, KeyError)
@@ -67,7 +67,8 @@ class PiecesWriter:
         for group in footer[_GROUPS][1][1]:
             self._groups.append(_moved(group, self._file.tell()))
         self._footer = self._footer or footer
-        self._file.write(piece)
+        self._file.write(memoryview(piece)[:-4])
+        self._file.write(_END)  # no file cut off here must look like a whole one
         self._file.flush()
         self._waiting, self._size, self._since = [], 0, time.monotonic()
 
@@ -139,26 +140,26 @@ def sound_groups(path: str, columns: list[str] | None = None) -> Iterator[pa.Tab
 
 def _files(content: mmap.mmap) -> Iterator[pq.ParquetFile]:
     """The whole file, if it has its footer, else the whole files that it begins with."""
-    whole = _opened(content, 0, len(content))
+    whole = _opened(content)
     if whole is not None:
         yield whole
         return
     start, end, tries = 0, 0, 0
     while content[start : start + 4] == MAGIC and tries < _TRIES:
-        end = content.find(MAGIC, max(end, start + 4)) + 4
+        end = content.find(_END, max(end, start + 4)) + 4
         if end < 4:
             return
         size = int.from_bytes(content[end - 8 : end - 4], "little")
-        if start + 4 <= end - 8 - size < end - 8 and (part := _opened(content, start, end)) is not None:
+        part = _opened(content[start : end - 4] + MAGIC) if start + 4 <= end - 8 - size < end - 8 else None
+        if part is not None:
             yield part
             start = end
         else:  # four bytes of data that look like an end
             end, tries = end - 3, tries + 1
 
 
-def _opened(content: mmap.mmap, start: int, end: int) -> pq.ParquetFile | None:
+def _opened(content: bytes | mmap.mmap) -> pq.ParquetFile | None:
     try:
-        buffer = pa.py_buffer(memoryview(content)[start:end])
-        return pq.ParquetFile(pa.BufferReader(buffer), page_checksum_verification=True)
+        return pq.ParquetFile(pa.BufferReader(pa.py_buffer(content)), page_checksum_verification=True)
     except UNSOUND:
         return None
