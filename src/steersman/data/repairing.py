@@ -44,15 +44,16 @@ def repair(path: str, options: ReadOptions | None = None, *, limits: Limits | No
     try:
         if not left:
             try:
-                return _prefix(read(path, options, limits=limits), ())
+                return _prefix(_begun(path, options, limits), ())
             except DataError as error:
                 found, lost = _saved(path, folder, options, limits, error)
         else:  # the next writer in that folder sweeps it away: so it is copied first
-            copy = folder / Path(path).name
+            (folder / "left").mkdir()
+            copy = folder / "left" / Path(path).name
             with refusals("a log to repair", left[0]):
                 (shutil.copytree if left[0].is_dir() else shutil.copyfile)(left[0], copy)
             try:
-                found, lost = read(copy, options, limits=limits), "lost: what was being written"
+                found, lost = _begun(str(copy), options, limits), "lost: what was being written"
             except DataError as error:
                 found, lost = _saved(str(copy), folder, options, limits, error)
         content = fingerprint("repaired", found.fingerprint, options)
@@ -62,6 +63,13 @@ def repair(path: str, options: ReadOptions | None = None, *, limits: Limits | No
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _begun(path: str, options: ReadOptions, limits: Limits | None) -> Source:
+    """A log that opens and of which the first episode is sound."""
+    source = read(path, options, limits=limits)
+    next(source.recordings(), None)
+    return source
 
 
 def _saved(

@@ -54,7 +54,7 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path).absolute()
     with refusals(f"{target.name} written", target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(target.parent)
+        sweep(target.parent, target.name)
         making = temporary(target)
         try:
             yield making

@@ -101,14 +101,14 @@ def commit(temp: Path, path: Path) -> None:
 class FolderInTheMaking:
     """A folder that is filled beside its place and renamed into it, whole, at the end.
 
-    Left unfinished (an error, Ctrl-C) it is removed at once; after kill -9, by the next that is made beside it.
+    Left unfinished (an error, Ctrl-C) it is removed at once; after kill -9, by the next that is made for this place.
     """
 
     def __init__(self, target: str | os.PathLike[str]) -> None:
         self.target = Path(target).absolute()
         with self.refusals():
             self.target.parent.mkdir(parents=True, exist_ok=True)
-            sweep(self.target.parent)
+            sweep(self.target.parent, self.target.name)
             self.path = temporary(self.target)
             self.path.mkdir()
 
@@ -185,12 +185,12 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what writers that are gone left behind in `folder`: temporary files and folders."""
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what writers that are gone left behind in `folder`: temporary files and folders (of `name`, if given)."""
     with suppress(OSError):
         for entry in os.scandir(folder):
             match = _TEMP.fullmatch(entry.name)
-            if match and not exists(int(match[1])):
+            if match and name in ("", match[2]) and not exists(int(match[1])):
                 remove(Path(entry.path))
 
 

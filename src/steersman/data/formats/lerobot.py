@@ -23,9 +23,11 @@ from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
 from steersman.data.formats import actions
 from steersman.data.formats.arrays import Description
+from steersman.data.formats.lerobot_repair import is_saved, salvage
 from steersman.data.formats.lerobot_writer import DESCRIPTION, write_dataset
+from steersman.data.formats.parquet_pieces import UNSOUND, sound_groups
 from steersman.data.formats.video import VideoReader
-from steersman.data.source import Format, ReadOptions, Source, fingerprint, unsound
+from steersman.data.source import Format, ReadOptions, Saved, Source, fingerprint, unsound
 from steersman.data.storage import sha256
 
 _JSON_LIMIT = 64 << 20
@@ -60,6 +62,9 @@ class LeRobot(Format):
             tuple(log.notes),
         )
 
+    def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
+        return salvage(path, folder)
+
     def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
         return write_dataset(path, signature, recordings)
 
@@ -68,7 +73,7 @@ class _Log:
     """An opened dataset: its features with their roles, and where its episodes are."""
 
     def __init__(self, path: str, options: ReadOptions) -> None:
-        self.path, self.root, self.notes = path, Path(path), list[str]()
+        self.path, self.root, self.notes, self.saved = path, Path(path), list[str](), is_saved(path)
         info = self._json("info.json")
         version = str(info.get("codebase_version", ""))
         if not version.startswith("v3"):
@@ -87,7 +92,7 @@ class _Log:
             videos = any(self.features[key]["dtype"] == "video" for key in self.observed.values())
             self.episodes = self._episodes() if videos else {}
             self.lengths = self._lengths()
-            if int(info.get("total_episodes", len(self.lengths))) != len(self.lengths):
+            if not self.saved and int(info.get("total_episodes", len(self.lengths))) != len(self.lengths):
                 raise ValueError(f"{len(self.lengths)} episodes in data/, {info['total_episodes']} in info.json")
         except _UNSOUND as error:
             raise self._refusal(error) from error
@@ -192,19 +197,32 @@ class _Log:
         if not self.files:
             raise FileNotFoundError("no data/chunk-…/file-….parquet")
         rest: pa.Table | None = None
-        for file in self.files:
-            with pq.ParquetFile(file) as parquet:
-                for group in range(parquet.num_row_groups):
-                    table = parquet.read_row_group(group, columns=["episode_index", *columns])
-                    table.validate(full=True)
-                    rest = table if rest is None else pa.concat_tables([rest, table])
-                    numbers = rest["episode_index"].to_numpy()
-                    cuts = np.flatnonzero(np.diff(numbers)) + 1
-                    for start, stop in zip([0, *cuts[:-1]], cuts, strict=False):
-                        yield rest.slice(start, stop - start)
-                    rest = rest.slice(cuts[-1]) if len(cuts) else rest
+        for table in self._groups(["episode_index", *columns]):
+            rest = table if rest is None else pa.concat_tables([rest, table])
+            numbers = rest["episode_index"].to_numpy()
+            cuts = np.flatnonzero(np.diff(numbers)) + 1
+            for start, stop in zip([0, *cuts[:-1]], cuts, strict=False):
+                yield rest.slice(start, stop - start)
+            rest = rest.slice(cuts[-1]) if len(cuts) else rest
         if rest is not None and rest.num_rows:
             yield rest
+
+    def _groups(self, columns: list[str]) -> Iterator[pa.Table]:
+        """Row groups of all files; of a saved dataset, those before the first that is not sound."""
+        for number, file in enumerate(self.files):
+            if self.saved:
+                try:
+                    yield from sound_groups(str(file), columns)
+                    continue
+                except UNSOUND:
+                    if not number:
+                        raise
+                    return
+            with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+                for group in range(parquet.num_row_groups):
+                    table = parquet.read_row_group(group, columns=columns)
+                    table.validate(full=True)
+                    yield table
 
     def _lengths(self) -> list[int]:
         lengths = [table.num_rows for table in self._tables([])]

@@ -1,4 +1,5 @@
-"""Recordings -> LeRobot's layout, version 3. A row group per episode and fragmented videos: a prefix can be verified.
+"""Recordings -> LeRobot's layout, version 3. What a killed writer leaves can be saved (`lerobot_repair`): tables in
+pieces, fragmented videos, and a journal of where each episode is.
 
 Shapes: R rows (one more than steps) of an episode.
 """
@@ -22,6 +23,7 @@ from steersman.core.signature import Signature
 from steersman.data.formats.arrays import Description, checked
 from steersman.data.formats.parquet_pieces import PiecesWriter
 from steersman.data.formats.video import VideoWriter
+from steersman.data.storage import JOURNAL
 from steersman.runs.files import new_folder
 
 DESCRIPTION = "steersman.json"
@@ -79,6 +81,10 @@ class _Writer:
                 entry |= self._film(f"observation.images.{name}", recording.observations[name])
         entry["data/chunk_index"], entry["data/file_index"] = divmod(self._tabulate(number, recording), _CHUNK)
         self.listed.append(entry)
+        if not number:
+            self._describe(0, 0)  # what `lerobot_repair` needs, should this be all
+        with (self.folder / "meta" / JOURNAL).open("ab") as journal:
+            journal.write(msgspec.json.encode(entry) + b"\n")
         self.rows, self.episodes = self.rows + rows, number + 1
 
     def _film(self, key: str, frames: Array) -> dict[str, Any]:
@@ -146,9 +152,8 @@ class _Writer:
     def finish(self) -> None:
         """The files under `meta/`."""
         meta = self.folder / "meta"
-        place = meta / "episodes" / "chunk-000"
-        place.mkdir(parents=True)
-        pq.write_table(pa.Table.from_pylist(self.listed), place / "file-000.parquet")
+        list_episodes(self.folder, self.listed)
+        (self.folder / "meta" / JOURNAL).unlink()
         index = {"index_columns": ["task"], "column_indexes": [], "columns": [
             {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64",
              "metadata": None},
@@ -157,10 +162,15 @@ class _Writer:
         tasks = pa.table({"task_index": pa.array([0]), "task": pa.array(["log"])})
         pq.write_table(tasks.replace_schema_metadata({"pandas": json.dumps(index)}), meta / "tasks.parquet")
         (meta / "stats.json").write_text(json.dumps({key: m.json() for key, m in self.moments.items()}, indent=1))
-        (meta / "info.json").write_text(json.dumps(self._info(), indent=1))
+        self._describe(self.episodes, self.rows)
+
+    def _describe(self, episodes: int, rows: int) -> None:
+        meta = self.folder / "meta"
+        meta.mkdir(exist_ok=True)
+        (meta / "info.json").write_text(json.dumps(self._info(episodes, rows), indent=1))
         (meta / DESCRIPTION).write_bytes(msgspec.json.encode(Description(self.signature, self.timed)))
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self, episodes: int, rows: int) -> dict[str, Any]:
         features: dict[str, Any] = {}
         for name, spec in self.signature.observations.items():
             if spec.kind == "vector":
@@ -187,13 +197,20 @@ class _Writer:
             features[name] = _feature("int64", 1, ())
         videos = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4" if self.videos else None
         return {
-            "codebase_version": _VERSION, "robot_type": None, "total_episodes": self.episodes,
-            "total_frames": self.rows, "total_tasks": 1, "chunks_size": _CHUNK, "data_files_size_in_mb": 100,
+            "codebase_version": _VERSION, "robot_type": None, "total_episodes": episodes,
+            "total_frames": rows, "total_tasks": 1, "chunks_size": _CHUNK, "data_files_size_in_mb": 100,
             "video_files_size_in_mb": 200, "fps": int(self.fps) if self.fps == int(self.fps) else self.fps,
-            "splits": {"train": f"0:{self.episodes}"},
+            "splits": {"train": f"0:{episodes}"},
             "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
             "video_path": videos, "features": features,
         }
+
+
+def list_episodes(folder: Path, entries: list[dict[str, Any]]) -> None:
+    """Write `meta/episodes`: where each episode is."""
+    place = folder / "meta" / "episodes" / "chunk-000"
+    place.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(entries), place / "file-000.parquet")
 
 
 class _Moments:
