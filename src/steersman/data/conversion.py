@@ -51,7 +51,7 @@ def convert(
             if progress is not None:
                 progress(counts[1], source.steps)
 
-    written = writer.write(path, source.signature, counted())
+    written = writer.write(path, source.signature, counted(), source.schema)
     return Conversion(
         str(path), writer.name, counts[0], counts[1], size_of(written), time.perf_counter() - started,
         (*source.notes, *writer.losses(source.signature)),

@@ -27,8 +27,11 @@ _EXOGENOUS = re.compile(r"(?:exogenous|exo|disturbance)(?:[._\[\s]+(?P<rest>.*?)
 _OBSERVATION = re.compile(r"(?:observations?|obs|state)(?:[._\[\s]+(?P<rest>.*?)\]?|\d*)", re.IGNORECASE)
 
 
-def settle(columns: Sequence[str], wide: Sequence[str], options: ReadOptions, where: str) -> tuple[Schema, list[str]]:
-    """The schema of `columns`, and notes on what was inferred. `wide` columns hold a whole image each.
+def settle(
+    columns: Sequence[str], wide: Sequence[str], options: ReadOptions, where: str, filmed: bool = False
+) -> tuple[Schema, list[str]]:
+    """The schema of `columns`, and notes on what was inferred. `wide` columns hold a whole image each; `filmed`: there
+    are images beside the columns, which need not observe anything then.
 
     Raises:
         DataError: duplicate columns, a named column that is not there, no action, nothing to observe.
@@ -38,7 +41,7 @@ def settle(columns: Sequence[str], wide: Sequence[str], options: ReadOptions, wh
     if duplicates:
         raise DataError(f"each column of {where} once", f"twice: {', '.join(duplicates)}", "rename one of them")
     if options.schema is not None:
-        return _described(columns, wide, options, options.schema, where)
+        return _described(columns, wide, options, options.schema, where, filmed)
     notes: list[str] = []
     episode = _one(columns, options.episode, _EPISODE, "episode", where)
     if episode is None:
@@ -58,7 +61,7 @@ def settle(columns: Sequence[str], wide: Sequence[str], options: ReadOptions, wh
     if not observed:
         observed, words = _infer_observed(rest)
         notes += words
-    _require(action, observed, columns, where)
+    _require(action, observed or filmed, columns, where)
     shared = sorted((set(action) & set(observed)) | (set(action) & set(exogenous)) | (set(observed) & set(exogenous)))
     if shared:
         raise DataError(f"one role for each column of {where}", f"two for {', '.join(shared)}", "name it once")
@@ -78,7 +81,7 @@ def settle(columns: Sequence[str], wide: Sequence[str], options: ReadOptions, wh
 
 
 def _described(
-    columns: Sequence[str], wide: Sequence[str], options: ReadOptions, schema: Schema, where: str
+    columns: Sequence[str], wide: Sequence[str], options: ReadOptions, schema: Schema, where: str, filmed: bool
 ) -> tuple[Schema, list[str]]:
     """A schema that a person gave, for the columns that there are."""
     odd = sorted(options.stated() - {"schema", "sort", "names"})
@@ -89,7 +92,7 @@ def _described(
         raise DataError(
             f"columns {', '.join(missing)} of the schema in {where}", f"columns {_list(columns)}", "correct the schema"
         )
-    _require(schema.action, schema.of("observation"), columns, where)
+    _require(schema.action, schema.of("observation") or filmed, columns, where)
     images = {
         name: msgspec.structs.replace(column, observation=schema.label(name))
         for name, column in schema.columns.items()
@@ -103,7 +106,7 @@ def _described(
     ), notes
 
 
-def _require(action: Sequence[str], observed: Sequence[str], columns: Sequence[str], where: str) -> None:
+def _require(action: object, observed: object, columns: Sequence[str], where: str) -> None:
     for names, role, article in ((action, "action", "an"), (observed, "observation", "an")):
         if not names:
             raise DataError(

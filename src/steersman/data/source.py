@@ -79,7 +79,7 @@ class Source:
     stream       starts reading from the first episode; may be called again
     steps        steps in all episodes, where known beforehand
     notes        what was inferred, in plain words
-    schema       what its columns are, where it is a table: as said or written down, completed by what was inferred
+    schema       what its columns are: as said or written down, completed by what was inferred
     """
 
     format: str
@@ -168,8 +168,12 @@ class Format(ABC):
             DataError: the file is unsound, or its columns cannot be given roles.
         """
 
-    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
-        """Write recordings so that `open` reads them back; the file appears whole or not at all."""
+    def write(
+        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
+        schema: Schema | None = None,
+    ) -> Path:
+        """Write recordings so that `open` reads them back, with units and periods of `schema`, which describes them
+        under any names; the file appears whole or not at all."""
         raise UsageError("a format that can be written", self.name, "write .csv or .parquet")
 
 

@@ -19,6 +19,7 @@ from steersman.data.formats.minari import Minari, MinariArrow
 from steersman.data.formats.npz import Npz
 from steersman.data.formats.parquet import Parquet
 from steersman.data.isolation import POSSIBLE, Limits, open_isolated
+from steersman.data.schema import Schema
 from steersman.data.source import Format, ReadOptions, Source
 
 if TYPE_CHECKING:
@@ -80,16 +81,17 @@ def _open(format: Format, path: str, options: ReadOptions, limits: Limits | None
 
 def write(
     path: str | os.PathLike[str], signature: Signature, episodes: Iterable[Episode | Recording],
-    format: str | None = None,
+    format: str | None = None, schema: Schema | None = None,
 ) -> Path:
-    """Write episodes in the format that the name asks for, so that `read` gives them back.
+    """Write episodes in the format that the name asks for, so that `read` gives them back; units and periods of columns
+    as `schema` has them.
 
     Raises:
         UsageError: a format that is unknown or cannot hold these observations.
         StorageError: the file system refused.
     """
     recordings = (e if isinstance(e, Recording) else e.recording() for e in episodes)
-    return writer_for(path, format).write(path, signature, recordings)
+    return writer_for(path, format).write(path, signature, recordings, schema)
 
 
 def writer_for(path: str | os.PathLike[str], format: str | None = None) -> Format:

@@ -18,6 +18,8 @@ import numpy as np
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
+from steersman.data.formats.table import canonical
+from steersman.data.schema import Schema
 
 DESCRIPTION = "steersman"
 """Where a file that was written here says what its arrays mean."""
@@ -60,6 +62,12 @@ class Layout:
     exogenous: tuple[str, ...]
     times: str | None
     notes: tuple[str, ...] = ()
+    described: Schema | None = None
+
+    @property
+    def schema(self) -> Schema:
+        """What the columns are, under the names that all formats share."""
+        return self.described or canonical(self.signature, self.times is not None)
 
     @property
     def steps(self) -> int:
@@ -126,6 +134,12 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signature: Signature
     times: bool = False
     version: int = 1
+    schema: Schema | None = None
+
+    @property
+    def described(self) -> Schema:
+        """What the columns are, under the names that all formats share."""
+        return canonical(self.signature, self.times, self.schema)
 
     @classmethod
     def parse(cls, text: bytes, where: str) -> Description:
@@ -175,7 +189,8 @@ def ours(tree: Tree, text: bytes, where: str) -> Layout:
     if not pieces:
         raise DataError(f"at least one episode in {where}", "none", "write it again")
     return Layout(
-        signature, tuple(pieces), observations, {}, "actions", exogenous, "times" if description.times else None
+        signature, tuple(pieces), observations, {}, "actions", exogenous, "times" if description.times else None,
+        described=description.described,
     )
 
 
@@ -201,8 +216,8 @@ def lay_out(recording: Recording, number: int) -> Iterator[tuple[str, Array]]:
         yield f"{prefix}/measured/{name}", value.astype(np.uint8)
 
 
-def describe(signature: Signature, times: bool) -> bytes:
-    """The description that goes with `lay_out`.
+def describe(signature: Signature, times: bool, schema: Schema | None = None) -> bytes:
+    """The description that goes with `lay_out`; units and periods as `schema` has them.
 
     Raises:
         DataError: a name of an observation that cannot be part of a path.
@@ -210,7 +225,8 @@ def describe(signature: Signature, times: bool) -> bytes:
     odd = [name for name in signature.observations if "/" in name or name in (".", "..") or not name]
     if odd:
         raise DataError("names of observations without /", f"{odd[0]!r}", "rename it")
-    return msgspec.json.encode(Description(signature, times))
+    known = None if schema is None else canonical(signature, times, schema)
+    return msgspec.json.encode(Description(signature, times, schema=known))
 
 
 def checked(recordings: Iterable[Recording], signature: Signature) -> Iterator[tuple[int, Recording]]:

@@ -9,11 +9,14 @@ from pathlib import Path
 from steersman.core.errors import DataError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.data.source import Format, ReadOptions, Saved, Source
+from steersman.data.formats.recorded import Recorded
+from steersman.data.formats.table import canonical
+from steersman.data.schema import Schema
+from steersman.data.source import ReadOptions, Saved, Source
 from steersman.data.storage import JOURNAL
 
 
-class Cache(Format):
+class Cache(Recorded):
     """What `CacheWriter` makes."""
 
     name = "cache"
@@ -33,7 +36,7 @@ class Cache(Format):
     def losses(self, signature: Signature) -> tuple[str, ...]:
         return ("a cache keeps no times of its rows",)
 
-    def open(self, path: str, options: ReadOptions) -> Source:
+    def opened(self, path: str, options: ReadOptions) -> Source:
         from steersman.data.dataset import Dataset
 
         options.only(set(), self.name)
@@ -42,13 +45,17 @@ class Cache(Format):
         def stream() -> Iterator[Recording]:
             return (episode.recording() for episode in dataset.episodes())
 
-        return Source(self.name, path, dataset.signature, dataset.fingerprint, stream, dataset.steps, dataset.notes)
+        return Source(self.name, path, dataset.signature, dataset.fingerprint, stream, dataset.steps, dataset.notes,
+                      dataset.schema or canonical(dataset.signature, False))
 
-    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
+    def write(
+        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
+        schema: Schema | None = None,
+    ) -> Path:
         from steersman.core.types import Episode
         from steersman.data.cache import CacheWriter
 
-        with CacheWriter(path, signature) as writer:
+        with CacheWriter(path, signature, schema=schema) as writer:
             writer.append(map(Episode.of, recordings))
             writer.finish()
         return Path(path)

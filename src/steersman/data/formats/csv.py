@@ -61,20 +61,23 @@ class Csv(Tabular):
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         return salvage(path, folder)
 
-    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
+    def write(
+        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
+        schema: Schema | None = None,
+    ) -> Path:
         if any(spec.kind == "image" for spec in signature.observations.values()):
             raise UsageError("vector observations in a CSV file", "images", "write .parquet instead")
         with replace_file(path) as temporary:
-            tables = tabulate(signature, recordings)
-            table, schema = next(tables, (None, None))
-            if table is None or schema is None:
+            tables = tabulate(signature, recordings, schema)
+            table, described = next(tables, (None, None))
+            if table is None or described is None:
                 raise DataError("at least one episode to write", "none", "check the source")
             with pc.CSVWriter(str(temporary), table.schema) as writer:
                 writer.write_table(table)
                 for table, _ in tables:
                     writer.write_table(table)
             with replace_file(f"{path}{SUFFIX}") as description:
-                description.write_text(schema.toml(), encoding="utf-8")
+                description.write_text(described.toml(), encoding="utf-8")
         return Path(path)
 
 

@@ -4,13 +4,15 @@
   log.csv + CAMERA/NAME.mp4         one table; a video per episode, in the order of their names
   NAME.csv + NAME.mp4, several      a table and a video per episode
 
-Written as the second, with a description beside it. Frames are counted; their times are not looked at.
+Written as the second, with a description beside it. Frames are counted; their times are not looked at. Gaps in the
+table's times end episodes. In a schema, a camera is a column with the name of its file or folder (`image`, where there
+is a table an episode).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +27,11 @@ from steersman.core.signature import ObservationSpec, Signature
 from steersman.data.formats.arrays import Description, checked, describe
 from steersman.data.formats.csv import Csv
 from steersman.data.formats.layouts import natural
+from steersman.data.formats.recorded import images_apart, with_images
 from steersman.data.formats.table import Table, interpret
 from steersman.data.formats.video import VideoReader, VideoWriter
 from steersman.data.roles import settle
+from steersman.data.schema import Column, Schema
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
 from steersman.data.storage import sha256
 from steersman.runs.files import new_folder
@@ -56,19 +60,23 @@ class Folder(Format):
     def open(self, path: str, options: ReadOptions) -> Source:
         root, content = Path(path), sha256(path)
         tables = sorted(root.glob("*.csv"), key=lambda p: natural(p.name))
-        described = _description(root, options)
+        described, renamed = _description(root, options), None
+        said = content if options.schema is None else f"{content}{options.schema.toml()}"
+        if options.schema is not None:
+            names = _camera_names(root, tables)
+            schema, renamed = images_apart(options.schema, {name: name for name in names}, path)
+            options = msgspec.structs.replace(options, schema=schema)
+        elif options.sort:
+            raise UsageError(f"rows in their order in {path}", "sort", "leave it out: frames would not follow")
         if len(tables) == 1:
-            table, notes = Csv().interpreted(str(tables[0]), options, gaps=False)
+            table, notes = Csv().interpreted(str(tables[0]), options, filmed=True)
         else:
             table, notes = _joined(tables, options, path)
         cameras = _cameras(root, table, tables)
+        if renamed is not None:
+            cameras = {new: cameras[old] for old, new in renamed.items()}
         specs = {name: _spec(files, described, name) for name, files in cameras.items()}
-        taken = sorted(set(specs) & set(table.signature.observations))
-        if taken:
-            raise DataError(f"another name for the video than those of columns in {path}", f"{taken}", "rename it")
-        signature = msgspec.structs.replace(
-            table.signature, observations={**table.signature.observations, **specs}
-        )
+        signature = with_images(table.signature, specs, path)
         if described is not None:
             described.signature.require(signature, f"the description of {path}", "its files")
             signature = described.signature
@@ -77,11 +85,14 @@ class Folder(Format):
             return _recordings(table, cameras, signature)
 
         return Source(
-            self.name, path, signature, fingerprint(self.name, content, options), stream, table.steps,
-            (*notes, *table.notes), table.schema,
+            self.name, path, signature, fingerprint(self.name, said, options), stream, table.steps,
+            (*notes, *table.notes), _with_cameras(table.schema, renamed, specs),
         )
 
-    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
+    def write(
+        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
+        schema: Schema | None = None,
+    ) -> Path:
         images = [name for name, spec in signature.observations.items() if spec.kind == "image"]
         if not images:
             raise UsageError("images for a folder of videos", "vectors only", "write .csv instead")
@@ -100,9 +111,18 @@ class Folder(Format):
                     yield replace(recording, observations=kept)
 
             describe(signature, False)  # refuses names that are no part of a path
-            Csv().write(folder / TABLE, msgspec.structs.replace(signature, observations=vectors), filmed())
+            Csv().write(folder / TABLE, msgspec.structs.replace(signature, observations=vectors), filmed(), schema)
             (folder / DESCRIPTION).write_bytes(describe(signature, timed))
         return Path(path)
+
+
+def _with_cameras(schema: Schema, renamed: Mapping[str, str] | None, specs: Mapping[str, ObservationSpec]) -> Schema:
+    """The table's schema, and a line for each camera, under the name of its files."""
+    files = {new: old for old, new in (renamed or {name: name for name in specs}).items()}
+    columns = {
+        file: Column(role="observation", observation=name, shape=specs[name].shape) for name, file in files.items()
+    }
+    return msgspec.structs.replace(schema, columns=schema.columns | columns)
 
 
 def _film(path: Path, recording: Recording, name: str) -> None:
@@ -131,23 +151,32 @@ def _joined(tables: list[Path], options: ReadOptions, path: str) -> tuple[Table,
     """Tables that are an episode each, as one."""
     parts = []
     for number, file in enumerate(tables):
-        table, _ = Csv().interpreted(str(file), options, gaps=False)
-        column = pa.array(np.full(table.data.num_rows, number))
-        names = [n for n in table.data.column_names if n != "episode"]
-        parts.append(table.data.select(names).append_column("episode", column))
+        data = Csv().table(str(file), None)
+        column = pa.array(np.full(data.num_rows, number))
+        names = [n for n in data.column_names if n != "episode"]
+        parts.append(data.select(names).append_column("episode", column))
     try:
         data = pa.concat_tables(parts, promote_options="permissive")
     except pa.ArrowException as error:
         raise DataError(
             f"the same columns in every table of {path}", f"{error}".splitlines()[0], "export them alike"
         ) from error
-    schema, notes = settle(data.column_names, (), options, path)
-    return interpret(data, schema, options, path, gaps=False), notes
+    schema, notes = settle(data.column_names, (), options, path, filmed=True)
+    if schema.episode is None:
+        episode = {"episode": Column(role="episode")}
+        schema = msgspec.structs.replace(schema, columns=episode | schema.columns)
+    return interpret(data, schema, options, path), notes
+
+
+def _camera_names(root: Path, tables: list[Path]) -> list[str]:
+    if len(tables) > 1:
+        return ["image"]
+    return sorted({p.stem if p.parent == root else p.parent.name for p in _videos(root)})
 
 
 def _cameras(root: Path, table: Table, tables: list[Path]) -> dict[str, list[Path]]:
     """Camera -> its videos: one for all rows, or one per episode."""
-    whole, episodes = sorted(root.glob("*.mp4")), len(table.bounds)
+    whole, episodes = sorted(root.glob("*.mp4")), len(table.recorded)
     if len(tables) > 1:
         videos = [file.with_suffix(".mp4") for file in tables]
         missing = [file.name for file in videos if not file.is_file()]
@@ -176,16 +205,19 @@ def _spec(files: list[Path], described: Description | None, name: str) -> Observ
 def _recordings(table: Table, cameras: dict[str, list[Path]], signature: Signature) -> Iterator[Recording]:
     readers: dict[str, VideoReader] = {}
     try:
-        for number, (recording, (start, stop)) in enumerate(zip(table.recordings(), table.bounds, strict=True)):
+        number = 0
+        for recording, (start, stop) in zip(table.recordings(), table.bounds, strict=True):
             observed: dict[str, Array] = dict(recording.observations)
+            while start >= table.recorded[number][1]:
+                number += 1
             for name, files in cameras.items():
-                single = len(files) == 1 and len(table.bounds) > 1
+                single = len(files) == 1 and len(table.recorded) > 1
                 path = files[0 if single else number]
                 if name not in readers or readers[name].path != path:
                     if name in readers:
                         readers.pop(name).close()
                     readers[name] = VideoReader(path, counted=True)
-                frames = readers[name].frames(start if single else 0, stop - start)
+                frames = readers[name].frames(start - (0 if single else table.recorded[number][0]), stop - start)
                 observed[name] = frames[..., : signature.observations[name].shape[2]]
             yield replace(recording, observations=observed)
     finally:

@@ -22,7 +22,9 @@ from steersman.data.formats.arrays import DESCRIPTION, Leaf, checked, describe, 
 from steersman.data.formats.hdf5_notes import CHUNKS, attach
 from steersman.data.formats.hdf5_repair import FILLING, is_filled, salvage
 from steersman.data.formats.layouts import ALLOWED, natural, understand
-from steersman.data.source import Format, ReadOptions, Saved, Source, fingerprint, unsound
+from steersman.data.formats.recorded import Recorded
+from steersman.data.schema import Schema
+from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
 from steersman.data.storage import replace_file, sha256
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -31,7 +33,7 @@ UNSOUND = (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, 
 """What h5py raises on files that are damaged."""
 
 
-class Hdf5(Format):
+class Hdf5(Recorded):
     """HDF5: ours, robomimic's groups per episode, D4RL's flat arrays, stable-worldmodel's columns."""
 
     name = "hdf5"
@@ -47,7 +49,7 @@ class Hdf5(Format):
     def asks(self, path: str) -> bool:
         return path.lower().endswith((".h5", ".hdf5", ".hdf"))
 
-    def open(self, path: str, options: ReadOptions) -> Source:
+    def opened(self, path: str, options: ReadOptions) -> Source:
         options.only(ALLOWED, self.name)
         content = sha256(path)
         with opened(path) as file:
@@ -59,7 +61,7 @@ class Hdf5(Format):
 
         return Source(
             self.name, path, layout.signature, fingerprint(self.name, content, options), stream, layout.steps,
-            layout.notes,
+            layout.notes, layout.schema,
         )
 
     def claims(self, path: str) -> bool:
@@ -68,13 +70,16 @@ class Hdf5(Format):
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         return salvage(path, folder)
 
-    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
+    def write(
+        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
+        schema: Schema | None = None,
+    ) -> Path:
         h5py = require("h5py", "hdf5")
         with replace_file(path) as temporary, h5py.File(temporary, "w") as file:
             text = b""
             for number, recording in checked(recordings, signature):
                 if not number:
-                    text = describe(signature, recording.times is not None)
+                    text = describe(signature, recording.times is not None, schema)
                     file.attrs[DESCRIPTION] = np.frombuffer(text, np.uint8)
                 values = dict(lay_out(recording, number))
                 for name, value in values.items():

@@ -26,8 +26,11 @@ from steersman.data.formats.arrays import Description
 from steersman.data.formats.lerobot_repair import is_saved, salvage
 from steersman.data.formats.lerobot_writer import DESCRIPTION, write_dataset
 from steersman.data.formats.parquet_pieces import UNSOUND, sound_groups
+from steersman.data.formats.recorded import Recorded
+from steersman.data.formats.table import canonical
 from steersman.data.formats.video import VideoReader
-from steersman.data.source import Format, ReadOptions, Saved, Source, fingerprint, unsound
+from steersman.data.schema import Schema
+from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
 from steersman.data.storage import sha256
 
 _JSON_LIMIT = 64 << 20
@@ -40,7 +43,7 @@ _PICTURES = ("video", "image")
 _OWN = ("timestamp", "frame_index", "episode_index", "index", "task_index", "time")
 
 
-class LeRobot(Format):
+class LeRobot(Recorded):
     """LeRobot v3: Parquet and mp4. Images become video, which is lossy; everything else is exact."""
 
     name = "lerobot"
@@ -53,20 +56,24 @@ class LeRobot(Format):
     def asks(self, path: str) -> bool:
         return path.rstrip("/").lower().endswith(".lerobot")
 
-    def open(self, path: str, options: ReadOptions) -> Source:
+    def opened(self, path: str, options: ReadOptions) -> Source:
         options.only({"observation", "action", "exogenous", "low", "high", "discrete", "names"}, self.name)
         content = sha256(path)
         log = _Log(path, options)
         return Source(
             self.name, path, log.signature, fingerprint(self.name, content, options), log.recordings, log.steps,
             tuple(log.notes),
+            canonical(log.signature, True) if log.description is None else log.description.described,
         )
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         return salvage(path, folder)
 
-    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
-        return write_dataset(path, signature, recordings)
+    def write(
+        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
+        schema: Schema | None = None,
+    ) -> Path:
+        return write_dataset(path, signature, recordings, schema)
 
 
 class _Log:

@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 from steersman.core.errors import UsageError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
-from steersman.data.formats.arrays import Description, checked
+from steersman.data.formats.arrays import checked, describe
 from steersman.data.formats.parquet_pieces import PiecesWriter
 from steersman.data.formats.video import VideoWriter
+from steersman.data.schema import Schema
 from steersman.data.storage import JOURNAL
 from steersman.runs.files import new_folder
 
@@ -33,14 +34,16 @@ _DATA_BYTES, _VIDEO_BYTES, _CHUNK = 100 << 20, 200 << 20, 1000
 _VERSION = "v3.0"
 
 
-def write_dataset(path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
+def write_dataset(
+    path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording], schema: Schema | None = None
+) -> Path:
     """See `Format.write`.
 
     Raises:
         UsageError: rows that are not equally spaced in time: LeRobot has one rate for a dataset.
     """
     with new_folder(path, "a log") as folder:
-        writer = _Writer(folder, signature)
+        writer = _Writer(folder, signature, schema)
         try:
             for number, recording in checked(recordings, signature):
                 writer.append(number, recording)
@@ -53,8 +56,8 @@ def write_dataset(path: str | os.PathLike[str], signature: Signature, recordings
 class _Writer:
     """The files of a dataset in the making."""
 
-    def __init__(self, folder: Path, signature: Signature) -> None:
-        self.folder, self.signature = folder, signature
+    def __init__(self, folder: Path, signature: Signature, schema: Schema | None) -> None:
+        self.folder, self.signature, self.schema = folder, signature, schema
         self.fps = FPS
         self.timed = False
         self.rows = self.episodes = 0
@@ -168,7 +171,7 @@ class _Writer:
         meta = self.folder / "meta"
         meta.mkdir(exist_ok=True)
         (meta / "info.json").write_text(json.dumps(self._info(episodes, rows), indent=1))
-        (meta / DESCRIPTION).write_bytes(msgspec.json.encode(Description(self.signature, self.timed)))
+        (meta / DESCRIPTION).write_bytes(describe(self.signature, self.timed, self.schema))
 
     def _info(self, episodes: int, rows: int) -> dict[str, Any]:
         features: dict[str, Any] = {}

@@ -26,7 +26,10 @@ from steersman.data.formats.arrays import DESCRIPTION, Description, as_observati
 from steersman.data.formats.hdf5_notes import rescue
 from steersman.data.formats.hdf5_repair import fill, is_cut
 from steersman.data.formats.minari_spaces import parse, serialise
-from steersman.data.source import Format, ReadOptions, Saved, Source, fingerprint, unsound
+from steersman.data.formats.recorded import Recorded
+from steersman.data.formats.table import canonical
+from steersman.data.schema import Schema
+from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
 from steersman.data.storage import sha256
 from steersman.runs.files import new_folder, refusals
 
@@ -36,7 +39,7 @@ _VERSION = "0.5.3"
 """The Minari whose layout this is."""
 
 
-class Minari(Format):
+class Minari(Recorded):
     """A dataset of the Minari package: T+1 observations and T actions an episode; written as HDF5."""
 
     name = "minari"
@@ -49,7 +52,7 @@ class Minari(Format):
     def asks(self, path: str) -> bool:
         return bool(re.search(r"-v\d+$", path))
 
-    def open(self, path: str, options: ReadOptions) -> Source:
+    def opened(self, path: str, options: ReadOptions) -> Source:
         folder = _folder(path)
         if folder is None:
             raise DataError(f"a Minari dataset at {path}", "no folder with metadata.json", "check the id or the path")
@@ -74,13 +77,17 @@ class Minari(Format):
         def stream() -> Iterator[Recording]:
             return _recordings(episodes, adapter, description, path)
 
-        return Source(self.name, path, signature, content, stream, int(metadata["total_steps"]), tuple(notes))
+        return Source(self.name, path, signature, content, stream, int(metadata["total_steps"]), tuple(notes),
+                      canonical(signature, False) if description is None else description.described)
 
-    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
+    def write(
+        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
+        schema: Schema | None = None,
+    ) -> Path:
         describe(signature, False)  # refuses names that are no part of a path
         observation, action = serialise(signature)
         steps = episodes = 0
-        metadata = {
+        metadata: dict[str, Any] = {
             "total_episodes": 0, "total_steps": 0, "data_format": self.stored, "jpeg_encoding": False,
             "observation_space": observation, "action_space": action, "dataset_id": Path(path).name,
             "minari_version": _VERSION, "algorithm_name": "", "author": [], "author_email": [], "code_permalink": "",
@@ -91,9 +98,9 @@ class Minari(Format):
             with storage.writer(self.stored, data) as store:
                 for number, recording in checked(recordings, signature):
                     if not number:
-                        metadata[DESCRIPTION] = describe(signature, recording.times is not None).decode()
+                        metadata[DESCRIPTION] = describe(signature, recording.times is not None, schema).decode()
                         _note(data, metadata, 0, 0)  # what `salvage` needs, should this be all
-                    store(number, recording, signature)
+                    store(number, recording, signature, metadata[DESCRIPTION].encode())
                     steps, episodes = steps + len(recording), number + 1
             _note(data, metadata, episodes, steps)
         return Path(path)

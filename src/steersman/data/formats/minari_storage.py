@@ -19,7 +19,7 @@ from steersman.core.extras import require
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
 from steersman.data.formats import hdf5
-from steersman.data.formats.arrays import describe, lay_out
+from steersman.data.formats.arrays import lay_out
 from steersman.data.formats.hdf5_notes import attach
 from steersman.data.source import unsound
 
@@ -32,7 +32,7 @@ _UNSOUND = (
     pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, MemoryError, RuntimeError,
     AssertionError, OverflowError,
 )
-Store = Callable[[int, Recording, Signature], None]
+Store = Callable[[int, Recording, Signature, bytes], None]
 
 
 class Episodes:
@@ -188,31 +188,31 @@ def _frames(files: Iterator[bytes], shape: tuple[int, ...]) -> Array:
 def writer(stored: str, folder: Path) -> Iterator[Store]:
     """A function that stores one recording after the other in `folder`."""
     if stored == "arrow":
-        yield lambda number, recording, signature: _store_arrow(folder, number, recording, signature)
+        yield lambda number, recording, signature, _: _store_arrow(folder, number, recording, signature)
         return
     h5py = require("h5py", "hdf5")
     with h5py.File(folder / MAIN, "w", libver="v110") as file:
 
-        def store(number: int, recording: Recording, signature: Signature) -> None:
+        def store(number: int, recording: Recording, signature: Signature, description: bytes) -> None:
             group = file.create_group(f"episode_{number}")
             group.attrs["id"], group.attrs["total_steps"] = number, len(recording)
             for path, value in _flattened(recording, signature, len(recording)):
                 hdf5.store(group, path, value)
             file.flush()
-            _attach(file, number, recording, signature)
+            _attach(file, number, recording, signature, description)
             file.flush()
 
         yield store
 
 
-def _attach(file: Any, number: int, recording: Recording, signature: Signature) -> None:
+def _attach(file: Any, number: int, recording: Recording, signature: Signature, description: bytes) -> None:
     """Note where the arrays are that our own layout has."""
     here = f"episode_{number}/"
     moved = {f"{here}{name}": f"{here}infos/{name}" for name in INFOS}
     if _is_plain(signature):
         moved[f"{here}observations/{next(iter(signature.observations))}"] = f"{here}observations"
     places = {name: (moved.get(name, name), value) for name, value in lay_out(recording, number)}
-    attach(file, number, places, describe(signature, recording.times is not None))
+    attach(file, number, places, description)
 
 
 def _flattened(recording: Recording, signature: Signature, rows: int) -> Iterator[tuple[str, Array]]:

@@ -22,7 +22,9 @@ from steersman.core.signature import Signature
 from steersman.data.formats.arrays import DESCRIPTION, Leaf, Tree, checked, describe, lay_out
 from steersman.data.formats.layouts import ALLOWED, understand
 from steersman.data.formats.npz_repair import salvage
-from steersman.data.source import Format, ReadOptions, Saved, Source, fingerprint, unsound
+from steersman.data.formats.recorded import Recorded
+from steersman.data.schema import Schema
+from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
 from steersman.data.storage import replace_file, sha256
 
 _HEADER = 10_000
@@ -33,7 +35,7 @@ UNSOUND = (
 """What zipfile and numpy raise on files that are damaged."""
 
 
-class Npz(Format):
+class Npz(Recorded):
     """NumPy's npz: ours, a group per episode, or flat arrays with their ends."""
 
     name = "npz"
@@ -41,7 +43,7 @@ class Npz(Format):
     def matches(self, path: str) -> bool:
         return path.lower().endswith(".npz")
 
-    def open(self, path: str, options: ReadOptions) -> Source:
+    def opened(self, path: str, options: ReadOptions) -> Source:
         options.only(ALLOWED, self.name)
         content = sha256(path)
         with opened(path) as archive:
@@ -54,7 +56,7 @@ class Npz(Format):
 
         return Source(
             self.name, path, layout.signature, fingerprint(self.name, content, options), stream, layout.steps,
-            layout.notes,
+            layout.notes, layout.schema,
         )
 
     def claims(self, path: str) -> bool:
@@ -63,11 +65,14 @@ class Npz(Format):
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         return salvage(path, folder)
 
-    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
+    def write(
+        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
+        schema: Schema | None = None,
+    ) -> Path:
         with replace_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for number, recording in checked(recordings, signature):
                 if not number:
-                    text = describe(signature, recording.times is not None)
+                    text = describe(signature, recording.times is not None, schema)
                     _store(archive, DESCRIPTION, np.frombuffer(text, np.uint8))
                 for name, value in lay_out(recording, number):
                     _store(archive, name, value)

@@ -68,18 +68,21 @@ class Parquet(Tabular):
             shutil.copyfile(path, copy)
         return Saved(copy, "lost: the first row group that is not whole, and what follows it")
 
-    def write(self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording]) -> Path:
+    def write(
+        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
+        schema: Schema | None = None,
+    ) -> Path:
         metadata = shape_metadata(signature)
         with replace_file(path) as temporary:
             writer = None
             try:
-                for table, described in tabulate(signature, recordings):
+                for table, described in tabulate(signature, recordings, schema):
                     if writer is None:
                         description = msgspec.json.encode(described)
-                        schema = pa.schema(
+                        columns = pa.schema(
                             [f.with_metadata(metadata.get(f.name)) for f in table.schema], {_KEY: description}
                         )
-                        writer = PiecesWriter(temporary, schema, plain=tuple(metadata))
+                        writer = PiecesWriter(temporary, columns, plain=tuple(metadata))
                     writer.write(table)
                 if writer is None:
                     raise DataError("at least one episode to write", "none", "check the source")

@@ -5,7 +5,7 @@ Shapes: R rows, T steps, A action size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -27,6 +27,7 @@ class Table:
     """A table whose columns have roles: what is needed to read it as episodes.
 
     schema    completed: bounds, periods and gaps as they were found
+    recorded  episodes as the table tells them apart, before gaps and slow columns cut them
     values    column of numbers -> (R,) float64, cells between slow measurements filled with the last one
     measured  observation -> (R,) bool, of those that are measured less often than rows are written
     """
@@ -35,6 +36,7 @@ class Table:
     schema: Schema
     signature: Signature
     bounds: Bounds
+    recorded: Bounds
     where: str
     notes: tuple[str, ...]
     values: Mapping[str, Array]
@@ -69,10 +71,8 @@ class Table:
         return np.stack([self.values[c][start:stop] for c in columns], -1).astype(dtype)
 
 
-def interpret(data: pa.Table, schema: Schema, options: ReadOptions, where: str, *, gaps: bool = True) -> Table:
+def interpret(data: pa.Table, schema: Schema, options: ReadOptions, where: str) -> Table:
     """Find the episodes, complete the schema by what is in the table, and check every number.
-
-    gaps  whether gaps in time end episodes
 
     Raises:
         DataError: too few rows, rows out of order, a column that is no number, NaN, infinity, a value out of range.
@@ -81,10 +81,8 @@ def interpret(data: pa.Table, schema: Schema, options: ReadOptions, where: str, 
     notes: list[str] = []
     if data.num_rows < 2:
         raise DataError(f"at least 2 rows in {where}", f"{data.num_rows}", "record some steps")
-    data, bounds = episodes(data, schema, where)
-    if not gaps:
-        schema = msgspec.structs.replace(schema, gap=0.0)
-    bounds, schema, found = timed(data, bounds, schema, notes, where)
+    data, recorded = episodes(data, schema, where)
+    bounds, schema, found = timed(data, recorded, schema, notes, where)
     images = {c for c in schema.of("observation") if pa.types.is_fixed_size_binary(data.schema.field(c).type)}
     values = {name: _numbers(data, name, where) for name in schema.numeric if name not in images}
     schema, values, known, bounds = slow_columns(schema, values, bounds, found, options.schema is None, notes)
@@ -102,11 +100,14 @@ def interpret(data: pa.Table, schema: Schema, options: ReadOptions, where: str, 
     for column, numbers in values.items():
         _within(numbers, schema.columns[column], last | ~inside, column, where)
     signature = Signature(observations, action, tuple(schema.label(c) for c in schema.exogenous))
-    return Table(data, schema, signature, bounds, where, tuple(notes), values, known)
+    return Table(data, schema, signature, bounds, recorded, where, tuple(notes), values, known)
 
 
-def tabulate(signature: Signature, recordings: Iterable[Recording]) -> Iterator[tuple[pa.Table, Schema]]:
-    """Recordings -> one table each: `episode`, `step` or `time`, `observation.…`, `action.…`, `exogenous.…`."""
+def tabulate(
+    signature: Signature, recordings: Iterable[Recording], known: Schema | None = None
+) -> Iterator[tuple[pa.Table, Schema]]:
+    """Recordings -> one table each, and what its columns are: `episode`, `step` or `time`, `observation.…`, `action.…`,
+    `exogenous.…` (see `canonical`)."""
     clock = ""
     for number, recording in enumerate(recordings):
         recording.validate(signature, f"episode {number}")
@@ -117,36 +118,55 @@ def tabulate(signature: Signature, recordings: Iterable[Recording]) -> Iterator[
         when = np.arange(rows) if clock == "step" else times
         columns: dict[str, pa.Array] = {"episode": pa.array(np.full(rows, number)), clock: pa.array(when)}
         for name, spec in signature.observations.items():
-            value, known = recording.observations[name], recording.measured.get(name)
+            value, fresh = recording.observations[name], recording.measured.get(name)
             if spec.kind == "image":
                 columns[f"observation.{name}"] = pa.FixedSizeBinaryArray.from_buffers(
                     pa.binary(int(np.prod(spec.shape))), rows, [None, pa.py_buffer(value.tobytes())]
                 )
                 continue
-            stale = None if known is None else ~known
+            stale = None if fresh is None else ~fresh
             columns |= {c: pa.array(value[:, i], mask=stale) for i, c in enumerate(_vector(name, spec))}
         columns |= _padded(_actions(signature.action), recording.actions)
         columns |= _padded(tuple(f"exogenous.{x}" for x in signature.exogenous), recording.exogenous)
-        yield pa.table(columns), _description(signature, clock)
+        yield pa.table(columns), canonical(signature, clock == "time", known)
 
 
-def _description(signature: Signature, clock: str) -> Schema:
-    """What `tabulate` writes."""
-    found = {"episode": Column(role="episode"), clock: Column(role="time")}
+def canonical(signature: Signature, timed: bool, known: Schema | None = None) -> Schema:
+    """What `tabulate` writes, under its names; units, ranges, periods and embargo as `known` has them, which describes
+    the same log under other names: entries are told by where they stand."""
+    time = known.columns[known.time] if known and known.time else Column(role="time")
+    found = {"episode": Column(role="episode"), "time" if timed else "step": Column(role="time", unit=time.unit)}
+    groups = known.observations if known else {}
+    paced = timed and known is not None and known.sampling_period is not None
     for name, spec in signature.observations.items():
         if spec.kind == "image":
             found[f"observation.{name}"] = Column(role="observation", observation=name, shape=spec.shape)
             continue
-        period = float(spec.rows_per_update) if name in signature.slow else None
-        for column, entry in zip(_vector(name, spec), spec.columns or ("",) * spec.shape[0], strict=True):
-            found[column] = Column(role="observation", observation=name, label=entry, update_period=period)
+        old = _kept(known, groups.get(name, ()), spec.shape[0])
+        for i, column in enumerate(_vector(name, spec)):
+            period = float(spec.rows_per_update) if name in signature.slow else None
+            found[column] = Column(
+                role="observation", observation=name, label=spec.columns[i] if spec.columns else "", unit=old[i].unit,
+                range=old[i].range, update_period=old[i].update_period if paced and period else period,
+            )
     action = signature.action
+    old = _kept(known, known.action if known else (), action.size)
     for i, column in enumerate(_actions(action)):
         limits = (action.low[i], action.high[i]) if action.kind == "continuous" else None
         name = action.names[i] if action.names else ""
-        found[column] = Column(role="action", label=name, range=limits, choices=action.choices)
-    found |= {f"exogenous.{x}": Column(role="exogenous", label=x) for x in signature.exogenous}
-    return Schema(columns=found, sampling_period=1.0 if signature.slow else None, gap=0.0)
+        found[column] = Column(role="action", label=name, unit=old[i].unit, range=limits, choices=action.choices)
+    old = _kept(known, known.exogenous if known else (), len(signature.exogenous))
+    for x, one in zip(signature.exogenous, old, strict=True):
+        found[f"exogenous.{x}"] = Column(role="exogenous", label=x, unit=one.unit, range=one.range)
+    period = known.sampling_period if known and paced else 1.0 if signature.slow else None
+    return Schema(columns=found, sampling_period=period, gap=0.0, embargo=known.embargo if known else 0)
+
+
+def _kept(known: Schema | None, names: Sequence[str], count: int) -> list[Column]:
+    """What is known of `count` entries; nothing, where there are others."""
+    if known is None or len(names) != count:
+        return [Column(role="ignored")] * count
+    return [known.columns[name] for name in names]
 
 
 def _vector(name: str, spec: ObservationSpec) -> tuple[str, ...]:

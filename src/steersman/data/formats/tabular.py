@@ -34,8 +34,8 @@ class Tabular(Format):
         """
         return None
 
-    def interpreted(self, path: str, options: ReadOptions, *, gaps: bool = True) -> tuple[Table, list[str]]:
-        """The table with its columns' roles, and notes on what was inferred; `gaps`: see `interpret`.
+    def interpreted(self, path: str, options: ReadOptions, filmed: bool = False) -> tuple[Table, list[str]]:
+        """The table with its columns' roles, and notes on what was inferred; `filmed`: see `settle`.
 
         Raises:
             DataError, ActionError: see `interpret`.
@@ -45,8 +45,8 @@ class Tabular(Format):
             options = msgspec.structs.replace(options, schema=schema)
         data = self.table(path, schema)
         images = [f.name for f in data.schema if pa.types.is_fixed_size_binary(f.type)]
-        settled, notes = settle(data.column_names, images, options, path)
-        return interpret(data, settled, options, path, gaps=gaps), notes
+        settled, notes = settle(data.column_names, images, options, path, filmed)
+        return interpret(data, settled, options, path), notes
 
     def open(self, path: str, options: ReadOptions) -> Source:
         content = sha256(path)

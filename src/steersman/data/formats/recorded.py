@@ -1,0 +1,121 @@
+"""What formats of episodes share: they know their arrays' roles; a schema that is given says more, and is used here.
+
+The log is looked at as the table that it would be written as (`table.tabulate`): a column per entry, named as
+`steersman data schema` shows it. So units, ranges, periods, slow columns and gaps mean what they mean in a table.
+Images stay where they are, and follow the rows.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import replace
+
+import msgspec
+import pyarrow as pa
+
+from steersman.core.errors import UsageError
+from steersman.core.recording import Recording
+from steersman.core.signature import ObservationSpec, Signature
+from steersman.data.formats.table import Table, interpret, tabulate
+from steersman.data.roles import settle
+from steersman.data.schema import Schema
+from steersman.data.source import Format, ReadOptions, Source, fingerprint
+
+
+class Recorded(Format):
+    """A format whose files hold episodes."""
+
+    @abstractmethod
+    def opened(self, path: str, options: ReadOptions) -> Source:
+        """`open`, without a schema; its own has the names that `tabulate` gives."""
+
+    def open(self, path: str, options: ReadOptions) -> Source:
+        if options.schema is None:
+            return self.opened(path, options)
+        return described(self.opened(path, msgspec.structs.replace(options, schema=None)), options.schema)
+
+
+def described(source: Source, schema: Schema) -> Source:
+    """The log with the roles that `schema` gives to its columns.
+
+    Raises:
+        DataError: a column that is not there; what `interpret` raises.
+        UsageError: rows to be sorted, an image with another role than to be observed.
+    """
+    cameras = {f"observation.{name}": name for name, s in source.signature.observations.items() if s.kind == "image"}
+    schema, renamed = images_apart(schema, cameras, source.path)
+    table, notes = _table(source, schema, bool(renamed))
+    observations = {new: source.signature.observations[old] for old, new in renamed.items()}
+    signature = with_images(table.signature, observations, source.path)
+    images = {
+        f"observation.{old}": msgspec.structs.replace(source.schema.columns[f"observation.{old}"], observation=new)
+        for old, new in renamed.items() if source.schema is not None
+    }
+    whole = msgspec.structs.replace(table.schema, columns=table.schema.columns | images)
+
+    def stream() -> Iterator[Recording]:
+        return _with_frames(table, source, renamed) if renamed else table.recordings()
+
+    content = fingerprint(source.format, source.fingerprint, ReadOptions(schema=schema))
+    return replace(
+        source, signature=signature, fingerprint=content, stream=stream, steps=table.steps,
+        notes=(*notes, *table.notes), schema=whole,
+    )
+
+
+def images_apart(schema: Schema, cameras: dict[str, str], where: str) -> tuple[Schema, dict[str, str]]:
+    """The schema without its images, and the cameras that it uses: name -> the observation that it becomes. Cameras
+    that it does not speak of are ignored, as columns are.
+
+    Raises:
+        UsageError: rows to be sorted, an image with another role than to be observed.
+    """
+    if schema.sort:
+        raise UsageError(f"rows in their order in {where}", "sort = true", "leave it out: frames would not follow")
+    renamed = {}
+    for column, name in cameras.items():
+        said = schema.columns.get(column)
+        if said is None or said.role == "ignored":
+            continue
+        if said.role != "observation":
+            raise UsageError(f"images to be observed in {where}", f"{column} as {said.role}", "correct its role")
+        renamed[name] = said.observation or said.label or name
+    rest = {name: column for name, column in schema.columns.items() if name not in cameras}
+    return msgspec.structs.replace(schema, columns=rest), renamed
+
+
+def with_images(signature: Signature, images: dict[str, ObservationSpec], where: str) -> Signature:
+    """A table's signature with the cameras beside it.
+
+    Raises:
+        UsageError: a camera that is called like an observation of the table.
+    """
+    if taken := sorted(set(images) & set(signature.observations)):
+        raise UsageError(f"another name for the images than those of columns in {where}", f"{taken}", "rename them")
+    return msgspec.structs.replace(signature, observations={**signature.observations, **images})
+
+
+def _table(source: Source, schema: Schema, filmed: bool) -> tuple[Table, list[str]]:
+    """The log's numbers as a table with roles."""
+    vectors = {name: s for name, s in source.signature.observations.items() if s.kind == "vector"}
+    plain = msgspec.structs.replace(source.signature, observations=vectors)
+    numbers = (
+        replace(r, observations={name: r.observations[name] for name in vectors}) for r in source.recordings()
+    )
+    parts = [table for table, _ in tabulate(plain, numbers)]
+    data = pa.concat_tables(parts)
+    options = ReadOptions(schema=schema)
+    settled, notes = settle(data.column_names, (), options, source.path, filmed)
+    return interpret(data, settled, options, source.path), notes
+
+
+def _with_frames(table: Table, source: Source, cameras: dict[str, str]) -> Iterator[Recording]:
+    """The table's episodes with the images of the rows that they are made of."""
+    whole = zip(source.recordings(), table.recorded, strict=True)
+    recording, (first, end) = next(whole)
+    for part, (start, stop) in zip(table.recordings(), table.bounds, strict=True):
+        while start >= end:
+            recording, (first, end) = next(whole)
+        frames = {new: recording.observations[old][start - first : stop - first] for old, new in cameras.items()}
+        yield replace(part, observations={**part.observations, **frames})
