@@ -1,5 +1,6 @@
-"""A log on an even grid of times, and an account of what that took. By role: actions and inputs hold, vectors are
-interpolated, images are the nearest. Gaps are bridged, not cut: the account names the largest.
+"""A log on an even grid of times, and an account of what that took. By role: actions, inputs and what is measured less
+often than rows are written hold, other vectors are interpolated, images are the nearest. Gaps are bridged, not cut: the
+account names the largest.
 
 Shapes: T steps before, K steps after.
 """
@@ -11,9 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Array, Recording
+from steersman.core.signature import Signature
+from steersman.data.schema import Schema
 from steersman.data.source import ReadOptions, Source, fingerprint
 
 _SAME = 0.01
@@ -82,11 +86,33 @@ def resample(source: Source, period: float, unit: float = 1.0) -> Resampled:
         for number, recording in enumerate(source.recordings()):
             even = on_grid(recording, period, unit, done.account, f"episode {number} of {source.path}")
             if even is not None:
-                yield even
+                yield replace(even, measured={name: even.measured[name] for name in done.source.signature.slow})
 
     content = fingerprint("resampled", f"{source.fingerprint} {period!r} {unit!r}", ReadOptions())
-    done.source = replace(source, stream=stream, steps=None, fingerprint=content)
+    signature, schema = _paced(source, period, unit)
+    done.source = replace(
+        source, stream=stream, steps=None, fingerprint=content, signature=signature, schema=schema)
     return done
+
+
+def _paced(source: Source, period: float, unit: float) -> tuple[Signature, Schema | None]:
+    """Signature and schema of the log on the grid: other rows to an update, other periods."""
+    schema = source.schema
+    if schema is None or schema.sampling_period is None:
+        return source.signature, schema
+    columns = {
+        name: structs.replace(c, update_period=None if c.update_period is None else c.update_period * unit)
+        for name, c in schema.columns.items()
+    }
+    ratio = schema.sampling_period * unit / period
+    observations = {
+        name: structs.replace(spec, rows_per_update=max(1, round(spec.rows_per_update * ratio)))
+        if spec.rows_per_update > 1 else spec for name, spec in source.signature.observations.items()
+    }
+    return (
+        structs.replace(source.signature, observations=observations),
+        structs.replace(schema, columns=columns, sampling_period=period),
+    )
 
 
 def on_grid(recording: Recording, period: float, unit: float, account: Account, where: str) -> Recording | None:
@@ -114,14 +140,25 @@ def on_grid(recording: Recording, period: float, unit: float, account: Account, 
     account.made += int((~moved).sum())
     account.dropped += len(times) - len(np.unique(nearest[moved]))
     slack = _SAME * period  # a row just after its place on the grid is the one that acts there
-    held = np.clip(np.searchsorted(times, grid[:-1] + slack, "right") - 1, 0, len(recording) - 1)
+    before = np.searchsorted(times, grid + slack, "right") - 1
+    held = np.clip(before[:-1], 0, len(recording) - 1)
     observed = {
-        name: value[nearest] if value.dtype == np.uint8 else _interpolated(times, value, grid, nearest, kept)
+        name: value[nearest] if value.dtype == np.uint8 else value[before] if name in recording.measured
+        else _interpolated(times, value, grid, nearest, kept)
         for name, value in recording.observations.items()
     }
+    measured = {name: _fresh(known, before) for name, known in recording.measured.items()}
     inputs = None if recording.exogenous is None else recording.exogenous[held]
     moments = recording.times[0] * unit + np.arange(count) * period
-    return replace(recording, observations=observed, actions=recording.actions[held], exogenous=inputs, times=moments)
+    return replace(recording, observations=observed, actions=recording.actions[held], exogenous=inputs, times=moments,
+                   measured=measured)
+
+
+def _fresh(measured: Array, rows: Array) -> Array:
+    """Which of `rows` are the first to show a measurement."""
+    latest = np.maximum.accumulate(np.where(measured, np.arange(len(measured)), 0))[rows]
+    first: Array = np.append(True, np.diff(latest) > 0)
+    return first
 
 
 def _nearest(times: Array, grid: Array) -> Array:

@@ -37,6 +37,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     update_period  time between new measurements, in the unit of the time column (without one: in rows). The rows
                    between repeat the last measurement, or are empty, and do not count in any loss
     choices        of an action that is one of the choices 0, 1, …: how many there are
+    whole          of an action: it takes whole numbers only
     shape          (H, W, C) of an image kept as bytes
     """
 
@@ -47,6 +48,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     range: tuple[float, float] | None = None
     update_period: float | None = None
     choices: int = 0
+    whole: bool = False
     shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

@@ -253,7 +253,7 @@ class _Log:
         keys = [k for k in self.observed.values() if self.features[k]["dtype"] != "video"]
         timed = self.description is not None and self.description.times
         columns = [*keys, self.action, *([self.exogenous] if self.exogenous else [])]
-        columns += ["time" if timed else "timestamp"]
+        columns += ["time" if timed else "timestamp", *(f"measured.{name}" for name in self.signature.slow)]
         try:
             for table in self._tables(columns):
                 yield self._recording(table, int(table["episode_index"][0].as_py()), readers, timed)
@@ -282,6 +282,7 @@ class _Log:
         return Recording(
             observed, acted.astype(np.int64 if discrete else np.float32), inputs, times,
             {"file": self.path, "episode": str(number)},
+            {name: table[f"measured.{name}"].to_numpy() != 0 for name in self.signature.slow},
         )
 
     def _video(self, key: str, number: int, rows: int, readers: dict[str, VideoReader]) -> Array:

@@ -126,6 +126,7 @@ class _Writer:
             self._moments("exogenous").add(recording.exogenous)
         if recording.times is not None:
             columns["time"] = pa.array(recording.times)
+        columns |= {f"measured.{name}": pa.array(fresh.astype(np.uint8)) for name, fresh in recording.measured.items()}
         columns |= {
             "timestamp": pa.array((np.arange(rows) / self.fps).astype(np.float32)),
             "frame_index": pa.array(np.arange(rows)), "episode_index": pa.array(np.full(rows, number)),
@@ -195,6 +196,7 @@ class _Writer:
             features["exogenous"] = _feature("float32", len(self.signature.exogenous), self.signature.exogenous)
         if self.timed:
             features["time"] = _feature("float64", 1, ())
+        features |= {f"measured.{name}": _feature("uint8", 1, ()) for name in self.signature.slow}
         features["timestamp"] = _feature("float32", 1, ())
         for name in ("frame_index", "episode_index", "index", "task_index"):
             features[name] = _feature("int64", 1, ())

@@ -230,6 +230,7 @@ def _recordings(
     for number, raw in enumerate(episodes.read()):
         exogenous: Array | None = None
         times: Array | None = None
+        measured: dict[str, Array] = {}
         try:
             actions = adapter.action_array(raw["actions"])
             if description is None:
@@ -243,12 +244,16 @@ def _recordings(
                 if described.exogenous:
                     exogenous = np.asarray(raw["infos"]["exogenous"], np.float32)[: len(actions)]
                     exogenous = exogenous.reshape(len(actions), -1)
+                measured = {
+                    name: np.asarray(raw["infos"][f"{storage.MEASURED}{name}"]).reshape(-1) != 0
+                    for name in described.slow
+                }
                 times = np.asarray(raw["infos"]["times"], np.float64).reshape(-1) if description.times else None
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"episode {number} of {path} as its spaces say", f"{error!r}"[:300], "record it again"
             ) from error
-        yield Recording(observations, actions, exogenous, times, {"file": path, "episode": str(number)})
+        yield Recording(observations, actions, exogenous, times, {"file": path, "episode": str(number)}, measured)
 
 
 def _at(value: Any, path: tuple[str | int, ...]) -> Array:

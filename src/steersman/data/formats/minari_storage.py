@@ -26,8 +26,13 @@ from steersman.data.source import unsound
 STORED = ("hdf5", "arrow", "parquet")
 JSON_LIMIT = 64 << 20
 MAIN = "main_data.hdf5"
-INFOS = ("exogenous", "times")
-"""What this package puts into `infos`."""
+MEASURED = "measured."
+
+
+def is_ours(info: str) -> bool:
+    """Did this package put it into `infos`?"""
+    return info in ("exogenous", "times") or info.startswith(MEASURED)
+
 _UNSOUND = (
     pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, MemoryError, RuntimeError,
     AssertionError, OverflowError,
@@ -63,7 +68,7 @@ class Episodes:
                 hdf5.tree(file, f"{path}", name)  # refuses links and what reaches outside
                 group = file[name]
                 actions = self._hdf5_value(group["actions"], self.action_space)
-                infos = {key: group[f"infos/{key}"][()] for key in INFOS if f"infos/{key}" in group}
+                infos = {key: group[f"infos/{key}"][()] for key in group.get("infos", ()) if is_ours(key)}
                 raw = {"actions": actions, "infos": infos}
                 if observations:
                     raw["observations"] = self._hdf5_value(group["observations"], self.observation_space)
@@ -154,7 +159,7 @@ def _infos(table: pa.Table) -> dict[str, Array]:
     found = {}
     for i, part in enumerate(column.type):
         kind = part.type.value_type if pa.types.is_fixed_size_list(part.type) else part.type
-        if part.name in INFOS and pa.types.is_floating(kind):
+        if is_ours(part.name) and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
             size = part.type.list_size if pa.types.is_fixed_size_list(part.type) else 1
             found[part.name] = _numbers(column.field(i), (size,))
     return found
@@ -208,7 +213,8 @@ def writer(stored: str, folder: Path) -> Iterator[Store]:
 def _attach(file: Any, number: int, recording: Recording, signature: Signature, description: bytes) -> None:
     """Note where the arrays are that our own layout has."""
     here = f"episode_{number}/"
-    moved = {f"{here}{name}": f"{here}infos/{name}" for name in INFOS}
+    moved = {f"{here}{name}": f"{here}infos/{name}" for name in ("exogenous", "times")}
+    moved |= {f"{here}measured/{name}": f"{here}infos/{MEASURED}{name}" for name in recording.measured}
     if _is_plain(signature):
         moved[f"{here}observations/{next(iter(signature.observations))}"] = f"{here}observations"
     places = {name: (moved.get(name, name), value) for name, value in lay_out(recording, number)}
@@ -229,6 +235,8 @@ def _flattened(recording: Recording, signature: Signature, rows: int) -> Iterato
     for name, extra in (("exogenous", recording.exogenous), ("times", recording.times)):
         if extra is not None:
             yield f"infos/{name}", _padded(extra, steps + 1)
+    for name, fresh in recording.measured.items():
+        yield f"infos/{MEASURED}{name}", fresh.astype(np.uint8)
 
 
 def _padded(values: Array, rows: int) -> Array:

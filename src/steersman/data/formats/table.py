@@ -154,7 +154,9 @@ def canonical(signature: Signature, timed: bool, known: Schema | None = None) ->
     for i, column in enumerate(_actions(action)):
         limits = (action.low[i], action.high[i]) if action.kind == "continuous" else None
         name = action.names[i] if action.names else ""
-        found[column] = Column(role="action", label=name, unit=old[i].unit, range=limits, choices=action.choices)
+        found[column] = Column(
+            role="action", label=name, unit=old[i].unit, range=limits, choices=action.choices, whole=i in action.whole
+        )
     old = _kept(known, known.exogenous if known else (), len(signature.exogenous))
     for x, one in zip(signature.exogenous, old, strict=True):
         found[f"exogenous.{x}"] = Column(role="exogenous", label=x, unit=one.unit, range=one.range)
@@ -222,6 +224,8 @@ def _action(
     spec = actions.infer(columns, whole, names if any(names) else (), options, where, notes)
     if spec.kind == "discrete":
         return _with(schema, [{"choices": spec.choices}]), spec
+    rounded = tuple(i for i, c in enumerate(schema.action) if schema.columns[c].whole)
+    spec = msgspec.structs.replace(spec, whole=rounded)
     return _with(schema, [{"range": limits} for limits in zip(spec.low, spec.high, strict=True)]), spec
 
 
