@@ -53,10 +53,11 @@ class Backup(Planner):
 
     1. The inner planner plans. Its plan is taken if it is feasible and one of its beginnings of n steps, n in
        `commit`, followed by the manoeuvre, is a certificate.
-    2. Otherwise the plan is the candidate of least energy that is a certificate among: what was left of the last
-       decision's certificate (so whatever was safe stays available: recursive feasibility), the manoeuvre alone, and
-       each of `directions` directions at full strength for each of `lengths` steps before it.
-    3. If none is, the candidate whose worst excess over the limits is least is taken and `feasible` is False. That is
+    2. Otherwise the plan is what was left of the last decision's certificate (so whatever was safe stays available:
+       recursive feasibility) or the manoeuvre alone, whichever is a certificate and has less energy.
+    3. Otherwise it is the certificate of least energy among these two and each of `directions` directions at full
+       strength for each of `lengths` steps before the manoeuvre.
+    4. If none is, the candidate whose worst excess over the limits is least is taken and `feasible` is False. That is
        the declared fallback: a manoeuvre instead of one constant action, which in an inertial world could be anything
        but safe. The task's `fallback` is not used.
 
@@ -107,25 +108,28 @@ class Backup(Planner):
         if not problem.task.guardrails:
             return replace(plan, warm=Held(plan.warm, fitted(plan.actions, self.config.steps)))
         tried = self._beginnings(problem, plan)
-        certificate, good = begun, _ = tried.best()
+        begun, good = tried.best()
         taken = plan.feasible & good
         calls, vetoes = plan.calls + tried.calls, tried.vetoes()
-        if not bool(taken.all()):
+        for fan in (False, True):
+            if bool(taken.all()):
+                break
             rows = _rows_of(problem, ~taken)
             some = _some(problem, rows)
             last = None if held is None or len(held.certificate) != len(problem) else held.certificate[rows]
-            ways = self._manoeuvres(some, last)
+            ways = self._manoeuvres(some, last, fan)
             plan = self._instead(some, plan, ways, rows, taken)
-            found, _ = ways.best()
-            certificate = certificate.index_copy(0, rows, found)
+            found, good = ways.best()
+            done = taken.index_copy(0, rows, good)
+            begun = torch.where(taken[:, None, None], begun, begun.index_copy(0, rows, found))
             calls = calls.index_add(0, rows, torch.full((len(rows),), ways.calls))
             vetoes = vetoes.index_add(0, rows, ways.vetoes())
-            certificate = torch.where(taken[:, None, None], begun, certificate)
+            taken = taken | done
         vetoed = dict(plan.vetoed)
         for i, guardrail in enumerate(problem.task.guardrails):
             name = f"backup: {guardrail.name}"
             vetoed[name] = vetoes[:, i] + vetoed.get(name, 0)
-        return replace(plan, vetoed=vetoed, calls=calls, warm=Held(plan.warm, certificate),
+        return replace(plan, vetoed=vetoed, calls=calls, warm=Held(plan.warm, begun),
                        seconds=time.perf_counter() - began)
 
     # Candidates --------------------------------------------------------------------------------------------------
@@ -136,20 +140,23 @@ class Backup(Planner):
         prefix = plan.actions[:, None, : int(lengths.max())].expand(-1, len(lengths), -1, -1)
         return self._judged(problem, prefix, lengths.expand(len(problem), -1))
 
-    def _manoeuvres(self, problem: Problem, last: Tensor | None) -> Ways:
-        """The manoeuvre alone, every direction held for every length before it, and what is left of the last
-        certificate (B, S, A)."""
+    def _manoeuvres(self, problem: Problem, last: Tensor | None, fan: bool) -> Ways:
+        """The manoeuvre alone, what is left of the last certificate (B, S, A), and with `fan` every direction held for
+        every length before the manoeuvre."""
         c, b = self.config, len(problem)
-        fan = strongest(problem.action, c.directions).to(problem.belief.state.device)
-        longest = c.steps if last is not None else max(c.lengths)
-        held = fan.repeat_interleave(len(c.lengths), 0)[None, :, None].expand(b, -1, longest, -1)
-        lengths = torch.tensor([0, *c.lengths * len(fan)])
-        prefix = torch.cat([held[:, :1], held], 1)
+        spare = self.manoeuvre.propose(problem.belief, problem.task)[:, 0]
+        prefix = spare[:, None, None].expand(-1, 1, c.steps, -1)
+        lengths = torch.zeros(b, 1, dtype=torch.long)
         if last is not None:
             goes_on = (problem.decision > 0).to(torch.long)
             prefix = torch.cat([prefix, shifted(last, 1)[:, None].to(prefix.dtype)], 1)
-            lengths = torch.cat([lengths.expand(b, -1), ((c.steps - 1) * goes_on)[:, None]], 1)
-        return self._judged(problem, prefix, lengths.expand(b, -1))
+            lengths = torch.cat([lengths, ((c.steps - 1) * goes_on)[:, None]], 1)
+        if fan:
+            ways = strongest(problem.action, c.directions).to(prefix).repeat_interleave(len(c.lengths), 0)
+            prefix = torch.cat([prefix, ways[None, :, None].expand(b, -1, c.steps, -1)], 1)
+            held = torch.tensor(c.lengths * (len(ways) // len(c.lengths)))
+            lengths = torch.cat([lengths, held.expand(b, -1)], 1)
+        return self._judged(problem, prefix, lengths)
 
     def _judged(self, problem: Problem, prefix: Tensor, lengths: Tensor) -> Ways:
         """prefix (B, K, P, A), of which lengths (B, K) count; then the manoeuvre."""

@@ -21,6 +21,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "formats": (".formats", "every file format: exact round trips, and 2,000 damaged files each that end in one line"),
     "collapse": (".collapse", "what each part of the objective prevents: the same run with it cut"),
     "replay": (".replay", "recorded decisions of every planner, made again bit for bit by another process"),
+    "guardrails": (".guardrails", "hazards with a learned model: 1,000 episodes and 10,000 traps, guarded and not"),
     "serving": (".serving", "what a server refuses, and what hung clients cost a good one"),
 }
 """Name -> (module, one line about it)."""

@@ -99,9 +99,26 @@ def windows(world: HazardsConfig, count: int, steps: int, seed: int) -> tuple[Ha
     return hazards.state_of(world, columns[:, _LOGGED]), actions[:, _LOGGED:]
 
 
-def margins(agent: Agent, world: HazardsConfig, level: float, seed: int, count: int = 2000) -> Margins:
-    """Margins by step for this model in this world, from `count` logged episodes."""
-    return calibrate_margins(errors(agent, world, *windows(world, count, AHEAD, seed)), level, seed=seed)
+def margins(
+    agent: Agent, world: HazardsConfig, level: float, seed: int, count: int = 2000, own: int = 150, limit: int = 60
+) -> Margins:
+    """Margins by step for this model in this world: from `count` logged episodes and `own` guarded ones.
+
+    A planner seeks out what its model thinks best, so its plans are not exchangeable with logged actions. Therefore a
+    second calibration: `own` episodes are acted within the first margins, now and then a whole certificate is carried
+    out without looking, and the margins of those errors are taken where they are larger. `level` then holds for both.
+    """
+    logged = calibrate_margins(errors(agent, world, *windows(world, count, AHEAD, seed)), level, seed=seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    assert agent.readout is not None
+    actor = Agent(agent.config, agent.signature, agent.perception, agent.world_model, readout=agent.readout,
+                  planner=guarded(agent, world))
+    found = run(actor, world, *hazards.sample_tasks(world, own, generator), guardrails(agent.readout, world, logged),
+                limit, seed=seed, every=5)
+    growth = torch.tensor(logged.by_step)
+    acted = calibrate_margins(found.missed, level, unit=found.episode, growth=growth, seed=seed)
+    both = tuple(max(a, b) for a, b in zip(logged.by_step, acted.by_step, strict=True))
+    return Margins(both, level, logged.count + acted.count, logged.units + acted.units)
 
 
 def degraded(agent: Agent, share: float, seed: int) -> Agent:
@@ -121,61 +138,61 @@ def degraded(agent: Agent, share: float, seed: int) -> Agent:
 class Episodes:
     """What came of B episodes.
 
-    violated  (B,) bool: a clearance below 0 on the way; reached (B,) bool: the goal
-    held, looked  decisions looked at, and those of them whose whole certificate, carried out without looking, stayed
-                  within the stated margins; by episode (B,)
-    infeasible    (B,) decisions that found no certificate
-    path          (B, T+1, 2) positions; an episode that is over stays
+    violated    (B,) bool: a clearance below 0 on the way; reached (B,) bool: the goal
+    infeasible  (B,) decisions that found no certificate
+    path        (B, T+1, 2) positions; an episode that is over stays
+    missed      (n, H) m: errors of the certificates of n decisions that had one, carried out without looking again
+    episode     (n,) which episode each of them is of
     """
 
     violated: Tensor
     reached: Tensor
-    held: Tensor
-    looked: Tensor
     infeasible: Tensor
     path: Tensor
+    missed: Tensor
+    episode: Tensor
 
 
 def run(
     agent: Agent, world: HazardsConfig, state: HazardState, goal: Tensor, limits: tuple[Guardrail, ...], steps: int,
-    *, seed: int, promised: Margins | None = None, every: int = 7, until_goal: bool = True,
+    *, seed: int, every: int = 0, until_goal: bool = True,
 ) -> Episodes:
-    """Act until the goal is reached or `steps` have passed, all episodes side by side.
+    """Act until the goal is reached (or else until something is hit), at most `steps` actions, all side by side.
 
-    promised  look at every `every`-th decision of each episode: would its certificate have kept these margins?
+    every  look at every so many decisions of each episode: what if its certificate were carried out? 0: never
     """
     b = len(state)
     rows, path = torch.arange(b), [state.position]
     violated, reached = torch.zeros(2, b, dtype=torch.bool)
-    held, looked, infeasible = torch.zeros(3, b, dtype=torch.long)
+    infeasible, missed, episode = torch.zeros(b, dtype=torch.long), [torch.empty(0, AHEAD)], [rows[:0]]
     agent.reset(torch.arange(b) + 1_000_003 * (seed + 1))
     for t in range(steps):
         plan = agent.act({"vector": hazards.observe(state)}, task(goal[rows], limits))
         infeasible[rows] += ~plan.feasible
-        if promised is not None and t % every == seed % every:
-            certain = plan.feasible
-            missed = errors(agent, world, state, plan.warm.certificate)
-            kept = (missed <= torch.tensor(promised.by_step)).all(1)
-            held[rows] += kept & certain
-            looked[rows] += certain
+        if every and t % every == seed % every and bool(plan.feasible.any()):
+            some = plan.feasible.nonzero()[:, 0]
+            missed.append(errors(agent, world, state[some], plan.warm.certificate[some]))
+            episode.append(rows[some])
         state, clearance = hazards.step(world, state, plan.action)
         violated[rows] |= (clearance < 0).any(1)
         reached[rows] |= (state.position - goal[rows]).norm(dim=1) <= hazards.SUCCESS_RADIUS
         now = path[-1].clone()
         now[rows] = state.position
         path.append(now)
-        on = ~reached[rows] if until_goal else torch.ones(len(rows), dtype=torch.bool)
+        on = ~(reached if until_goal else violated)[rows]
         if not bool(on.all()):
             if not bool(on.any()):
                 break
             agent.keep(on)
             rows, state = rows[on], state[on]
-    return Episodes(violated, reached, held, looked, infeasible, torch.stack(path, 1))
+    return Episodes(violated, reached, infeasible, torch.stack(path, 1), torch.cat(missed), torch.cat(episode))
 
 
 def joined(parts: list[Episodes]) -> Episodes:
     """One after the other."""
     longest = max(part.path.shape[1] for part in parts)
+    before = torch.tensor([0, *(len(part.violated) for part in parts[:-1])]).cumsum(0).tolist()
+    parts = [replace(part, episode=part.episode + n) for part, n in zip(parts, before, strict=True)]
     parts = [replace(p, path=torch.cat([p.path, p.path[:, -1:].expand(-1, longest - p.path.shape[1], -1)], 1))
              for p in parts]
     return Episodes(**{name: torch.cat([getattr(p, name) for p in parts]) for name in vars(parts[0])})

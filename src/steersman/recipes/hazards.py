@@ -18,7 +18,7 @@ def recipe(
     width: int = 64,
     lr: float = 4e-3,
     horizon: int = 16,
-    samples: int = 48,
+    samples: int = 32,
     iterations: int = 2,
     average: float = 0.99,
     seed: int = 0,

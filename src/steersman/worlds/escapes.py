@@ -35,7 +35,8 @@ class Escape(TensorRecord):
     exists      (B,) bool: a manoeuvre was found that keeps the clearance and comes to rest (sound: never claimed
                 without one)
     impossible  (B,) bool: proved that none exists. Neither: not known
-    slack       (B,) m: the largest, over all manoeuvres tried, of the least clearance on the way
+    slack       (B,) m: the largest, over the manoeuvres tried until one kept clear, of the least clearance on its way;
+                -inf where impossible
     """
 
     exists: Tensor
@@ -56,19 +57,20 @@ def feasible(
     most F t² / 2 apart after t. Coasting (no force) therefore stays within √2 · thrust · t² / 2 of every motion; where
     a ball of that radius around it lies wholly inside an obstacle, or over the edge, at some t, nothing helps.
     """
+    impossible = _impossible(config, state, steps)
     exists = torch.zeros(len(state), dtype=torch.bool)
     slack = torch.full((len(state),), -math.inf)
     fan = 2 * math.pi * torch.arange(directions) / directions
     ways = fullest(torch.stack([fan.cos(), fan.sin()], 1))
     for length in lengths:  # a loop over kinds of manoeuvre; who has one is not asked again
-        rows = (~exists).nonzero()[:, 0]
+        rows = (~exists & ~impossible).nonzero()[:, 0]
         push = ways if length else ways[:1]
         for piece in rows.split(max(1, _AT_ONCE // len(push))):
             least, speed = _roll(config, state[piece], push, length, steps)
             least = torch.where(speed <= REST, least, -math.inf).amax(1)
             slack[piece] = torch.maximum(slack[piece], least)
         exists = slack > keep
-    return Escape(exists, ~exists & _impossible(config, state, steps), slack)
+    return Escape(exists, impossible, slack)
 
 
 def braking(config: HazardsConfig, velocity: Tensor) -> Tensor:
