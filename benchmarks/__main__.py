@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("planning", "training", "reading", "startup")
+SECTIONS = ("planning", "solvers", "mppi", "mcts", "training", "reading", "startup")
 
 
 def main() -> None:
@@ -29,7 +29,17 @@ def main() -> None:
 
     import torch
 
-    from benchmarks import contest, machine, planning, reading, startup, training
+    from benchmarks import (
+        contest,
+        machine,
+        planning,
+        planning_mcts,
+        planning_mppi,
+        planning_solvers,
+        reading,
+        startup,
+        training,
+    )
     from benchmarks.tables import Table
 
     torch.set_num_threads(arguments.threads)
@@ -37,6 +47,9 @@ def main() -> None:
     host = machine.measure(torch.device(arguments.device), arguments.clock, arguments.quick)
     sections: dict[str, Callable[[], list[Table]]] = {
         "planning": lambda: [planning.run(host, arguments.quick)],
+        "solvers": lambda: [planning_solvers.run(host, arguments.quick)],
+        "mppi": lambda: [planning_mppi.run(host, arguments.quick)],
+        "mcts": lambda: [planning_mcts.run(host, arguments.quick)],
         "training": lambda: training.run(host, arguments.quick),
         "reading": lambda: [reading.run(arguments.quick)],
         "startup": lambda: [startup.run(arguments.quick)],

@@ -18,7 +18,7 @@ from benchmarks.peers import stable_worldmodel, torch_world
 from benchmarks.shapes import Lewm
 from benchmarks.tables import Table
 from steersman.actor import CEM
-from steersman.core import ActionSpec, Latent, LatentGoal, ObservationSpec, Problem, Signature, Task
+from steersman.core import ActionSpec, Latent, LatentGoal, ObservationSpec, PlannerConfig, Problem, Signature, Task
 from steersman.cost import GoalCost
 from steersman.world_model import TransformerModel
 
@@ -40,14 +40,15 @@ def run(machine: Machine, quick: bool) -> Table:
     size = Size(iterations=1 if quick else 3)
     generator = torch.Generator().manual_seed(0)
     start, goal = (torch.randn(size.problems, shape.width, generator=generator).to(device) for _ in range(2))
+    config = CEM.Config(samples=size.samples, iterations=size.iterations, elites=30, horizon=size.horizon)
     measured = (size.samples, size.iterations, size.horizon)
 
     def swm(batch: int, bf16: bool) -> Callable[[], Callable[[], object]]:
         return lambda: stable_worldmodel.planner(shape, start, goal, *measured, batch, bf16)
 
     contenders = [
-        Contender("steersman, bf16", lambda: planner(shape, start, goal, size, bf16=True)),
-        Contender("steersman, fp32", lambda: planner(shape, start, goal, size, bf16=False)),
+        Contender("steersman, bf16", lambda: planner(shape, start, goal, config, bf16=True)),
+        Contender("steersman, fp32", lambda: planner(shape, start, goal, config, bf16=False)),
         Contender("stable-worldmodel, fp32 (its default)", swm(1, False)),
         Contender("stable-worldmodel, fp32, all problems at once", swm(size.problems, False)),
         Contender("stable-worldmodel, under bf16 autocast, all at once", swm(size.problems, True)),
@@ -93,16 +94,16 @@ def _row(name: str, timing: Timing, timings: dict[str, Timing], floors: dict[str
     }
 
 
-def planner(shape: Lewm, start: Tensor, goal: Tensor, size: Size, bf16: bool) -> Callable[[], Tensor]:
-    """start, goal (B, D) -> a call that plans for all B problems."""
+def planner(
+    shape: Lewm, start: Tensor, goal: Tensor, config: PlannerConfig, bf16: bool
+) -> Callable[[], Tensor]:
+    """start, goal (B, D) -> a call that plans for all B problems with the planner of `config`."""
     action = ActionSpec("continuous", (-1.0,) * shape.action, (1.0,) * shape.action)
     signature = Signature({"latent": ObservationSpec("vector", (shape.width,))}, action)
     model = TransformerModel.Config.lewm().build(signature, (shape.width,)).to(start.device).eval()
     for block in model.blocks:  # a new block is the identity; a trained one is not
         torch.nn.init.normal_(block.modulation.weight, std=0.02)
-    search = CEM.Config(
-        samples=size.samples, iterations=size.iterations, elites=30, horizon=size.horizon
-    ).build()
+    search = config.build()
     count = len(start)
 
     @torch.no_grad()

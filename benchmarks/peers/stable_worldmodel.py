@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -58,14 +59,14 @@ def vit(shape: Lewm) -> nn.Module:
 
 
 def planner(
-    shape: Lewm, start: Tensor, goal: Tensor, samples: int, iterations: int, horizon: int, batch: int, bf16: bool
+    shape: Lewm, start: Tensor, goal: Tensor, samples: int, iterations: int, horizon: int, batch: int, bf16: bool,
+    kind: str = "cem",
 ) -> Callable[[], Tensor]:
-    """start, goal (B, D) -> a call that plans for all B problems, `batch` of them at once."""
+    """start, goal (B, D) -> a call that plans for all B problems, `batch` of them at once, with its solver `kind`."""
     from stable_worldmodel.policy import PlanConfig
-    from stable_worldmodel.solver import CEMSolver
 
     model = lewm(shape, Embedded()).to(start.device).eval().requires_grad_(False)
-    solver = CEMSolver(model, batch_size=batch, num_samples=samples, n_steps=iterations, topk=30, device=start.device)
+    solver = _solver(kind, model, samples, iterations, batch, start.device)
     space = gymnasium.spaces.Box(-1.0, 1.0, (len(start), shape.action))
     config = PlanConfig(horizon=horizon, receding_horizon=horizon)
     solver.configure(action_space=space, n_envs=len(start), config=config)
@@ -81,6 +82,25 @@ def planner(
             return solver.solve(dict(info))["actions"]
 
     return plan
+
+
+def _solver(kind: str, model: nn.Module, samples: int, iterations: int, batch: int, device: torch.device) -> Any:
+    """With the defaults of its constructors, but for the sizes; gradients with the optimiser that ours uses."""
+    from stable_worldmodel import solver as its
+
+    common = {"batch_size": batch, "num_samples": samples, "device": device}
+    if kind == "cem":
+        return its.CEMSolver(model, n_steps=iterations, topk=30, **common)
+    if kind == "icem":
+        return its.ICEMSolver(model, n_steps=iterations, topk=30, **common)
+    if kind == "mppi":
+        return its.MPPISolver(model, n_steps=iterations, **common)
+    if kind == "predictive-sampling":
+        return its.PredictiveSamplingSolver(model, **common)
+    if kind == "gradient":
+        adam = {"optimizer_cls": torch.optim.Adam, "optimizer_kwargs": {"lr": 0.1}}
+        return its.GradientSolver(model, n_steps=iterations, **adam, **common)
+    raise ValueError(kind)
 
 
 def trainer(

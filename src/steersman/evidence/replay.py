@@ -42,7 +42,7 @@ from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
 from steersman.worlds import make_world
 from steersman.worlds import record as act
 
-EPISODES = 3
+EPISODES = 2
 _AGAIN = """
 import json, sys
 from steersman.agent.replay import replays
@@ -64,9 +64,9 @@ class World:
 
 
 WORLDS = (
-    World("Pendulum-v1", {"cos": 1.0, "speed": 0.0}, ("speed", -6.0, 6.0), 40),
-    World("CartPole-v1", {"angle": 0.0}, ("position", -1.0, 1.0), 40),
-    World("two-rooms", None, None, 8),
+    World("Pendulum-v1", {"cos": 1.0, "speed": 0.0}, ("speed", -6.0, 6.0), 15),
+    World("CartPole-v1", {"angle": 0.0}, ("position", -1.0, 1.0), 15),
+    World("two-rooms", None, None, 4),
 )
 
 
@@ -175,7 +175,7 @@ def _tasks(world: World, agent: Agent, seed: int) -> Iterator[tuple[str, Task]]:
         goal: ObservationGoal | ColumnGoal = own_goal(world.id, EPISODES, seed)
     else:
         goal = ColumnGoal(world.goal)
-    task = Task(goal, horizon=10)
+    task = Task(goal, horizon=8)
     yield "free", task
     if world.limit is not None and agent.readout is not None:
         column, low, high = world.limit

@@ -76,11 +76,11 @@ class ResidualModel(WorldModel):
         b, k, h = actions.shape[:3]
         shape = belief.state.shape[1:]
         inputs = drive_inputs(self.actions, actions, exogenous).flatten(0, 1).transpose(0, 1)
-        drives = self.from_drive(inputs.flatten(0, 1)[None]).unflatten(1, (h, b * k))
         state = belief.state.flatten(1).repeat_interleave(k, 0)
         if self.members == 1 and not torch.is_grad_enabled():
-            imagined = self._unrolled(state, drives[0]).transpose(0, 1).unflatten(0, (b, k)).unflatten(-1, shape)
+            imagined = self._unrolled(state, inputs).transpose(0, 1).unflatten(0, (b, k)).unflatten(-1, shape)
             return Imagined(imagined.contiguous(), belief.context)
+        drives = self.from_drive(inputs.flatten(0, 1)[None]).unflatten(1, (h, b * k))
         drive = drives.unbind(1)
         states, spread = [state], []
         for t in range(h):
@@ -114,18 +114,23 @@ class ResidualModel(WorldModel):
         single.members = 1
         return single
 
-    def _unrolled(self, state: Tensor, drive: Tensor) -> Tensor:
-        """state (N, D), drive (H, N, W) -> (H + 1, N, D): one member's steps, written in place; no gradient.
+    def _unrolled(self, state: Tensor, inputs: Tensor) -> Tensor:
+        """state (N, D), inputs (H, N, U) -> (H + 1, N, D): one member's steps, written in place; no gradient.
 
-        A planner's steps are so small that the calls cost more than the products; this makes half as many of them.
+        A planner's steps are so small that calls and copies cost more than the products: state and inputs lie side by
+        side, so that one product takes in both, and the next state is written where the next step reads it.
         """
-        into, out = self.from_state.weight[0].T, self.to_change.weight[0].T
-        bias = self.to_change.bias[0]  # type: ignore[index]
+        size = state.shape[1]
+        into = torch.cat([self.from_state.weight[0], self.from_drive.weight[0]], 1).T
+        drive_bias = self.from_drive.bias[0]  # type: ignore[index]
+        out, bias = self.to_change.weight[0].T, self.to_change.bias[0]  # type: ignore[index]
         layers = [(layer.weight[0].T, layer.bias[0]) for layer in self.layers]  # type: ignore[index]
-        states = state.new_empty(len(drive) + 1, *state.shape)
-        states[0] = state
-        for now, following, drives in zip(states[:-1], states[1:], drive, strict=True):
-            first = torch.addmm(drives, now, into)
+        beside = state.new_empty(len(inputs) + 1, len(state), size + inputs.shape[-1])
+        beside[:-1, :, size:] = inputs
+        beside[0, :, :size] = state
+        states = beside[..., :size]
+        for both, now, following in zip(beside[:-1], states[:-1], states[1:], strict=True):
+            first = torch.addmm(drive_bias, both, into)
             h = F.silu(first[:, : self.width], inplace=True)
             for weight, offset in layers:
                 h = F.silu(torch.addmm(offset, h, weight), inplace=True).add_(h)
