@@ -31,6 +31,7 @@ from steersman.core import (
     Task,
     WorldModel,
 )
+from steersman.core.checks.planner import check_planner
 from steersman.cost import GoalCost, SmoothnessCost
 from steersman.world_model import RecurrentModel, ResidualModel, TabularModel
 from steersman.worlds import Grid, TabularCost, TabularMDP
@@ -323,6 +324,13 @@ def test_holding_choices_makes_plans_longer_for_the_same_depth(name):
     if name != "beam":
         with pytest.raises(PlanningError, match="hold"):
             held.build().plan(tabular(chance, [0], 6))
+
+
+@pytest.mark.parametrize(
+    "config", [Beam.Config(width=4, horizon=3), DynamicProgramming.Config(states=8, horizon=3, fan=3)], ids=["beam", "dp"]
+)
+def test_they_keep_every_public_promise(config):
+    check_planner(config.build())
 
 
 # What each does apart ----------------------------------------------------------------------------------------------

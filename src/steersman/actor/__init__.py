@@ -6,6 +6,7 @@ smooth, the augmented Lagrangian where plans rest on guardrails. Greedy is the f
 docs/planners.md has the measured table.
 """
 
+from steersman.actor.astar import AStar
 from steersman.actor.augmented_lagrangian import AugmentedLagrangian
 from steersman.actor.backup import Backup
 from steersman.actor.barrier import Barrier
@@ -29,6 +30,7 @@ from steersman.core import Planner, register_all
 AnyPlanner = (
     CEM.Config | ICEM.Config | MPPI.Config | PredictiveSampling.Config | Gradient.Config | AugmentedLagrangian.Config
     | Search.Config | Greedy.Config | Barrier.Config | Beam.Config | DynamicProgramming.Config | MCTS.Config
+    | AStar.Config
 )
 register_all(Planner, AnyPlanner)
 
@@ -37,6 +39,7 @@ __all__ = [
     "ICEM",
     "MCTS",
     "MPPI",
+    "AStar",
     "AnyPlanner",
     "AugmentedLagrangian",
     "Backup",

@@ -195,7 +195,8 @@ class _Forward:
     @staticmethod
     def _scale(states: Tensor, ends: Tensor) -> Tensor:
         """(B, 1, 1): the largest change of an entry in a first step."""
-        return (ends - states.flatten(2)).abs().amax((1, 2), keepdim=True).clamp_min(1e-12)
+        change = (ends - states.flatten(2)).abs()
+        return torch.where(torch.isfinite(change), change, 0).amax((1, 2), keepdim=True).clamp_min(1e-12)
 
 
 def _backward(layers: list[Layer], after: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

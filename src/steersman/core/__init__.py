@@ -31,6 +31,7 @@ __getattr__, __dir__, __all__ = catalogue(
         **dict.fromkeys(_CHECKS, ".checks"),
         "Level": ".levels",
         **dict.fromkeys(_PARTS, ".parts"),
+        "LatentGraph": ".graph",
         "Recording": ".recording",
         "Streams": ".random",
     },

@@ -1,0 +1,5 @@
+"""Memory: what was experienced, kept in a form that can be searched. So far: graphs of remembered states."""
+
+from steersman.memory.graph import GraphConfig, build_graph
+
+__all__ = ["GraphConfig", "build_graph"]
