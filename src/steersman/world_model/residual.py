@@ -99,7 +99,7 @@ class ResidualModel(WorldModel):
         if self.members > 1 or torch.is_grad_enabled():
             return super().branch(belief, states, actions, exogenous, z)
         inputs = drive_inputs(self.actions, actions, exogenous).flatten(0, 1).transpose(0, 1)
-        ends = self._unrolled(states.reshape(inputs.shape[1], -1), self.from_drive(inputs))
+        ends = self._unrolled(states.reshape(inputs.shape[1], -1), inputs)
         return Imagined(ends.transpose(0, 1).reshape(*states.shape[:2], -1, *states.shape[2:]), belief.context)
 
     def singles(self) -> tuple[WorldModel, ...]:
