@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from steersman.actor import search
 from steersman.actor.search import Search
+from steersman.actor.search import planner as search
+from steersman.actor.search.graph import nearest as nearest_nodes
+from steersman.actor.search.growing import add
 from steersman.core import (
     ActionSpec,
     Belief,
@@ -253,7 +255,7 @@ def test_kept_nodes_are_those_of_a_plain_loop(seed):
             if bool(allowed[i, j]) and apart and len(kept) < limit:
                 kept.append(new[i, j])
         expected.append(torch.stack(kept))
-    after = Search._add(nodes, count.clone(), new, allowed, spacing, limit)
+    after = add(nodes, count.clone(), new, allowed, spacing, limit)
     assert after.tolist() == [len(x) for x in expected]
     for i in range(b):
         assert torch.equal(nodes[i, : after[i]], expected[i])
@@ -264,7 +266,7 @@ def test_the_nearest_nodes_and_their_weights_are_those_of_a_plain_loop():
     nodes, points = 10 * torch.rand(2, 30, 2, generator=g), 10 * torch.rand(2, 20, 2, generator=g)
     count, step = torch.tensor([30, 12]), torch.tensor([1.0, 2.0])
     planner = SMALL.build()
-    index, share = planner._nearest(nodes, count, points, step)
+    index, share = nearest_nodes(planner.config, nodes, count, points, step)
     for i in range(2):
         for j in range(20):
             apart = [float((nodes[i, n] - points[i, j]).norm()) for n in range(int(count[i]))]

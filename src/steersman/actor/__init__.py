@@ -2,7 +2,9 @@
 
 How to choose: iCEM for smooth continuous control, CEM for discrete actions or as the reference, search in imagination
 where distance to the goal misleads (walls, detours), the gradient planners where actions are many and the model is
-smooth, the augmented Lagrangian where plans rest on guardrails. Greedy is the floor to measure them against.
+smooth, the augmented Lagrangian where plans rest on guardrails; beam search, dynamic programming and tree search for
+choices, the latter two also where steps are left to chance; A* for far goals through remembered states. Greedy is the
+floor to measure them against.
 docs/planners.md has the measured table.
 """
 

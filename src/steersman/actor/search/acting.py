@@ -1,0 +1,110 @@
+"""Acting: the step of least value, what is learned when a step did not lead where it should, and why in words.
+
+Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ray, D state, A action.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from steersman.actor.bounds import fallback_action
+from steersman.actor.primitives import rays
+from steersman.actor.search.graph import FAR, Graph, put
+from steersman.actor.search.growing import allowed_steps
+from steersman.actor.search.valuing import value_of
+from steersman.core import Imagined, Plan, Problem, Streams
+
+if TYPE_CHECKING:
+    from steersman.actor.search.planner import Search
+
+
+def noticed(config: Search.Config, graph: Graph, state: Tensor) -> Tensor:
+    """(B,) bool: the last decision's action hardly moved the state."""
+    moved = (state - graph.last).norm(dim=1)
+    return (graph.pushed != 0).any(1) & (moved < config.stall * graph.step) & (graph.aside == 0)
+
+
+def corrected(config: Search.Config, graph: Graph, problem: Problem, wrong: Tensor) -> Graph:
+    """Close the rays that what happened disproves, and step aside for a while."""
+    aside = torch.where(wrong, config.aside, (graph.aside - 1).clamp_min(0))
+    graph = replace(graph, aside=aside)
+    if not bool(wrong.any()):
+        return graph
+    part = graph.map(lambda x: x[wrong])
+    alike = _similar(part.fan, part.pushed)  # (b, R)
+    here = problem.belief.state[wrong]
+    reach = config.touch * part.step
+    starts = (part.nodes - here[:, None]).norm(dim=-1) < reach[:, None]
+    apart = (part.via[:, :, :, :-1] - here[:, None, None, None]).norm(dim=-1)
+    passes = (apart < reach[:, None, None, None]).any(-1)
+    closed = (starts[..., None] | passes) & alike[:, None]
+    return replace(graph, share=put(graph.share, wrong, part.share * ~closed[..., None]))
+
+
+def decide(config: Search.Config, problem: Problem, graph: Graph, began: float, fresh: bool) -> Plan:
+    c, b = config, len(problem)
+    fan = rays(problem.action, c.look).to(problem.belief.state.device)
+    r, far = len(fan), problem.within_trust(c.look_ahead)
+    actions = fan[None, :, None].expand(b, r, far, -1)
+    imagined = problem.model.imagine(problem.belief, actions)
+    allowed, refused = allowed_steps(imagined, actions, problem.task)
+    value = value_of(config, graph, imagined.states[:, :, 1:].flatten(1, 2)).view(b, r, far)
+    steps = torch.arange(1, far + 1, device=value.device)
+    score = (value + steps).masked_fill(~allowed, 2 * FAR)
+    best, which = score.flatten(1).min(1)
+    ray, length = which // far, which % far
+    noise = Streams(problem.seeds, problem.decision).uniform(r).to(value.device)
+    sideways = (noise * allowed[:, :, : c.execute].all(2)).argmax(1)
+    ray = torch.where(graph.aside > 0, sideways, ray)
+    feasible = allowed[torch.arange(b), ray, 0]
+    chosen = _sequence(problem, actions, imagined, allowed, ray, feasible)
+    picked = imagined.select(ray)
+    pushed = torch.where(feasible[:, None], fan[ray], torch.zeros_like(fan[ray]))
+    graph = replace(graph, last=problem.belief.state, pushed=pushed)
+    calls = torch.full((b,), r * far) + (graph.calls if fresh else 0)
+    names = [g.name for g in problem.task.guardrails]
+    refusals = refused.any(2).sum(1)
+    return Plan(
+        actions=chosen, imagined=picked, energy={"goal": score.gather(2, length[:, None, None].expand(b, r, 1))
+                                                 [torch.arange(b), ray].expand(b, far)},
+        feasible=feasible, kept=allowed[..., 0].sum(1),
+        vetoed={name: refusals[:, i] for i, name in enumerate(names)},
+        reason=_reasons(best, feasible, graph), calls=calls,
+        seconds=time.perf_counter() - began, warm=graph,
+    )
+
+
+def _sequence(
+    problem: Problem, actions: Tensor, imagined: Imagined, allowed: Tensor, ray: Tensor, feasible: Tensor
+) -> Tensor:
+    """The chosen ray (B, H, A); past the point where a guardrail would cut it, the fallback."""
+    rows = torch.arange(len(problem))
+    fallback = fallback_action(problem).to(actions.dtype).expand_as(actions[rows, ray])
+    return torch.where(allowed[rows, ray][..., None], actions[rows, ray], fallback)
+
+
+def _reasons(best: Tensor, feasible: Tensor, graph: Graph) -> tuple[str, ...]:
+    def say(steps: float, ok: bool, aside: int, count: int) -> str:
+        if not ok:
+            return "no direction keeps every guardrail: the declared fallback is taken"
+        if aside > 0:
+            return "the last actions did not move the state as imagined: stepping aside"
+        if steps >= FAR:
+            return f"the goal lies outside the {count} imagined states: going nearer in latent distance"
+        return f"the shortest of {count} imagined states' ways reaches the goal in about {steps:.0f} steps"
+
+    rows: Any = zip(best.tolist(), feasible.tolist(), graph.aside.tolist(), graph.count.tolist(), strict=True)
+    return tuple(say(*row) for row in rows)
+
+
+def _similar(fan: Tensor, pushed: Tensor) -> Tensor:
+    """Which of each fan's actions (B, R, A) point the same way as `pushed` (B, A), within 45 degrees; (B, R) bool."""
+    if not fan.is_floating_point():
+        return (fan == pushed[:, None]).all(-1)
+    cosine = torch.nn.functional.cosine_similarity(fan, pushed[:, None].to(fan.dtype), dim=-1)
+    return cosine > 0.7
