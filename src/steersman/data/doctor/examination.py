@@ -12,7 +12,8 @@ import pyarrow as pa
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.data.doctor import columns, leaks, moves, pictures, verdict
+from steersman.data.doctor import columns, frames, leaks, moves, transitions, verdict
+from steersman.data.doctor.pictures import Album, Keeping
 from steersman.data.doctor.report import Dynamics, Finding, Report
 from steersman.data.doctor.rows import Array, Rows, lay_out
 from steersman.data.formats.tabular import Tabular
@@ -29,16 +30,17 @@ def examine(format: Format, path: str, options: ReadOptions) -> Report:
     """
     began = time.perf_counter()
     source, refusal = _opened(format, path, options)
+    albums: dict[str, Album] = {}
     if isinstance(format, Tabular):
         data = format.table(path, None)
         described = format.described(path) if not options.stated() - {"sort"} else None
         if described is not None:
             options = msgspec.structs.replace(options, schema=described)
     elif source is not None:
-        data, options = _table(source)
+        data, options, albums = _table(source)
     else:
         raise refusal or DataError(f"a sound log at {path}", "an unsound one", "repair it")
-    rows, findings = lay_out(data, options, path)
+    rows, findings = lay_out(data, options, path, albums)
     report = diagnose(rows, findings, source, refusal)
     return msgspec.structs.replace(
         report, path=path, format=format.name, seconds=round(time.perf_counter() - began, 3))
@@ -50,13 +52,13 @@ def diagnose(
     """Look at rows that are laid out; `findings` are those of laying them out."""
     found = [*findings, *columns.examine(rows)]
     if rows.images:
-        found += pictures.examine(rows)
+        found += frames.examine(rows)
     skip = {
         name for f in found for name in _of_no_use(f) if f.kind in (
             "constant-column", "constant-action", "duplicate-column", "action-in-observation", "counter")
     }
     skip |= {name for name, values in rows.values.items() if not np.isfinite(values).any()}
-    s = moves.steps(rows, tuple(skip))
+    s = transitions.steps(rows, tuple(skip))
     dynamics, more = moves.examine(s) if s is not None else (Dynamics(), [])
     found += [*more, *leaks.examine(rows, s)]
     found = _settled(found)
@@ -127,11 +129,12 @@ def _checked(source: Source) -> Iterator[Recording]:
     return source.recordings()
 
 
-def _table(source: Source) -> tuple[pa.Table, ReadOptions]:
-    """Recordings of a format without columns, as rows; unsound ones, too."""
+def _table(source: Source) -> tuple[pa.Table, ReadOptions, dict[str, Album]]:
+    """Recordings of a format without columns, as rows, and what is kept of their images; unsound ones, too."""
     signature = source.signature
     columns: dict[str, list[Array]] = {}
     options = _names(signature)
+    kept = {name: Keeping() for name, spec in signature.observations.items() if spec.kind == "image"}
     for number, recording in enumerate(source.stream()):
         size = len(recording) + 1
 
@@ -147,16 +150,18 @@ def _table(source: Source) -> tuple[pa.Table, ReadOptions]:
             if spec.kind == "vector":
                 for i, column in enumerate(options[name]):
                     put(column, recording.observations[name][:, i])
+            else:
+                kept[name].add(recording.observations[name])
         for i, column in enumerate(options["action"]):
             put(column, recording.actions[:, i])
         for i, column in enumerate(options["exogenous"]):
             put(column, recording.exogenous[:, i] if recording.exogenous is not None else np.full(size - 1, np.nan))
     table = pa.table({name: pa.array(np.concatenate(parts)) for name, parts in columns.items()})
     whole = signature.action.kind == "discrete"
-    observed = tuple(c for name in signature.observations for c in options[name])
+    observed = tuple(c for name in signature.observations for c in options[name] or (name,))
     return table, ReadOptions(
         observation=observed, action=options["action"], exogenous=options["exogenous"], episode="episode",
-        time="time" if "time" in columns else None, discrete=whole)
+        time="time" if "time" in columns else None, discrete=whole), {name: k.album() for name, k in kept.items()}
 
 
 def _names(signature: Signature) -> dict[str, tuple[str, ...]]:

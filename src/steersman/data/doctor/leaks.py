@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from steersman.data.doctor import regression as r
-from steersman.data.doctor.moves import Steps
+from steersman.data.doctor.moves import beside
 from steersman.data.doctor.report import Finding, some
 from steersman.data.doctor.rows import Array, Rows
+from steersman.data.doctor.transitions import Steps
 
 _STRETCH = 16
 
@@ -56,7 +57,34 @@ def _twice(rows: Rows) -> Iterator[Finding]:
         return
     if few:
         return
-    yield from _overlaps(rows, code)
+    overlaps = list(_overlaps(rows, code))
+    yield from overlaps or _alike(rows, matrix)
+
+
+def _alike(rows: Rows, matrix: Array) -> Iterator[Finding]:
+    """Episodes that are copies of others but for a little noise or rounding."""
+    lengths = np.array([stop - start for start, stop in rows.bounds])
+    reach = int(min(np.median(lengths) - 1, 63))
+    starts = np.array([start for start, _ in rows.bounds])[lengths > reach]
+    if reach < 9 or len(starts) < 2:
+        return
+    spread = matrix.std(0)
+    fine = spread > 0
+    looked = (matrix[starts[:, None] + np.linspace(0, reach, 10).astype(int)][..., fine] / spread[fine]).reshape(
+        len(starts), -1)
+    order = np.argsort(looked @ np.random.default_rng(0).normal(size=looked.shape[1]))
+    twins: set[int] = set()
+    for apart in (1, 2, 3):
+        first, second = order[:-apart], order[apart:]
+        close = np.sqrt(np.square(looked[first] - looked[second]).mean(1)) < 0.003
+        twins |= set(np.maximum(first[close], second[close]).tolist())
+    if twins:
+        again = sorted(int(starts[i]) for i in twins)
+        yield Finding(
+            kind="duplicate-episodes", state="bad", rows=some(rows.number[again].tolist()),
+            what=f"{len(again):,} of {len(rows.bounds):,} episodes are copies of others but for a little noise: what "
+                 "is held out would be known already",
+            fix="drop the copies", figures={"episodes": len(again), "share": len(again) / len(rows.bounds)})
 
 
 def _overlaps(rows: Rows, code: Array) -> Iterator[Finding]:
@@ -116,11 +144,10 @@ def _knows_action(s: Steps, known: set[str]) -> Iterator[Finding]:
         return
     before = r.standardised(np.concatenate([s.x[s.at - 1], s.actions[s.at - 1], s.exogenous[s.at]], 1))
     own = r.standardised(s.actions[s.at])
-    both = np.concatenate([before, own], 1)
     spread = np.maximum(s.x[s.at].std(0), 1e-30)
     target = (s.x[s.at] - s.x[s.at].mean(0)) / spread
-    base = (r.features(before, 0),)
-    after = (*base, own, r.features(both, 1)[:, both.shape[1]:])
+    base = (r.features(before, 0), beside(before, own[:, :0], 1))
+    after = (base[0], own, beside(before, own, 1))
     first, second = r.held_out(base, target, s.blocks), r.held_out(after, target, s.blocks)
     gain = r.gain(first, second, s.blocks)
     rest = (second**2).mean(0)

@@ -1,50 +1,105 @@
-"""Images of a log, looked at cheaply: a sample of frames, and neighbours of some of them.
+"""What is kept of the images of a log, so that all of it can be looked at in little memory: of each frame a checksum
+and a picture of 8×8 cells.
 
-Shapes: n frames.
+Shapes: R rows, n frames kept, C channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from steersman.data.doctor.report import Finding, some
-from steersman.data.doctor.rows import Array, Rows
+Array = np.ndarray[Any, Any]
+CELLS = 8
+_FRAMES = 50_000
+_BYTES = 600_000_000
+_STRETCH = 64
+"""Rows that are looked at one after the other where not all can be."""
 
-_SAMPLE = 400
+
+@dataclass(frozen=True)
+class Album:
+    """Frames of one image observation.
+
+    index  (R,) where each row's frame is kept, -1: not looked at
+    code   (n,) checksum
+    flat   (n,) bool: one colour all over
+    small  (n, 8, 8, C) float32 mean of each cell, 0 to 255
+    """
+
+    index: Array
+    code: Array
+    flat: Array
+    small: Array
+
+    def ordered(self, order: Array) -> Album:
+        """The same frames for rows in another order."""
+        return Album(self.index[order], self.code, self.flat, self.small)
+
+    @classmethod
+    def of(cls, column: pa.Array, shape: Sequence[int]) -> Album:
+        """Of a column of fixed-size binary values; long ones by stretches of 64 rows, evenly over the column."""
+        rows, size = len(column), int(np.prod(shape))
+        raw = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * size :][: rows * size]
+        frames = raw.reshape(rows, *shape)
+        keep = Keeping()
+        most = max(1, min(_FRAMES, _BYTES // size) // _STRETCH)
+        starts = np.arange(0, rows, _STRETCH)
+        chosen = set(starts[np.linspace(0, len(starts) - 1, min(most, len(starts))).astype(int)].tolist())
+        for start in starts.tolist():
+            stop = min(start + _STRETCH, rows)
+            keep.add(frames[start:stop], stop - start if start in chosen else 0)
+        return keep.album()
 
 
-def examine(rows: Rows) -> Iterator[Finding]:
-    """Frames that are all the same, blank, or repeat the frame before."""
-    starts = {stop - 1 for _, stop in rows.bounds}
-    inner = np.array([i for i in range(len(rows.number) - 1) if i not in starts])
-    if len(inner) < 10:
-        return
-    at = inner[np.linspace(0, len(inner) - 1, min(len(inner), _SAMPLE)).astype(int)]
-    for name, (column, shape) in rows.images.items():
-        if name not in rows.schema.of("observation"):
+class Keeping:
+    """Takes frames in the order of rows; looks at all of them until there were many, then at the first of each batch.
+    """
+
+    def __init__(self) -> None:
+        self.index: list[Array] = []
+        self.code: list[int] = []
+        self.flat: list[Array] = []
+        self.small: list[Array] = []
+        self.bytes = 0
+
+    def add(self, frames: Array, most: int | None = None) -> None:
+        """frames (n, H, W, C) uint8, of which at most `most` are looked at (None: as many as there is room for)."""
+        if most is None:
+            full = len(self.code) >= _FRAMES or self.bytes >= _BYTES
+            most = _STRETCH // 2 if full else len(frames)
+        count = min(most, len(frames))
+        index = np.full(len(frames), -1)
+        index[:count] = len(self.code) + np.arange(count)
+        self.index.append(index)
+        for start in range(0, count, _STRETCH):
+            part = np.ascontiguousarray(frames[start : min(start + _STRETCH, count)])
+            self.code += [zlib.crc32(memoryview(frame).cast("B")) for frame in part]
+            ends = part.reshape(len(part), -1)
+            self.flat.append(ends.max(1) == ends.min(1))
+            self.small.append(_cells(part))
+            self.bytes += part.nbytes
+
+    def album(self) -> Album:
+        return Album(np.concatenate(self.index), np.array(self.code, np.uint32), np.concatenate(self.flat),
+                     np.concatenate(self.small))
+
+
+def _cells(frames: Array) -> Array:
+    """(n, H, W, C) -> (n, 8, 8, C) means; smaller images repeat their pixels."""
+    for axis in (1, 2):
+        size = frames.shape[axis]
+        edges = np.linspace(0, size, CELLS + 1).astype(int)
+        if size < CELLS:
+            frames = np.take(frames, edges[:-1], axis)
             continue
-        now, after = (_frames(column, at + k, shape) for k in (0, 1))
-        if (now == now[:1]).all():
-            yield Finding(kind="constant-image", state="bad", columns=(name,), what=f"{name} shows one picture only",
-                          fix="check the camera")
-            continue
-        blank = np.flatnonzero(now.max((1, 2, 3)) == now.min((1, 2, 3)))
-        if len(blank):
-            yield Finding(
-                kind="blank-images", state="bad", columns=(name,), rows=some(rows.number[at[blank]].tolist()),
-                what=f"{name} is blank in {len(blank) / len(at):.1%} of the frames looked at", fix="drop those rows",
-                figures={"share": len(blank) / len(at)})
-        same = (now == after).all((1, 2, 3))
-        if same.mean() > 0.3:
-            yield Finding(
-                kind="repeated-images", state="warn", columns=(name,), rows=some(rows.number[at[same]].tolist()),
-                what=f"{name} repeats the frame before in {same.mean():.0%} of the frames looked at: the camera is "
-                     "slower than the log, or stood still",
-                fix="log at the camera's rate", figures={"share": float(same.mean())})
-
-
-def _frames(column: object, at: Array, shape: tuple[int, ...]) -> Array:
-    buffers = [np.frombuffer(column[int(i)].as_buffer(), np.uint8) for i in at]  # type: ignore[index]
-    return np.stack(buffers).reshape(len(at), *shape)
+        total = np.add.reduceat(frames, edges[:-1], axis, dtype=np.float32)
+        shape = [1] * frames.ndim
+        shape[axis] = CELLS
+        frames = total / np.diff(edges).reshape(shape)
+    return np.asarray(frames, np.float32)

@@ -6,8 +6,9 @@ Shapes: R rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from steersman.core.errors import DataError
+from steersman.data.doctor.pictures import Album
 from steersman.data.doctor.report import Finding, some
 from steersman.data.roles import settle
 from steersman.data.schema import Column, Schema
@@ -38,7 +40,7 @@ class Rows:
     time     (R,) or None
     spacing  of the time, or None
     every    column -> rows from one measurement to the next, where that is more than one
-    images   name -> (column of bytes, shape)
+    images   name -> what is kept of its frames
     """
 
     schema: Schema
@@ -49,20 +51,27 @@ class Rows:
     time: Array | None = None
     spacing: Spacing | None = None
     every: dict[str, int] = field(default_factory=dict)
-    images: dict[str, tuple[Any, tuple[int, ...]]] = field(default_factory=dict)
+    images: dict[str, Album] = field(default_factory=dict)
 
     def matrix(self, names: Sequence[str]) -> Array:
         """(R, len(names)), empty cells between measurements held."""
         columns = [held(self.values[n], self.bounds) if n in self.every else self.values[n] for n in names]
         return np.stack(columns, 1) if columns else np.empty((len(self.number), 0))
 
-    @property
+    @cached_property
     def inner(self) -> Array:
         """(R,) bool: rows with a row before them in their episode."""
         inside = np.zeros(len(self.number), bool)
         for start, stop in self.bounds:
             inside[start + 1 : stop] = True
         return inside
+
+    def change(self, name: str) -> Array:
+        """(R,) by how much a column differs from the row before; NaN where there is none, or a cell is empty."""
+        with np.errstate(invalid="ignore"):
+            change = np.diff(self.values[name], prepend=np.nan)
+        change[~(self.inner & np.isfinite(change))] = np.nan
+        return change
 
     @property
     def observed(self) -> tuple[str, ...]:
@@ -74,15 +83,18 @@ class Rows:
         return tuple(n for n in self.schema.action if n in self.values)
 
 
-def lay_out(data: pa.Table, options: ReadOptions, where: str) -> tuple[Rows, list[Finding]]:
-    """A table as rows, and what was the matter with its form.
+def lay_out(
+    data: pa.Table, options: ReadOptions, where: str, albums: Mapping[str, Album] | None = None
+) -> tuple[Rows, list[Finding]]:
+    """A table as rows, and what was the matter with its form. `albums`: images that the table does not hold.
 
     Raises:
         DataError: not even two rows with a column of numbers.
     """
     findings: list[Finding] = []
     data = _without_duplicates(data, findings)
-    values, images = _columns(data, options, findings)
+    values, images = _columns(data, findings)
+    images |= albums or {}
     schema = _roles(data, values, images, options, where, findings)
     keys = [name for name in (schema.episode, schema.time) if name]
     number = np.arange(data.num_rows)
@@ -92,7 +104,7 @@ def lay_out(data: pa.Table, options: ReadOptions, where: str) -> tuple[Rows, lis
     if order is not None:
         number, code = number[order], code[order]
         values = {name: value[order] for name, value in values.items()}
-        images = {name: (column.take(pa.array(order)), shape) for name, (column, shape) in images.items()}
+        images = {name: album.ordered(order) for name, album in images.items()}
         time = None if time is None else time[order]
     recorded = tuple(pairwise([0, *(np.flatnonzero(np.diff(code)) + 1).tolist(), len(code)])) if len(code) else ()
     recorded, time = _clocked(recorded, time, schema, number, findings)
@@ -118,31 +130,42 @@ def _without_duplicates(data: pa.Table, findings: list[Finding]) -> pa.Table:
     return data
 
 
-def _columns(
-    data: pa.Table, options: ReadOptions, findings: list[Finding]
-) -> tuple[dict[str, Array], dict[str, tuple[Any, tuple[int, ...]]]]:
+def _columns(data: pa.Table, findings: list[Finding]) -> tuple[dict[str, Array], dict[str, Album]]:
     values: dict[str, Array] = {}
-    images: dict[str, tuple[Any, tuple[int, ...]]] = {}
+    images: dict[str, Album] = {}
     for item in data.schema:
         column, kind = data[item.name], item.type
         if pa.types.is_fixed_size_binary(kind):
             sizes = tuple(int(n) for n in (item.metadata or {}).get(b"shape", b"").decode().split(",") if n.isdigit())
             if len(sizes) == 3 and int(np.prod(sizes)) == kind.byte_width:
-                images[item.name] = (column.combine_chunks(), sizes)
+                images[item.name] = Album.of(column.combine_chunks(), sizes)
         elif pa.types.is_boolean(kind):
             values[item.name] = column.cast(pa.int8()).cast(pa.float64()).to_numpy()
         elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             values[item.name] = column.cast(pa.float64(), safe=False).to_numpy()
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            parsed, wrong = _parsed(column)
-            if len(parsed) and len(wrong) < 0.5 * len(parsed):
-                values[item.name] = parsed
-                word = column[int(wrong[0])].as_py()
-                findings.append(Finding(
-                    kind="not-numbers", state="bad", columns=(item.name,), rows=some(wrong.tolist()),
-                    what=f"{item.name} holds text in {len(wrong):,} rows among numbers (such as {word!r:.40})",
-                    fix="replace the text by numbers or empty cells", figures={"rows": len(wrong)}))
+            numbers = _text(item.name, column, findings)
+            if numbers is not None:
+                values[item.name] = numbers
     return values, images
+
+
+def _text(name: str, column: pa.ChunkedArray, findings: list[Finding]) -> Array | None:
+    """Text that holds numbers, most of it at least; None if it is words."""
+    values, wrong = _parsed(column)
+    commas = len(wrong) >= 0.5 * max(len(values), 1)
+    if commas:
+        values, others = _parsed(pc.replace_substring(column.cast(pa.string()), ",", "."))
+        if len(others) >= 0.05 * len(values):
+            return None
+    if len(wrong):
+        word = f"such as {column[int(wrong[0])].as_py()!r:.40}"
+        findings.append(Finding(
+            kind="not-numbers", state="bad", columns=(name,), rows=some(wrong.tolist()), figures={"rows": len(wrong)},
+            what=f"{name} is written with decimal commas ({word})" if commas else
+                 f"{name} holds text in {len(wrong):,} rows among numbers ({word})",
+            fix="write decimal points" if commas else "replace the text by numbers or empty cells"))
+    return values
 
 
 def _parsed(column: pa.ChunkedArray) -> tuple[Array, Array]:
@@ -156,11 +179,12 @@ def _parsed(column: pa.ChunkedArray) -> tuple[Array, Array]:
 
 
 def _roles(
-    data: pa.Table, values: dict[str, Array], images: dict[str, Any], options: ReadOptions, where: str,
+    data: pa.Table, values: dict[str, Array], images: dict[str, Album], options: ReadOptions, where: str,
     findings: list[Finding],
 ) -> Schema:
     plain = {name for name in data.column_names if not pa.types.is_nested(data.schema.field(name).type)}
     usable = [name for name in data.column_names if name in values or name in images]
+    usable += [name for name in images if name not in usable]
     keys = [name for name in data.column_names if name in plain and name not in usable]
     try:
         schema, _ = settle([*keys, *usable], tuple(images), options, where)
@@ -170,6 +194,10 @@ def _roles(
         return Schema(columns=columns)
     role = {name: "ignored" for name in keys if schema.columns[name].role in ("observation", "action", "exogenous")}
     changed = {name: msgspec.structs.replace(schema.columns[name], role=r) for name, r in role.items()}
+    if role:
+        findings.append(Finding(
+            kind="words", state="note", columns=tuple(role), what=f"{', '.join(role)} holds words: it is not looked at",
+            fix="give each word a number, if a model should know it"))
     return msgspec.structs.replace(schema, columns=schema.columns | changed)
 
 
@@ -269,6 +297,9 @@ def _gaps(
             what=f"the time between rows varies: the middle four fifths of it span {found.spread:.0%} of the median",
             fix="record at a fixed rate, or resample: one action must act for one known time",
             figures={"spread": found.spread}))
+    rates = _rates(recorded, time, name, number)
+    if rates is not None:
+        findings.append(rates)
     if not factor:
         return recorded, found
     bounds = cut(time, recorded, factor * period)
@@ -282,6 +313,37 @@ def _gaps(
             fix="find out why the recorder lost rows; what was lost cannot be learned from",
             figures={"gaps": len(starts), "longest": longest / period}))
     return bounds, found
+
+
+def _rates(recorded: Bounds, time: Array, name: str, number: Array) -> Finding | None:
+    """Whether some episodes, or long parts of them, were recorded at another steady rate than the rest."""
+    total = sum(stop - start for start, stop in recorded)
+    size = max(total // 40, 12)
+    period, at, weight = [], [], []
+    for start, stop in recorded:
+        edges = start + np.arange(max(1, round((stop - start) / size)) + 1) * (stop - start) // max(
+            1, round((stop - start) / size))
+        for a, b in pairwise(edges.tolist()):
+            if b - a >= 6:
+                low, middle, high = np.quantile(np.diff(time[a:b]), [0.2, 0.5, 0.8])
+                if middle > 0 and high - low < 0.2 * middle:
+                    period.append(middle)
+                    at.append(a)
+                    weight.append(b - a)
+    if len(period) < 4:
+        return None
+    periods, rows = np.array(period), np.array(weight)
+    usual = float(np.median(np.repeat(periods, np.maximum(rows * 200 // total, 1))))
+    odd = np.abs(np.log(periods / usual)) > 0.15
+    if not odd.any():
+        return None
+    other = float(np.median(periods[odd]))
+    return Finding(
+        kind="rate-change", state="bad", columns=(name,), rows=some(number[np.array(at)[odd]].tolist()),
+        what=f"{rows[odd].sum() / total:.0%} of the log is recorded every {other:.4g} instead of every {usual:.4g}: a "
+             "step lasts longer or shorter there",
+        fix="resample the log to one rate (data convert --period), or train on one of them",
+        figures={"share": float(rows[odd].sum() / total), "period": other, "usual": usual})
 
 
 def _long_enough(bounds: Bounds, recorded: Bounds, number: Array, findings: list[Finding]) -> Bounds:
