@@ -1,4 +1,4 @@
-"""The doctor on trial: faults of forty kinds planted into clean logs, at several strengths, and the clean logs.
+"""The doctor on trial: faults of seventy kinds planted into clean logs, at several strengths, and the clean logs.
 
 A fault counts as found if a finding names it. On a clean log every finding above a note is a false alarm. Each planted
 log and each clean log has a seed of its own, drawn from the experiment's.
@@ -17,31 +17,35 @@ from steersman.data.doctor.report import Report
 from steersman.data.source import ReadOptions
 from steersman.evidence.context import Context, Outcome
 from steersman.evidence.doctor_faults import FAULTS
-from steersman.evidence.doctor_worlds import WORLDS, Columns
+from steersman.evidence.doctor_later import LATER
+from steersman.evidence.doctor_pictures import CAMERA_FAULTS, FILMED
+from steersman.evidence.doctor_worlds import WORLDS, Array, Columns
 from steersman.evidence.drawing import png
 from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
 
 CLEAN = 3
 """Clean logs of each world."""
+PLANTED = FAULTS | LATER | CAMERA_FAULTS
+MADE = WORLDS | FILMED
 
 
 def experiment(context: Context) -> Outcome:
     """Every fault at every strength, in a world drawn for it; every world without a fault, three times."""
     found: dict[str, list[bool]] = {}
-    for name, fault in FAULTS.items():
+    for name, fault in PLANTED.items():
         g = np.random.default_rng([context.seed, zlib.crc32(name.encode())])
         worlds = fault.worlds or tuple(WORLDS)
         found[name] = []
         for strength in fault.strengths:
             world = worlds[int(g.integers(len(worlds)))]
-            report = examined(fault.plant(WORLDS[world](g), g, strength))
+            report = examined(fault.plant(MADE[world](g), g, strength))
             named = any(f.kind in fault.says for f in report.findings)
             found[name].append(named)
             if not named:
                 context.say(f"missed: {name} ({strength:g}) in {world}")
         context.say(f"{name}: {sum(found[name])} of {len(found[name])}")
     alarms: Counter[str] = Counter()
-    for world, make in WORLDS.items():
+    for world, make in MADE.items():
         for i in range(CLEAN):
             report = examined(make(np.random.default_rng([context.seed, i, zlib.crc32(world.encode())])))
             alarms[world] += len(report.alarms)
@@ -51,7 +55,7 @@ def experiment(context: Context) -> Outcome:
     figures = {
         "faults_planted": planted, "faults_found": hit, "fault_kinds": len(found),
         "fault_kinds_always_found": sum(all(x) for x in found.values()), "false_alarms": sum(alarms.values()),
-        "clean_logs": CLEAN * len(WORLDS),
+        "clean_logs": CLEAN * len(MADE),
     }
     picture = Picture(
         name="faults", title="Faults found", file="faults.png", alt="share of logs of each fault that were named",
@@ -61,8 +65,20 @@ def experiment(context: Context) -> Outcome:
 
 def examined(columns: Columns) -> Report:
     """What the doctor says about columns."""
-    rows, findings = lay_out(pa.table({n: pa.array(v) for n, v in columns.items()}), ReadOptions(), "a planted log")
-    return diagnose(rows, findings)
+    fields = [_field(name, values) for name, values in columns.items()]
+    table = pa.table([array for _, array in fields], schema=pa.schema([field for field, _ in fields]))
+    return diagnose(*lay_out(table, ReadOptions(), "a planted log"))
+
+
+def _field(name: str, values: Array) -> tuple[pa.Field, pa.Array]:
+    """A column as a table holds it: frames (R, H, W, C) as bytes with their shape beside them."""
+    if values.ndim == 1:
+        array = pa.array(values)
+        return pa.field(name, array.type), array
+    size = int(np.prod(values.shape[1:]))
+    raw = pa.py_buffer(np.ascontiguousarray(values).tobytes())
+    array = pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(values), [None, raw])
+    return pa.field(name, array.type, metadata={"shape": ",".join(map(str, values.shape[1:]))}), array
 
 
 def _table(found: dict[str, list[bool]], alarms: Counter[str]) -> Table:

@@ -32,37 +32,37 @@ class Fault:
 
 
 def observed(c: Columns) -> list[str]:
-    return [n for n in c if n not in ("episode", "t") and not n.startswith(("action", "exogenous"))]
+    return [n for n in c if n not in ("episode", "t", "camera") and not n.startswith(("action", "exogenous"))]
 
 
 def acted(c: Columns) -> list[str]:
     return [n for n in c if n.startswith("action")]
 
 
-def _rows(c: Columns, index: Array) -> Columns:
+def taken(c: Columns, index: Array) -> Columns:
     return {name: value[index] for name, value in c.items()}
 
 
-def _first(c: Columns) -> Array:
+def begins(c: Columns) -> Array:
     """(R,) whether a row begins an episode."""
     return np.diff(c["episode"], prepend=c["episode"][0] - 1) != 0
 
 
-def _shift(c: Columns, value: Array, by: int) -> Array:
+def shift(c: Columns, value: Array, by: int) -> Array:
     """value[t + by] within each episode; at the ends the nearest row."""
     index = np.arange(len(value))
-    start = np.maximum.accumulate(np.where(_first(c), index, 0))
-    ends = np.append(np.flatnonzero(_first(c))[1:], len(value)) - 1
-    last = np.repeat(ends, np.diff(np.append(np.flatnonzero(_first(c)), len(value))))
+    start = np.maximum.accumulate(np.where(begins(c), index, 0))
+    ends = np.append(np.flatnonzero(begins(c))[1:], len(value)) - 1
+    last = np.repeat(ends, np.diff(np.append(np.flatnonzero(begins(c)), len(value))))
     return value[np.clip(index + by, start, last)]
 
 
-def _some(c: Columns, g: Generator, names: list[str]) -> str:
+def some_of(c: Columns, g: Generator, names: list[str]) -> str:
     return str(names[int(g.integers(len(names)))])
 
 
 def missing(c: Columns, g: Generator, strength: float) -> Columns:
-    name = _some(c, g, observed(c))
+    name = some_of(c, g, observed(c))
     value = c[name].astype(float).copy()
     value[g.choice(len(value), max(1, int(strength * len(value))), replace=False)] = np.nan
     return c | {name: value}
@@ -70,11 +70,11 @@ def missing(c: Columns, g: Generator, strength: float) -> Columns:
 
 def gaps(c: Columns, g: Generator, strength: float) -> Columns:
     keep = np.ones(len(c["t"]), bool)
-    inner = np.flatnonzero(~_first(c))
+    inner = np.flatnonzero(~begins(c))
     for start in g.choice(inner, max(2, int(strength * len(keep))), replace=False):
         keep[start : start + int(g.integers(1, 6))] = False
-    keep |= _first(c)
-    return _rows(c, np.flatnonzero(keep))
+    keep |= begins(c)
+    return taken(c, np.flatnonzero(keep))
 
 
 def constant(c: Columns, g: Generator, strength: float) -> Columns:
@@ -82,7 +82,7 @@ def constant(c: Columns, g: Generator, strength: float) -> Columns:
 
 
 def copied(c: Columns, g: Generator, strength: float) -> Columns:
-    return {**c, "aux": strength * c[_some(c, g, observed(c))] + 3.0}
+    return {**c, "aux": strength * c[some_of(c, g, observed(c))] + 3.0}
 
 
 def saturated(c: Columns, g: Generator, strength: float) -> Columns:
@@ -92,11 +92,11 @@ def saturated(c: Columns, g: Generator, strength: float) -> Columns:
 
 
 def delayed(c: Columns, g: Generator, strength: float) -> Columns:
-    return c | {name: _shift(c, c[name], int(strength)) for name in acted(c)}
+    return c | {name: shift(c, c[name], int(strength)) for name in acted(c)}
 
 
 def late_action(c: Columns, g: Generator, strength: float) -> Columns:
-    return c | {name: _shift(c, c[name], -1) for name in acted(c)}
+    return c | {name: shift(c, c[name], -1) for name in acted(c)}
 
 
 def shuffled(c: Columns, g: Generator, strength: float) -> Columns:
@@ -113,27 +113,27 @@ def copied_episodes(c: Columns, g: Generator, strength: float) -> Columns:
     ids = np.unique(c["episode"])
     chosen = g.choice(ids, max(1, int(strength * len(ids))), replace=False)
     parts = [np.flatnonzero(c["episode"] == i) for i in chosen]
-    whole = _rows(c, np.concatenate([np.arange(len(c["t"])), *parts]))
+    whole = taken(c, np.concatenate([np.arange(len(c["t"])), *parts]))
     more = np.concatenate([np.full(len(p), ids.max() + 1 + k) for k, p in enumerate(parts)])
     return whole | {"episode": np.concatenate([c["episode"], more])}
 
 
 def copied_stretch(c: Columns, g: Generator, strength: float) -> Columns:
     size = int(strength * len(c["t"]))
-    whole = _rows(c, np.concatenate([np.arange(len(c["t"])), np.arange(100, 100 + size)]))
+    whole = taken(c, np.concatenate([np.arange(len(c["t"])), np.arange(100, 100 + size)]))
     whole["episode"] = np.concatenate([c["episode"], c["episode"][100 : 100 + size] + c["episode"].max() + 1])
     return whole
 
 
 def future(c: Columns, g: Generator, strength: float) -> Columns:
-    name = _some(c, g, observed(c))
+    name = some_of(c, g, observed(c))
     step = np.abs(np.diff(c[name])).mean()
-    return {**c, "aux": _shift(c, c[name], 1) + strength * step * g.normal(size=len(c["t"]))}
+    return {**c, "aux": shift(c, c[name], 1) + strength * step * g.normal(size=len(c["t"]))}
 
 
 def reward(c: Columns, g: Generator, strength: float) -> Columns:
     names = observed(c)
-    after = np.stack([_shift(c, c[n], 1) for n in names], 1)
+    after = np.stack([shift(c, c[n], 1) for n in names], 1)
     z = (after - after.mean(0)) / after.std(0)
     a = np.stack([c[n] for n in acted(c)], 1)
     return {**c, "score": -(z**2).sum(1) - strength * ((a / np.abs(a).max()) ** 2).sum(1) + a.sum(1) / np.abs(a).max()}
@@ -145,20 +145,21 @@ def action_seen(c: Columns, g: Generator, strength: float) -> Columns:
 
 def lone_rows(c: Columns, g: Generator, strength: float) -> Columns:
     count = int(strength)
-    whole = _rows(c, np.concatenate([np.arange(len(c["t"])), g.integers(0, len(c["t"]), count)]))
+    whole = taken(c, np.concatenate([np.arange(len(c["t"])), g.integers(0, len(c["t"]), count)]))
     return whole | {"episode": np.concatenate([c["episode"], c["episode"].max() + 1 + np.arange(count)])}
 
 
 def interleaved(c: Columns, g: Generator, strength: float) -> Columns:
-    return _rows(c, np.argsort(c["t"] + 1e-9 * c["episode"], kind="stable"))
+    return taken(c, np.argsort(c["t"] + 1e-9 * c["episode"], kind="stable"))
 
 
 def back(c: Columns, g: Generator, strength: float) -> Columns:
     order = np.arange(len(c["t"]))
-    for at in g.choice(np.flatnonzero(~_first(c))[2:-20], int(strength), replace=False):
-        if not _first(c)[at : at + 4].any():
-            order[at : at + 4] = order[at : at + 4][::-1].copy()
-    return _rows(c, order)
+    inside = ~begins(c)
+    whole = np.flatnonzero(inside[:-3] & inside[1:-2] & inside[2:-1] & inside[3:])
+    for at in g.choice(whole, int(strength), replace=False):
+        order[at : at + 4] = order[at : at + 4][::-1].copy()
+    return taken(c, order)
 
 
 def still(c: Columns, g: Generator, strength: float) -> Columns:
@@ -181,21 +182,21 @@ def run_together(c: Columns, g: Generator, strength: float) -> Columns:
 
 
 def slow(c: Columns, g: Generator, strength: float) -> Columns:
-    name, every = _some(c, g, observed(c)), int(strength)
+    name, every = some_of(c, g, observed(c)), int(strength)
     index = np.arange(len(c["t"]))
-    start = np.maximum.accumulate(np.where(_first(c), index, 0))
+    start = np.maximum.accumulate(np.where(begins(c), index, 0))
     return c | {name: c[name][start + (index - start) // every * every]}
 
 
 def sparse(c: Columns, g: Generator, strength: float) -> Columns:
-    name, every = _some(c, g, observed(c)), int(strength)
+    name, every = some_of(c, g, observed(c)), int(strength)
     value = c[name].astype(float).copy()
     value[np.arange(len(value)) % every != 0] = np.nan
     return c | {name: value}
 
 
 def stuck(c: Columns, g: Generator, strength: float) -> Columns:
-    name = _some(c, g, observed(c))
+    name = some_of(c, g, observed(c))
     value = c[name].copy()
     for start in g.integers(0, len(value) - 200, 4):
         stop = start + int(strength)
@@ -204,7 +205,7 @@ def stuck(c: Columns, g: Generator, strength: float) -> Columns:
 
 
 def spikes(c: Columns, g: Generator, strength: float) -> Columns:
-    name = _some(c, g, observed(c))
+    name = some_of(c, g, observed(c))
     value, span = c[name].astype(float).copy(), c[name].max() - c[name].min()
     at = g.choice(len(value), 12, replace=False)
     value[at] += strength * span * g.uniform(0.8, 1.2, 12) * g.choice([-1, 1], 12)
@@ -212,7 +213,7 @@ def spikes(c: Columns, g: Generator, strength: float) -> Columns:
 
 
 def sentinel(c: Columns, g: Generator, strength: float) -> Columns:
-    name = _some(c, g, observed(c))
+    name = some_of(c, g, observed(c))
     value, span = c[name].astype(float).copy(), c[name].max() - c[name].min()
     value[g.choice(len(value), max(5, int(0.003 * len(value))), replace=False)] = np.round(
         c[name].min() - strength * span - 10)
@@ -221,7 +222,7 @@ def sentinel(c: Columns, g: Generator, strength: float) -> Columns:
 
 def repeated(c: Columns, g: Generator, strength: float) -> Columns:
     times = int(strength)
-    whole = _rows(c, np.repeat(np.arange(len(c["t"])), times))
+    whole = taken(c, np.repeat(np.arange(len(c["t"])), times))
     period = c["t"][1] - c["t"][0]
     return whole | {"t": whole["t"] + np.tile(np.arange(times), len(c["t"])) * period / times}
 
@@ -229,8 +230,8 @@ def repeated(c: Columns, g: Generator, strength: float) -> Columns:
 def twice(c: Columns, g: Generator, strength: float) -> Columns:
     count = len(c["t"])
     order = np.sort(np.concatenate([np.arange(count), g.choice(count, max(5, int(strength * count)), replace=False)]))
-    whole = _rows(c, order)
-    first = _first(whole)
+    whole = taken(c, order)
+    first = begins(whole)
     index = np.arange(len(order))
     start = np.maximum.accumulate(np.where(first, index, 0))
     return whole | {"t": (index - start) * (c["t"][1] - c["t"][0])}
@@ -238,7 +239,7 @@ def twice(c: Columns, g: Generator, strength: float) -> Columns:
 
 def frozen(c: Columns, g: Generator, strength: float) -> Columns:
     changed = dict(c)
-    first = _first(c)
+    first = begins(c)
     for start in g.integers(0, len(c["t"]) - 200, 6):
         stop = start + int(strength)
         if not first[start + 1 : stop].any():
@@ -262,13 +263,13 @@ def counter(c: Columns, g: Generator, strength: float) -> Columns:
 
 
 def units(c: Columns, g: Generator, strength: float) -> Columns:
-    name = _some(c, g, observed(c))
+    name = some_of(c, g, observed(c))
     odd = np.isin(c["episode"], g.choice(np.unique(c["episode"]), len(np.unique(c["episode"])) // 6, replace=False))
     return c | {name: np.where(odd, c[name] * strength, c[name])}
 
 
 def offset(c: Columns, g: Generator, strength: float) -> Columns:
-    name = _some(c, g, observed(c))
+    name = some_of(c, g, observed(c))
     odd = np.isin(c["episode"], g.choice(np.unique(c["episode"]), len(np.unique(c["episode"])) // 6, replace=False))
     return c | {name: c[name] + odd * strength * (c[name].max() - c[name].min())}
 
@@ -291,7 +292,7 @@ def inverted(c: Columns, g: Generator, strength: float) -> Columns:
 
 
 def words(c: Columns, g: Generator, strength: float) -> Columns:
-    name = _some(c, g, observed(c))
+    name = some_of(c, g, observed(c))
     value = c[name].astype(str).astype(object)
     value[g.choice(len(value), int(strength), replace=False)] = "ERR"
     return c | {name: value}

@@ -110,7 +110,8 @@ def spikes(rows: Rows, name: str) -> Iterator[Finding]:
     if good.sum() < 50:
         return
     step = np.abs(change[np.isfinite(change)])
-    usual, far, most = *np.quantile(off[good], [0.9, 0.99]), np.quantile(step, 0.99)
+    usual, far = np.quantile(off[good], [0.9, 0.99])
+    most = np.quantile(step, 0.99)
     if not usual > 0:
         return
     limit = max(min(12 * usual, max(3 * far, 1.3 * _span(values))), 5 * min(far, 4 * usual), 1.5 * most)

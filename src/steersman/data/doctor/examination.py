@@ -12,13 +12,15 @@ import pyarrow as pa
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.data.doctor import columns, frames, leaks, moves, transitions, verdict
+from steersman.data.doctor import columns, dynamics, frames, leaks, transitions, verdict
 from steersman.data.doctor.pictures import Album, Keeping
 from steersman.data.doctor.report import Dynamics, Finding, Report
 from steersman.data.doctor.rows import Array, Rows, lay_out
 from steersman.data.formats.tabular import Tabular
 from steersman.data.source import Format, ReadOptions, Source
 
+_SHOWN = ("action-one-row-late", "delay", "no-effect", "no-exploration", "dead-action", "unordered-rows")
+"""What may be said of images by way of a few numbers of each: they do not show speeds, nor all that is there."""
 _ORDER = {"bad": 0, "warn": 1, "note": 2}
 
 
@@ -58,24 +60,39 @@ def diagnose(
             "constant-column", "constant-action", "duplicate-column", "action-in-observation", "counter")
     }
     skip |= {name for name, values in rows.values.items() if not np.isfinite(values).any()}
-    s = transitions.steps(rows, tuple(skip))
-    dynamics, more = moves.examine(s) if s is not None else (Dynamics(), [])
-    found += [*more, *leaks.examine(rows, s)]
+    shown = bool(rows.images) and not rows.observed
+    s = transitions.steps(frames.standing_in(rows) if shown else rows, tuple(skip))
+    world, more = dynamics.examine(s) if s is not None else (Dynamics(), [])
+    if shown:
+        found += [_of_images(f, rows) for f in more if f.kind in _SHOWN]
+        found += leaks.examine(rows, None)
+    else:
+        found += [*more, *leaks.examine(rows, s)]
     found = _settled(found)
     if refusal is not None and not any(f.state == "bad" for f in found):
         found.append(Finding(kind="refused", state="bad", what=f"training would refuse this log: {refusal}",
                              fix=refusal.fix))
     found.sort(key=lambda f: _ORDER[f.state])
     lengths = np.sort([stop - start - 1 for start, stop in rows.bounds])
-    summary, advice = verdict.judge(rows, found, dynamics)
+    summary, advice = verdict.judge(rows, found, world)
     report = Report(
         path="", format="", rows=len(rows.number), episodes=len(rows.bounds), steps=int(lengths.sum()),
         lengths=(int(lengths[0]), int(lengths[len(lengths) // 2]), int(lengths[-1])),
         rate=None if rows.spacing is None else 1 / rows.spacing.period, columns=columns.facts(rows),
-        findings=tuple(found), dynamics=dynamics, verdict=summary, advice=advice, trainable=refusal is None,
+        findings=tuple(found), dynamics=world, verdict=summary, advice=advice, trainable=refusal is None,
         schema=rows.schema if source is None or source.schema is None else source.schema)
     plain = msgspec.to_builtins(report, enc_hook=lambda number: number.item())  # numpy's numbers as Python's
     return msgspec.convert(plain, Report)
+
+
+def _of_images(finding: Finding, rows: Rows) -> Finding:
+    """A finding on the few numbers that stand for images: what they do not show may be there all the same."""
+    finding = msgspec.structs.replace(finding, columns=tuple(rows.images))
+    if finding.kind not in ("no-effect", "dead-action"):
+        return finding
+    return msgspec.structs.replace(
+        finding, state="note", fix="look at a trained model's read-outs, or log speeds beside the images",
+        what="small copies of the images do not show what the action does in one step: it may be too little to see")
 
 
 def _of_no_use(finding: Finding) -> tuple[str, ...]:

@@ -235,7 +235,7 @@ def _strangers(s: Steps, f: Fitted) -> Iterator[Finding]:
     if len(usual) < 12:
         return
     middle, high = np.quantile(usual, [0.5, 0.9])
-    odd = (size >= 5) & (error > 0.1) & (error > 8 * middle) & (error > 4 * high)
+    odd = (size >= 5) & (error > 0.3) & (error > 8 * middle) & (error > 4 * high)
     if odd.any() and odd.sum() <= 0.1 * count:
         rows = [int(s.at[s.blocks.block == b].min()) for b in np.flatnonzero(odd)]
         yield Finding(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,32 +77,28 @@ def held_out(parts: Sequence[Array], targets: Array, blocks: Blocks) -> Array:
 
         W = (ΦᵀΦ + λ n I)⁻¹ ΦᵀY on centred features and targets
     """
-    phi = np.concatenate([*parts, np.ones((len(targets), 1), np.float32)], 1)
-    y = np.asarray(targets, np.float32)
-    grams, crosses, sizes = [], [], []
-    for fold in range(FOLDS):
-        rows = blocks.fold == fold
-        grams.append((phi[rows].T @ phi[rows]).astype(np.float64))
-        crosses.append((phi[rows].T @ y[rows]).astype(np.float64))
-        sizes.append(int(rows.sum()))
+    order = np.argsort(blocks.fold, kind="stable")
+    edges = np.searchsorted(blocks.fold[order], np.arange(FOLDS + 1))
+    phi = np.concatenate([*parts, np.ones((len(targets), 1), np.float32)], 1)[order]
+    y = np.asarray(targets, np.float32)[order]
+    folds = [slice(a, b) for a, b in pairwise(edges.tolist())]
+    grams = [(phi[rows].T @ phi[rows]).astype(np.float64) for rows in folds]
+    crosses = [(phi[rows].T @ y[rows]).astype(np.float64) for rows in folds]
     gram, cross = np.sum(grams, 0), np.sum(crosses, 0)
     rest = np.empty((len(_RIDGES), *y.shape), np.float32)
     free = phi.shape[1] - 1  # the constant is not shrunk
-    for fold in range(FOLDS):
-        rows = blocks.fold == fold
-        if not sizes[fold]:
-            continue
-        n = len(y) - sizes[fold]
-        g, x = np.asarray(gram - grams[fold]), np.asarray(cross - crosses[fold])
+    for rows, own, met in zip(folds, grams, crosses, strict=True):
+        n = len(y) - (rows.stop - rows.start)
+        g, x = np.asarray(gram - own), np.asarray(cross - met)
         mean, centre = g[:free, -1] / n, x[-1] / n
-        values, vectors = np.linalg.eigh(g[:free, :free] - n * np.outer(mean, mean))
-        turned = vectors.T @ (x[:free] - n * np.outer(mean, centre))
-        projected = (phi[rows, :free] - mean.astype(np.float32)) @ vectors.astype(np.float32)
+        spread, common = g[:free, :free] - n * np.outer(mean, mean), x[:free] - n * np.outer(mean, centre)
         for i, ridge in enumerate(_RIDGES):
-            weight = turned / (np.maximum(values, 0)[:, None] + ridge * n)
-            rest[i, rows] = y[rows] - centre - projected @ weight.astype(np.float32)
+            weight = np.linalg.solve(spread + ridge * n * np.eye(free), common)
+            constant = (centre - mean @ weight).astype(np.float32)
+            rest[i, rows] = y[rows] - constant - phi[rows, :free] @ weight.astype(np.float32)
     best = np.square(rest, dtype=np.float64).mean(1).argmin(0)
-    left: Array = np.take_along_axis(rest, best[None, None, :], 0)[0].astype(np.float64)
+    left: Array = np.empty(y.shape)
+    left[order] = np.take_along_axis(rest, best[None, None, :], 0)[0]
     return left
 
 
