@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("planning", "solvers", "mppi", "mcts", "training", "reading", "startup")
+SECTIONS = ("planning", "solvers", "mppi", "mcts", "training", "reading", "logs", "startup")
 
 
 def main() -> None:
@@ -31,6 +31,7 @@ def main() -> None:
 
     from benchmarks import (
         contest,
+        logs,
         machine,
         planning,
         planning_mcts,
@@ -51,7 +52,8 @@ def main() -> None:
         "mppi": lambda: [planning_mppi.run(host, arguments.quick)],
         "mcts": lambda: [planning_mcts.run(host, arguments.quick)],
         "training": lambda: training.run(host, arguments.quick),
-        "reading": lambda: [reading.run(arguments.quick)],
+        "reading": lambda: reading.run(arguments.quick),
+        "logs": lambda: logs.run(arguments.quick),
         "startup": lambda: [startup.run(arguments.quick)],
     }
     today = datetime.date.today().isoformat()

@@ -22,6 +22,11 @@ def use_clock(name: str) -> None:
     _clock = CLOCKS[name]
 
 
+def elapsed() -> bool:
+    """Whether elapsed time is measured; otherwise what other processes do goes unseen."""
+    return _clock is CLOCKS["wall"]
+
+
 @dataclass(frozen=True)
 class Contender:
     """name   what the table calls it

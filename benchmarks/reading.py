@@ -1,55 +1,93 @@
-"""Windows a second: the memory-mapped cache against Lance and HDF5 as stable-worldmodel reads them.
+"""Windows a second: the memory-mapped cache against Lance and HDF5 as stable-worldmodel reads them, and against minari.
 
-The same episodes, shuffled windows of 4 frames, batches of 128, into tensors in memory.
+The same episodes, shuffled windows, batches of 128, into tensors in memory.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks import contest as clock
 from benchmarks.contest import Contender, contest
-from benchmarks.peers import stable_worldmodel
+from benchmarks.peers import minari, stable_worldmodel
 from benchmarks.peers.stable_worldmodel import PREFETCH
 from benchmarks.shapes import Lewm
 from benchmarks.tables import Table
-from steersman.core import ActionSpec, Episode, ObservationSpec, Signature
-from steersman.data import CacheWriter, Dataset
+from steersman.core import ActionSpec, Episode, ObservationSpec, Recording, Signature
+from steersman.data import CacheWriter, Dataset, write
 
 BAR = 3.0
 FRAMES, BATCH = 4, Lewm.batch
 
 
-def run(quick: bool) -> Table:
+def run(quick: bool) -> list[Table]:
+    return [_images(quick), _vectors(quick)]
+
+
+def _images(quick: bool) -> Table:
     """Bar: at least 3× Lance, at each size of image, against Lance's better number of workers."""
     rows, verdicts = [], {}
     for pixels in (64, 224):
         episodes = _episodes(pixels, count=20 if quick else 60, steps=100)
-        with tempfile.TemporaryDirectory() as folder:
-            timings = contest(_contenders(Path(folder), episodes, 5 if quick else 20), 2 if quick else 5)
-            sizes = {path.name: _bytes(path) for path in Path(folder).iterdir()}
-        ours = timings["steersman"].rate
-        for name, timing in timings.items():
-            stored = "cache" if name == "steersman" else f"log.{'lance' if 'Lance' in name else 'h5'}"
-            rows.append({
-                "image": f"{pixels}×{pixels}", "reader": name, "windows/s": timing.rate,
-                "steersman is × faster": ours / timing.rate, "MB on disk": sizes[stored] / 1e6,
-            })
-        best = max(t.rate for name, t in timings.items() if "Lance" in name)
-        verdicts[f"cache against Lance, {pixels} px"] = (ours / best, BAR)
+        found = _compared("pixels", FRAMES, episodes, 5 if quick else 20, quick)
+        rows += [{"image": f"{pixels}×{pixels}", **row} for row in found]
+        verdicts[f"cache against Lance, {pixels} px"] = (_against(found, "Lance"), BAR)
     return Table(
         f"Reading: shuffled windows of {FRAMES} frames, batches of {BATCH}", rows,
-        [
-            "Smooth synthetic frames with noise; Lance stores JPEG (quality 95, its default), HDF5 and the cache raw "
-            "pixels. The page cache is warm for all.",
-            "stable-worldmodel through torch's DataLoader as in its training script, here and with 2 workers.",
-        ],
-        verdicts,
+        ["Smooth synthetic frames with noise; Lance stores JPEG (quality 95, its default), the others raw pixels.",
+         *NOTES], verdicts,
     )
+
+
+def _vectors(quick: bool) -> Table:
+    """Bar: at least as fast as every other reader."""
+    random = np.random.default_rng(0)
+    count = 40 if quick else 200
+    observed = np.cumsum(random.normal(size=(count, 500, 17)), 1).astype(np.float32)
+    acted = random.uniform(-1, 1, (count, 500, 6)).astype(np.float32)
+    episodes = list(zip(observed, acted, strict=True))
+    rows = _compared("state", 16, episodes, 5 if quick else 20, quick)
+    peers = ("minari", "stable-worldmodel")
+    verdicts = {f"cache against {name}, vectors": (_against(rows, name), 1.0) for name in peers}
+    return Table(
+        f"Reading: shuffled windows of 16 rows of 17 numbers, {count} episodes of 500 rows, batches of {BATCH}",
+        rows, ["minari reads whole episodes: the windows are cut from them.", *NOTES], verdicts,
+    )
+
+
+NOTES = [
+    "The page cache is warm for all. stable-worldmodel through torch's DataLoader as in its training script, here and "
+    "(where elapsed time is measured) with 2 workers.",
+]
+
+
+def _compared(
+    key: str, frames: int, episodes: list[tuple[np.ndarray, np.ndarray]], calls: int, quick: bool
+) -> list[dict[str, object]]:
+    with tempfile.TemporaryDirectory() as folder:
+        timings = contest(_contenders(Path(folder), key, frames, episodes, calls), 2 if quick else 5)
+        sizes = {path.name: _bytes(path) for path in Path(folder).iterdir()}
+    stored = {"steersman": "cache", "minari": "log-v0"}
+    return [
+        {
+            "reader": name, "windows/s": timing.rate, "range, s": timing.spread,
+            "steersman is × faster": timings["steersman"].rate / timing.rate,
+            "MB on disk": sizes[stored.get(name.split(",")[0], f"log.{'lance' if 'Lance' in name else 'h5'}")] / 1e6,
+        }
+        for name, timing in timings.items()
+    ]
+
+
+def _against(rows: list[dict[str, object]], name: str) -> float:
+    """How many times faster than the fastest reader whose name holds `name`."""
+    return min((float(str(row["steersman is × faster"])) for row in rows if name in str(row["reader"])), default=0.0)
 
 
 class Taking:
@@ -66,39 +104,48 @@ class Taking:
         return sum(next(self.source) for _ in range(self.calls))
 
 
-def _contenders(folder: Path, episodes: list[tuple[np.ndarray, np.ndarray]], calls: int) -> list[Contender]:
-    pixels = episodes[0][0].shape[1]
+def _contenders(
+    folder: Path, key: str, frames: int, episodes: list[tuple[np.ndarray, np.ndarray]], calls: int
+) -> list[Contender]:
+    """Every reader that is installed, each with the same episodes in its own format."""
+    first, actions = episodes[0]
+    shape = first.shape[1:]
     signature = Signature(
-        {"pixels": ObservationSpec("image", (pixels, pixels, 3))},
-        ActionSpec("continuous", (-1.0,) * 2, (1.0,) * 2),
+        {key: ObservationSpec("image" if len(shape) == 3 else "vector", shape)},
+        ActionSpec("continuous", (-1.0,) * actions.shape[1], (1.0,) * actions.shape[1]),
     )
     with CacheWriter(folder / "cache", signature) as writer:
-        for frames, actions in episodes:
-            writer.append(Episode({"pixels": torch.from_numpy(frames)}, torch.from_numpy(actions[:-1])))
+        for observed, acted in episodes:
+            writer.append(Episode({key: torch.from_numpy(observed)}, torch.from_numpy(acted[:-1])))
         writer.finish("benchmark")
-    for suffix in ("lance", "h5"):
-        stable_worldmodel.write(folder / f"log.{suffix}", episodes)
 
     def drawn() -> Iterator[int]:
         dataset, generator = Dataset.open(folder / "cache"), torch.Generator().manual_seed(0)
         while True:
-            yield len(dataset.windows(*dataset.draw(BATCH, FRAMES - 1, generator), FRAMES - 1))
+            yield len(dataset.windows(*dataset.draw(BATCH, frames - 1, generator), frames - 1))
 
     def taking(batches: Callable[[], Iterator[int]], ahead: int = 0) -> Callable[[], Callable[[], object]]:
         return lambda: Taking(batches(), calls, ahead)
 
-    def peer(suffix: str, workers: int) -> Callable[[], Callable[[], object]]:
-        path = folder / f"log.{suffix}"
-        return taking(lambda: stable_worldmodel.batches(path, FRAMES, BATCH, workers), 2 * PREFETCH * workers)
-
     units = float(BATCH * calls)
-    return [
-        Contender("steersman", taking(drawn), units),
-        Contender("stable-worldmodel, Lance", peer("lance", 0), units),
-        Contender("stable-worldmodel, Lance, 2 workers", peer("lance", 2), units),
-        Contender("stable-worldmodel, HDF5", peer("h5", 0), units),
-        Contender("stable-worldmodel, HDF5, 2 workers", peer("h5", 2), units),
-    ]
+    found = [Contender("steersman", taking(drawn), units)]
+    if importlib.util.find_spec("stable_worldmodel"):
+        workers = (0, 2) if clock.elapsed() else (0,)
+        for suffix, title in (("lance", "Lance"), ("h5", "HDF5")):
+            path = folder / f"log.{suffix}"
+            stable_worldmodel.write(path, episodes, key)
+            for count in workers:
+                read = partial(stable_worldmodel.batches, path, frames, BATCH, count)
+                name = f"stable-worldmodel, {title}" + (f", {count} workers" if count else "")
+                found.append(Contender(name, taking(read, 2 * PREFETCH * count), units))
+    if importlib.util.find_spec("minari"):
+        log = folder / "log-v0"
+        write(log, signature, (Recording(observations={key: o}, actions=a[:-1]) for o, a in episodes), format="minari")
+        for kept in (False, True):
+            read = partial(minari.batches, log, key, frames, BATCH, kept)
+            name = f"minari, {'all kept in memory' if kept else 'its own reader'}"
+            found.append(Contender(name, taking(read), units))
+    return found
 
 
 def _episodes(pixels: int, count: int, steps: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -130,12 +130,13 @@ def trainer(
     return step, model
 
 
-def write(path: Path, episodes: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    """Episodes of frames (T, H, W, 3) and actions (T, A) in its format of that suffix (.lance, .h5)."""
+def write(path: Path, episodes: list[tuple[np.ndarray, np.ndarray]], key: str = "pixels") -> None:
+    """Frames (T, H, W, 3) or vectors (T, C) and actions (T, A) of episodes, in its format of that suffix (.lance, .h5).
+    """
     from stable_worldmodel.data import get_format
 
     with get_format("lance" if path.suffix == ".lance" else "hdf5").open_writer(path) as writer:
-        writer.write_episodes({"pixels": list(frames), "action": list(actions)} for frames, actions in episodes)
+        writer.write_episodes({key: list(frames), "action": list(actions)} for frames, actions in episodes)
 
 
 def batches(path: Path, frames: int, batch: int, workers: int) -> Iterator[int]:
@@ -147,4 +148,4 @@ def batches(path: Path, frames: int, batch: int, workers: int) -> Iterator[int]:
     loader = DataLoader(dataset, batch_size=batch, shuffle=True, drop_last=True, num_workers=workers, **options)
     while True:
         for item in loader:
-            yield len(item["pixels"])
+            yield len(item["action"])

@@ -239,7 +239,8 @@ def _strangers(s: Steps, f: Fitted) -> Iterator[Finding]:
     if odd.any() and odd.sum() <= 0.1 * count:
         rows = [int(s.at[s.blocks.block == b].min()) for b in np.flatnonzero(odd)]
         yield Finding(
-            kind="odd-blocks", state="warn", columns=s.names[:4], rows=some(sorted(rows)),
+            kind="odd-blocks", state="warn" if odd.sum() >= max(3, 0.03 * count) else "note", columns=s.names[:4],
+            rows=some(sorted(rows)),
             what=f"{int(odd.sum()):,} of {count:,} stretches of the log move by another law: what is told everywhere "
                  "else is not told there",
             fix="look at those rows: another set-up, a wrong column, a broken sensor?",
@@ -283,7 +284,7 @@ def _ends(s: Steps, f: Fitted) -> Iterator[Finding]:
         if at.sum() < max(20, 0.005 * len(at)):
             continue
         inside, outside = float(error[at].mean()), float(error[~at].mean())
-        blind = inside > 0.02 and inside > 3 * outside and told[at].mean() < 0.8 * inside
+        blind = at.mean() > 0.03 and inside > 0.05 and inside > 4 * outside and told[at].mean() < 0.8 * inside
         yield Finding(
             kind="clipped-sensor", state="warn" if blind else "note", columns=(name,),
             rows=some(s.at[np.flatnonzero(at)].tolist()),
