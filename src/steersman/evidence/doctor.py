@@ -65,9 +65,13 @@ def experiment(context: Context) -> Outcome:
 
 def examined(columns: Columns) -> Report:
     """What the doctor says about columns."""
+    return diagnose(*lay_out(tabled(columns), ReadOptions(), "a planted log"))
+
+
+def tabled(columns: Columns) -> pa.Table:
+    """Columns as a table that a format would have read."""
     fields = [_field(name, values) for name, values in columns.items()]
-    table = pa.table([array for _, array in fields], schema=pa.schema([field for field, _ in fields]))
-    return diagnose(*lay_out(table, ReadOptions(), "a planted log"))
+    return pa.table([array for _, array in fields], schema=pa.schema([field for field, _ in fields]))
 
 
 def _field(name: str, values: Array) -> tuple[pa.Field, pa.Array]:

@@ -119,9 +119,11 @@ def _settled(found: list[Finding]) -> list[Finding]:
         drop |= {"regime-change", "unmarked-resets"}
     if "duplicated-rows" in kinds:
         drop |= {"repeated-stretches"}
+    swapped = {name for f in found if f.kind == "swapped-columns" for name in f.columns}
     return [
         f for f in found
         if f.kind not in drop and not (f.kind in ("hidden-state", "unmarked-resets") and set(f.columns) & broken)
+        and not (f.kind in ("scale-change", "level-change", "noise-change", "drift") and set(f.columns) & swapped)
     ]
 
 

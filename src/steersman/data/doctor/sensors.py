@@ -39,7 +39,7 @@ def slow(rows: Rows) -> Iterator[Finding]:
             yield Finding(
                 kind="slow-column", state="warn", columns=(name,),
                 what=f"{name} is measured once in {every} rows; the rows between are no measurements",
-                fix="nothing: they are left out of losses. Write update_period into the schema to make sure",
+                fix="nothing need be done: they are left out of losses; update_period in the schema makes sure",
                 figures={"every": every})
 
 

@@ -16,6 +16,8 @@ def judge(rows: Rows, findings: Sequence[Finding], d: Dynamics) -> tuple[str, tu
     words = []
     if bad:
         words.append(f"Repair the log first: {bad[0].what}" + (f"; and {len(bad) - 1} more." if len(bad) > 1 else "."))
+        if d.controlled:
+            words.append("Repaired, it can teach a model to steer.")
     elif not d.transitions:
         words.append("Too little to judge the world by." if rows.observed else "Images only: looked at for damage.")
     elif d.controlled:
@@ -25,13 +27,13 @@ def judge(rows: Rows, findings: Sequence[Finding], d: Dynamics) -> tuple[str, tu
     else:
         words.append("This log can teach what happens, not how to steer it.")
     if d.transitions:
-        words += _moves(d)
+        words += _moves(d, rows)
     if warn and not bad:
         words.append(f"{len(warn)} {'thing' if len(warn) == 1 else 'things'} would make it better.")
     return " ".join(words), _advice(findings, d, steps)
 
 
-def _moves(d: Dynamics) -> list[str]:
+def _moves(d: Dynamics, rows: Rows) -> list[str]:
     words = []
     if d.controlled:
         names = ", ".join(d.controlled[:4]) + (f" and {len(d.controlled) - 4} more" if len(d.controlled) > 4 else "")
@@ -43,15 +45,34 @@ def _moves(d: Dynamics) -> list[str]:
         words.append(f"Of a step's change {kind} can be told ({d.determinism:.0%}).")
     if d.horizon:
         last = d.horizons[-1].steps if d.horizons else 0
-        words.append(f"A model sees {'at least ' if d.horizon >= last else 'about '}{d.horizon} "
-                     f"{'step' if d.horizon == 1 else 'steps'} ahead.")
+        clock = "" if rows.spacing is None else f" ({d.horizon * rows.spacing.period:.3g} on its clock)"
+        words.append(f"Expect a model to see {'at least ' if d.horizon >= last else 'about '}{d.horizon} "
+                     f"{'step' if d.horizon == 1 else 'steps'}{clock} ahead.")
+    elif d.horizons:
+        words.append("Even one step ahead most of what could be told is not: do not expect plans to hold.")
     return words
 
 
+def _grouped(findings: Sequence[Finding]) -> dict[str, list[str]]:
+    """What to do -> the columns that it is to be done to, most important first."""
+    found: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.fix and finding.state != "note":
+            names = found.setdefault(finding.fix, [])
+            names += [name for name in finding.columns if name not in names]
+    return found
+
+
+def _told(fix: str, columns: Sequence[str]) -> str:
+    missing = [name for name in columns if name not in fix]
+    about = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
+    return f"{about}: {fix}." if missing and len(missing) == len(columns) else f"{fix[0].upper()}{fix[1:]}."
+
+
 def _advice(findings: Sequence[Finding], d: Dynamics, steps: int) -> tuple[str, ...]:
-    found = [f.fix[0].upper() + f.fix[1:] + "." for f in findings if f.fix and f.state != "note"]
+    found = [_told(fix, columns) for fix, columns in _grouped(findings).items()]
     if d.transitions and d.controlled and steps < 5000:
-        found.append(f"Log more: {steps:,} steps are few; 10,000 to 50,000 of varied action is a good start.")
+        found.append(f"Log more: {steps:,} steps are few; 10,000 to 50,000 of varied action are a good start.")
     if d.history and not any(f.kind == "delay" for f in findings):
         found.append("Log what tells the rest of the state (speeds, loads, modes), or train with history.")
     if d.determinism is not None and d.determinism < 0.5 and d.transitions:
