@@ -7,14 +7,17 @@ from steersman.cost.bad_states import BadStates
 from steersman.cost.box import Box
 from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
 from steersman.cost.curiosity import CuriosityCost
+from steersman.cost.demonstrations import Recovered, recover_weights, term_energies
 from steersman.cost.disagreement import DisagreementCost
 from steersman.cost.goal import GoalCost
 from steersman.cost.goals import column_names, resolve
 from steersman.cost.half_space import HalfSpace
+from steersman.cost.learned import LearnedCost
 from steersman.cost.margins import Margins, StepMargin, calibrate_margins
 from steersman.cost.on_columns import OnColumns
 from steersman.cost.region import Region
 from steersman.cost.sealed import Sealed
+from steersman.cost.temporal_distance import TemporalDistance
 
 AnyActionCost = CuriosityCost.Config | DisagreementCost.Config | EffortCost.Config | SmoothnessCost.Config
 register_all(Cost, AnyActionCost)
@@ -29,16 +32,21 @@ __all__ = [
     "EffortCost",
     "GoalCost",
     "HalfSpace",
+    "LearnedCost",
     "Margins",
     "OnColumns",
+    "Recovered",
     "Region",
     "Sealed",
     "SmoothnessCost",
     "StepMargin",
+    "TemporalDistance",
     "calibrate_margins",
     "column_names",
     "conformal_quantile",
     "grouped_quantile",
     "labels_needed",
+    "recover_weights",
     "resolve",
+    "term_energies",
 ]

@@ -23,6 +23,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "replay": (".replay", "recorded decisions of every planner, made again bit for bit by another process"),
     "guardrails": (".guardrails", "hazards with a learned model: 1,000 episodes and 10,000 traps, guarded and not"),
     "serving": (".serving", "what a server refuses, and what hung clients cost a good one"),
+    "demonstrations": (".demonstrations", "weights of five cost terms read off an expert's ways, five experts a run"),
 }
 """Name -> (module, one line about it)."""
 

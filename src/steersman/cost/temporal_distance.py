@@ -1,0 +1,150 @@
+"""A learned temporal distance: how many steps it takes from one latent to another, as an energy towards a goal.
+
+Knows latents of a log and which follow which, nothing of actions. Shapes: n rows, B problems, K candidates, H horizon,
+D latent size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from steersman.core import Cost, DataError, Imagined, LatentGoal, PlanningError, Task
+from steersman.nn import AdamW, mlp
+
+
+class TemporalDistance(nn.Module, Cost):
+    """e_t = d(s_t, g): the fewest steps from the state after step t to the goal, as learned from a log.
+
+    d is a quasi-metric: never negative, 0 from a state to itself, d(a, c) <= d(a, b) + d(b, c), and not symmetric,
+    because going up a hill takes longer than coming down:
+
+        d(a, b) = mean over G groups of [max_i relu(φ_i(b) - φ_i(a))] + |ψ(a) - ψ(b)|
+
+    with φ and ψ perceptrons on standardised latents. It is fitted on frozen latents, like a read-out:
+
+        maximise the mean of ω(d(s, g)) over random pairs of the log,  subject to  d(s_t, s_t+1) <= 1 for each step
+
+    One step must count as at most one, everything else is pushed apart as far as that and the triangle inequality let
+    it, which is where the shortest ways are; they may be put together from several episodes. ω(x) = -τ softplus((o -
+    x) / τ) stops pushing beyond o. The constraint has a multiplier of its own that rises while it is broken.
+
+    Plain distance between latents says nothing about walls and costs of turning back; this does, where the log went.
+
+    Source: quasimetric reinforcement learning, Wang, Torralba, Isola & Zhang 2023; the form of d is that of Liu, Feng,
+    Liu & Abbeel 2022, "Metric residual networks".
+
+    Raises:
+        PlanningError: a goal that is no latent (give an ObservationGoal, and resolve it with goal_space="latent"), or
+            a distance that was not fitted.
+    """
+
+    name: ClassVar[str] = "temporal-distance"
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+        """hidden, size: of φ and ψ; groups G; offset o in steps: about the longest way that should be told apart.
+
+        slack   steps by which one step may count for more than one, in the root mean square
+        """
+
+        hidden: tuple[int, ...] = (128, 128)
+        size: int = 64
+        groups: int = 8
+        steps: int = 2000
+        batch_size: int = 512
+        lr: float = 1e-3
+        offset: float = 60.0
+        slack: float = 0.1
+
+    mean: Tensor
+    deviation: Tensor
+    fitted: Tensor
+
+    def __init__(self, latent_shape: tuple[int, ...], config: Config | None = None) -> None:
+        super().__init__()
+        self.config, self.latent_shape = config or TemporalDistance.Config(), tuple(latent_shape)
+        size = math.prod(latent_shape)
+        self.network = mlp([size, *self.config.hidden, 2 * self.config.size])
+        for name, value in {"mean": torch.zeros(size), "deviation": torch.ones(size), "fitted": torch.tensor(False)
+                            }.items():
+            self.register_buffer(name, value)
+        self.requires_grad_(False)
+
+    def distance(self, start: Tensor, goal: Tensor) -> Tensor:
+        """d in steps, (…, D) and (…, D) that broadcast -> (…)."""
+        return self._between(self._embed(start), self._embed(goal))
+
+    def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:
+        if not isinstance(task.goal, LatentGoal) or not bool(self.fitted):
+            got = type(task.goal).__name__ if bool(self.fitted) else "one that was not fitted"
+            raise PlanningError("a latent goal and a fitted temporal distance", got,
+                                "give an ObservationGoal with goal_space='latent', and call fit")
+        states = imagined.states[:, :, 1:]
+        goal = self._flat(task.goal.latent.state.to(states))[:, None, None]
+        return self._between(self._embed(states), self._features(goal))
+
+    def fit(self, states: Tensor, episode: Tensor, *, seed: int = 0) -> float:
+        """Fit to the latents of a log: states (n, D) in the order of time, the episode of each row (n,). Returns the
+        mean of d over single steps, which should be near 1 (or the share of steps that move, if the world often stands
+        still).
+
+        Raises:
+            DataError: shapes that do not fit, values that are not finite, or not a single step.
+        """
+        rows = self._flat(states.detach()).float()
+        follows = (episode[1:] == episode[:-1]).nonzero()[:, 0]
+        if len(rows) != len(episode) or rows.ndim != 2 or not len(follows) or not bool(torch.isfinite(rows).all()):
+            raise DataError("finite latents (n, D) and the episode of each (n,), in the order of time",
+                            f"{tuple(states.shape)}, {tuple(episode.shape)}", "pass a log of at least one step")
+        deviation, mean = torch.std_mean(rows, 0, correction=0)
+        self.mean.copy_(mean)
+        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+        self._train(rows, follows, torch.Generator().manual_seed(seed))
+        self.fitted.fill_(True)
+        with torch.no_grad():
+            some = follows[:: max(1, len(follows) // 4096)]
+            return float(self.distance(rows[some], rows[some + 1]).mean())
+
+    @torch.enable_grad()
+    def _train(self, rows: Tensor, follows: Tensor, generator: torch.Generator) -> None:
+        c = self.config
+        with torch.no_grad():
+            for parameter in self.network.parameters():
+                fan = parameter.shape[-1]
+                parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * fan**-0.5)
+        self.network.requires_grad_(True)
+        optimiser, multiplier = AdamW(self.network.named_parameters(), decay=0.0), 1.0
+        softness = c.offset / 10
+        for step in range(c.steps):
+            first = follows[torch.randint(len(follows), (c.batch_size,), generator=generator)]
+            pair = torch.randint(len(rows), (c.batch_size,), generator=generator)
+            apart = self.distance(rows[first], rows[pair])
+            excess = (self.distance(rows[first], rows[first + 1]) - 1).clamp_min(0).square().mean()
+            pull = softness * nn.functional.softplus((c.offset - apart) / softness).mean()
+            torch.autograd.backward((pull + multiplier * excess) / (1 + multiplier))
+            optimiser.step(c.lr * 0.5 * (1 + math.cos(math.pi * step / c.steps)))
+            optimiser.forget_gradients()
+            broken = float(excess.detach()) / c.slack**2 - 1
+            multiplier = min(max(multiplier * math.exp(0.01 * max(-1.0, min(broken, 1.0))), 1e-2), 1e5)
+        self.network.requires_grad_(False)
+
+    def _flat(self, states: Tensor) -> Tensor:
+        rank = len(self.latent_shape)
+        return states.flatten(-rank) if rank > 1 else states
+
+    def _embed(self, states: Tensor) -> Tensor:
+        return self._features(self._flat(states))
+
+    def _features(self, flat: Tensor) -> Tensor:
+        features: Tensor = self.network((flat.to(self.mean) - self.mean) / self.deviation)
+        return features
+
+    def _between(self, a: Tensor, b: Tensor) -> Tensor:
+        """Features (…, 2 · size) of start and goal -> (…)."""
+        (up_a, even_a), (up_b, even_b) = a.chunk(2, -1), b.chunk(2, -1)
+        climb = (up_b - up_a).clamp_min(0).unflatten(-1, (self.config.groups, -1)).amax(-1).mean(-1)
+        return climb + (even_b - even_a).square().sum(-1).add(1e-12).sqrt()
