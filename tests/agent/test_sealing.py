@@ -129,3 +129,12 @@ def test_two_costs_of_one_name_are_refused(tmp_path):
         training.train(c, DATA, run)
     with pytest.raises(ConfigError, match="smoothness twice"):
         Agent.load(tmp_path / "run")
+
+
+def test_a_fitted_term_can_be_added_and_hides_no_other(trained):
+    agent = Agent.load(trained)
+    agent.add_cost(SmoothnessCost(agent.signature.action))
+    goal = ObservationGoal({"vector": torch.zeros(3)})
+    assert "smoothness" in agent.act({"vector": torch.ones(3)}, Task(goal, {"goal": 1.0, "smoothness": 1.0})).energy
+    with pytest.raises(ConfigError, match="pain twice"):
+        agent.add_cost(Pain(9.0))

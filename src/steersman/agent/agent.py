@@ -29,6 +29,7 @@ from steersman.agent.sealing import build_sealed, distinct, seals, verify_sealed
 from steersman.core import (
     Belief,
     ConfigError,
+    Cost,
     Goal,
     Latent,
     MismatchError,
@@ -178,6 +179,16 @@ class Agent:
         with TemporaryDirectory() as place:
             folder = self.save_pretrained(Path(place) / "model")
             return hub.upload(folder, name, private=private, token=token, message=message, revision=revision)
+
+    def add_cost(self, cost: Cost) -> None:
+        """One more term, for instance a fitted one (`TemporalDistance`, `LearnedCost`); tasks weigh it by its name.
+
+        It lasts as long as this object: neither the run nor `save_pretrained` keeps it.
+
+        Raises:
+            ConfigError: there is a term of this name already.
+        """
+        self.costs = distinct((*self.costs, cost))
 
     @property
     def execute(self) -> int:

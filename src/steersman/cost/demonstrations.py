@@ -45,7 +45,7 @@ def recover_weights(
     demonstrated: Tensor,
     plan: Callable[[Mapping[str, float]], Tensor],
     *,
-    steps: int = 40,
+    steps: int = 60,
     rate: float = 0.4,
     start: Mapping[str, float] | None = None,
 ) -> Recovered:

@@ -2,7 +2,7 @@
 
 Five weight vectors a run, drawn anew from the seed. The expert plans with the true weights and much effort; whoever
 learns sees its trajectories from 12 starts, plans with a smaller budget, and is judged from 32 other starts by the
-true weights. Beside it: the weights that count every term alike, which is where learning begins.
+true weights. Beside it: the weights that count every term alike by its typical size, which is where learning begins.
 
 Shapes: B starts, H steps, I terms, V weight vectors.
 """
@@ -149,8 +149,7 @@ def _one(context: Context, number: int, generator: torch.Generator) -> Expert:
     demonstrated, _, seen = drive(EXPERT, starts, _named(true))
     recovered = learn(starts, demonstrated, seen)
     found = torch.tensor([recovered.weights[name] for name in NAMES])
-    alike = 1 / demonstrated.mean(0)
-    alike = alike / alike.sum()
+    alike = (1 / size) / (1 / size).sum()
     best, way, _ = drive(EXPERT, others, _named(true))
     mine, replanned, _ = drive(EXPERT, others, recovered.weights)
     theirs, _, _ = drive(EXPERT, others, _named(alike))
@@ -168,7 +167,8 @@ def _one(context: Context, number: int, generator: torch.Generator) -> Expert:
 def learn(starts: Tensor, demonstrated: Tensor, seen: Tensor) -> Recovered:
     """Weights from the terms' energies (B, I) and actions (B, H, A) of demonstrations. Whoever learns plans from
     nothing, and from what was seen."""
-    return recover_weights(COSTS, demonstrated, lambda w: drive(LEARNER, starts, w, seen)[0], steps=ROUNDS)
+    return recover_weights(COSTS, demonstrated, lambda w: drive(LEARNER, starts, w, seen)[0], steps=ROUNDS,
+                           start={name: 1 / SIZE[name] for name in NAMES})
 
 
 def drive(
