@@ -111,12 +111,15 @@ class DistilledPolicy(Policy):
         return torch.minimum(torch.maximum(middle + half * scores, self.low), self.high)
 
     def loss(self, state: Tensor, context: Tensor | None, actions: Tensor, target: Tensor | None = None) -> Tensor:
-        """To the actions that plans began with: mean squared error in units of half the range, or cross-entropy."""
+        """To the actions that plans began with: mean absolute error in units of half the range, or cross-entropy.
+
+        Absolute, not squared: where plans go one way or the other, their median is one of them and their mean neither.
+        """
         scores = self.scores(state, context, target)
         if self.kind == "discrete":
             return F.cross_entropy(scores, actions[:, 0])
         middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
-        return F.mse_loss(scores, (actions - middle) / half)
+        return F.l1_loss(scores, (actions - middle) / half)
 
     def propose(self, belief: Belief, task: Task) -> Tensor:
         """One action: (B, 1, A), towards the targets of the task where the policy wants any."""

@@ -24,7 +24,7 @@ from steersman.nn import AdamW
 
 _BATCH = 64
 _HELD_OUT = 0.2
-_AHEAD = 3  # a plan is copied for a third of its horizon: its end is short-sighted
+_AHEAD = 2  # a plan is copied for half of its horizon: its end is short-sighted
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class _Copied:
 
 
 def distil(
-    agent: Agent, task: Task, dataset: Frames, *, told: Sequence[str] = (), moments: int = 2000, steps: int = 2000,
+    agent: Agent, task: Task, dataset: Frames, *, told: Sequence[str] = (), moments: int = 2000, steps: int = 3000,
     config: DistilledPolicy.Config | None = None, seed: int = 0, watch: Callable[[int, int], None] | None = None,
 ) -> tuple[DistilledPolicy, Fidelity]:
     """Plan for `moments` moments of the log, drawn uniformly, and fit a policy to what the plans begin with.
 
-    Where imagination carries no history, states that a plan passes in the first third of its horizon are copied too,
+    Where imagination carries no history, states that a plan passes in the first half of its horizon are copied too,
     with the actions that it takes there: states that the planner seeks and that a log of wandering may lack.
 
     told   columns of the task's goal whose targets the policy is told: in place of what the goal says, plans are made
