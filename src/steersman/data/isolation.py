@@ -25,6 +25,8 @@ import msgspec
 from steersman.core import errors
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Array, Recording
+from steersman.data.rooms import POSSIBLE as ROOMS
+from steersman.data.rooms import Rooms
 from steersman.data.source import ReadOptions, Source
 from steersman.data.wire import Channel, Reply, Request, recording
 from steersman.runs.files import size_of
@@ -93,13 +95,42 @@ class Worker:
         """The episodes of the log that the parser holds."""
         self.channel.deadline = self.channel.patience = None
         self.channel.send(Request(do="start"))
-        while True:
-            reply, arrays = self._ask(Request(do="next"), path, seconds)
-            if reply.kind == "end":
-                return
-            yield recording(arrays, reply.info)
+        rooms = Rooms()
+        try:
+            while True:
+                reply, arrays = self._next(rooms, path, seconds)
+                if reply.kind == "end":
+                    return
+                yield recording(arrays, reply.info)
+        finally:
+            rooms.close()
 
-    def _ask(self, request: Request, path: str, seconds: float) -> tuple[Reply, dict[str, Array]]:
+    def _next(self, rooms: Rooms, path: str, seconds: float) -> tuple[Reply, dict[str, Array]]:
+        """The next episode; if it has large images, they come in a room."""
+        reply, arrays = self._ask(Request(do="next", rooms=ROOMS), path, seconds)
+        if reply.kind != "room":
+            return reply, arrays
+        if self.holding is None or not 0 < reply.wanted <= self.holding.memory:
+            self.kill()
+            raise DataError(f"an episode that fits into memory at {path}", f"{reply.wanted} bytes", "split the log")
+        room = rooms.take(reply.wanted)
+        try:
+            reply, arrays = self._ask(Request(do="next", room=room.size), path, seconds, room.fd)
+        except BaseException:
+            rooms.give(room)
+            raise
+        places = {part.name: (part.at, part.shape) for part in reply.parts if part.at >= 0}
+        if any(p.at >= 0 and (p.dtype != "uint8" or p.at + p.size > room.size) for p in reply.parts):
+            self.kill()
+            raise DataError(f"a sound log at {path}", "one at which the parser broke the rules", "do not trust it")
+        if not places:
+            rooms.give(room)
+            return reply, arrays
+        return reply, arrays | rooms.look(room, places)
+
+    def _ask(
+        self, request: Request, path: str, seconds: float, room: int | None = None
+    ) -> tuple[Reply, dict[str, Array]]:
         began, spent = time.monotonic(), self.processor_seconds()
 
         def patience() -> float:
@@ -110,7 +141,7 @@ class Worker:
 
         self.channel.patience, self.channel.deadline = patience, began + seconds
         try:
-            self.channel.send(request)
+            self.channel.send(request, room=room)
             reply, arrays = self.channel.reply()
         except TimeoutError as error:
             self.kill()

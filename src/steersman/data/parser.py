@@ -15,12 +15,14 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Array, Recording
 from steersman.data.formats import named
+from steersman.data.rooms import LARGE, Room
 from steersman.data.source import Source
-from steersman.data.wire import Channel, Reply, Request, parts
+from steersman.data.wire import Channel, Part, Reply, Request, parts
 
 Answer = tuple[Reply, dict[str, Array]]
 
@@ -38,7 +40,7 @@ class Parser:
         """Until the other end closes. An episode is read ahead while the one before is worked on elsewhere."""
         ahead: Answer | None = None
         while True:
-            request = self.channel.request()
+            request, room = self.channel.request()
             if request.do != "next":
                 ahead = None
             if request.do == "start":
@@ -51,6 +53,12 @@ class Parser:
                 self.channel.send(*self._attempt(partial(self._examine, request)))
                 continue
             reply, arrays = ahead or self._attempt(self._next)
+            if room is not None:
+                reply, arrays = _furnish(Room(room, request.room), reply, arrays)
+            elif request.rooms and (wanted := sum(arrays[p.name].nbytes for p in _images(reply))) >= LARGE:
+                ahead = reply, arrays
+                self.channel.send(Reply(kind="room", wanted=wanted))
+                continue
             self.channel.send(reply, arrays)
             ahead = self._attempt(self._next) if reply.kind == "recording" else None
 
@@ -98,6 +106,32 @@ class Parser:
             said = ("defect", traceback.format_exc(limit=-4), "", "")
         self.stream = iter(())
         return Reply(kind="error", error=said), {}
+
+
+def _images(reply: Reply) -> list[Part]:
+    return [part for part in reply.parts if part.dtype == "uint8" and part.name.startswith("observation ")]
+
+
+def _furnish(room: Room, reply: Reply, arrays: dict[str, Array]) -> Answer:
+    """Put the images into the room, so that the rest is left to send; where it has no place here, all is."""
+    try:
+        memory = room.map()
+    except OSError:  # the limit of memory
+        return reply, arrays
+    finally:
+        os.close(room.fd)
+    at, places = 0, dict[str, int]()
+    with memory:
+        for part in _images(reply):
+            if at + part.size <= room.size:
+                target = np.frombuffer(memory, np.uint8, part.size, at)
+                target[:] = arrays[part.name].reshape(-1)
+                del target
+                places[part.name] = at
+                at += part.size
+    parts = tuple(msgspec.structs.replace(p, at=places.get(p.name, -1)) for p in reply.parts)
+    rest = {name: value for name, value in arrays.items() if name not in places}
+    return msgspec.structs.replace(reply, parts=parts), rest
 
 
 def _address_space() -> int:

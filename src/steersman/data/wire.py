@@ -30,6 +30,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     cwd, minari   where relative paths and Minari's dataset ids start
     memory        bytes that parsing may take beyond what the process has when it starts
+    room          bytes of shared memory that come along, for the images of the next episode (`data.rooms`)
+    rooms         whether images may ask for some
     """
 
     do: Literal["open", "start", "next", "examine"]
@@ -39,14 +41,17 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     cwd: str = ""
     minari: str | None = None
     memory: int = 0
+    room: int = 0
+    rooms: bool = False
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
-    """One array that follows a header."""
+    """One array that follows a header, or is in the room, `at` so many bytes from its beginning."""
 
     name: str
     dtype: Literal["uint8", "float32", "float64", "int64", "bool"]
     shape: tuple[int, ...]
+    at: int = -1
 
     @property
     def size(self) -> int:
@@ -58,9 +63,10 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """What the parser answers.
 
     error   name of a SteersmanError with its expected, got, fix; "defect": something else went wrong
+    wanted  bytes of a room for the next episode
     """
 
-    kind: Literal["opened", "recording", "end", "error", "report"]
+    kind: Literal["opened", "recording", "end", "error", "report", "room"]
     signature: Signature | None = None
     fingerprint: str = ""
     steps: int | None = None
@@ -70,6 +76,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     info: dict[str, str] = {}
     parts: tuple[Part, ...] = ()
     report: msgspec.Raw = msgspec.Raw(b"null")
+    wanted: int = 0
 
 
 class Channel:
@@ -89,24 +96,38 @@ class Channel:
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             line.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
 
-    def send(self, message: Request | Reply, arrays: Mapping[str, Array] | None = None) -> None:
+    def send(
+        self, message: Request | Reply, arrays: Mapping[str, Array] | None = None, room: int | None = None
+    ) -> None:
+        """A message, arrays behind it, and the file descriptor of a room."""
         header = msgspec.json.encode(message)
         self._wait()
-        self.line.sendall(len(header).to_bytes(8, "little") + header)
+        frame = len(header).to_bytes(8, "little") + header
+        sent = 0 if room is None else socket.send_fds(self.line, [frame], [room])
+        self.line.sendall(frame[sent:])
         for array in (arrays or {}).values():
             if array.nbytes:
                 self.line.sendall(_bytes(np.ascontiguousarray(array)))
 
-    def request(self) -> Request:
-        return msgspec.json.decode(self._header(), type=Request)
+    def request(self) -> tuple[Request, int | None]:
+        """What is asked, and the file descriptor of the room that came along."""
+        length, rooms = b"", list[int]()
+        while len(length) < 8:
+            more, found, *_ = socket.recv_fds(self.line, 8 - len(length), 1)
+            if not more:
+                raise EOFError
+            length, rooms = length + more, [*rooms, *found]
+        request = msgspec.json.decode(self._rest(int.from_bytes(length, "little")), type=Request)
+        return request, rooms[0] if rooms else None
 
     def reply(self) -> tuple[Reply, dict[str, Array]]:
+        """What was answered, and the arrays that follow; those in the room are not among them."""
         reply = msgspec.json.decode(self._header(), type=Reply)
         if any(min(part.shape, default=0) < 0 for part in reply.parts):
             raise ValueError("a negative size")
         if sum(part.size for part in reply.parts) > ARRAYS_LIMIT:
             raise ValueError("more bytes than an episode may have")
-        return reply, {part.name: self._array(part) for part in reply.parts}
+        return reply, {part.name: self._array(part) for part in reply.parts if part.at < 0}
 
     def _array(self, part: Part) -> Array:
         array: Array = np.empty(part.shape, part.dtype)
@@ -117,7 +138,9 @@ class Channel:
     def _header(self) -> bytearray:
         length = bytearray(8)
         self._fill(memoryview(length))
-        size = int.from_bytes(length, "little")
+        return self._rest(int.from_bytes(length, "little"))
+
+    def _rest(self, size: int) -> bytearray:
         if size > HEADER_LIMIT:
             raise ValueError(f"a header of {size} bytes")
         header = bytearray(size)

@@ -57,7 +57,7 @@ class Table:
             for name, members in groups.items():
                 spec = self.signature.observations[name]
                 if spec.kind == "image":
-                    observations[name] = _images(self.data[members[0]].slice(start, stop - start), spec)
+                    observations[name] = _images(self.data[members[0]].slice(start, stop - start), spec, self.where)
                 else:
                     observations[name] = self._stack(members, start, stop, np.float32)
             inputs = self._stack(exogenous, start, stop - 1, np.float32) if exogenous else None
@@ -276,9 +276,12 @@ def _finite(values: Array, ignored: Array, column: str, where: str) -> None:
         )
 
 
-def _images(values: pa.ChunkedArray, spec: ObservationSpec) -> Array:
-    frames = [np.frombuffer(v.as_buffer(), np.uint8) for v in values]
-    return np.stack(frames).reshape(len(frames), *spec.shape)
+def _images(values: pa.ChunkedArray, spec: ObservationSpec, where: str) -> Array:
+    if values.null_count:
+        raise DataError(f"an image in every row of {where}", f"{values.null_count} empty cells", "drop those rows")
+    size = int(np.prod(spec.shape))
+    parts = [np.frombuffer(c.buffers()[1], np.uint8, len(c) * size, c.offset * size) for c in values.chunks]
+    return np.concatenate(parts).reshape(len(values), *spec.shape)
 
 
 def shape_metadata(signature: Signature) -> Mapping[str, dict[str, str]]:
