@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from logs import MIXED, VECTORS, assert_equal, make_log
 
-from steersman.core import DataError, UsageError
+from steersman.core import ActionSpec, DataError, ObservationSpec, Recording, Signature, UsageError
 from steersman.data import Limits, ReadOptions, read, write
 from steersman.data.isolation import _pool
+from steersman.data.rooms import Rooms
 from steersman.data.wire import Channel, Reply
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="elsewhere logs are parsed in this process")
@@ -81,6 +82,33 @@ def test_time_and_memory_are_limited(tmp_path: Path) -> None:
                   limits=Limits(memory=100 << 20)).recordings())
     write(tmp_path / "a.csv", VECTORS, make_log(VECTORS, [4]))
     assert read(tmp_path / "a.csv").steps == 4
+
+
+def test_large_images_come_through_shared_memory_and_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signature = Signature({"cam": ObservationSpec("image", (256, 256, 3))}, ActionSpec("continuous", (-1.0,), (1.0,)))
+    rng = np.random.default_rng(0)
+    log = [
+        Recording({"cam": rng.integers(0, 256, (n + 1, 256, 256, 3), np.uint8)}, np.zeros((n, 1), np.float32))
+        for n in (6, 9, 2, 6, 12, 1, 7, 8, 6, 6, 6, 20)
+    ]
+    write(tmp_path / "log.npz", signature, log)
+    seen: list[int] = []
+    look = Rooms.look
+    monkeypatch.setattr(Rooms, "look", lambda self, room, places: seen.append(room.fd) or look(self, room, places))
+    source = read(tmp_path / "log.npz")
+    for back, original in zip(source.recordings(), log, strict=True):
+        assert np.array_equal(back.observations["cam"], original.observations["cam"])
+    assert len(seen) == 10  # episodes of less than 1 MB are not worth it
+    assert len(set(seen)) < 6  # rooms are taken again
+    kept = list(source.recordings())  # more than there are rooms
+    del source
+    for back, original in zip(kept, log, strict=True):
+        assert np.array_equal(back.observations["cam"], original.observations["cam"])
+    tight = Limits(memory=60 << 20, memory_per_byte=0.0)
+    for back, original in zip(read(tmp_path / "log.npz", limits=tight).recordings(), log, strict=True):
+        assert np.array_equal(back.observations["cam"], original.observations["cam"])
 
 
 def test_errors_come_over_as_they_are(tmp_path: Path) -> None:

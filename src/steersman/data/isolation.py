@@ -114,8 +114,12 @@ class Worker:
             self.kill()
             raise DataError(f"an episode that fits into memory at {path}", f"{reply.wanted} bytes", "split the log")
         room = rooms.take(reply.wanted)
+        if room is None:
+            return self._ask(Request(do="next"), path, seconds)
         try:
-            reply, arrays = self._ask(Request(do="next", room=room.size), path, seconds, room.fd)
+            request = Request(do="next", room=rooms.number(room), size=room.size)
+            reply, arrays = self._ask(request, path, seconds, None if room.told else room.fd)
+            room.told = True
         except BaseException:
             rooms.give(room)
             raise

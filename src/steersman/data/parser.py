@@ -35,6 +35,7 @@ class Parser:
         self.base = _address_space()
         self.source: Source | None = None
         self.stream: Iterator[Recording] = iter(())
+        self.rooms: dict[int, Room] = {}
 
     def serve(self) -> None:
         """Until the other end closes. An episode is read ahead while the one before is worked on elsewhere."""
@@ -44,6 +45,8 @@ class Parser:
             if request.do != "next":
                 ahead = None
             if request.do == "start":
+                while self.rooms:
+                    self.rooms.popitem()[1].close()
                 self.stream = self.source.stream() if self.source else iter(())
                 continue
             if request.do == "open":
@@ -53,14 +56,24 @@ class Parser:
                 self.channel.send(*self._attempt(partial(self._examine, request)))
                 continue
             reply, arrays = ahead or self._attempt(self._next)
-            if room is not None:
-                reply, arrays = _furnish(Room(room, request.room), reply, arrays)
+            if request.room >= 0:
+                if room is not None:
+                    self._enter(request, room)
+                if request.room in self.rooms:
+                    reply, arrays = _furnish(self.rooms[request.room], reply, arrays)
             elif request.rooms and (wanted := sum(arrays[p.name].nbytes for p in _images(reply))) >= LARGE:
                 ahead = reply, arrays
                 self.channel.send(Reply(kind="room", wanted=wanted))
                 continue
             self.channel.send(reply, arrays)
             ahead = self._attempt(self._next) if reply.kind == "recording" else None
+
+    def _enter(self, request: Request, room: int) -> None:
+        """Map a room, if the limit of memory allows it; without it, images go through the line."""
+        try:
+            self.rooms[request.room] = Room(room, request.size)
+        except OSError:
+            os.close(room)
 
     def _examine(self, request: Request) -> Answer:
         from steersman.data.doctor.examination import examine
@@ -113,22 +126,13 @@ def _images(reply: Reply) -> list[Part]:
 
 
 def _furnish(room: Room, reply: Reply, arrays: dict[str, Array]) -> Answer:
-    """Put the images into the room, so that the rest is left to send; where it has no place here, all is."""
-    try:
-        memory = room.map()
-    except OSError:  # the limit of memory
-        return reply, arrays
-    finally:
-        os.close(room.fd)
+    """Put the images into the room, so that the rest is left to send."""
     at, places = 0, dict[str, int]()
-    with memory:
-        for part in _images(reply):
-            if at + part.size <= room.size:
-                target = np.frombuffer(memory, np.uint8, part.size, at)
-                target[:] = arrays[part.name].reshape(-1)
-                del target
-                places[part.name] = at
-                at += part.size
+    for part in _images(reply):
+        if at + part.size <= room.size:
+            np.frombuffer(room.memory, np.uint8, part.size, at)[:] = arrays[part.name].reshape(-1)
+            places[part.name] = at
+            at += part.size
     parts = tuple(msgspec.structs.replace(p, at=places.get(p.name, -1)) for p in reply.parts)
     rest = {name: value for name, value in arrays.items() if name not in places}
     return msgspec.structs.replace(reply, parts=parts), rest

@@ -10,7 +10,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 
 import numpy as np
 
@@ -19,70 +19,61 @@ from steersman.core.recording import Array
 POSSIBLE = hasattr(os, "memfd_create")
 LARGE = 1 << 20
 """Bytes of images from which an episode is worth a room."""
-_KEPT = 4
+_MOST = 8
 
 
-@dataclass
 class Room:
-    """Memory of `size` bytes, behind a file descriptor that can be handed over."""
+    """Memory of `size` bytes behind a file descriptor, mapped once; `told`: the parser has it already."""
 
-    fd: int
-    size: int
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd, self.size, self.told = fd, size, False
+        self.memory = mmap.mmap(fd, size, flags=mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0))
 
-    def map(self) -> mmap.mmap:
-        """The memory; its pages are there at once, which is faster than one after the other."""
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        return mmap.mmap(self.fd, self.size, flags=flags)
+    def close(self) -> None:
+        """Hand the memory back, as soon as no array is over it."""
+        os.close(self.fd)
+        with suppress(BufferError):
+            self.memory.close()
 
 
 class Rooms:
     """Rooms of one log that is read. One is taken again as soon as nobody looks at what is in it."""
 
     def __init__(self) -> None:
+        self._all: list[Room] = []
         self._free: list[Room] = []
-        self._seen = 0
-        self._closed = False
 
-    def take(self, size: int) -> Room:
-        """A room of at least `size` bytes. Give it to `look` or `give` afterwards."""
-        while self._free:
-            room = self._free.pop()
-            if room.size >= size:
-                return room
-            os.close(room.fd)
-        return _make(size + size // 8)
+    def take(self, size: int) -> Room | None:
+        """A room of at least `size` bytes; None if too many are looked at. Give it to `look` or `give` afterwards."""
+        fitting = [room for room in self._free if room.size >= size]
+        if fitting:
+            self._free.remove(fitting[0])
+            return fitting[0]
+        if len(self._all) >= _MOST:
+            return None
+        self._all.append(_make(size + size // 8))
+        return self._all[-1]
+
+    def number(self, room: Room) -> int:
+        return self._all.index(room)
 
     def look(self, room: Room, places: Mapping[str, tuple[int, tuple[int, ...]]]) -> dict[str, Array]:
-        """Name -> (offset, shape) as arrays over the room; copies, where too many rooms are looked at already."""
-        memory = room.map()
-        arrays = {
-            name: np.frombuffer(memory, np.uint8, int(np.prod(shape)), at).reshape(shape)
+        """Name -> (offset, shape) as arrays over the room."""
+        view = memoryview(room.memory)
+        weakref.finalize(view, self.give, room).atexit = False
+        return {
+            name: np.frombuffer(view, np.uint8, int(np.prod(shape)), at).reshape(shape)
             for name, (at, shape) in places.items()
         }
-        if self._seen >= _KEPT:
-            arrays = {name: value.copy() for name, value in arrays.items()}
-            self.give(room)
-            return arrays
-        self._seen += 1
-        weakref.finalize(memory, self._left, room).atexit = False
-        return arrays
-
-    def _left(self, room: Room) -> None:
-        self._seen -= 1
-        self.give(room)
 
     def give(self, room: Room) -> None:
         """Nobody looks at what is in the room."""
-        if self._closed:
-            os.close(room.fd)
-        else:
-            self._free.append(room)
+        self._free.append(room)
 
     def close(self) -> None:
         """No more episodes. What is still looked at stays until it is not."""
-        self._closed = True
-        while self._free:
-            os.close(self._free.pop().fd)
+        for room in self._all:
+            room.close()
 
 
 def _make(size: int) -> Room:

@@ -30,7 +30,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     cwd, minari   where relative paths and Minari's dataset ids start
     memory        bytes that parsing may take beyond what the process has when it starts
-    room          bytes of shared memory that come along, for the images of the next episode (`data.rooms`)
+    room          number of the shared memory for the images of the next episode; the first time, it comes along
+    size          its bytes
     rooms         whether images may ask for some
     """
 
@@ -41,7 +42,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     cwd: str = ""
     minari: str | None = None
     memory: int = 0
-    room: int = 0
+    room: int = -1
+    size: int = 0
     rooms: bool = False
 
 

@@ -281,7 +281,8 @@ def _images(values: pa.ChunkedArray, spec: ObservationSpec, where: str) -> Array
         raise DataError(f"an image in every row of {where}", f"{values.null_count} empty cells", "drop those rows")
     size = int(np.prod(spec.shape))
     parts = [np.frombuffer(c.buffers()[1], np.uint8, len(c) * size, c.offset * size) for c in values.chunks]
-    return np.concatenate(parts).reshape(len(values), *spec.shape)
+    rows: Array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return rows.reshape(len(values), *spec.shape)
 
 
 def shape_metadata(signature: Signature) -> Mapping[str, dict[str, str]]:
