@@ -10,7 +10,6 @@ import mmap
 import os
 import weakref
 from collections.abc import Mapping
-from contextlib import suppress
 
 import numpy as np
 
@@ -30,10 +29,8 @@ class Room:
         self.memory = mmap.mmap(fd, size, flags=mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0))
 
     def close(self) -> None:
-        """Hand the memory back, as soon as no array is over it."""
+        """No more is handed over; the memory goes with the last array over it."""
         os.close(self.fd)
-        with suppress(BufferError):
-            self.memory.close()
 
 
 class Rooms:
@@ -59,12 +56,10 @@ class Rooms:
 
     def look(self, room: Room, places: Mapping[str, tuple[int, tuple[int, ...]]]) -> dict[str, Array]:
         """Name -> (offset, shape) as arrays over the room."""
-        view = memoryview(room.memory)
+        view = _View(room)
         weakref.finalize(view, self.give, room).atexit = False
-        return {
-            name: np.frombuffer(view, np.uint8, int(np.prod(shape)), at).reshape(shape)
-            for name, (at, shape) in places.items()
-        }
+        whole = np.asarray(view)
+        return {name: whole[at : at + int(np.prod(shape))].reshape(shape) for name, (at, shape) in places.items()}
 
     def give(self, room: Room) -> None:
         """Nobody looks at what is in the room."""
@@ -74,6 +69,15 @@ class Rooms:
         """No more episodes. What is still looked at stays until it is not."""
         for room in self._all:
             room.close()
+
+
+class _View:
+    """What all arrays over a room have as their base, so that the last of them can be waited for."""
+
+    def __init__(self, room: Room) -> None:
+        self.memory = room.memory
+        address = np.frombuffer(self.memory, np.uint8).ctypes.data
+        self.__array_interface__ = {"shape": (room.size,), "typestr": "|u1", "data": (address, False), "version": 3}
 
 
 def _make(size: int) -> Room:
