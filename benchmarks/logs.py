@@ -104,7 +104,7 @@ def _converting(kind: str, quick: bool) -> Table:
     ]
     return Table(
         f"Converting {count:,} rows, {kind}", found,
-        [f"{size / 1e6:,.0f} MB as arrays; MB/s are of those. Reading in {where}, written whole or not at all; "
+        [f"{size / 1e6:,.3g} MB as arrays; MB/s are of those. Reading in {where}, written whole or not at all; "
          "LeRobot's images are H.264."])
 
 
