@@ -117,6 +117,8 @@ def _settled(found: list[Finding]) -> list[Finding]:
         drop |= {"no-effect", "hidden-state", "knows-action"}
     if kinds & {"scale-change", "level-change"}:
         drop |= {"regime-change", "unmarked-resets"}
+    if kinds & {"inverted-action", "inverted-column", "swapped-columns", "action-slipped"}:
+        drop |= {"no-effect", "hidden-state"}
     if "duplicated-rows" in kinds:
         drop |= {"repeated-stretches"}
     swapped = {name for f in found if f.kind == "swapped-columns" for name in f.columns}

@@ -224,7 +224,7 @@ def _noise(rows: Rows, p: Pieces, name: str, others: Sequence[str]) -> Finding |
 
 def _drift(p: Pieces, name: str, others: Sequence[str]) -> Iterator[Finding]:
     strength, by = _trend(p, name)
-    if strength < 6 or by < 1.0 or any(_trend(p, o)[0] > 0.6 * strength for o in others):
+    if strength < 1 or by < 0.4 or any(_trend(p, o)[0] > 0.6 * strength for o in others):
         return
     yield Finding(
         kind="drift", state="warn", columns=(name,),
@@ -235,10 +235,10 @@ def _drift(p: Pieces, name: str, others: Sequence[str]) -> Iterator[Finding]:
 
 
 def _trend(p: Pieces, name: str) -> tuple[float, float]:
-    """How surely the level moves one way through the log (in standard errors), and how far, in usual widths.
+    """How surely the level moves one way through the log (1: enough to say so), and how far, in usual widths.
 
-    Pieces that begin anew: Spearman's ρ·√(P-1). Pieces of one recording: a level that wanders has trends by chance, so
-    the whole way is compared with what its steps from piece to piece would make of it.
+    Pieces that begin anew: Spearman's ρ·√(P-1) beside 4.7 standard errors. Pieces of one recording, beside 6: a level
+    that wanders has trends by chance, so the whole way is compared with what its steps from piece to piece would make.
     """
     level = p.level[name]
     count = len(level)
@@ -248,7 +248,7 @@ def _trend(p: Pieces, name: str) -> tuple[float, float]:
     if p.whole and count >= 20:
         rank = np.argsort(np.argsort(level))
         rho = float(np.corrcoef(rank, np.arange(count))[0, 1]) if np.ptp(level) > 0 else 0.0
-        return abs(rho) * float(np.sqrt(count - 1)) * (abs(rho) > 0.75), by
+        return abs(rho) * float(np.sqrt(count - 1)) * (abs(rho) > 0.75) / 4.7, by
     steps = np.diff(level)
     spread = max(float(steps.std()), 1e-30)
-    return abs(float(steps.mean())) / spread * float(np.sqrt(len(steps))), by
+    return abs(float(steps.mean())) / spread * float(np.sqrt(len(steps))) / 6, by
