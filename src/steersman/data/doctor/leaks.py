@@ -32,7 +32,7 @@ def _twice(rows: Rows) -> Iterator[Finding]:
     names = [*rows.observed, *rows.acted]
     if not names:
         return
-    matrix = np.nan_to_num(rows.matrix(names)).astype(np.float32)
+    matrix = np.nan_to_num(np.clip(rows.matrix(names), -3e38, 3e38)).astype(np.float32)
     weight = np.random.default_rng(0).integers(1, 2**62, matrix.shape[1], dtype=np.uint64) | np.uint64(1)
     bits = matrix.view(np.uint32).astype(np.uint64)
     code = (bits * weight).sum(1, dtype=np.uint64)
@@ -68,7 +68,7 @@ def _alike(rows: Rows, matrix: Array) -> Iterator[Finding]:
     starts = np.array([start for start, _ in rows.bounds])[lengths > reach]
     if reach < 9 or len(starts) < 2:
         return
-    spread = matrix.std(0)
+    spread = matrix.std(0, dtype=np.float64)
     fine = spread > 0
     looked = (matrix[starts[:, None] + np.linspace(0, reach, 10).astype(int)][..., fine] / spread[fine]).reshape(
         len(starts), -1)
