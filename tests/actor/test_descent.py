@@ -108,9 +108,9 @@ def test_the_lagrangian_meets_the_kkt_point_of_quadratic_programmes():
         task = replace(problem.task, weights={"quadratic": scale}, horizon=1)
         plan = LAGRANGIAN.build().plan(replace(problem, costs=(Quadratic(p.float(), q.float()),), task=task))
         assert bool(plan.feasible.all())
-        assert float((plan.actions[:, 0] - x).abs().max()) < 5e-3
+        assert float((plan.actions[:, 0] - x).abs().max()) < 1e-3
         found = plan.warm.multipliers[:, :, 0].double() * units / scale
-        torch.testing.assert_close(found, prices[:, :3], rtol=0.25, atol=0.25)
+        torch.testing.assert_close(found, prices[:, :3], rtol=0.03, atol=0.03)
 
 
 @pytest.mark.parametrize(("start", "solution", "prices"), [
@@ -123,7 +123,7 @@ def test_the_lagrangian_follows_a_limit_step_by_step(start, solution, prices):
     assert bool(plan.feasible)
     assert float(plan.imagined.states[:, :, 1:].max()) <= 1.0
     torch.testing.assert_close(plan.actions.flatten(), torch.tensor(solution), atol=1e-3, rtol=0)
-    torch.testing.assert_close(plan.warm.multipliers.flatten(), torch.tensor(prices), atol=0.1, rtol=0)
+    torch.testing.assert_close(plan.warm.multipliers.flatten(), torch.tensor(prices), atol=0.01, rtol=0)
 
 
 def riccati(a, b, q, r, horizon):
@@ -248,7 +248,7 @@ def test_an_energy_that_is_not_finite_is_left_behind(config):
 
     plan = config.build().plan(reach([[0.0]], [[9.0]], model=Breaking(torch.eye(1), torch.eye(1))))
     assert bool(plan.feasible)
-    assert float(plan.actions.min()) > 0.4
+    assert float(plan.actions.min()) > (0.4 if config is GRADIENT else 0.05)  # all at once, or entry by entry
     assert float(plan.actions.max()) <= 0.5
 
 
@@ -309,7 +309,7 @@ def test_known_inputs_to_come_are_followed():
 @pytest.mark.parametrize("make", [
     lambda: Gradient.Config(rate=0.0), lambda: Gradient.Config(momentum=1.0), lambda: Gradient.Config(restarts=0),
     lambda: AugmentedLagrangian.Config(rho=0.0), lambda: AugmentedLagrangian.Config(fan=2),
-    lambda: AugmentedLagrangian.Config(cooling=0.0),
+    lambda: AugmentedLagrangian.Config(radius=0.0),
 ])
 def test_impossible_settings_are_refused(make):
     with pytest.raises(ConfigError):

@@ -226,3 +226,27 @@ def test_sizes_that_cannot_be_are_refused():
         TransformerModel.Config(head_width=3)
     with pytest.raises(ConfigError, match=">= 1"):
         ResidualModel.Config(members=0)
+
+
+def test_the_transformers_history_is_computed_once_for_each_problem_and_never_copied_for_candidates(monkeypatch):
+    model = build(CONFIGS["transformer-8"])
+    latent, past, past_x, actions, future_x = problem(b=3, k=4, history=7)
+    block = type(model.blocks[0])
+    whole, step, lengths, shapes = block.whole, block.step, [], []
+
+    def watched_whole(self, x, condition):
+        lengths.append(tuple(x.shape[:2]))
+        return whole(self, x, condition)
+
+    def watched_step(self, x, condition, position, keys, values):
+        shapes.append([tuple(key.shape[:2]) for key in keys])
+        return step(self, x, condition, position, keys, values)
+
+    monkeypatch.setattr(block, "whole", watched_whole)
+    monkeypatch.setattr(block, "step", watched_step)
+    belief = model.begin(latent, past, past_x)
+    assert lengths == [(3, 6)] * 2  # once a layer, a row for each problem
+    model.imagine(belief, actions, future_x)
+    assert lengths == [(3, 6)] * 2
+    assert shapes[0] == [(3, 1)] * 6  # one copy that all candidates read
+    assert shapes[2] == [(3, 1)] * 6 + [(3, 4)]  # and what each of them has done itself

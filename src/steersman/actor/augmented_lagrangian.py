@@ -13,8 +13,9 @@ from torch import Tensor
 
 from steersman.actor.bounds import Bounds
 from steersman.actor.cem import Warm, require_sizes
-from steersman.actor.descent import Descent, fading, refuse_choices, slope_of
+from steersman.actor.descent import Descent, refuse_choices, slope_of
 from steersman.actor.distributions import fitted, shifted
+from steersman.actor.quasi_newton import QuasiNewton
 from steersman.actor.rounds import Proposal, Searched, Spending, choose, decide, search_in_rounds
 from steersman.actor.scoring import Scores
 from steersman.core import ConfigError, Plan, Planner, Problem
@@ -31,7 +32,7 @@ class AugmentedLagrangian(Planner):
     """Augmented Lagrangian (Hestenes 1969, Powell 1969; for inequalities Rockafellar 1973).
 
         L(a) = J + Σ λ g + Σ ρ c max(0, g)²   (where λ + 2 ρ c g < 0, both terms give way to -λ² / 4ρc)
-        a <- argmin L by `inner` steps of Adam within bounds;  λ <- max(0, λ + 2 ρ c g);  ρ <- min(2 ρ, 10⁴)
+        a <- argmin L by `inner` steps of L-BFGS within bounds;  λ <- max(0, λ + 2 ρ c g);  ρ <- min(2 ρ, 10⁴)
 
     for `outer` steps from ρ = 1, from several starts at once. c = |∇J| / |∇Σg|² at the first look, in units of half
     the action range: ρ then means the same whatever units the costs and each guardrail have. At the end λ are the
@@ -51,8 +52,7 @@ class AugmentedLagrangian(Planner):
         """restarts R; outer and inner steps; horizon when the task does not say.
 
         rho, growth, most  the first ρ, its factor from one outer step to the next, and its limit
-        rate, cooling      size of an inner step in units of half the action range, fading within each outer step, and
-                           its factor from one to the next
+        radius             longest inner step, in units of half the action range
         fan, polish        points between the best feasible iterate and the solution, and how often
         spread, beta       how far restarts are apart, over half the action range, and their colour
         tolerance          above 0: a problem is solved once an outer step moves no action by more than this (in
@@ -66,9 +66,7 @@ class AugmentedLagrangian(Planner):
         rho: float = 1.0
         growth: float = 2.0
         most: float = 1e4
-        rate: float = 0.1
-        cooling: float = 0.7
-        momentum: float = 0.8
+        radius: float = 0.5
         spread: float = 0.5
         beta: float = 2.0
         fan: int = 32
@@ -78,12 +76,10 @@ class AugmentedLagrangian(Planner):
 
         def __post_init__(self) -> None:
             require_sizes(self.restarts, min(self.outer, self.inner), 1, self.horizon, execute=self.execute)
-            if not (self.rho > 0 and self.growth >= 1 and self.most >= self.rho and self.rate > 0):
-                raise ConfigError("rho > 0, growth >= 1, most >= rho, rate > 0", f"{self}", "correct them")
-            if not (0 <= self.momentum < 1 and min(self.spread, self.beta, self.tolerance) >= 0):
-                raise ConfigError("0 <= momentum < 1; spread, beta, tolerance >= 0", f"{self}", "correct them")
-            if self.fan < 3 or self.polish < 0 or not 0 < self.cooling <= 1:
-                raise ConfigError("fan >= 3, polish >= 0, 0 < cooling <= 1", f"{self}", "correct them")
+            if not (self.rho > 0 and self.growth >= 1 and self.most >= self.rho and self.radius > 0):
+                raise ConfigError("rho > 0, growth >= 1, most >= rho, radius > 0", f"{self}", "correct them")
+            if min(self.spread, self.beta, self.tolerance, self.polish) < 0 or self.fan < 3:
+                raise ConfigError("spread, beta, tolerance, polish >= 0 and fan >= 3", f"{self}", "correct them")
 
         def build(self) -> AugmentedLagrangian:
             return AugmentedLagrangian(self)
@@ -113,10 +109,9 @@ class _Priced(Proposal):
 
     def __init__(self, config: AugmentedLagrangian.Config, problem: Problem, horizon: int) -> None:
         self.config, self.number, self.rho, self.guardrails = config, 0, config.rho, len(problem.task.guardrails)
-        self.descent = Descent(
-            problem, horizon, config.restarts, config.spread, config.beta, config.execute, momentum=config.momentum
-        )
-        standing = self.descent.actions()
+        start = Descent(problem, horizon, config.restarts, config.spread, config.beta, config.execute)
+        standing = start.actions()
+        self.descent = QuasiNewton(start.bounds, standing, config.radius)
         prices = _prices(problem, horizon, config.execute).to(standing)
         self.prices = prices[:, None].expand(-1, config.restarts, -1, -1)
         self.unit = torch.ones_like(self.prices[:, :1, :, :1])  # c, (B, 1, G, 1)
@@ -124,7 +119,9 @@ class _Priced(Proposal):
         self.met = torch.zeros(len(problem), dtype=torch.bool, device=standing.device)  # a feasible iterate
         self.before = standing
         self.solved = torch.zeros_like(self.met)
-        self.merit = standing.new_zeros(standing.shape[:2])
+        self.merit = standing.new_full(standing.shape[:2], torch.inf)
+        self.margins = torch.zeros_like(self.prices)
+        self.best = torch.zeros_like(self.met, dtype=torch.int64)
 
     def candidates(self, number: int) -> int:
         return self.descent.restarts
@@ -138,11 +135,12 @@ class _Priced(Proposal):
             best = self.merit.argsort(dim=1, stable=True)[:, :count]
             rows = torch.arange(len(best), device=best.device)[:, None]
             self.descent.keep(best)
-            self.prices, self.room, self.before = (x[rows, best] for x in (self.prices, self.room, self.before))
+            for name in ("prices", "room", "before", "merit", "margins"):
+                setattr(self, name, getattr(self, name)[rows, best])
+            self.best = torch.zeros_like(self.best)
         return self.descent.actions().requires_grad_()
 
     def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
-        outer, inner = divmod(self.number, self.config.inner)
         energy = scores.energy
         margins = torch.stack(list(scores.margins.values()), 2).to(energy) if scores.margins else self.prices
         if self.number == 0 and scores.margins:
@@ -153,14 +151,13 @@ class _Priced(Proposal):
         lagrangian = energy + paid.sum((2, 3))
         slope = slope_of(lagrangian, actions)
         with torch.no_grad():
-            self.merit = lagrangian.nan_to_num(nan=torch.inf)
+            lagrangian = lagrangian.detach().nan_to_num(nan=torch.inf)
+            kept = self.descent.step(lagrangian, slope)
+            self.merit = torch.where(kept, lagrangian, self.merit)
+            self.margins = torch.where(kept[..., None, None], margins.detach(), self.margins)
             self.met = self.met | scores.feasible.any(1)
-            self.descent.step(slope, self._rate(outer, inner))
-            if inner == self.config.inner - 1:
-                self._raise_prices(actions.detach(), margins.detach(), over.detach())
-
-    def _rate(self, outer: int, inner: int) -> float:
-        return self.config.rate * self.config.cooling**outer * fading(inner, self.config.inner)
+            if self.number % self.config.inner == self.config.inner - 1:
+                self._raise_prices()
 
     def _units(self, energy: Tensor, margins: Tensor, actions: Tensor) -> Tensor:
         """c of each guardrail: |∇J| / |∇Σg|², means over restarts; 1 where either has no slope."""
@@ -176,24 +173,28 @@ class _Priced(Proposal):
         usual = unit.isfinite() & (unit > 0)
         return torch.where(usual, unit, torch.ones_like(unit))[:, None, :, None]
 
-    def _raise_prices(self, actions: Tensor, margins: Tensor, over: Tensor) -> None:
-        broken = margins.clamp(min=0).nan_to_num(posinf=0.0).amax((2, 3), keepdim=True)
+    def _raise_prices(self) -> None:
+        broken = self.margins.clamp(min=0).nan_to_num(posinf=0.0).amax((2, 3), keepdim=True)
+        over = self.prices + 2 * self.rho * self.unit * (self.margins + self.room)
         self.prices = torch.where(over.isfinite(), over.clamp(min=0), self.prices)
         self.room = torch.where(self.met[:, None, None, None], 0.0, self.room + broken)
         self.rho = min(self.rho * self.config.growth, self.config.most)
-        self.descent.restart()
+        self.descent.forget()
+        standing, best = self.descent.standing(), self.merit.argmin(1, keepdim=True)
         if self.config.tolerance:
-            unit = (actions - self.before).abs() / self.descent.bounds.half
+            unit = (standing - self.before).abs() / self.descent.bounds.half
             still = (unit.amax((2, 3)) <= self.config.tolerance) & (broken[:, :, 0, 0] <= self.config.tolerance)
-            self.solved = still.gather(1, self.merit.argmin(1, keepdim=True))[:, 0]
-        self.before = actions
+            self.solved = still.gather(1, best)[:, 0]
+        self.best, self.before = best[:, 0], standing
+        self.merit = torch.full_like(self.merit, torch.inf)
 
     def settled(self) -> Tensor | None:
         return self.solved if self.config.tolerance else None
 
     def warm(self) -> WarmMultipliers:
-        rows, best = torch.arange(len(self.merit), device=self.merit.device), self.merit.argmin(1)
-        return WarmMultipliers(self.descent.actions()[rows, best], self.prices[rows, best])
+        best = torch.where(self.merit.isfinite().any(1), self.merit.argmin(1), self.best)
+        rows = torch.arange(len(best), device=best.device)
+        return WarmMultipliers(self.descent.standing()[rows, best], self.prices[rows, best])
 
 
 class _Fan(Proposal):

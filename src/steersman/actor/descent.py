@@ -90,10 +90,6 @@ class Descent:
             x[rows, index] for x in (self._point, self._anchor, self._first, self._second)
         )
 
-    def restart(self) -> None:
-        """Forget the direction of earlier steps: what is descended has changed."""
-        self._first, self._second, self._steps = torch.zeros_like(self._point), torch.zeros_like(self._point), 0
-
 
 def refuse_choices(problem: Problem) -> None:
     """Raises PlanningError for an action that is no amount: a choice has no slope."""

@@ -22,6 +22,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "collapse": (".collapse", "what each part of the objective prevents: the same run with it cut"),
     "replay": (".replay", "recorded decisions of every planner, made again bit for bit by another process"),
     "guardrails": (".guardrails", "hazards with a learned model: 1,000 episodes and 10,000 traps, guarded and not"),
+    "planners": (".planners", "every planner against exact answers, and on 100,000 random cases"),
     "serving": (".serving", "what a server refuses, and what hung clients cost a good one"),
     "demonstrations": (".demonstrations", "weights of five cost terms read off an expert's ways, five experts a run"),
 }

@@ -1,0 +1,73 @@
+"""The experiment on planners: its figures, in small; thousands of random cases, a few of them here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steersman.actor import CEM, ICEM, MPPI, AugmentedLagrangian, Gradient, Greedy, PredictiveSampling
+from steersman.core import Planner
+from steersman.core.checks.many import Tally, try_batch
+from steersman.evidence import planners
+from steersman.evidence.context import Context
+
+SMALL = {"samples": 12, "iterations": 2}
+OURS = [
+    CEM.Config(**SMALL, elites=3), ICEM.Config(**SMALL, elites=3), MPPI.Config(**SMALL),
+    PredictiveSampling.Config(**SMALL), Greedy.Config(), Gradient.Config(restarts=2, steps=3),
+    AugmentedLagrangian.Config(restarts=2, outer=1, inner=3, fan=4),
+]
+
+
+@pytest.mark.parametrize("config", OURS, ids=lambda config: config.__struct_config__.tag)
+@settings(max_examples=3)
+@given(seed=st.integers(0, 2**40))
+def test_no_random_case_breaks_a_promise(config, seed):
+    tally = try_batch(config.build(), seed, largest=12)
+    assert (tally.outside, tally.dependent, tally.broken) == (0, 0, 0)
+
+
+class Careless(Planner):
+    """What many cases are there to find."""
+
+    def __init__(self, fault):
+        self.inner, self.fault = CEM.Config(**SMALL, elites=3).build(), fault
+
+    def plan(self, problem):
+        plan = self.inner.plan(problem)
+        if self.fault == "bounds" and problem.action.kind == "continuous":
+            return replace(plan, actions=plan.actions + torch.tensor(problem.action.high))
+        if self.fault == "neighbours":
+            return replace(plan, actions=plan.actions.flip(0))
+        if self.fault == "guardrails":
+            return replace(plan, feasible=torch.ones_like(plan.feasible))
+        return plan
+
+
+@pytest.mark.parametrize(
+    ("fault", "count"), [("bounds", "outside"), ("neighbours", "dependent"), ("guardrails", "broken")]
+)
+def test_careless_planners_are_found(fault, count):
+    tally = sum((try_batch(Careless(fault), seed) for seed in range(12)), Tally())
+    assert getattr(tally, count) > 0
+    assert tally.cases > 10
+
+
+def test_the_figures_have_the_names_that_are_promised(tmp_path, monkeypatch):
+    monkeypatch.setattr(planners, "CASES", 20)
+    monkeypatch.setattr(planners, "LARGEST", 8)
+    few = {"cem": CEM.Config(**SMALL, elites=3), "gradient": Gradient.Config(restarts=1, steps=3)}
+    monkeypatch.setattr(planners, "_buildable", lambda: few)
+    monkeypatch.setattr(planners, "EFFORT", {"cem": CEM.Config()})
+    outcome = planners.experiment(Context(tmp_path, 0))
+    assert outcome.figures["cem"]["lqr_gap"] < 0.01
+    for tag in few:
+        assert outcome.figures[tag]["bounds_violations"] == 0
+        assert outcome.figures[tag]["batch_invariant"] is True
+    assert outcome.figures["cem"]["choices_gap"] >= 0
+    assert outcome.figures["gradient"]["choices_gap"] is None
+    assert outcome.figures["cases"] >= 20
