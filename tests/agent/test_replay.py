@@ -221,3 +221,15 @@ def test_a_full_disk_does_not_stop_the_agent(trained, monkeypatch):
     assert agent.act(moments(1, 2), AIM).actions.shape[0] == 1
     assert "space" in recorder.failure
     assert session_at(trained).span() == range(1)
+
+
+def test_agents_that_take_turns_share_a_record(trained):
+    """As served sessions do: each goes on from its own last decision."""
+    one, other = (Agent.load(trained, planner=PLANNERS["icem"].build()) for _ in range(2))
+    other.recorder = one.record(Run.open(trained))
+    one.reset(1)
+    other.reset(2)
+    for step in range(3):
+        one.act(moments(1, step), AIM)
+        other.act(moments(1, 10 + step), AIM)
+    assert [r.identical for r in replays(trained)] == [True] * 6

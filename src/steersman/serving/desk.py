@@ -261,6 +261,7 @@ class Desk:
         agent = Agent(
             a.config, a.signature, a.perception, a.world_model, planner=a.planner, readout=a.readout, trusted=a.trusted
         )
+        agent.recorder = a.recorder
         agent.reset(words.seed % 2**62)
         return agent
 

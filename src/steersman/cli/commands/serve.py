@@ -55,11 +55,14 @@ class Serve(Command):
     """Which checkpoint of a run."""
     trusted: Annotated[bool, option()] = False
     """Plan no farther than the horizon that `steersman evaluate RUN --offline` measured, whatever a client asks for."""
+    no_record: Annotated[bool, option()] = False
+    """Do not write down the decisions in the run (see `steersman why`); a pretrained folder records none."""
     imports: Modules = ()
     """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.cli.goals import limits
+        from steersman.runs import Run
         from steersman.serving import Desk, Limits, Server, read_token
 
         imports.load(self.imports)
@@ -67,6 +70,9 @@ class Serve(Command):
                          held_bytes=4 * self.body << 20)
         token, new = read_token(self.token_file)
         agent = agent_at(self.run, self.checkpoint, self.trusted)
+        recorder = None
+        if not self.no_record and (Path(self.run) / "manifest.json").is_file():
+            recorder = agent.record(Run.open(self.run), world="served")
         desk = Desk(agent, limits(self.keep, agent.readout), allowed)
         server = Server(desk, token, host=self.host, port=self.port)
 
@@ -75,6 +81,8 @@ class Serve(Command):
             terminal.say(f"guardrails: {', '.join(x.name for x in desk.guardrails) or 'none (--keep sets them)'}")
             if agent.trusted is not None:
                 terminal.say(f"plans look at most {agent.trusted} steps ahead: as far as was measured")
+            if recorder is not None:
+                terminal.say(f"every decision is recorded: steersman why {self.run}")
             if new:
                 terminal.say(f"token, shown once: {token}")
             terminal.say(f"  curl {server.address}/signature -H 'Authorization: Bearer TOKEN'")
@@ -83,7 +91,11 @@ class Serve(Command):
                              f"-H 'Content-Type: application/json' -d {shlex.quote(asked)}")
             terminal.say("Ctrl-C ends it; requests in work are finished")
 
-        server.run(ready)
+        try:
+            server.run(ready)
+        finally:
+            if recorder is not None:
+                recorder.close()
         return Done({"run": self.run, "address": server.address, "ended": "asked to"})
 
 
