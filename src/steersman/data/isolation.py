@@ -33,7 +33,7 @@ from steersman.runs.files import size_of
 
 POSSIBLE = os.name == "posix"
 """Elsewhere logs are parsed in this process."""
-_LOGS_EACH = 1000
+_LOGS_EACH = 200
 _EXAMINE = 10  # times as long as reading may take
 _WALL = 4.0
 """Times the limit of processor time that may pass on the clock."""
