@@ -53,6 +53,8 @@ def test_the_example_runs_as_told_and_reaches_what_it_promises(readme: Path, tmp
         print(f"\n{block['code']}", flush=True)
         done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, timeout=900)
         assert done.returncode == 0, block["code"]
+    if readme.parent.name not in PROMISES:
+        return  # it says what it reached itself
     run, least = PROMISES[readme.parent.name]
     figures = agent_figures(tmp_path / run)
     assert {key: figures[key] for key in least if figures[key] < least[key]} == {}

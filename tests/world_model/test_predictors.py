@@ -7,7 +7,7 @@ import torch
 
 from steersman.core import ActionSpec, ConfigError, Latent, ObservationSpec, Signature
 from steersman.nn import rotate
-from steersman.world_model import RecurrentModel, ResidualModel, TransformerModel
+from steersman.world_model import ObserverModel, RecurrentModel, ResidualModel, TransformerModel
 
 D, X = 6, 2
 SIGNATURE = Signature(
@@ -16,6 +16,7 @@ SIGNATURE = Signature(
 CONFIGS = {
     "residual": ResidualModel.Config(width=16),
     "ensemble": ResidualModel.Config(width=16, members=3),
+    "observer": ObserverModel.Config(width=16, disturbances=3),
     "recurrent": RecurrentModel.Config(width=16),
     "transformer": TransformerModel.Config(width=16, depth=3, heads=2, head_width=8, hidden=32, context=3),
     "transformer-1": TransformerModel.Config(width=16, depth=2, heads=2, head_width=8, hidden=32, context=1),
@@ -250,3 +251,28 @@ def test_the_transformers_history_is_computed_once_for_each_problem_and_never_co
     assert lengths == [(3, 6)] * 2
     assert shapes[0] == [(3, 1)] * 6  # one copy that all candidates read
     assert shapes[2] == [(3, 1)] * 6 + [(3, 4)]  # and what each of them has done itself
+
+
+def test_an_observer_filters_noise_and_keeps_no_offset_under_a_disturbance_that_stays():
+    """A constant push that no action explains: after a history of it the observer foresees the push, f does not."""
+    model = build(ObserverModel.Config(width=16, disturbances=D)).requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.zero_()
+    model.gain.weight.copy_(torch.cat([0.5 * torch.eye(D), torch.eye(D)]))
+    model.from_disturbance.weight[:D].copy_(torch.eye(D))  # silu is linear enough far from 0: d moves s by 0.1 d
+    model.from_drive.bias.fill_(20.0)
+    model.to_change.weight[:, :D].copy_(0.1 * torch.eye(D))
+    model.to_change.bias.fill_(-2.0)
+    push, steps = 0.3, 60
+    states = push * torch.arange(steps + 2, dtype=torch.float64)[None, :, None].expand(1, -1, D)
+    zeros = lambda n: (torch.zeros(1, n, 2).double() + torch.tensor([0.0, 0.5]), torch.zeros(1, n, X).double())  # noqa: E731
+    actions, inputs = zeros(steps)
+    belief = model.begin(Latent(states[:, : steps + 1]), actions, inputs)
+    now, coming = zeros(1)
+    foreseen = model.imagine(belief, now[:, None], coming).states[0, 0, 1]
+    torch.testing.assert_close(foreseen, states[0, steps + 1], rtol=1e-3, atol=1e-3)
+    many = lambda x: x.expand(64, *x.shape[1:])  # noqa: E731
+    generator = torch.Generator().manual_seed(0)
+    noisy = states + torch.randn(64, *states.shape[1:], generator=generator, dtype=torch.float64)
+    filtered = model.begin(Latent(noisy[:, : steps + 1]), many(actions), many(inputs)).state
+    assert float((filtered - states[:, steps]).abs().mean()) < 0.95 * float((noisy - states)[:, steps].abs().mean())

@@ -2,7 +2,8 @@
 
 How to choose: iCEM for smooth continuous control, CEM for discrete actions or as the reference, search in imagination
 where distance to the goal misleads (walls, detours), the gradient planners where actions are many and the model is
-smooth, the augmented Lagrangian where plans rest on guardrails; beam search, dynamic programming and tree search for
+smooth, the augmented Lagrangian where plans rest on guardrails, Newton where they do and
+unknowns are few (about a hundred); beam search, dynamic programming and tree search for
 choices, the latter two also where steps are left to chance; A* for far goals through remembered states. Greedy is the
 floor to measure them against.
 docs/planners.md has the measured table.
@@ -21,6 +22,7 @@ from steersman.actor.greedy import Greedy
 from steersman.actor.icem import ICEM
 from steersman.actor.mcts import MCTS
 from steersman.actor.mppi import MPPI
+from steersman.actor.newton import Newton
 from steersman.actor.policy import DistilledPolicy, Reactive
 from steersman.actor.predictive_sampling import PredictiveSampling
 from steersman.actor.ranking import feasibility_first
@@ -31,8 +33,8 @@ from steersman.core import Planner, register_all
 
 AnyPlanner = (
     CEM.Config | ICEM.Config | MPPI.Config | PredictiveSampling.Config | Gradient.Config | AugmentedLagrangian.Config
-    | Search.Config | Greedy.Config | Barrier.Config | Beam.Config | DynamicProgramming.Config | MCTS.Config
-    | AStar.Config
+    | Newton.Config | Search.Config | Greedy.Config | Barrier.Config | Beam.Config | DynamicProgramming.Config
+    | MCTS.Config | AStar.Config
 )
 register_all(Planner, AnyPlanner)
 
@@ -52,6 +54,7 @@ __all__ = [
     "DynamicProgramming",
     "Gradient",
     "Greedy",
+    "Newton",
     "PredictiveSampling",
     "Proposal",
     "Reactive",

@@ -18,6 +18,7 @@ RECIPES: dict[str, tuple[str, str]] = {
     "vectors": (".vectors", "any log of vectors: a small encoder, a residual predictor, goals on decoded columns"),
     "hazards": (".hazards", "steersman collect hazards: a point among obstacles, for guardrails that look ahead"),
     "pendulum": (".pendulum", "Pendulum-v1 from random actions: the recipe for vectors with a swing-up's horizon"),
+    "reactor": (".reactor", "a plant: noise, unmeasured disturbances, limits; an observer and Newton steps"),
 }
 """Name -> (module, one line about it)."""
 

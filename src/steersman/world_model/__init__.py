@@ -1,21 +1,25 @@
 """World models: latent, action, z -> next latent.
 
 How to choose: residual where an observation tells the state, recurrent or transformer where only the history does,
-map reader where what happens depends on the scene around the state. Linear and tabular models are given, not learned:
-oracles to test planners with.
+observer where measurements are noisy and unmeasured disturbances come and stay, map reader where what happens depends
+on the scene around the state. Linear and tabular models are given, not learned: oracles to test planners with.
 """
 
 from steersman.core import WorldModel, register_all
 from steersman.world_model.linear import LinearModel
 from steersman.world_model.map_reader import MapReader
+from steersman.world_model.observer import ObserverModel
 from steersman.world_model.recurrent import RecurrentModel
 from steersman.world_model.residual import ResidualModel
 from steersman.world_model.tabular import TabularModel
 from steersman.world_model.transformer import TransformerModel
 
-AnyWorldModel = MapReader.Config | RecurrentModel.Config | ResidualModel.Config | TransformerModel.Config
+AnyWorldModel = (
+    MapReader.Config | ObserverModel.Config | RecurrentModel.Config | ResidualModel.Config | TransformerModel.Config
+)
 register_all(WorldModel, AnyWorldModel)
 
 __all__ = [
-    "AnyWorldModel", "LinearModel", "MapReader", "RecurrentModel", "ResidualModel", "TabularModel", "TransformerModel",
+    "AnyWorldModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
+    "TransformerModel",
 ]

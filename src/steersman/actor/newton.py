@@ -1,0 +1,251 @@
+"""Newton's method on actions: few iterations with curvature, where a gradient planner takes many without.
+
+Shapes: B problems, K candidates, H horizon, A action size, n = H·A unknowns, G guardrails.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import torch
+from torch import Tensor
+
+from steersman.actor.augmented_lagrangian import WarmMultipliers
+from steersman.actor.bounds import Bounds
+from steersman.actor.cem import require_sizes, start_from
+from steersman.actor.descent import refuse_choices, slope_of
+from steersman.actor.distributions import fitted, shifted
+from steersman.actor.icem import coloured_basis
+from steersman.actor.rounds import Proposal, plan_in_rounds
+from steersman.actor.scoring import Scores
+from steersman.core import ConfigError, Plan, Planner, Problem, Streams
+
+_DELTA = 0.02  # between the points whose gradients tell the curvature, in units of half the action range
+_SHRINK = 1e-3  # least curvature, as a share of the greatest of the task's
+_HALVINGS = 8  # points of a line search: 1, 1/2, 1/4, …
+
+
+class Newton(Planner):
+    """Projected Newton steps on an augmented Lagrangian (Bertsekas 1982), in units u of half the action range.
+
+        L(u) = J + Σ (max(0, λ + 2ρ(g + r))² - λ²) / 4ρ    g the guardrails' margins, λ and ρ their prices, r room
+        H e_j = (∇L(u + δ e_j) - ∇L(u)) / δ                  all n + 1 gradients in one imagination of n + 1 candidates
+        u <- clip(u - s |H|⁻¹ ∇L)                            s = 1, 1/2, … 1/128: the best of one more imagination
+        λ <- max(0, λ + 2ρ(g + r));  ρ <- 2ρ;  r <- r + 1.5 max g while a guardrail is broken, else r / 2
+
+    |H| is H with the absolute values of its eigenvalues, at least a thousandth of the greatest of the task's; entries
+    that a bound holds, and the gradient presses against, are left out. One iteration solves an LQR without bounds.
+    The first round only looks: the last plan moved by what was executed, a policy's proposal, and disturbed copies of
+    the plan (spectrum 1 / f^beta). Newton starts from the one of least energy among those that break guardrails no more
+    than the plan does, so a better valley may be entered; L has no other protection from a poor one. Guardrails are
+    exact at the end: from the best feasible candidate the way towards the last iterate is searched for the last
+    feasible point. What is returned is feasible as imagined, or the fallback.
+
+    For smooth models and costs, continuous actions, and n up to about a hundred: an iteration takes 2 (n + 1) + 8
+    passes over the horizon, each H predictor calls; the look takes `samples`, the end 16.
+
+    The first ρ is |∇²J| H² / |∇Σg|² at the first point where a guardrail has a slope: units do not matter, and the
+    curvature of a guardrail that is broken outweighs that of the task. Steps solve such systems exactly, so ρ may be
+    large from the start, where first-order planners must raise it slowly.
+    """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="newton"):
+        """iterations; samples of the first look; horizon when the task does not say.
+
+        spread, beta  how far the first look reaches, over half the action range, and its colour (2: pushes that last)
+        tolerance     above 0: a problem whose guardrails hold is solved once a step moves no action by more than this
+        """
+
+        iterations: int = 3
+        samples: int = 32
+        horizon: int = 15
+        spread: float = 0.3
+        beta: float = 2.0
+        execute: int = 1
+        tolerance: float = 0.0
+
+        def __post_init__(self) -> None:
+            require_sizes(self.samples, self.iterations, 1, self.horizon, execute=self.execute)
+            if min(self.spread, self.beta, self.tolerance) < 0:
+                raise ConfigError("spread, beta and tolerance of at least 0", f"{self}", "correct them")
+
+        def build(self) -> Newton:
+            return Newton(self)
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Newton.Config()
+
+    @property
+    def execute(self) -> int:
+        """Actions of a plan that are meant to be carried out before the next decision."""
+        return self.config.execute
+
+    def plan(self, problem: Problem) -> Plan:
+        refuse_choices(problem)
+        horizon = problem.horizon(self.config.horizon)
+        iterate = _Iterate(self.config, problem, horizon)
+        rounds = 1 + 2 * self.config.iterations + bool(problem.task.guardrails)
+        return plan_in_rounds(problem, iterate, rounds, horizon)
+
+
+class _Iterate(Proposal):
+    """Where each problem stands: u (B, n), its direction, prices λ (B, G, H), the best feasible point so far.
+
+    Rounds: a look; curvature and line search in turn; an end. A problem that is settled goes on unseen.
+    """
+
+    def __init__(self, config: Newton.Config, problem: Problem, horizon: int) -> None:
+        self.config, self.problem, self.horizon = config, problem, horizon
+        self.bounds = Bounds(problem.action, problem.belief.state)
+        start = start_from(problem, horizon, self.bounds.middle.expand(len(problem), horizon, -1), config.execute)
+        self.u = self.bounds.unit(start).flatten(1)
+        self.direction = torch.zeros_like(self.u)
+        self.slack_round = 1 + 2 * config.iterations
+        self.prices = _prices(problem, horizon, config.execute).to(self.u)
+        self.rho = torch.zeros_like(self.u[:, :1, None])  # (B, 1, 1); 0: no guardrail has shown a slope yet
+        self.room = torch.zeros_like(self.rho)
+        self.curved = torch.full_like(self.u[:, :1], torch.inf)  # |∇²J|, where guardrails have a slope
+        self.best, self.best_energy = self.u, torch.full_like(self.u[:, 0], torch.inf)
+        self.over = torch.zeros(len(problem), dtype=torch.bool, device=self.u.device)
+        self.number, self.whole = 0, True
+
+    def candidates(self, number: int) -> int:
+        if number == 0:
+            return self.config.samples
+        if number == self.slack_round:
+            return 2 * _HALVINGS
+        return self.u.shape[1] + 1 if number % 2 else _HALVINGS
+
+    def passes(self, number: int) -> int:
+        return 2 if number % 2 and number < self.slack_round else 1
+
+    def sample(self, number: int, count: int) -> Tensor:
+        self.number, self.whole = number, count == self.candidates(number)
+        if number == 0:
+            points = self._looks(count)
+        elif number == self.slack_round:
+            share = torch.linspace(1, 0, count, device=self.u.device)[:, None]
+            points = torch.lerp(self.best[:, None], self.u[:, None], share)
+        elif number % 2:
+            points = self._neighbours()[:, :count]
+        else:
+            scale = 0.5 ** torch.arange(count, device=self.u.device)[:, None]
+            points = (self.u[:, None] - scale * self.direction[:, None]).clamp(-1, 1)
+        actions = self.bounds.action(points.unflatten(2, (self.horizon, -1)))
+        return actions.requires_grad_(self.passes(number) > 1)
+
+    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+        self._remember(actions.detach(), scores, order)
+        if self.number == 0:
+            safer = scores.violation <= scores.violation[:, :1]
+            first = torch.where(safer, scores.energy, torch.inf).argmin(1)
+            self.u = self.bounds.unit(_picked(actions, first)).flatten(1)
+        elif self.number < self.slack_round and self.number % 2:
+            if self.whole:  # what the budget cuts off tells no curvature
+                self._aim(actions, scores)
+        elif self.number < self.slack_round:
+            self._walk(actions, scores)
+
+    def settled(self) -> Tensor | None:
+        return self.over if self.config.tolerance else None
+
+    def warm(self) -> WarmMultipliers:
+        return WarmMultipliers(self.bounds.action(self.u.unflatten(1, (self.horizon, -1))), self.prices)
+
+    def _looks(self, count: int) -> Tensor:
+        colours = coloured_basis(self.horizon, self.config.beta).to(self.u.device)
+        draws = Streams(self.problem.seeds, self.problem.decision).normal(count, len(self.bounds.half), len(colours))
+        noise = (draws @ colours).mT.flatten(2)
+        noise[:, 0] = 0
+        points = (self.u[:, None] + self.config.spread * noise).clamp(-1, 1)
+        if self.problem.proposal is not None and count > 1:
+            points[:, 1] = self.bounds.unit(fitted(self.problem.proposal, self.horizon)).flatten(1)
+        return points
+
+    def _neighbours(self) -> Tensor:
+        """u, and u moved by δ in each entry, inwards: (B, n + 1, n)."""
+        self.moved = torch.where(self.u > 0, -_DELTA, _DELTA)
+        return torch.cat([self.u[:, None], self.u[:, None] + torch.diag_embed(self.moved)], 1)
+
+    def _lagrangian(self, scores: Scores) -> Tensor:
+        """(B, K)."""
+        if not scores.margins:
+            return scores.energy
+        g = torch.stack(list(scores.margins.values()), 2).to(scores.energy)  # (B, K, G, H)
+        rho = self.rho[:, None].clamp(min=1e-12)
+        prices = self.prices[:, None]
+        paid = (prices + 2 * rho * (g + self.room[:, None])).clamp(min=0).square() - prices.square()
+        return scores.energy + torch.where(self.rho[:, None] > 0, paid / (4 * rho), 0.0).sum((2, 3))
+
+    def _aim(self, actions: Tensor, scores: Scores) -> None:
+        """The Newton direction, from the gradients at u and around it."""
+        half = self.bounds.half.repeat(self.horizon)
+        self._weigh(actions, scores, half)
+        slopes = slope_of(self._lagrangian(scores), actions).flatten(2) * half
+        with torch.no_grad():
+            slope = slopes[:, 0]
+            hessian = (slopes[:, 1:] - slopes[:, :1]) / self.moved[:, :, None]
+            lost = ~hessian.isfinite().all(2).all(1) | ~slope.isfinite().all(1)
+            hessian, slope = (torch.where(lost.view(-1, *[1] * (x.dim() - 1)), 0.0, x) for x in (hessian, slope))
+            free = ~(((self.u >= 1) & (slope < 0)) | ((self.u <= -1) & (slope > 0)))
+            hessian = (hessian + hessian.mT) / 2 * (free[:, :, None] & free[:, None])
+            values, vectors = torch.linalg.eigh(hessian.double())
+            size = values.abs()
+            size = size.maximum(_SHRINK * torch.minimum(size.amax(1, keepdim=True), self.curved)).clamp(min=1e-12)
+            along = (vectors.mT @ (slope * free).double()[..., None])[..., 0] / size
+            direction = (vectors @ along[..., None])[..., 0].to(slope) * free
+            length = direction.abs().amax(1, keepdim=True)
+            self.direction = direction * (2 / length.clamp(min=2))  # no further than the whole range
+
+    def _weigh(self, actions: Tensor, scores: Scores, half: Tensor) -> None:
+        """ρ where it is not known yet; a problem's own, from its point u alone."""
+        flat = not any(m.requires_grad for m in scores.margins.values())
+        if flat or bool((self.rho > 0).all()):
+            return
+        worst = torch.stack(list(scores.margins.values()), 2).sum((2, 3))
+        steep = (slope_of(worst, actions, keep=True)[:, 0].flatten(1) * half).square().sum(1)
+        slopes = slope_of(scores.energy, actions, keep=True).flatten(2) * half
+        curvature = ((slopes[:, 1:] - slopes[:, :1]) / self.moved[:, :, None]).square().sum((1, 2)).sqrt()
+        found = (curvature * self.horizon**2 / steep).nan_to_num(posinf=0.0)[:, None, None]
+        self.curved = torch.where((self.rho > 0)[..., 0], self.curved, curvature[:, None])
+        self.rho = torch.where(self.rho > 0, self.rho, found)
+
+    def _walk(self, actions: Tensor, scores: Scores) -> None:
+        """To the best point of the line, unless u is better; then dearer guardrails."""
+        merit = self._lagrangian(scores).nan_to_num(nan=torch.inf)
+        first = merit.argmin(1)
+        before, self.u = self.u, self.bounds.unit(_picked(actions, first)).flatten(1)
+        if scores.margins:
+            g = torch.stack(list(scores.margins.values()), 2).to(merit)
+            g = g[torch.arange(len(g), device=g.device), first]
+            g = g.nan_to_num(posinf=0.0)
+            self.prices = (self.prices + 2 * self.rho * (g + self.room)).clamp(min=0)
+            broken = g.clamp(min=0).amax((1, 2), keepdim=True)
+            self.room = torch.where(broken > 0, self.room + 1.5 * broken, self.room / 2)
+            self.rho = 2 * self.rho
+        still = (self.u - before).abs().amax(1) <= self.config.tolerance
+        self.over = self.over | (still & (self.best_energy < torch.inf))
+
+    def _remember(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+        """The best feasible candidate so far."""
+        rows, first = torch.arange(len(order), device=order.device), order[:, 0]
+        energy = torch.where(scores.feasible, scores.energy, torch.inf)[rows, first].detach()
+        better = energy < self.best_energy
+        point = self.bounds.unit(actions[rows, first]).flatten(1)
+        known = (self.best_energy < torch.inf) | better
+        self.best_energy = torch.where(better, energy, self.best_energy)
+        self.best = torch.where(better[:, None], point, torch.where(known[:, None], self.best, self.u))
+
+
+def _picked(actions: Tensor, index: Tensor) -> Tensor:
+    """(B, K, H, A), (B,) -> (B, H, A)."""
+    return actions.detach()[torch.arange(len(index), device=index.device), index]
+
+
+def _prices(problem: Problem, horizon: int, execute: int) -> Tensor:
+    """Where λ (B, G, H) start: the last decision's, moved by what was executed, or 0."""
+    zero = problem.belief.state.new_zeros(len(problem), max(len(problem.task.guardrails), 1), horizon)
+    warm = problem.warm
+    if not isinstance(warm, WarmMultipliers) or warm.multipliers.shape[:2] != zero.shape[:2]:
+        return zero
+    moved = fitted(shifted(warm.multipliers[..., None], execute), horizon)[..., 0].to(zero)
+    return torch.where((problem.decision > 0).view(-1, 1, 1).to(zero.device), moved, zero)

@@ -1,0 +1,68 @@
+"""The reactor's evidence in small: every figure that is promised; and controllers that do what they should."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+
+from steersman import evidence
+from steersman.evidence import reactor, reactor_trials
+from steersman.evidence.reactor_pid import PID, tune
+from steersman.recipes import reactor as recipe
+from steersman.runs.artefacts import Picture, Table, read_all
+
+
+class Still:
+    """Keeps what the plant runs with."""
+
+    def reset(self, episodes):
+        self.seen = []
+
+    def act(self, measured, target, executed):
+        self.seen.append((measured, executed))
+        return torch.tensor(reactor_trials.IDLE, dtype=torch.float64).expand(len(measured), -1)
+
+
+def test_every_controller_meets_the_same_plant_and_sees_the_warm_up():
+    scenario = reactor_trials.Scenario.drawn(2, 10, 3)
+    still, again = Still(), Still()
+    one, two = reactor_trials.perform(still, scenario), reactor_trials.perform(again, scenario)
+    assert torch.equal(one.states, two.states)
+    assert one.states.shape == (2, 10, 4)
+    assert len(still.seen) == reactor_trials.WARM + 10
+    assert still.seen[0][1] is None
+    assert bool((one.violations == (one.hottest > reactor_trials.LIMIT).sum(1)).all())
+    assert not torch.equal(scenario.target[0], scenario.target[1])
+
+
+def test_tuning_makes_the_pid_better_than_an_untouched_plant():
+    settings = tune(7, episodes=2, periods=40, candidates=12, rounds=3)
+    scenario = reactor_trials.Scenario.drawn(4, 40, 8)
+    tuned, still = (reactor_trials.perform(x, scenario).error.mean() for x in (PID(settings), Still()))
+    assert float(tuned) < 0.5 * float(still)
+
+
+def test_one_small_run_gives_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("do_mpc")
+    for name, value in {"EPISODES": 2, "PERIODS": 2, "LOG": (60, 45), "TUNING": 1, "CLOCKED": 2, "WINDOWS": 60}.items():
+        monkeypatch.setattr(reactor, name, value)
+    monkeypatch.setattr(reactor, "tune", functools.partial(tune, episodes=1, periods=2, candidates=8))
+    monkeypatch.setattr(reactor, "difference", functools.partial(reactor.difference, periods=1))
+    monkeypatch.setattr(reactor_trials, "WARM", 3)
+    monkeypatch.setattr(reactor, "WARM", 3)
+    small = functools.partial(recipe.recipe, width=8, batch_size=4, iterations=1, held_out=0.5)
+    monkeypatch.setattr(reactor.recipe, "recipe", small)
+    monkeypatch.setattr(reactor, "STEPS", 3)
+    said: list[str] = []
+    context = evidence.Context(tmp_path / "run", 7, said.append)
+    result, _ = evidence.perform("reactor", reactor.experiment, context)
+    promised = "violations error error_nmpc error_pid ms_per_step ms_per_step_nmpc unguarded_violations"
+    assert set(promised.split()) <= set(result.figures)
+    assert result.figures["simulator_difference"] < 1e-2
+    assert len(read_all(tmp_path / "run", Picture)[0]) == 1
+    (table,) = read_all(tmp_path / "run", Table)[0]
+    assert [row.kind for row in table.rows] == ["agent", "ablation", "baseline", "baseline"]
+    assert said[0].startswith("2,700 steps")
