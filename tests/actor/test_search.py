@@ -96,7 +96,7 @@ def play(planner, state, goal, steps=40, action=CONTINUOUS, **task):
         plan = planner.plan(problem(path[-1], goal, action, len(path), warm, **task))
         warm = plan.warm
         feasible.append(plan.feasible)
-        for t in range(planner.execute):
+        for t in range(min(planner.execute, plan.actions.shape[1])):
             path.append(model.step(path[-1], plan.actions[:, t]))
     return torch.stack(path, 1), torch.stack(feasible)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steersman.actor.bounds import fallback_action
 from steersman.actor.primitives import rays
+from steersman.actor.rounds import choose
 from steersman.actor.search.graph import FAR, Graph, put
 from steersman.actor.search.growing import allowed_steps
 from steersman.actor.search.valuing import value_of
@@ -61,31 +62,34 @@ def decide(config: Search.Config, problem: Problem, graph: Graph, began: float, 
     noise = Streams(problem.seeds, problem.decision).uniform(r).to(value.device)
     sideways = (noise * allowed[:, :, : c.execute].all(2)).argmax(1)
     ray = torch.where(graph.aside > 0, sideways, ray)
-    feasible = allowed[torch.arange(b), ray, 0]
-    chosen = _sequence(problem, actions, imagined, allowed, ray, feasible)
-    picked = imagined.select(ray)
+    rows = torch.arange(b)
+    feasible = allowed[rows, ray, 0]
+    chosen, picked = actions[rows, ray], imagined.select(ray)
+    energy = score.gather(2, length[:, None, None].expand(b, r, 1))[rows, ray].expand(b, far)
+    calls = torch.full((b,), r * far) + (graph.calls if fresh else 0)
+    if problem.task.guardrails:  # one step is taken on one look: what lies beyond it was not promised
+        chosen, picked, energy = chosen[:, :1], _first_step(picked), energy[:, :1]
+        if not bool(feasible.all()):
+            spare = fallback_action(problem).to(chosen.dtype).expand_as(chosen)
+            there = problem.model.imagine(problem.belief, spare[:, None])
+            chosen, calls = choose(feasible, chosen, spare), calls + (~feasible).cpu().long()
+            picked = replace(picked, states=choose(feasible, picked.states, there.states))
     pushed = torch.where(feasible[:, None], fan[ray], torch.zeros_like(fan[ray]))
     graph = replace(graph, last=problem.belief.state, pushed=pushed)
-    calls = torch.full((b,), r * far) + (graph.calls if fresh else 0)
     names = [g.name for g in problem.task.guardrails]
     refusals = refused.any(2).sum(1)
     return Plan(
-        actions=chosen, imagined=picked, energy={"goal": score.gather(2, length[:, None, None].expand(b, r, 1))
-                                                 [torch.arange(b), ray].expand(b, far)},
-        feasible=feasible, kept=allowed[..., 0].sum(1),
+        actions=chosen, imagined=picked, energy={"goal": energy}, feasible=feasible,
+        kept=allowed[..., 0].sum(1),
         vetoed={name: refusals[:, i] for i, name in enumerate(names)},
         reason=_reasons(best, feasible, graph), calls=calls,
         seconds=time.perf_counter() - began, warm=graph,
     )
 
 
-def _sequence(
-    problem: Problem, actions: Tensor, imagined: Imagined, allowed: Tensor, ray: Tensor, feasible: Tensor
-) -> Tensor:
-    """The chosen ray (B, H, A); past the point where a guardrail would cut it, the fallback."""
-    rows = torch.arange(len(problem))
-    fallback = fallback_action(problem).to(actions.dtype).expand_as(actions[rows, ray])
-    return torch.where(allowed[rows, ray][..., None], actions[rows, ray], fallback)
+def _first_step(imagined: Imagined) -> Imagined:
+    cut = [None if x is None else x[:, :, :1] for x in (imagined.disagreement, imagined.attention)]
+    return replace(imagined, states=imagined.states[:, :, :2], disagreement=cut[0], attention=cut[1], carry=())
 
 
 def _reasons(best: Tensor, feasible: Tensor, graph: Graph) -> tuple[str, ...]:
