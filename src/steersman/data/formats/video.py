@@ -58,7 +58,8 @@ class VideoReader:
     def _open(self) -> None:
         self._container = _av().open(str(self.path), "r", format="mp4")
         self._stream = self._container.streams.video[0]
-        self._stream.codec_context.thread_count = 1  # a thread's stack may not fit the parser's limit of memory
+        if self._stream.codec_context is not None:  # a thread's stack may not fit the parser's limit of memory
+            self._stream.codec_context.thread_count = 1
 
     def _refusal(self, error: Exception) -> DataError:
         return unsound(f"a sound mp4 file at {self.path}", error)
