@@ -296,3 +296,17 @@ def test_the_hubs_library_is_imported_only_when_it_is_needed(run, tmp_path, monk
     with pytest.raises(UsageError, match=r"steersman\[hub\]"):
         fitted(run).push_to_hub("somebody/drift")
     assert AgentConfig
+
+
+def test_a_folder_of_an_earlier_version_that_knew_fewer_fields_is_still_whole():
+    import json
+
+    from steersman.agent.pretrained import seal_holds
+    from steersman.runs.files import pretty, sha256
+
+    plain = {"agent": {"history": 1}, "sha256": ""}
+    sealed = pretty(plain | {"sha256": sha256(pretty(plain))})
+    assert seal_holds(sealed)
+    assert not seal_holds(sealed.replace(b"1", b"2", 1))
+    assert not seal_holds(pretty(plain))
+    assert json.loads(sealed)["agent"] == {"history": 1}
