@@ -136,10 +136,11 @@ def test_another_thread_count_does_not_matter(trained):
         torch.set_num_threads(before)
 
 
-def test_a_decision_that_a_clock_ended_is_replayed_by_its_calls(trained):
+def test_a_decision_that_a_clock_ended_is_replayed_by_the_same_clock(trained):
     task = Task(AIM.goal, budget=Budget(seconds=0.02))
     plans = record(trained, ICEM.Config(samples=16, iterations=500, horizon=4).build(), task, 3)
     assert int(plans[0].calls[0]) < 500 * 16 * 4
+    assert session_at(trained).read(0).clock
     assert all(r.identical for r in replays(trained))
 
 

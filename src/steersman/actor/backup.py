@@ -7,7 +7,6 @@ Shapes: B problems, K candidates, S steps of a certificate, P steps before the m
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +34,7 @@ from steersman.core import (
     Problem,
     Task,
 )
+from steersman.core.clock import now
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Backup(Planner):
 
     @torch.no_grad()
     def plan(self, problem: Problem) -> Plan:
-        began = time.perf_counter()
+        began = now()
         held = problem.warm if isinstance(problem.warm, Held) else None
         inner = replace(problem, warm=held.inner if held is not None else None)
         plan = self.planner.plan(inner)
@@ -130,7 +130,7 @@ class Backup(Planner):
             name = f"backup: {guardrail.name}"
             vetoed[name] = vetoes[:, i] + vetoed.get(name, 0)
         return replace(plan, vetoed=vetoed, calls=calls, warm=Held(plan.warm, begun),
-                       seconds=time.perf_counter() - began)
+                       seconds=now() - began)
 
     # Candidates --------------------------------------------------------------------------------------------------
 

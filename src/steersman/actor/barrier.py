@@ -6,7 +6,6 @@ steps, A action size.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
@@ -30,6 +29,7 @@ from steersman.core import (
     Problem,
     Task,
 )
+from steersman.core.clock import now
 
 _ENDINGS = 3  # ways to go on after a corrected action: as planned, holding it, with the fallback
 _SHARE = 0.9  # of the seconds, for the planner inside
@@ -92,7 +92,7 @@ class Barrier(Planner):
     def plan(self, problem: Problem) -> Plan:
         if not problem.task.guardrails:
             return self.planner.plan(problem)
-        started, steps = time.perf_counter(), self.commits(problem.task)
+        started, steps = now(), self.commits(problem.task)
         plan = self.planner.plan(self._inner(problem, steps))
         steps, horizon = min(steps, plan.actions.shape[1]), plan.actions.shape[1]
         refused = self._refused(problem, plan.actions[:, None, :steps])[:, 0]  # (B, guardrails)
@@ -116,7 +116,7 @@ class Barrier(Planner):
         for i, guardrail in enumerate(problem.task.guardrails):
             name = f"barrier: {guardrail.name}"
             vetoed[name] = vetoes[:, i] + vetoed.get(name, 0)
-        return replace(plan, vetoed=vetoed, calls=calls, seconds=time.perf_counter() - started)
+        return replace(plan, vetoed=vetoed, calls=calls, seconds=now() - started)
 
     # Budget ------------------------------------------------------------------------------------------------------
 

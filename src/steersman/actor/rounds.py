@@ -6,7 +6,6 @@ Shapes: B problems, K candidates, H horizon, A action size.
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -20,6 +19,7 @@ from steersman.actor.differentiation import differentiable
 from steersman.actor.ranking import feasibility_first
 from steersman.actor.scoring import Scores, score
 from steersman.core import Imagined, Plan, PlanningError, Problem
+from steersman.core.clock import now
 
 
 class Proposal(ABC):
@@ -112,17 +112,17 @@ class Spending:
 
     def __init__(self, problem: Problem, horizon: int, later: int = 0) -> None:
         """later: candidates that must still be affordable when the search is over, the fallback apart."""
-        self.budget, self.horizon, self.started = problem.task.budget, horizon, time.perf_counter()
+        self.budget, self.horizon, self.started = problem.task.budget, horizon, now()
         self.calls, self._slowest, self._round = 0, 0.0, self.started
         self._reserve = horizon * (later + bool(problem.task.guardrails))  # to imagine the fallback
 
     def affords(self, wanted: int, passes: int = 1) -> int:
         """Candidates of the next round, at most `wanted`, each `passes` times the horizon in predictor calls; 0 ends
         the search. The first round always gets one."""
-        now = time.perf_counter()
-        self._slowest, self._round = max(self._slowest, now - self._round if self.calls else 0.0), now
+        moment = now()
+        self._slowest, self._round = max(self._slowest, moment - self._round if self.calls else 0.0), moment
         limit = self.budget.seconds
-        if self.calls and limit is not None and now - self.started + self._slowest > limit:
+        if self.calls and limit is not None and moment - self.started + self._slowest > limit:
             return 0
         if self.budget.calls is None:
             return wanted
@@ -140,7 +140,7 @@ class Spending:
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self.started
+        return now() - self.started
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ choice is held, D state, A action.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -17,6 +16,7 @@ from steersman.actor.bounds import Bounds
 from steersman.actor.primitives import rays
 from steersman.actor.scoring import judge, total_energy
 from steersman.core import Belief, ConfigError, Imagined, Outcomes, PlanningError, Problem
+from steersman.core.clock import now
 
 _ROWS = 8  # fewer rows than this take other ways through a matrix product, which round differently
 
@@ -213,7 +213,7 @@ class Allowance:
     """What is left of a budget while a tree grows; the final plan and the fallback are paid beforehand."""
 
     def __init__(self, problem: Problem, steps: int, finals: int = 1) -> None:
-        self.budget, self.started, self.calls = problem.task.budget, time.perf_counter(), 0
+        self.budget, self.started, self.calls = problem.task.budget, now(), 0
         self.reserve = steps * (finals + bool(problem.task.guardrails))
 
     def left(self) -> int | None:
@@ -232,7 +232,7 @@ class Allowance:
     @property
     def seconds(self) -> float:
         """Since the decision began."""
-        return time.perf_counter() - self.started
+        return now() - self.started
 
     def seconds_left(self) -> float:
         """Until the budget's limit; infinite without one."""

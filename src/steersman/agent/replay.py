@@ -6,8 +6,8 @@ Shapes: B problems, H horizon, A action size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from torch import Tensor
 from steersman.agent.agent import Agent
 from steersman.agent.flight.carried import Carried
 from steersman.agent.flight.forms import task_of
-from steersman.core import Budget, CheckpointError, Plan, Planner, RunError, Task
+from steersman.core import CheckpointError, Plan, Planner, RunError, Task
+from steersman.core.clock import taped
 from steersman.core.parts import PlannerConfig, convert
 from steersman.runs import Run
 from steersman.runs.decisions import DecisionReader, Recorded, Session, session_at
@@ -113,23 +114,17 @@ class _Again:
                 self._form = self._warm_form(tensors, record)
             self.agent.resume(Carried.of(state, record.decision, self._form), tensors["decided"])
         assert self.task is not None
-        plan = self._act(tensors, self._limited(self.task, record))
+        with taped(record.clock) if record.clock else nullcontext():
+            plan = self._act(tensors, self.task)
         self._form = plan.warm if plan.warm is not None else self._form
         return plan, tensors["actions"]
-
-    def _limited(self, task: Task, record: Recorded) -> Task:
-        """A clock cannot be replayed: where it ended the search, the predictor calls of then end it now."""
-        if task.budget.seconds is None:
-            return task
-        steps = len(next(iter(record.energy.values()))[0]) if record.energy else 1
-        spent = max(record.calls) + (steps if task.guardrails and all(record.feasible) else 0)
-        return replace(task, budget=Budget(spent, None))
 
     def _warm_form(self, tensors: Mapping[str, Tensor], record: Recorded) -> Any:
         """What a warm start of this planner looks like: that of a decision without one."""
         assert self.task is not None
         self.agent.resume(Carried(), tensors["decided"])
-        return self._act(tensors, self._limited(self.task, record)).warm
+        with taped(record.clock) if record.clock else nullcontext():
+            return self._act(tensors, self.task).warm
 
     def _act(self, tensors: Mapping[str, Tensor], task: Task) -> Plan:
         moment = {k.removeprefix("observation."): v for k, v in tensors.items() if k.startswith("observation.")}

@@ -113,6 +113,7 @@ class Recorded(_Part, frozen=True, kw_only=True):
     memory     SHA-256 of the memory that was read; "" where there is none
     whole      the record holds the agent's state from before the decision, and the task
     task       how to make the task again (`agent.flight`); None: as before
+    clock      what the planner's clock read, where a limit of seconds held; () otherwise
     tensors    a safetensors file: observations, inputs, the state where `whole`, tensors of the task
     """
 
@@ -136,6 +137,7 @@ class Recorded(_Part, frozen=True, kw_only=True):
     memory: str = ""
     whole: bool = False
     task: dict[str, Any] | None = None
+    clock: Numbers = ()
     tensors: bytes = b""
 
 

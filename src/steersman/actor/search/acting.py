@@ -5,7 +5,6 @@ Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ra
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from steersman.actor.search.graph import FAR, Graph, put
 from steersman.actor.search.growing import allowed_steps
 from steersman.actor.search.valuing import value_of
 from steersman.core import Imagined, Plan, Problem, Streams
+from steersman.core.clock import now
 
 if TYPE_CHECKING:
     from steersman.actor.search.planner import Search
@@ -83,7 +83,7 @@ def decide(config: Search.Config, problem: Problem, graph: Graph, began: float, 
         kept=allowed[..., 0].sum(1),
         vetoed={name: refusals[:, i] for i, name in enumerate(names)},
         reason=_reasons(best, feasible, graph), calls=calls,
-        seconds=time.perf_counter() - began, warm=graph,
+        seconds=now() - began, warm=graph,
     )
 
 

@@ -5,7 +5,6 @@ Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ra
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from steersman.actor.primitives import rays
 from steersman.actor.search.graph import FAR, Graph, distances, nearest
 from steersman.core import Belief, Imagined, Problem, Task, WorldModel
+from steersman.core.clock import now
 
 if TYPE_CHECKING:
     from steersman.actor.search.planner import Search
@@ -62,9 +62,9 @@ def _grow(
     kept, vetoed = torch.zeros_like(count), torch.zeros(b, len(task.guardrails), dtype=torch.long)
     slot = torch.arange(f, device=nodes.device)
     rows, place = torch.arange(b, device=nodes.device)[:, None], torch.arange(padded, device=nodes.device)
-    began, seconds = time.perf_counter(), task.budget.seconds
+    began, seconds = now(), task.budget.seconds
     while bool((done < count).any()):
-        if seconds is not None and time.perf_counter() - began > seconds / 3:
+        if seconds is not None and now() - began > seconds / 3:
             break  # what has grown so far is searched
         index = done[:, None] + slot
         live = index < count[:, None]

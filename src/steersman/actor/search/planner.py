@@ -8,7 +8,6 @@ Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ra
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import msgspec
@@ -21,6 +20,7 @@ from steersman.actor.search.graph import FAR, Graph, put
 from steersman.actor.search.growing import grow_all
 from steersman.actor.search.valuing import goal_of, solve, value_of
 from steersman.core import Plan, Planner, PlanningError, Problem, Task
+from steersman.core.clock import now
 
 _PATIENCE = 6  # decisions before a graph that knows no way is grown again
 _PROGRESS = 12  # decisions in which the value must have fallen, or the graph is grown again
@@ -85,7 +85,7 @@ class Search(Planner):
 
     @torch.inference_mode()
     def plan(self, problem: Problem) -> Plan:
-        began = time.perf_counter()
+        began = now()
         if problem.belief.state.ndim != 2:
             raise PlanningError("states that are vectors (B, D)", f"{tuple(problem.belief.state.shape)}",
                                 "use planner 'cem' for token states")

@@ -20,6 +20,7 @@ from steersman.agent.flight.carried import Carried
 from steersman.agent.flight.forms import goal_words, task_form
 from steersman.agent.flight.watching import Sheet
 from steersman.core import Observation, Plan, Planner, Problem, Readout, StorageError, Task
+from steersman.core.clock import taped
 from steersman.runs import Run
 from steersman.runs import manifest as manifests
 from steersman.runs.decisions import KEPT, DecisionWriter, Recorded, Session
@@ -68,9 +69,11 @@ class Recorder:
         if self.failure:
             return planner.plan(problem)
         sheet = Sheet(problem)
-        plan = planner.plan(sheet.problem)
+        with taped() as tape:
+            plan = planner.plan(sheet.problem)
         try:
-            self._writer.append(self._record(plan, problem, sheet, inputs))
+            clock = tuple(tape.readings) if problem.task.budget.seconds is not None else ()
+            self._writer.append(self._record(plan, problem, sheet, inputs, clock))
         except StorageError as error:
             self.failure = str(error)
             warnings.warn(f"decisions are no longer recorded: {error}", RuntimeWarning, stacklevel=3)
@@ -84,7 +87,9 @@ class Recorder:
         """Wait until everything is on disk."""
         self._writer.close()
 
-    def _record(self, plan: Plan, problem: Problem, sheet: Sheet, inputs: Inputs) -> Recorded:
+    def _record(
+        self, plan: Plan, problem: Problem, sheet: Sheet, inputs: Inputs, clock: tuple[float, ...]
+    ) -> Recorded:
         carried, whole = inputs.carried, self._writer.due or not self._goes_on(inputs)
         tensors = {f"observation.{name}": value for name, value in inputs.observation.items()}
         tensors |= {"actions": plan.actions, "decided": problem.seeds}
@@ -105,6 +110,7 @@ class Recorder:
             vetoed={name: tuple(value.tolist()) for name, value in plan.vetoed.items()}, reason=plan.reason,
             candidates=sheet.candidates(), limits=sheet.limits(_margins(plan, problem.task)),
             expected=self._expected(plan), memory=self._memory, whole=whole, task=form,
+            clock=clock,
             tensors=save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}),
         )
 
