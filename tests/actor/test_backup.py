@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from steersman.actor import ICEM, Backup
-from steersman.core import ActionSpec, Belief, ColumnGoal, ConfigError, Policy, Problem, Readout, Task
+from steersman.actor.backup import Ways
+from steersman.agent.flight.watching import Sheet
+from steersman.core import ActionSpec, Belief, ColumnGoal, ConfigError, Imagined, Policy, Problem, Readout, Task
 from steersman.cost import Box, GoalCost, OnColumns
 from steersman.world_model import LinearModel
 
@@ -86,6 +88,34 @@ def test_where_nothing_helps_it_does_least_harm_and_says_so():
     assert plan.reason[0].startswith("INFEASIBLE")
     assert float(plan.action) == pytest.approx(-1.0)
     assert int(plan.vetoed["backup: wall"]) > 0
+
+
+def test_where_no_way_keeps_the_margins_one_that_keeps_the_limit_is_taken():
+    """Braking keeps the limit of 1 m/s, but not its late margins; speeding up breaks it, by less than those margins."""
+    margins = [0.0] * 4 + [5.0] * 16
+    hump = OnColumns(Columns(), lambda y: torch.where(y["x"] > 0, y["v"] - 1.0, -10 * y["v"] - 5.0), margin=margins)
+    states = [[0.5, 0.9]]
+    plan = planner().plan(problem(states, limits=(hump,)))
+    assert not bool(plan.feasible)
+    imagined = MODEL.imagine(Belief(torch.tensor(states)), plan.warm.certificate[:, None])
+    assert bool((hump.bare().margin(imagined, plan.actions) <= 0).all())
+
+
+def test_candidates_rank_by_certificates_then_bare_limits_then_margins():
+    n = 5
+    ways = Ways(
+        actions=torch.zeros(1, n, 1, 1), imagined=Imagined(torch.zeros(1, n, 2, 1)),
+        energy=torch.tensor([[0.0, 1.0, 9.0, 0.0, 8.0]]), parts={}, guardrails=1,
+        worst=torch.tensor([[[0.02], [0.09], [-0.1], [0.08], [-0.1]]]), bare=torch.tensor([[0.01, 0.0, 0.0, 0.0, 0.0]]),
+    )
+    assert ways.order.tolist() == [[4, 2, 3, 1, 0]]
+
+
+def test_a_watched_planner_decides_the_same():
+    limits = (Box(Columns(), {"x": (-WALL, WALL)}, name="wall", margin={"x": 0.3}),)
+    seen = problem([[3.9, 1.45], [4.9, 2.0]], limits=limits)
+    plain = planner().plan(seen)
+    assert torch.equal(planner().plan(Sheet(seen).problem).warm.certificate, plain.warm.certificate)
 
 
 def test_a_manoeuvre_in_place_of_a_plan_is_said():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from steersman.core import Imagined, PlanningError, Readout
-from steersman.cost import Box, HalfSpace, OnColumns
+from steersman.cost import Apart, Box, HalfSpace, OnColumns
 
 
 class Itself(Readout):
@@ -78,6 +78,24 @@ def test_what_is_not_a_number_is_never_safe(rail):
     assert not bool(rail.level(imagined.states)[0, 0, 2] <= 0)
     assert not bool(rail.barrier(imagined, actions, 0.5)[0, 0, 1] <= 0)
     assert not bool(rail.barrier(imagined, actions, 0.5)[0, 0, 2] <= 0)  # whence it came counts too
+
+
+@pytest.mark.parametrize("make", [
+    lambda m: OnColumns(Itself(), lambda c: c["x"] - 1, margin=m),
+    lambda m: HalfSpace(Itself(), {"x": 1.0, "y": 0.5}, 1.0, margin=m),
+    lambda m: Box(Itself(), {"x": (-1.0, 1.0), "y": (-1.0, 1.0)}, margin={"x": m, "y": m}),
+    lambda m: Apart(Itself(), [("x", "y")], body=0.5, margin=m),
+])
+def test_the_bare_limit_keeps_nothing_for_the_models_error(make):
+    imagined, actions = future()
+    kept = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    drawn_in, without = make(kept), make(0.0)
+    bare = drawn_in.bare()
+    assert torch.equal(bare.margin(imagined, actions), without.margin(imagined, actions))
+    assert torch.equal(bare.level(imagined.states), without.level(imagined.states))
+    assert bare.name == drawn_in.name
+    drawn = drawn_in.margin(imagined, actions) - bare.margin(imagined, actions)
+    torch.testing.assert_close(drawn, kept.expand(2, 3, 4))
 
 
 @pytest.mark.parametrize("rail", RAILS)

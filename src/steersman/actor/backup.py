@@ -57,9 +57,10 @@ class Backup(Planner):
        recursive feasibility) or the manoeuvre alone, whichever is a certificate and has less energy.
     3. Otherwise it is the certificate of least energy among these two and each of `directions` directions at full
        strength for each of `lengths` steps before the manoeuvre.
-    4. If none is, the candidate whose worst excess over the limits is least is taken and `feasible` is False. That is
-       the declared fallback: a manoeuvre instead of one constant action, which in an inertial world could be anything
-       but safe. The task's `fallback` is not used.
+    4. If none is a certificate, `feasible` is False, and what is taken is the way that exceeds the bare limits least,
+       among those that keep them the one that goes least into the margins. That is the declared fallback: a manoeuvre
+       instead of one constant action, which in an inertial world could be anything but safe. The task's `fallback` is
+       not used.
 
     With an exact model, resting places that stay safe, and no margins, a certificate at one decision leaves one for
     the next, so that once certified, always certified. Margins that grow with the step and moving obstacles weaken
@@ -80,7 +81,7 @@ class Backup(Planner):
         steps: int = 25
         commit: tuple[int, ...] = (1, 3, 6)
         directions: int = 24
-        lengths: tuple[int, ...] = (1, 2, 3, 5, 7, 10)
+        lengths: tuple[int, ...] = (1, 2, 3, 5, 7, 10, 14)
 
         def __post_init__(self) -> None:
             longest = max((*self.commit, *self.lengths), default=0)
@@ -111,6 +112,7 @@ class Backup(Planner):
         begun, good = tried.best()
         taken = plan.feasible & good
         calls, vetoes = plan.calls + tried.calls, tried.vetoes()
+        nominal = plan
         for fan in (False, True):
             if bool(taken.all()):
                 break
@@ -118,7 +120,7 @@ class Backup(Planner):
             some = _some(problem, rows)
             last = None if held is None or len(held.certificate) != len(problem) else held.certificate[rows]
             ways = self._manoeuvres(some, last, fan)
-            plan = self._instead(some, plan, ways, rows, taken)
+            plan = self._instead(some, plan, nominal, ways, rows, taken)
             found, good = ways.best()
             done = taken.index_copy(0, rows, good)
             begun = torch.where(taken[:, None, None], begun, begun.index_copy(0, rows, found))
@@ -161,13 +163,15 @@ class Backup(Planner):
     def _judged(self, problem: Problem, prefix: Tensor, lengths: Tensor) -> Ways:
         """prefix (B, K, P, A), of which lengths (B, K) count; then the manoeuvre."""
         imagined, actions = self._followed(problem, prefix, lengths)
-        margins = [g.margin(imagined, actions) for g in problem.task.guardrails]
+        limits = problem.task.guardrails
+        margins = [g.margin(imagined, actions) for g in limits]
+        bare = torch.stack([g.bare().margin(imagined, actions).nan_to_num(nan=torch.inf).amax(2) for g in limits], -1)
         if self.rest is not None:
             final = self.rest.margin(imagined, actions)[..., -1:]
             margins.append(torch.cat([torch.full_like(final, -torch.inf).expand_as(margins[0][..., 1:]), final], -1))
         worst = torch.stack([m.nan_to_num(nan=torch.inf).amax(2) for m in margins], -1)  # (B, K, guardrails [+ rest])
         energy, parts = total_energy(problem.costs, problem.task.weights, imagined, actions, problem.task)
-        return Ways(actions, imagined, energy.sum(2), parts, worst, len(problem.task.guardrails))
+        return Ways(actions, imagined, energy.sum(2), parts, worst, bare.amax(-1).clamp_min(0), len(limits))
 
     def _followed(self, problem: Problem, prefix: Tensor, lengths: Tensor) -> tuple[Imagined, Tensor]:
         """Imagine S steps, the manoeuvre answering the imagined states: (B, K, S+1, D) and actions (B, K, S, A)."""
@@ -190,8 +194,8 @@ class Backup(Planner):
     # Deciding ----------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _instead(problem: Problem, plan: Plan, ways: Ways, rows: Tensor, taken: Tensor) -> Plan:
-        """The plan with the rows' best manoeuvres in place of what was not certified."""
+    def _instead(problem: Problem, plan: Plan, nominal: Plan, ways: Ways, rows: Tensor, taken: Tensor) -> Plan:
+        """The plan with the rows' best manoeuvres in place of what was not certified; `nominal` is the inner one."""
         horizon, index = plan.actions.shape[1], ways.order[:, 0]
         at = torch.arange(len(rows))
         put = lambda old, new: torch.where(  # noqa: E731
@@ -203,7 +207,8 @@ class Backup(Planner):
         reasons = list(plan.reason)
         for i, row in enumerate(rows.tolist()):
             if not bool(taken[row]):
-                reasons[row] = _words(bool(good[i]), float(excess[i]), bool(plan.feasible[row]), reasons[row])
+                planned, said = bool(nominal.feasible[row]), nominal.reason[row]
+                reasons[row] = _words(bool(good[i]), float(excess[i]), planned, said)
         energy = {name: put(part, fitted(ways.parts[name][at, index][..., None], horizon)[..., 0])
                   for name, part in plan.energy.items()}
         return replace(
@@ -218,7 +223,8 @@ class Ways:
     """K candidates of S steps for each of B problems, judged.
 
     actions (B, K, S, A); energy (B, K); parts name -> (B, K, S); worst (B, K, G) the largest margin of each guardrail
-    over the steps, the last G beyond `guardrails` being the rest at the end
+    over the steps, the last G beyond `guardrails` being the rest at the end; bare (B, K) by how much the limits are
+    exceeded at worst where margins do not count
     """
 
     actions: Tensor
@@ -226,6 +232,7 @@ class Ways:
     energy: Tensor
     parts: dict[str, Tensor]
     worst: Tensor
+    bare: Tensor
     guardrails: int
 
     @property
@@ -235,14 +242,17 @@ class Ways:
 
     @property
     def excess(self) -> Tensor:
-        """(B, K): by how much the guardrails are exceeded at worst; what ranks candidates where none is certified."""
+        """(B, K): by how much the guardrails are exceeded at worst."""
         return self.worst[..., : self.guardrails].amax(-1).clamp_min(0)
 
     @property
     def order(self) -> Tensor:
         """(B, K), best first."""
         energy = self.energy.nan_to_num(nan=torch.inf, posinf=torch.inf)
-        return feasibility_first(energy, self.excess, self.certified)
+        by_excess = self.excess.argsort(dim=1, stable=True)
+        first = by_excess.gather(1, self.bare.gather(1, by_excess).argsort(dim=1, stable=True))
+        rank = first.argsort(dim=1).to(energy)  # by the bare limits; among equals by the margins
+        return feasibility_first(energy, rank, self.certified)
 
     @property
     def calls(self) -> int:
@@ -274,7 +284,7 @@ def _words(certified: bool, excess: float, planned: bool, said: str) -> str:
     why = "the plan could not be broken off safely" if planned else "no plan kept every guardrail"
     if certified:
         return f"backup: {why}; a manoeuvre that does is begun ({said})"
-    return f"INFEASIBLE: {why} and no manoeuvre does; the one that exceeds limits least, by {excess:.3g} ({said})"
+    return f"INFEASIBLE: {why} and no manoeuvre does; the one of least harm exceeds margins by {excess:.3g} ({said})"
 
 
 def _rows_of(problem: Problem, mask: Tensor) -> Tensor:

@@ -192,6 +192,10 @@ class Guardrail(ABC):
         permitted = (1 - alpha) * here
         return torch.maximum(there - permitted, margin - permitted.clamp_min(0))
 
+    def bare(self) -> Guardrail:
+        """The limit itself, without what is kept from it for the model's error. Override it where there is a margin."""
+        return self
+
     def keep(self, rows: Tensor) -> Guardrail:
         """The guardrail for some of the B problems: rows is a mask (B,) or indices. Override where it differs by
         problem."""

@@ -50,6 +50,9 @@ class Apart(Guardrail):
     def name(self) -> str:
         return self._name
 
+    def bare(self) -> Apart:
+        return StepMargin.off(self)
+
     def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
         place, size = self._read(imagined.states, imagined.context)
         a, b = place[:, :, :-1], place[:, :, 1:]

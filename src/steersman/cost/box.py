@@ -62,6 +62,9 @@ class Box(Guardrail):
     def name(self) -> str:
         return self._name
 
+    def bare(self) -> Box:
+        return StepMargin.off(self)
+
     def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
         values = self._values(imagined.states[:, :, 1:], imagined.context)
         return self._excess(values, [margin.steps(values) for margin in self._margin.values()])

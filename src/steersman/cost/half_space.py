@@ -56,6 +56,9 @@ class HalfSpace(Guardrail):
     def name(self) -> str:
         return self._name
 
+    def bare(self) -> HalfSpace:
+        return StepMargin.off(self)
+
     def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
         value = self._value(imagined.states[:, :, 1:], imagined.context)
         return (value + self._margin.steps(value)) / self._scale

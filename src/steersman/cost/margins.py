@@ -5,15 +5,19 @@ Knows errors and guardrails, not what made them. Shapes: n windows, H horizon, U
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from steersman.core import PlanningError
+from steersman.core import Guardrail, PlanningError
 from steersman.cost.conformal import conformal_quantile, grouped_quantile
+
+G = TypeVar("G", bound=Guardrail)
 
 _LEAST = 10  # windows from which the growth of errors is learned
 _FLOOR = 1e-3  # of the largest σ_h: a step without error keeps a little
@@ -122,6 +126,15 @@ class StepMargin:
         ):
             raise PlanningError("a finite margin of at least 0, or one for each step", f"{values}",
                                 "calibrate on more windows, or ask for a lower level")
+
+    @classmethod
+    def off(cls, guardrail: G) -> G:
+        """A copy of a guardrail that keeps `_margin` (of each column, perhaps): with none."""
+        copied = copy.copy(guardrail)
+        kept = copied._margin  # type: ignore[attr-defined]
+        none = dict.fromkeys(kept, cls(0.0)) if isinstance(kept, dict) else cls(0.0)
+        copied._margin = none  # type: ignore[attr-defined]
+        return copied
 
     @property
     def first(self) -> float:

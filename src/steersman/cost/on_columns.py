@@ -43,6 +43,9 @@ class OnColumns(Guardrail):
     def name(self) -> str:
         return self._name
 
+    def bare(self) -> OnColumns:
+        return StepMargin.off(self)
+
     def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
         value = self._value(imagined.states[:, :, 1:], imagined.context)
         return value + self._margin.steps(value)

@@ -85,6 +85,9 @@ class Region(Guardrail):
         other._distance = self._distance[rows]
         return other
 
+    def bare(self) -> Region:
+        return StepMargin.off(self)
+
     def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
         y = self.readout.read(imagined.states, imagined.context)[..., self._index]
         clearance = self.clearance(y[:, :, :-1], y[:, :, 1:])

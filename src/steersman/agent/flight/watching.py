@@ -73,7 +73,7 @@ class Sheet:
             numbers = torch.arange(self._size) if rows is None else rows
             return self._guard(guardrail.keep(chosen), notes, numbers[chosen])
 
-        return _with(guardrail, margin=margin, keep=keep)
+        return _with(guardrail, margin=margin, keep=keep, bare=guardrail.bare)
 
     # Telling -------------------------------------------------------------------------------------------------------
 
