@@ -90,7 +90,7 @@ def test_a_guarded_agent_hits_nothing_where_the_other_does():
 def test_figures_have_the_promised_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(guardrails, "train", lambda context, sizes: (agent(0.02), 0.0))
     monkeypatch.setattr(guardrails, "LEVEL", 0.8)
-    monkeypatch.setattr(trial, "AHEAD", 14)
+    monkeypatch.setattr(trial, "AHEAD", 15)
     monkeypatch.setattr(guardrails, "feasible", lambda world, states: feasible(world, states, steps=8, directions=4))
     sizes = guardrails.Sizes(windows=60, own=6, episodes=6, limit=6, spoilt=2, states=9, moments=1)
     outcome = guardrails.experiment(Context(tmp_path, 0), sizes)
