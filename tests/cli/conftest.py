@@ -47,6 +47,21 @@ def steersman(
     return call
 
 
+@pytest.fixture(scope="module")
+def pendulum(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was trained, hardly, on a pendulum's log; each test file has its own."""
+    folder = tmp_path_factory.mktemp("pendulum")
+    RECIPES["tiny"] = ("tiny_recipe", "a recipe for tests")
+    try:
+        assert main(["collect", "Pendulum-v1", "--steps", "400", "--out", str(folder / "log")]) == 0
+        assert main(["train", "--recipe", "tiny", "--data", str(folder / "log"), "--out", str(folder / "run"),
+                     "--steps", "30", "--set", "agent.planner.samples=8", "--set", "agent.planner.iterations=1",
+                     "--set", "agent.planner.elites=2", "--set", "agent.planner.horizon=3"]) == 0
+    finally:
+        del RECIPES["tiny"]
+    return folder / "run"
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     """Three episodes of a point that is pushed, as somebody's CSV."""

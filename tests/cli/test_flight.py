@@ -14,22 +14,11 @@ from steersman.cli import main
 
 
 @pytest.fixture(scope="module")
-def acted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was trained, hardly, and acted once."""
-    from steersman.recipes import RECIPES
-
-    folder = tmp_path_factory.mktemp("flight")
-    RECIPES["tiny"] = ("tiny_recipe", "a recipe for tests")
-    try:
-        assert main(["collect", "Pendulum-v1", "--steps", "400", "--out", str(folder / "log")]) == 0
-        assert main(["train", "--recipe", "tiny", "--data", str(folder / "log"), "--out", str(folder / "run"),
-                     "--steps", "30", "--set", "agent.planner.samples=8", "--set", "agent.planner.iterations=1",
-                     "--set", "agent.planner.elites=2", "--set", "agent.planner.horizon=3"]) == 0
-    finally:
-        del RECIPES["tiny"]
-    assert main(["run", str(folder / "run"), "--env", "Pendulum-v1", "--goal", "cos=1", "--keep", "speed<=0.5",
+def acted(pendulum: Path) -> Path:
+    """A run that acted once."""
+    assert main(["run", str(pendulum), "--env", "Pendulum-v1", "--goal", "cos=1", "--keep", "speed<=0.5",
                  "--episodes", "2"]) == 0
-    return folder / "run"
+    return pendulum
 
 
 def test_why_says_what_was_weighed_refused_and_expected(acted: Path, steersman: Callable) -> None:

@@ -7,36 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from steersman.cli import main
 from steersman.runs import Run
 from steersman.runs.rehearsal import NAME, read_cases
 
 GOAL = ("--env", "Pendulum-v1", "--goal", "cos=1")
 
 
-@pytest.fixture(scope="module")
-def hardly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose model is too bad to keep any promise."""
-    from steersman.recipes import RECIPES
-
-    folder = tmp_path_factory.mktemp("rehearse")
-    RECIPES["tiny"] = ("tiny_recipe", "a recipe for tests")
-    try:
-        assert main(["collect", "Pendulum-v1", "--steps", "400", "--out", str(folder / "log")]) == 0
-        assert main(["train", "--recipe", "tiny", "--data", str(folder / "log"), "--out", str(folder / "run"),
-                     "--steps", "30", "--set", "agent.planner.samples=8", "--set", "agent.planner.iterations=1",
-                     "--set", "agent.planner.elites=2", "--set", "agent.planner.horizon=3"]) == 0
-    finally:
-        del RECIPES["tiny"]
-    return folder / "run"
-
-
-def test_a_failure_is_found_made_small_kept_and_found_again(hardly: Path, steersman: Callable) -> None:
-    words = ("rehearse", str(hardly), *GOAL, "--keep", "speed<=1", "--examples", "30", "--decisions", "6",
+def test_a_failure_is_found_made_small_kept_and_found_again(pendulum: Path, steersman: Callable) -> None:
+    words = ("rehearse", str(pendulum), *GOAL, "--keep", "speed<=1", "--examples", "30", "--decisions", "6",
              "--kinds", "world,cornered", "--json")
     ended = steersman(*words)
     assert ended.code in (0, 1), ended.err
-    kept = read_cases(Run.open(hardly))
+    kept = read_cases(Run.open(pendulum))
     assert kept, ended.err
     for case in kept:
         found = ended.json[case.kind]
@@ -44,23 +26,23 @@ def test_a_failure_is_found_made_small_kept_and_found_again(hardly: Path, steers
         assert found["margin"] == case.margin > 0
         assert sum(push.steps for push in case.pushes) <= 8, "not shrunk"
     assert ended.code == int(any(case.kind == "world" for case in kept))
-    again = steersman("rehearse", str(hardly), "--saved", "--json")
+    again = steersman("rehearse", str(pendulum), "--saved", "--json")
     assert again.json["saved"] == again.json["saved_failing"] == len(kept)
     assert "STILL FAILS" in again.err
 
 
-def test_the_same_search_finds_the_same_case_and_keeps_it_once(hardly: Path, steersman: Callable) -> None:
-    words = ("rehearse", str(hardly), *GOAL, "--keep", "speed<=1", "--examples", "10", "--decisions", "4",
+def test_the_same_search_finds_the_same_case_and_keeps_it_once(pendulum: Path, steersman: Callable) -> None:
+    words = ("rehearse", str(pendulum), *GOAL, "--keep", "speed<=1", "--examples", "10", "--decisions", "4",
              "--kinds", "cornered", "--seed", "3", "--json")
     first = steersman(*words)
-    count = len(read_cases(Run.open(hardly)))
+    count = len(read_cases(Run.open(pendulum)))
     second = steersman(*words)
     assert first.json["cornered"] == second.json["cornered"]
-    assert len(read_cases(Run.open(hardly))) == count
+    assert len(read_cases(Run.open(pendulum))) == count
 
 
-def test_nothing_is_invented_where_no_way_leads_to_the_limit(hardly: Path, steersman: Callable) -> None:
-    ended = steersman("rehearse", str(hardly), *GOAL, "--keep", "speed<=1000", "--examples", "4", "--decisions", "3",
+def test_nothing_is_invented_where_no_way_leads_to_the_limit(pendulum: Path, steersman: Callable) -> None:
+    ended = steersman("rehearse", str(pendulum), *GOAL, "--keep", "speed<=1000", "--examples", "4", "--decisions", "3",
                       "--json")
     assert not any(ended.json[kind]["found"] for kind in ("world", "model", "cornered"))
     assert ended.json["world"]["nearest"] < -900
@@ -72,18 +54,18 @@ def test_nothing_is_invented_where_no_way_leads_to_the_limit(hardly: Path, steer
     ((*GOAL, "--keep", "spead<=6"), "speed"),
     ((*GOAL, "--keep", "speed<=6", "--examples", "0"), "--examples"),
 ])
-def test_mistakes_are_named(hardly: Path, steersman: Callable, words: tuple[str, ...], message: str) -> None:
-    ended = steersman("rehearse", str(hardly), *words)
+def test_mistakes_are_named(pendulum: Path, steersman: Callable, words: tuple[str, ...], message: str) -> None:
+    ended = steersman("rehearse", str(pendulum), *words)
     assert ended.code == 2, ended.err
     assert message in ended.err
 
 
-def test_damaged_cases_are_refused(hardly: Path, steersman: Callable) -> None:
-    path = hardly / NAME
+def test_damaged_cases_are_refused(pendulum: Path, steersman: Callable) -> None:
+    path = pendulum / NAME
     before = path.read_bytes() if path.exists() else None
     path.parent.mkdir(exist_ok=True)
     path.write_text('{"format": 1, "cases": [{"env": 3}]}')
-    ended = steersman("rehearse", str(hardly), "--saved")
+    ended = steersman("rehearse", str(pendulum), "--saved")
     path.unlink() if before is None else path.write_bytes(before)
     assert ended.code == 1
     assert "cases of a rehearsal" in ended.err

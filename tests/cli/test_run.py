@@ -8,26 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from steersman.cli import main
 from steersman.runs import Run
 from steersman.runs.artefacts import Flight, Lines, Table, read_all
-
-
-@pytest.fixture(scope="module")
-def pendulum(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was trained, hardly, on a pendulum's log."""
-    folder = tmp_path_factory.mktemp("pendulum")
-    from steersman.recipes import RECIPES
-
-    RECIPES["tiny"] = ("tiny_recipe", "a recipe for tests")
-    try:
-        assert main(["collect", "Pendulum-v1", "--steps", "400", "--out", str(folder / "log")]) == 0
-        assert main(["train", "--recipe", "tiny", "--data", str(folder / "log"), "--out", str(folder / "run"),
-                     "--steps", "30", "--set", "agent.planner.samples=8", "--set", "agent.planner.iterations=1",
-                     "--set", "agent.planner.elites=2", "--set", "agent.planner.horizon=3"]) == 0
-    finally:
-        del RECIPES["tiny"]
-    return folder / "run"
 
 
 def test_an_agent_acts_and_the_run_keeps_what_it_did(pendulum: Path, steersman: Callable) -> None:
