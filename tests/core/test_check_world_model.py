@@ -7,7 +7,7 @@ import torch
 
 from steersman import check_world_model
 from steersman.core import ActionSpec, Belief, Imagined, ObservationSpec, PromiseError, Signature, WorldModel
-from steersman.world_model import MapReader, RecurrentModel, ResidualModel, TransformerModel
+from steersman.world_model import LinearModel, MapReader, ObserverModel, RecurrentModel, ResidualModel, TransformerModel
 
 ACTION = ActionSpec("continuous", low=(-1.0, -2.0), high=(1.0, 0.5))
 CHOICES = ActionSpec("discrete", choices=3)
@@ -39,6 +39,13 @@ def test_ours_keep_them(name, action):
 def test_exogenous_inputs_are_passed():
     model = ResidualModel.Config(width=16).build(signature(ACTION, ("outside",)), (6,), None)
     assert check_world_model(model, ACTION, (6,), exogenous=1)
+
+
+def test_ours_that_know_amounts_only_keep_them():
+    observer = ObserverModel.Config(width=16).build(signature(ACTION), (6,), None)
+    assert check_world_model(observer, ACTION, (6,), history=4)
+    given = LinearModel(0.9 * torch.eye(6), torch.ones(6, 2), torch.ones(6, 1))
+    assert check_world_model(given, ACTION, (6,), exogenous=1)
 
 
 class Drift(WorldModel):

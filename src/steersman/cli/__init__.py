@@ -4,8 +4,6 @@
 torch only when the command needs it.
 """
 
-from __future__ import annotations
-
 from steersman.core.lazy import catalogue
 
-__getattr__, __dir__, __all__ = catalogue(__name__, {"COMMANDS": ".app", "main": ".app"})
+__getattr__, __dir__, __all__ = catalogue(__name__, __file__)

@@ -1,29 +1,27 @@
 """Lazy catalogues: a package's `__init__` names what it offers, and a name is imported when first used.
 
-This keeps torch out of `import steersman`, `--help`, `runs` and `studio`.
+This keeps torch out of `import steersman`, `--help`, `runs` and `studio`. The names stand in `__init__.pyi`, which type
+checkers and editors read as the package itself.
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from typing import Any
 
+import lazy_loader
 
-def catalogue(package: str, names: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` for `package`, where `names` maps a public name to its module.
 
-    A module that starts with a dot is relative to `package`; a name that maps to itself is that sub-module.
+def catalogue(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` for `package`: the names that the stub beside its `file` imports.
+
+    `from .x import y as y` offers a name of a module, `from . import x as x` a sub-module.
     """
-    public = sorted(names)
+    load, listed, public = lazy_loader.attach_stub(package, file)
 
     def getattr_(name: str) -> Any:
-        if name not in names:
+        if name not in public:
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it offers: {', '.join(public)}")
-        module = importlib.import_module(names[name], package)
-        value = module if names[name] == f".{name}" else getattr(module, name)
-        setattr(sys.modules[package], name, value)
-        return value
+        return load(name)
 
-    return getattr_, lambda: public, public
+    return getattr_, listed, public

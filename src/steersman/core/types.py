@@ -223,7 +223,7 @@ class ColumnGoal:
     scale    column -> size of an error that counts as 1 (default: the column's standard deviation in the log)
     """
 
-    targets: Mapping[str, float]
+    targets: Mapping[str, float | Tensor]
     scale: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from torch import Tensor
+
 from steersman.core import (
     ColumnGoal,
     Goal,
@@ -68,9 +70,9 @@ def column_names(signature: Signature) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _columns(goal: ObservationGoal, signature: Signature) -> Mapping[str, object]:
+def _columns(goal: ObservationGoal, signature: Signature) -> Mapping[str, float | Tensor]:
     """Column -> target, a float or (B,); empty when an image is part of the goal."""
-    targets: dict[str, object] = {}
+    targets: dict[str, float | Tensor] = {}
     for name, value in sorted(goal.observation.items()):
         spec = signature.observations[name]
         if spec.kind != "vector":

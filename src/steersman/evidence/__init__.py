@@ -3,47 +3,6 @@
 `steersman evidence NAME` performs one. This catalogue is read without torch; an experiment is imported when asked for.
 """
 
-from __future__ import annotations
-
-import difflib
-import importlib
-from collections.abc import Callable
-from typing import Any
-
-from steersman.core.errors import UsageError
 from steersman.core.lazy import catalogue
 
-EXPERIMENTS: dict[str, tuple[str, str]] = {
-    "two-rooms": (".two_rooms", "goals in the other room from pixels, on trained, held-out and three-room layouts"),
-    "pendulum": (".pendulum", "swing-up from a reward-free log of another tool, three training seeds"),
-    "trust": (".trust", "bounds, true-action rank and horizon from a log, held against episodes recorded afterwards"),
-    "doctor": (".doctor", "faults planted into logs of nine worlds: each found, none invented where there is none"),
-    "formats": (".formats", "every file format: exact round trips, and 2,000 damaged files each that end in one line"),
-    "collapse": (".collapse", "what each part of the objective prevents: the same run with it cut"),
-    "replay": (".replay", "recorded decisions of every planner, made again bit for bit by another process"),
-    "guardrails": (".guardrails", "hazards with a learned model: 1,000 episodes and 10,000 traps, guarded and not"),
-    "planners": (".planners", "every planner against exact answers, and on 100,000 random cases"),
-    "serving": (".serving", "what a server refuses, and what hung clients cost a good one"),
-    "demonstrations": (".demonstrations", "weights of five cost terms read off an expert's ways, five experts a run"),
-    "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
-}
-"""Name -> (module, one line about it)."""
-
-__getattr__, __dir__, _NAMES = catalogue(
-    __name__, dict.fromkeys(["Context", "Outcome", "Result", "perform"], ".context")
-)
-__all__ = ["EXPERIMENTS", "Context", "Outcome", "Result", "experiment", "perform"]
-
-
-def experiment(name: str) -> Callable[[Any], Any]:
-    """The function behind `name`: `experiment(context) -> Outcome`.
-
-    Raises:
-        UsageError: no experiment has this name.
-    """
-    if name not in EXPERIMENTS:
-        near = difflib.get_close_matches(name, EXPERIMENTS, 1)
-        fix = f"did you mean {near[0]!r}?" if near else "`steersman evidence` lists them"
-        raise UsageError(f"an experiment of {', '.join(EXPERIMENTS)}", repr(name), fix)
-    function: Callable[[Any], Any] = importlib.import_module(EXPERIMENTS[name][0], __name__).experiment
-    return function
+__getattr__, __dir__, __all__ = catalogue(__name__, __file__)

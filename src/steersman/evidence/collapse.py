@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import torch
@@ -92,7 +92,7 @@ def experiment(context: Context, sizes: Sizes | None = None) -> Outcome:
     config = two_rooms.recipe(steps=sizes.steps, seed=context.seed)
     cuts: dict[str, Cut] = {}
     for name, (words, cut) in CUTS.items():
-        changed = msgspec.structs.replace(config, objectives=cut(config.objectives))
+        changed = msgspec.structs.replace(config, objectives=cut(cast(Objectives, config.objectives)))
         cuts[name] = _one(context, name, changed, log, sizes)
         context.say(f"{words}: {_words(cuts[name])}")
     floor, chance = _still(log, sizes), cuts["full"].random / cuts["full"].n

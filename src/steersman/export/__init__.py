@@ -6,12 +6,4 @@ package; `Agent.save_pretrained` to hand a model to someone who has this package
 
 from steersman.core.lazy import catalogue
 
-__getattr__, __dir__, __all__ = catalogue(
-    __name__,
-    {
-        **dict.fromkeys(["Graph", "agent_graphs", "policy_graph"], ".graphs"),
-        **dict.fromkeys(["Exported", "export_onnx"], ".onnx"),
-        **dict.fromkeys(["OnnxPerception", "OnnxReadout", "OnnxWorldModel", "load_onnx"], ".runtime"),
-        "export_programs": ".programs",
-    },
-)
+__getattr__, __dir__, __all__ = catalogue(__name__, __file__)

@@ -91,10 +91,14 @@ class Recorder:
     def __call__(self, seen: Seen) -> None:
         for i, row in enumerate(seen.rows.tolist()):
             if row < self.episodes:
-                one = seen.plan.imagined.map(lambda x, i=i: x[i : i + 1].clone())
-                self.futures[row].append((seen.step, one, seen.plan.actions[i : i + 1, None].clone()))
+                ours = seen.plan.actions[i : i + 1, None].clone()
+                self.futures[row].append((seen.step, self._own(seen.plan.imagined, i), ours))
                 self.decisions[row].append(decision_of(seen.plan, i, row, seen.step))
         self._report(seen)
+
+    @staticmethod
+    def _own(imagined: Imagined, i: int) -> Imagined:
+        return imagined.map(lambda x: x[i : i + 1].clone())
 
     def expected(self, row: int, steps: int) -> Tensor:
         """What was expected of each step when it was decided on: (steps+1, D), the encoded start first."""

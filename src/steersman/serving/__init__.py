@@ -3,7 +3,4 @@ switch off. Needs the extra `serve`; `steersman serve RUN` starts it."""
 
 from steersman.core.lazy import catalogue
 
-__getattr__, __dir__, __all__ = catalogue(
-    __name__,
-    {"Limits": ".limits", "Desk": ".desk", "create_app": ".app", "Server": ".server", "read_token": ".token"},
-)
+__getattr__, __dir__, __all__ = catalogue(__name__, __file__)

@@ -50,7 +50,8 @@ class LinearModel(WorldModel):
         return Imagined(self._roll(start, actions, exogenous), belief.context)
 
     def branch(
-        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None
+        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
+        z: Tensor | None = None,
     ) -> Imagined:
         return Imagined(self._roll(states, actions, exogenous), belief.context)
 

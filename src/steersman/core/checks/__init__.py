@@ -5,12 +5,4 @@ One file for each box. Knows the abstract classes, no part of ours.
 
 from steersman.core.lazy import catalogue
 
-__getattr__, __dir__, __all__ = catalogue(
-    __name__,
-    {
-        "check_cost": ".cost",
-        "check_guardrail": ".guardrail",
-        "check_planner": ".planner",
-        "check_world_model": ".world_model",
-    },
-)
+__getattr__, __dir__, __all__ = catalogue(__name__, __file__)

@@ -162,7 +162,8 @@ class _Check:
         if belief.carry:
             return
         states = self.futures.draw(3, 5, 0)[0].states[:, :, 0]
-        apart = self.ledger.ask("5 states of each problem", lambda: self.model.branch(belief, states, actions, outside))
+        apart = self.ledger.ask(
+            "5 states of each problem", lambda: self.model.branch(belief, states, actions, outside, None))
         context = None if belief.context is None else belief.context.repeat_interleave(5, 0)
         each = self.imagine("each state alone", replace(belief, state=states.flatten(0, 1), context=context),
                             actions.flatten(0, 1)[:, None],

@@ -5,12 +5,4 @@ Numbers only, no torch: it runs in the process that parses logs which nobody vou
 
 from steersman.core.lazy import catalogue
 
-__getattr__, __dir__, __all__ = catalogue(
-    __name__,
-    {
-        **dict.fromkeys(["ColumnFacts", "Dynamics", "Effect", "Finding", "Horizon", "Report"], ".report"),
-        "diagnose": ".examination",
-        "examine": ".asking",
-        "lay_out": ".rows",
-    },
-)
+__getattr__, __dir__, __all__ = catalogue(__name__, __file__)

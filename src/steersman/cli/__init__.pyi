@@ -1,0 +1,1 @@
+from .app import COMMANDS as COMMANDS, main as main

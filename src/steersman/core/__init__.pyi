@@ -1,0 +1,72 @@
+from .boxes import (
+    Configurator as Configurator,
+    Cost as Cost,
+    Critic as Critic,
+    Guardrail as Guardrail,
+    Memory as Memory,
+    Objective as Objective,
+    Perception as Perception,
+    Planner as Planner,
+    Policy as Policy,
+    Readout as Readout,
+    WorldModel as WorldModel,
+)
+from .checks import (
+    check_cost as check_cost,
+    check_guardrail as check_guardrail,
+    check_planner as check_planner,
+    check_world_model as check_world_model,
+)
+from .errors import (
+    ActionError as ActionError,
+    CheckpointError as CheckpointError,
+    ConfigError as ConfigError,
+    DataError as DataError,
+    DivergedError as DivergedError,
+    LockedError as LockedError,
+    MismatchError as MismatchError,
+    PartError as PartError,
+    PlanningError as PlanningError,
+    PromiseError as PromiseError,
+    RunError as RunError,
+    SealError as SealError,
+    SteersmanError as SteersmanError,
+    StorageError as StorageError,
+    UsageError as UsageError,
+)
+from .graph import LatentGraph as LatentGraph
+from .levels import Level as Level
+from .parts import (
+    CostConfig as CostConfig,
+    ObjectiveConfig as ObjectiveConfig,
+    PerceptionConfig as PerceptionConfig,
+    PlannerConfig as PlannerConfig,
+    ReadoutConfig as ReadoutConfig,
+    WorldModelConfig as WorldModelConfig,
+    register as register,
+    register_all as register_all,
+)
+from .random import Streams as Streams
+from .recording import Recording as Recording
+from .signature import ActionSpec as ActionSpec, ObservationSpec as ObservationSpec, Signature as Signature
+from .types import (
+    Belief as Belief,
+    Budget as Budget,
+    CallableGoal as CallableGoal,
+    ColumnGoal as ColumnGoal,
+    Episode as Episode,
+    Goal as Goal,
+    Imagined as Imagined,
+    Latent as Latent,
+    LatentGoal as LatentGoal,
+    LearningBatch as LearningBatch,
+    Loss as Loss,
+    Observation as Observation,
+    ObservationGoal as ObservationGoal,
+    Outcomes as Outcomes,
+    Plan as Plan,
+    Problem as Problem,
+    Task as Task,
+    TensorRecord as TensorRecord,
+    Window as Window,
+)

@@ -1,0 +1,4 @@
+from .cost import check_cost as check_cost
+from .guardrail import check_guardrail as check_guardrail
+from .planner import check_planner as check_planner
+from .world_model import check_world_model as check_world_model

@@ -1,0 +1,12 @@
+from .building import build as build, load as load
+from .cache import CacheWriter as CacheWriter, cache_bytes as cache_bytes
+from .conversion import Conversion as Conversion, convert as convert
+from .dataset import Dataset as Dataset
+from .formats import FORMATS as FORMATS, read as read, write as write
+from .isolation import Limits as Limits
+from .repairing import Repaired as Repaired, repair as repair
+from .resampling import Account as Account, Resampled as Resampled, resample as resample
+from .schema import Column as Column, Schema as Schema
+from .source import Format as Format, ReadOptions as ReadOptions, Source as Source
+from .statistics import Columns as Columns, Statistics as Statistics
+from .throughput import Throughput as Throughput, measure as measure

@@ -1,0 +1,11 @@
+from .asking import examine as examine
+from .examination import diagnose as diagnose
+from .report import (
+    ColumnFacts as ColumnFacts,
+    Dynamics as Dynamics,
+    Effect as Effect,
+    Finding as Finding,
+    Horizon as Horizon,
+    Report as Report,
+)
+from .rows import lay_out as lay_out

@@ -1,0 +1,9 @@
+from .graphs import Graph as Graph, agent_graphs as agent_graphs, policy_graph as policy_graph
+from .onnx import Exported as Exported, export_onnx as export_onnx
+from .programs import export_programs as export_programs
+from .runtime import (
+    OnnxPerception as OnnxPerception,
+    OnnxReadout as OnnxReadout,
+    OnnxWorldModel as OnnxWorldModel,
+    load_onnx as load_onnx,
+)

@@ -1,0 +1,2 @@
+from . import report as report
+from .report import build as build
