@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -20,8 +21,11 @@ from torch import Tensor, nn
 
 from steersman.agent import hub, pretrained
 from steersman.agent.config import AgentConfig
-from steersman.agent.flight import Carried, Recorder, model_fingerprint
+from steersman.agent.fingerprint import model_fingerprint
+from steersman.agent.flight import Carried, Recorder
 from steersman.agent.flight.recorder import Inputs
+from steersman.agent.keeping import load_kept, save_kept
+from steersman.agent.kept import Kept, require_name
 from steersman.agent.origin import Origin, origin_of
 from steersman.agent.parts import load_parts
 from steersman.agent.readouts import load_readout
@@ -31,6 +35,7 @@ from steersman.core import (
     ConfigError,
     Cost,
     Goal,
+    Guardrail,
     Latent,
     MismatchError,
     Observation,
@@ -45,7 +50,7 @@ from steersman.core import (
     WorldModel,
 )
 from steersman.core.parts import convert
-from steersman.cost import resolve
+from steersman.cost import Sealed, resolve
 from steersman.nn import keep_freed_memory
 from steersman.runs import Run
 from steersman.runs.checkpoints import MODEL
@@ -74,9 +79,10 @@ class Agent:
         readout: Readout | None = None,
         origin: Origin | None = None,
         trusted: int | None = None,
+        kept: Kept | None = None,
     ) -> None:
         """origin: where the weights come from, for the model card; trusted: most steps that any plan may look ahead,
-        whatever planner and task say (None: no limit).
+        whatever planner and task say (None: no limit); kept: what was fitted to these weights before.
         """
         keep_freed_memory()
         self.origin, self.trusted = origin or Origin(), trusted
@@ -89,22 +95,29 @@ class Agent:
         self.costs = distinct(
             (config.goal.build(readout, scale), *(cost.build(signature) for cost in config.costs), *self.sealed)
         )
+        self.kept = Kept()
+        for cost in () if kept is None else kept.costs.values():
+            self.add_cost(cost)
+        if kept is not None:
+            self.kept.guardrails, self.kept.outdated = dict(kept.guardrails), kept.outdated
         self.recorder: Recorder | None = None
         self.reset()
 
     @classmethod
     def load(
-        cls, path: Path | str | Run, checkpoint: str = "latest", planner: Planner | None = None, trusted: bool = False
+        cls, path: Path | str | Run, checkpoint: str = "latest", planner: Planner | None = None, trusted: bool = False,
+        kept: bool = True,
     ) -> Agent:
         """The agent of a run. Files are verified before they are decoded; nothing is executed.
 
         trusted  plan no farther than the horizon that `steersman evaluate RUN --offline` measured for these weights
+        kept     with the costs and guardrails that were fitted to these weights and kept with the run (`keep_in`)
 
         Raises:
             UsageError: no horizon was measured for them, or none is to be trusted.
             RunError, CheckpointError: missing, damaged, foreign or of a later format.
             ConfigError: a configuration that this version does not know, or a part that nobody registered.
-            SealError: an intrinsic cost is not what it was when the run was made.
+            SealError: an intrinsic cost is not what it was when the run was made, or when it was kept.
         """
         run = path if isinstance(path, Run) else Run.open(path)
         try:
@@ -120,9 +133,10 @@ class Agent:
         perception, model = load_parts(config, signature, file.read(MODEL), f"{file.path / MODEL}")
         readout = load_readout(run, "observation")
         limit = trusted_horizon(run, file.step) if trusted else None
+        added = load_kept(run, signature, perception, model, readout) if kept else None
         agent = cls(config, signature, perception, model, planner=planner, readout=readout,
-                    origin=origin_of(run, file.step), trusted=limit)
-        verify_sealed(agent.sealed, run.manifest.config.get("seals", {}))
+                    origin=origin_of(run, file.step), trusted=limit, kept=added)
+        verify_sealed(agent.own_sealed, run.manifest.config.get("seals", {}))
         return agent
 
     @classmethod
@@ -147,22 +161,22 @@ class Agent:
         agent = cls(
             parts.config, parts.signature, parts.perception, parts.world_model, planner=planner,
             readout=parts.readout, origin=parts.origin,
-            trusted=parts.origin.trusted_horizon(str(folder)) if trusted else None,
+            trusted=parts.origin.trusted_horizon(str(folder)) if trusted else None, kept=parts.kept,
         )
-        verify_sealed(agent.sealed, parts.seals)
+        verify_sealed(agent.own_sealed, parts.seals)
         return agent
 
     def save_pretrained(self, folder: Path | str) -> Path:
         """Write config.json, model.safetensors and a filled model card; `from_pretrained` gives the same plans, bit for
-        bit. Returns the folder.
+        bit, with the costs and guardrails that were added. Returns the folder.
 
         Raises:
-            ConfigError: parts that the configuration does not build (your own classes).
+            ConfigError: parts that no configuration builds (your own classes, guardrails that hold code).
             StorageError: the disk refused.
         """
         parts = pretrained.Pretrained(
             self.config, self.signature, self.perception, self.world_model, self.readout, self.origin,
-            seals(self.sealed),
+            seals(self.own_sealed), self.kept,
         )
         return pretrained.save(parts, self.planner, folder)
 
@@ -180,15 +194,52 @@ class Agent:
             folder = self.save_pretrained(Path(place) / "model")
             return hub.upload(folder, name, private=private, token=token, message=message, revision=revision)
 
-    def add_cost(self, cost: Cost) -> None:
+    def add_cost(self, cost: Cost, *, intrinsic: bool = False) -> None:
         """One more term, for instance a fitted one (`TemporalDistance`, `LearnedCost`); tasks weigh it by its name.
 
-        It lasts as long as this object: neither the run nor `save_pretrained` keeps it.
+        intrinsic  seal it (`cost.Sealed`): from now on nothing may change it
+
+        `keep_in` keeps it with the run, `save_pretrained` with the folder.
 
         Raises:
-            ConfigError: there is a term of this name already.
+            ConfigError: there is a term of this name already, or what is to be sealed has trainable parameters.
         """
+        cost = Sealed(cost) if intrinsic and not isinstance(cost, Sealed) else cost
         self.costs = distinct((*self.costs, cost))
+        self.sealed += (cost,) if isinstance(cost, Sealed) else ()
+        self.kept.costs[cost.name] = cost
+
+    def add_guardrail(self, name: str, guardrail: Guardrail) -> None:
+        """A guardrail that tasks can take by name, `agent.guardrails[name]`, and the command line by `--keep NAME`;
+        one of that name is replaced. It is not in force by being here: limits belong to the task.
+
+        Raises:
+            ConfigError: a name that files and the command line cannot carry.
+        """
+        self.kept.guardrails[require_name(name)] = guardrail
+
+    @property
+    def guardrails(self) -> Mapping[str, Guardrail]:
+        """Name -> guardrail that was added, or kept."""
+        return MappingProxyType(self.kept.guardrails)
+
+    @property
+    def own_sealed(self) -> tuple[Sealed, ...]:
+        """The intrinsic costs of the configuration."""
+        return tuple(cost for cost in self.sealed if self.kept.costs.get(cost.name) is not cost)
+
+    def keep_in(self, run: Run) -> list[str]:
+        """Keep what was added with the run of these weights, so that `Agent.load(run)` finds it: configurations, and
+        tensors as safetensors, hashed. A part of the same name is replaced. Returns what is kept now of this agent.
+
+        Raises:
+            MismatchError: the weights are not of this run.
+            ConfigError: a part that no registered Config builds: it holds code, or is your own and not registered.
+            StorageError: the disk refused.
+        """
+        self._require_run(run)
+        verify_sealed(self.sealed)
+        return save_kept(run, self.kept, self.signature, self.perception, self.world_model, self.readout)
 
     @property
     def execute(self) -> int:
@@ -236,12 +287,15 @@ class Agent:
             MismatchError: the weights are not of this run.
             StorageError: the disk refused.
         """
+        self._require_run(run)
+        self.recorder = Recorder(run, self.fingerprint(), self.origin.checkpoint, self.planner, self.readout,
+                                 world=world, kept=kept, costs=self.kept.fingerprints())
+        return self.recorder
+
+    def _require_run(self, run: Run) -> None:
         if self.origin.run != run.manifest.id:
             raise MismatchError(f"the run of these weights, {self.origin.run or 'unknown'}", run.manifest.id,
                                 "load the agent from this run")
-        self.recorder = Recorder(run, self.fingerprint(), self.origin.checkpoint, self.planner, self.readout,
-                                 world=world, kept=kept)
-        return self.recorder
 
     def fingerprint(self) -> str:
         """SHA-256 over the weights and the read-out: the same as long as nothing was learned."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steersman.agent.config import AgentConfig
+from steersman.agent.kept import Records
 from steersman.agent.origin import Origin
 from steersman.core import ActionSpec, Readout, Signature
+from steersman.cost import Margins
 from steersman.runs.artefacts import Column, Figure, Table
 
 _HEAD = """\
@@ -59,17 +61,19 @@ _LIMITS = """\
 """
 
 
-def model_card(config: AgentConfig, signature: Signature, readout: Readout | None, origin: Origin) -> str:
+def model_card(
+    config: AgentConfig, signature: Signature, readout: Readout | None, origin: Origin, records: Records
+) -> str:
     """The text of README.md."""
     sections = [
         _HEAD.format(
             title=f"{origin.recipe or 'An agent'} (steersman)", perception=_kind(config.perception),
             world_model=_kind(config.world_model), planner=_kind(config.planner),
         ),
-        _trained(origin), _signature(signature), _measured(origin.evaluation), _guardrails(readout),
+        _trained(origin), _signature(signature), _measured(origin.evaluation), _guardrails(readout), _kept(records),
         _usage(signature, readout), _LIMITS,
     ]
-    return "\n".join(section.rstrip() + "\n" for section in sections)
+    return "\n".join(section.rstrip() + "\n" for section in sections if section)
 
 
 def _kind(config: object) -> str:
@@ -165,6 +169,27 @@ def _guardrails(readout: Readout | None) -> str:
     names = ", ".join(f"`{_cell(name)}`" for name in readout.columns)
     example = "`steersman serve FOLDER --keep 'COLUMN<=NUMBER'`"
     return text + f"Columns that can be limited: {names}. For example {example}.\n"
+
+
+def _kept(records: Records) -> str:
+    if not records:
+        return ""
+    rows = [(f"`{_cell(c.name)}`", "cost, sealed" if c.seal is not None else "cost", _kind(c.fitted or c.config))
+            for c in records.costs]
+    rows += [(f"`{_cell(g.name)}`", f"guardrail, {_cell(_stated(g.config))}", _kind(g.config))
+             for g in records.guardrails]
+    return ("## What was fitted and is kept with it\n\nTasks weigh the costs by their names and take guardrails from "
+            "`agent.guardrails`; none counts that is not named.\n\n" + _grid(("name", "what", "class"), rows))
+
+
+def _stated(config: object) -> str:
+    """What a guardrail says of itself: its margin's level, or the share that it refuses."""
+    share, margin = getattr(config, "share", None), getattr(config, "margin", None)
+    margins = margin.values() if isinstance(margin, dict) else (margin,)
+    levels = sorted({m.level for m in margins if isinstance(m, Margins)})
+    if isinstance(share, float):
+        return f"refuses {share:.1%} of bad states"
+    return f"margin at {', '.join(f'{level:.1%}' for level in levels)}" if levels else "no stated level"
 
 
 def _usage(signature: Signature, readout: Readout | None) -> str:

@@ -1,7 +1,8 @@
 """An agent as a folder that model hubs understand: config.json, model.safetensors, README.md. No pickle, no code.
 
     config.json        what the parts are, signature, read-out, origin; hash of the weights, and of itself
-    model.safetensors  perception.*, world_model.*, readout.* (scales included: they are buffers)
+    model.safetensors  perception.*, world_model.*, readout.* (scales included: they are buffers), and of what was
+                       fitted and kept: kept.cost.NAME.*, kept.guardrail.NAME.*
     README.md          the model card
 
 The folder may come from anybody: nothing is allocated before sizes are known to agree (`agent.blueprint`).
@@ -9,20 +10,22 @@ The folder may come from anybody: nothing is allocated before sizes are known to
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from safetensors.torch import save as encode
-from torch import nn
+from torch import Tensor, nn
 
 from steersman.agent.blueprint import build_like, require_plannable
 from steersman.agent.card import model_card
 from steersman.agent.config import AgentConfig
+from steersman.agent.kept import Kept, KeptCost, KeptGuardrail, Records, key, rebuilt, recorded, under
 from steersman.agent.origin import Origin
 from steersman.agent.parts import build_parts, tensors
+from steersman.agent.readouts import ReadoutRecord, readout_record
 from steersman.agent.sealing import Seals
 from steersman.core import (
     CheckpointError,
@@ -35,24 +38,18 @@ from steersman.core import (
     Signature,
     WorldModel,
 )
-from steersman.core.parts import ReadoutConfig, convert, origins, registered
-from steersman.perception import ColumnReadout, LinearReadout
+from steersman.core.parts import convert, origins, registered
 from steersman.runs.checkpoints import LIMIT, FileRecord
 from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, refusals, sha256
+from steersman.runs.seals import seal, seal_holds
 from steersman.runs.tensors import parse_header
 
-FORMAT = 1
+FORMAT = 2
+"""1: folders in which nothing is kept beside the parts; they are still written so, for earlier versions."""
 CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "README.md")
+_KEPT = "kept."
 _CONFIG_LIMIT = 16 << 20
 _FIX = "get the folder again from where it was published"
-_SEAL = re.compile(rb'"sha256": "([0-9a-f]{64})"\s*}\s*\Z')
-
-
-class ReadoutRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the read-out is: its tensors are `readout.*`."""
-
-    config: ReadoutConfig
-    columns: tuple[str, ...]
 
 
 class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,20 +58,20 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     library_name: str = "steersman"
     model_type: str = "steersman-agent"
     architectures: tuple[str, ...] = ("Agent",)
-    format: int = FORMAT
+    format: int = 1
     agent: AgentConfig
     signature: Signature
     readout: ReadoutRecord | None = None
     origin: Origin = Origin()
     parts: dict[str, str] = {}
     seals: Seals = {}
+    kept: Records | UnsetType = UNSET  # absent where there is nothing
     weights: FileRecord
     sha256: str = ""
 
     def sealed(self) -> bytes:
         """The file's content, hash included."""
-        bare = msgspec.structs.replace(self, sha256="")
-        return pretty(msgspec.structs.replace(bare, sha256=sha256(pretty(bare))))
+        return seal(pretty(msgspec.structs.replace(self, sha256="")))
 
 
 @dataclass(frozen=True)
@@ -88,6 +85,7 @@ class Pretrained:
     readout: Readout | None
     origin: Origin
     seals: Seals = field(default_factory=dict)
+    kept: Kept = field(default_factory=Kept)
 
 
 def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
@@ -102,23 +100,25 @@ def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
     modules: dict[str, nn.Module] = {"perception": parts.perception, "world_model": parts.world_model}
     record = None
     if parts.readout is not None:
-        record = ReadoutRecord(_readout_config(parts.readout), tuple(parts.readout.columns))
+        record = readout_record(parts.readout)
         modules["readout"] = parts.readout
     state = {name: x.detach().cpu().contiguous().clone() for name, x in nn.ModuleDict(modules).state_dict().items()}
-    weights = encode(state, {"format": "pt"})
+    records, added = _records(parts)
+    weights = encode(state | added, {"format": "pt"})
     stored = Stored(
-        agent=config, signature=parts.signature, readout=record, origin=parts.origin,
-        parts=origins((config, record)), seals=parts.seals, weights=FileRecord(len(weights), sha256(weights)),
+        format=FORMAT if records else 1, agent=config, signature=parts.signature, readout=record, origin=parts.origin,
+        parts=origins((config, record, records)), seals=parts.seals, kept=records or UNSET,
+        weights=FileRecord(len(weights), sha256(weights)),
     )
     content = stored.sealed()
     try:
-        _built(stored, weights, "this agent")
+        _loaded(stored, weights, "this agent")
     except CheckpointError as error:
         raise ConfigError("parts that the agent's configuration builds", error.got, "save agents of a run") from error
     with refusals("a folder for the model", folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / WEIGHTS, weights)
-    atomic_write(folder / CARD, model_card(config, parts.signature, parts.readout, parts.origin).encode())
+    atomic_write(folder / CARD, model_card(config, parts.signature, parts.readout, parts.origin, records).encode())
     atomic_write(folder / CONFIG, content)
     return folder
 
@@ -145,13 +145,7 @@ def load(folder: Path | str) -> Pretrained:
     found = sha256(content)
     if found != stored.weights.sha256:
         raise CheckpointError(f"SHA-256 {stored.weights.sha256[:12]}… of {path}", f"{found[:12]}…", _FIX)
-    parts = _built(stored, content, str(path))
-    parts.load_state_dict(tensors(content, str(path)))
-    parts.eval()
-    return Pretrained(
-        stored.agent, stored.signature, cast(Perception, parts["perception"]), cast(WorldModel, parts["world_model"]),
-        cast(Readout, parts["readout"]) if "readout" in parts else None, stored.origin, stored.seals,
-    )
+    return _loaded(stored, content, str(path))
 
 
 def read_config(folder: Path) -> Stored:
@@ -180,18 +174,6 @@ def read_config(folder: Path) -> Stored:
     return stored
 
 
-def seal_holds(content: bytes) -> bool:
-    """Whether a file's last entry, `"sha256"`, is that of the same bytes with it empty.
-
-    The bytes are judged as they are: a later version, which knows more fields, still knows what was sealed.
-    """
-    found = _SEAL.search(content)
-    if found is None:
-        return False
-    bare = content[: found.start(1)] + content[found.end(1) :]
-    return sha256(bare) == found[1].decode()
-
-
 def _parts(plain: Any) -> dict[str, str]:
     """What the file says about other people's parts, read before anything else is."""
     return msgspec.convert(plain.get("parts", {}), dict[str, str])
@@ -201,7 +183,21 @@ class _Head(msgspec.Struct):
     format: int
 
 
-def _built(stored: Stored, content: bytes, where: str) -> nn.ModuleDict:
+def _records(parts: Pretrained) -> tuple[Records, dict[str, Tensor]]:
+    """What is kept, and its tensors as they are named in the weights' file."""
+    found = recorded(parts.kept, parts.perception.latent_shape, parts.readout)
+    tensors = {f"{_KEPT}{key(record)}.{name}": value.detach().cpu().contiguous().clone()
+               for record, values in found for name, value in values.items()}
+    costs, guardrails = ([r for r, _ in found if isinstance(r, kind)] for kind in (KeptCost, KeptGuardrail))
+    return Records(costs=tuple(costs), guardrails=tuple(guardrails)), tensors  # type: ignore[arg-type]
+
+
+def _loaded(stored: Stored, content: bytes, where: str) -> Pretrained:
+    """Everything from verified bytes; nothing is allocated that they do not vouch for."""
+    header, values = parse_header(content, where), tensors(content, where)
+    added, heads = under(_KEPT, values), under(_KEPT, header)
+    own = {name: head for name, head in header.items() if not name.startswith(_KEPT)}
+
     def build() -> nn.ModuleDict:
         parts = build_parts(stored.agent, stored.signature)
         if stored.readout is not None:
@@ -210,7 +206,18 @@ def _built(stored: Stored, content: bytes, where: str) -> nn.ModuleDict:
         return parts
 
     require_plannable(stored.agent.planner, where)
-    return build_like(build, parse_header(content, where), where, stored.agent, stored.signature)
+    parts = build_like(build, own, where, stored.agent, stored.signature)
+    parts.load_state_dict({name: values[name] for name in own})
+    parts.eval()
+    perception, readout = cast(Perception, parts["perception"]), None
+    if "readout" in parts:
+        readout = cast(Readout, parts["readout"])
+    records = Records() if stored.kept is UNSET else stored.kept
+    kept = rebuilt(records, added, heads, stored.signature, perception.latent_shape, readout, where)
+    return Pretrained(
+        stored.agent, stored.signature, perception, cast(WorldModel, parts["world_model"]), readout, stored.origin,
+        stored.seals, kept,
+    )
 
 
 def _with_planner(config: AgentConfig, planner: Planner) -> AgentConfig:
@@ -221,12 +228,3 @@ def _with_planner(config: AgentConfig, planner: Planner) -> AgentConfig:
         names = ", ".join(kind.__qualname__.partition(".")[0] for kind in known)
         raise ConfigError(f"a planner of {names}", type(planner).__name__, "give the agent one of these")
     return msgspec.structs.replace(config, planner=mine)
-
-
-def _readout_config(readout: Readout) -> ReadoutConfig:
-    if type(readout) is LinearReadout:
-        return LinearReadout.Config(ridge=readout.ridge)
-    config = getattr(readout, "config", None)
-    if not isinstance(readout, ColumnReadout) or config is None:
-        raise ConfigError("a read-out of this library", type(readout).__name__, "fit one with agent.fitting")
-    return cast(ReadoutConfig, config)

@@ -5,17 +5,39 @@ The hash is checked before a byte is decoded; no pickle.
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 from safetensors.torch import load as decode
 from safetensors.torch import save as encode
 
 from steersman.agent.blueprint import build_like
-from steersman.core import CheckpointError, ConfigError, ReadoutConfig, StorageError
+from steersman.core import CheckpointError, ConfigError, Readout, ReadoutConfig, StorageError
 from steersman.core.parts import convert
-from steersman.perception import ColumnReadout
+from steersman.perception import ColumnReadout, LinearReadout
 from steersman.runs import Run
 from steersman.runs.files import atomic_write, read_capped, sha256
 from steersman.runs.tensors import parse_header
+
+
+class ReadoutRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a read-out is, beside its tensors."""
+
+    config: ReadoutConfig
+    columns: tuple[str, ...]
+
+
+def readout_record(readout: Readout) -> ReadoutRecord:
+    """That of a fitted read-out.
+
+    Raises:
+        ConfigError: one that no registered configuration builds.
+    """
+    config = LinearReadout.Config(ridge=readout.ridge) if type(readout) is LinearReadout else getattr(
+        readout, "config", None)
+    if not isinstance(readout, ColumnReadout) or config is None:
+        raise ConfigError("a read-out of this library", type(readout).__name__, "fit one with agent.fitting")
+    return ReadoutRecord(cast(ReadoutConfig, config), tuple(readout.columns))
 
 
 class _Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

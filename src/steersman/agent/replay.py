@@ -153,6 +153,9 @@ def _agent(run: Run, session: Session, planner: Planner | None) -> tuple[Agent, 
 
     now = manifest.versions()
     notes = [f"{k} {v} then, {now.get(k, 'none')} now" for k, v in versions.items() if now.get(k) != v]
+    fitted = agent.kept.fingerprints()
+    notes += [f"cost {name!r} was {'fitted to something else' if name in fitted else 'kept'} then"
+              for name, sha in session.costs.items() if fitted.get(name) != sha]
     simd = torch.backends.cpu.get_cpu_capability()
     if session.machine.get("simd", simd) != simd:
         notes.append(f"{session.machine['simd']} arithmetic then, {simd} now")

@@ -2,6 +2,7 @@ from .boxes import (
     Configurator as Configurator,
     Cost as Cost,
     Critic as Critic,
+    FittedCost as FittedCost,
     Guardrail as Guardrail,
     Memory as Memory,
     Objective as Objective,
@@ -38,6 +39,8 @@ from .graph import LatentGraph as LatentGraph
 from .levels import Level as Level
 from .parts import (
     CostConfig as CostConfig,
+    FittedCostConfig as FittedCostConfig,
+    GuardrailConfig as GuardrailConfig,
     ObjectiveConfig as ObjectiveConfig,
     PerceptionConfig as PerceptionConfig,
     PlannerConfig as PlannerConfig,

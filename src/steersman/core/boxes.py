@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from steersman.core.errors import PlanningError
+from steersman.core.parts import FittedCostConfig
 from steersman.core.types import (
     Belief,
     Imagined,
@@ -151,8 +152,22 @@ class Cost(ABC):
         """-> (B, K, H), one energy per imagined step."""
 
 
+class FittedCost(nn.Module, Cost):
+    """A cost whose numbers were fitted to frozen latents after training, like a read-out; it never shapes them.
+
+    It has no trainable parameter outside its own `fit`. An agent keeps it as its configuration and its tensors: the
+    Config that is its `config`, registered with `register(FittedCost)`, builds what they are loaded into.
+    """
+
+    config: FittedCostConfig
+    latent_shape: tuple[int, ...]
+
+
 class Guardrail(ABC):
-    """A limit g <= 0 on every imagined step; never traded against the task."""
+    """A limit g <= 0 on every imagined step; never traded against the task.
+
+    One that has an attribute `config`, a Config registered with `register(Guardrail)`, can be kept with an agent.
+    """
 
     @property
     @abstractmethod
@@ -191,6 +206,10 @@ class Guardrail(ABC):
         here, there = level[:, :, :-1], level[:, :, 1:]
         permitted = (1 - alpha) * here
         return torch.maximum(there - permitted, margin - permitted.clamp_min(0))
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """What was fitted or painted and is kept beside `config`; nothing by default."""
+        return {}
 
     def bare(self) -> Guardrail:
         """The limit itself, without what is kept from it for the model's error. Override it where there is a margin."""

@@ -15,7 +15,18 @@ import msgspec
 from steersman.core.errors import ConfigError, PartError
 
 if TYPE_CHECKING:
-    from steersman.core.boxes import Cost, Objective, Perception, Planner, Readout, WorldModel
+    from torch import Tensor
+
+    from steersman.core.boxes import (
+        Cost,
+        FittedCost,
+        Guardrail,
+        Objective,
+        Perception,
+        Planner,
+        Readout,
+        WorldModel,
+    )
     from steersman.core.signature import Signature
 
 T = TypeVar("T")
@@ -59,6 +70,25 @@ class CostConfig(Protocol):
 
 
 @runtime_checkable
+class FittedCostConfig(Protocol):
+    """Configuration of a cost that is fitted to frozen latents; built, it has the shapes of its fitted numbers."""
+
+    def build(self, latent_shape: tuple[int, ...]) -> FittedCost: ...
+
+
+@runtime_checkable
+class GuardrailConfig(Protocol):
+    """Configuration of a guardrail that can be kept: its attribute `config`, and what `tensors()` returned.
+
+    readout  what its columns are read by; None: the agent has none
+    """
+
+    def build(
+        self, readout: Readout | None, latent_shape: tuple[int, ...], tensors: Mapping[str, Tensor]
+    ) -> Guardrail: ...
+
+
+@runtime_checkable
 class ReadoutConfig(Protocol):
     """Configuration of a read-out; to be fitted after training it is a `perception.ColumnReadout`."""
 
@@ -76,7 +106,8 @@ class ObjectiveConfig(Protocol):
 
 _BOXES: dict[type, str] = {
     PerceptionConfig: "Perception", WorldModelConfig: "WorldModel", PlannerConfig: "Planner", CostConfig: "Cost",
-    ReadoutConfig: "Readout", ObjectiveConfig: "Objective",
+    FittedCostConfig: "FittedCost", GuardrailConfig: "Guardrail", ReadoutConfig: "Readout",
+    ObjectiveConfig: "Objective",
 }  # fmt: skip
 
 

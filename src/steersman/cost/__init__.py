@@ -1,6 +1,6 @@
 """Energies over actions, and limits that are never traded against them."""
 
-from steersman.core import Cost, register_all
+from steersman.core import Cost, FittedCost, Guardrail, register_all
 from steersman.cost.action import EffortCost, SmoothnessCost
 from steersman.cost.apart import Apart
 from steersman.cost.bad_states import BadStates
@@ -20,10 +20,16 @@ from steersman.cost.sealed import Sealed
 from steersman.cost.temporal_distance import TemporalDistance
 
 AnyActionCost = CuriosityCost.Config | DisagreementCost.Config | EffortCost.Config | SmoothnessCost.Config
+AnyFittedCost = LearnedCost.Config | TemporalDistance.Config
+AnyGuardrail = Apart.Config | BadStates.Fitted | Box.Config | HalfSpace.Config | Region.Config
 register_all(Cost, AnyActionCost)
+register_all(FittedCost, AnyFittedCost)
+register_all(Guardrail, AnyGuardrail)
 
 __all__ = [
     "AnyActionCost",
+    "AnyFittedCost",
+    "AnyGuardrail",
     "Apart",
     "BadStates",
     "Box",

@@ -32,6 +32,11 @@ class EffortCost(Cost):
         def build(self, signature: Signature) -> EffortCost:
             return EffortCost(signature.action)
 
+    @property
+    def config(self) -> Config:
+        """What builds it again."""
+        return self.Config()
+
     def __init__(self, action: ActionSpec) -> None:
         self._scale = _ActionScale(action)
 
@@ -49,6 +54,11 @@ class SmoothnessCost(Cost):
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="smoothness"):
         def build(self, signature: Signature) -> SmoothnessCost:
             return SmoothnessCost(signature.action)
+
+    @property
+    def config(self) -> Config:
+        """What builds it again."""
+        return self.Config()
 
     def __init__(self, action: ActionSpec) -> None:
         self._scale = _ActionScale(action)

@@ -5,13 +5,15 @@ Knows a read-out by its abstract class only. Shapes: B problems, K candidates, H
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import msgspec
 import torch
 from torch import Tensor
 
 from steersman.core import Guardrail, Imagined, PlanningError, Readout
-from steersman.cost.margins import Margins, StepMargin
+from steersman.cost.margins import AnyMargin, Margins, StepMargin
+from steersman.cost.on_columns import columns_needed
 
 
 class Apart(Guardrail):
@@ -29,6 +31,18 @@ class Apart(Guardrail):
         PlanningError: columns that the read-out does not know, or not two or three of them for a thing.
     """
 
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="apart"):
+        places: tuple[tuple[str, ...], ...]
+        body: float = 0.0
+        margin: AnyMargin = 0.0
+        name: str = "apart"
+
+        def build(
+            self, readout: Readout | None, latent_shape: tuple[int, ...], tensors: Mapping[str, Tensor]
+        ) -> Apart:
+            return Apart(columns_needed(readout, self.name), self.places, body=self.body, margin=self.margin,
+                         name=self.name)
+
     def __init__(
         self, readout: Readout, places: Sequence[tuple[str, ...]], *, body: float = 0.0,
         margin: float | Sequence[float] | Margins = 0.0, name: str = "apart",
@@ -40,7 +54,7 @@ class Apart(Guardrail):
                 ", ".join(missing) or f"{list(places)}", "correct the names, or fit a read-out for these columns",
             )
         self.readout, self.body, self._margin = readout, body, StepMargin(margin)
-        self._name = name
+        self._name, self._places = name, tuple(map(tuple, places))
         index = [[readout.columns.index(column) for column in place] for place in places]
         self._place = torch.tensor([i[:2] for i in index])
         self._radius = torch.tensor([i[2] if len(i) == 3 else 0 for i in index])
@@ -49,6 +63,11 @@ class Apart(Guardrail):
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def config(self) -> Config:
+        """What builds it again, with a read-out."""
+        return self.Config(places=self._places, body=float(self.body), margin=self._margin.given, name=self._name)
 
     def bare(self) -> Apart:
         return StepMargin.off(self)

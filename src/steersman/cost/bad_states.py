@@ -6,12 +6,14 @@ Knows latents only, of pixels as of vectors. Shapes: n labels, S versions of eac
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from itertools import pairwise
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import Guardrail, Imagined, PlanningError
+from steersman.core import ConfigError, Guardrail, Imagined, PlanningError, Readout
 from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
 from steersman.nn import AdamW, mlp
 
@@ -40,6 +42,35 @@ class BadStates(Guardrail):
         lr: float = 1e-2
         weight_decay: float = 0.1
         held_out: float = 0.5
+
+    class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="bad-states"):
+        """A fitted one beside its tensors, as an agent keeps it; good_refused None: no good label was kept aside."""
+
+        hidden: tuple[int, ...]
+        share: float
+        threshold: float
+        good_refused: float | None = None
+        name: str = "bad states"
+
+        def build(
+            self, readout: Readout | None, latent_shape: tuple[int, ...], tensors: Mapping[str, Tensor]
+        ) -> BadStates:
+            """Nothing is allocated but what the tensors vouch for."""
+            sizes = [math.prod(latent_shape), *self.hidden, 1]
+            shapes = {"mean": sizes[:1], "deviation": sizes[:1]}
+            for number, (fan_in, fan_out) in enumerate(pairwise(sizes[: len(tensors)])):
+                shapes |= {f"network.{2 * number}.weight": [fan_out, fan_in], f"network.{2 * number}.bias": [fan_out]}
+            found = {name: list(tensor.shape) for name, tensor in tensors.items()}
+            if found != shapes or not 0 < self.share < 1:
+                raise PlanningError(f"a classifier of {sizes[:8]} numbers and a share between 0 and 1",
+                                    f"{dict(list(found.items())[:8])}, {self.share}", "fit the guardrail again")
+            network = mlp(sizes)
+            network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if "." in k})
+            rail = BadStates(network.requires_grad_(False).eval(), tensors["mean"], tensors["deviation"], latent_shape,
+                             share=self.share, name=self.name)
+            rail.threshold = self.threshold
+            rail.good_refused = math.nan if self.good_refused is None else self.good_refused
+            return rail
 
     def __init__(
         self, network: nn.Module, mean: Tensor, deviation: Tensor, latent_shape: tuple[int, ...], *, share: float,
@@ -114,6 +145,24 @@ class BadStates(Guardrail):
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def config(self) -> Fitted:
+        """What builds it again, with its tensors.
+
+        Raises:
+            ConfigError: it was not fitted.
+        """
+        if not math.isfinite(self.threshold):
+            raise ConfigError(f"a fitted guardrail {self._name!r}", "one without a threshold", "use BadStates.fit")
+        layers = [x for x in self.network.modules() if isinstance(x, nn.Linear)]
+        good = None if math.isnan(self.good_refused) else self.good_refused
+        return self.Fitted(hidden=tuple(x.out_features for x in layers[:-1]), share=self.share,
+                           threshold=self.threshold, good_refused=good, name=self._name)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        network = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        return {"mean": self.mean, "deviation": self.deviation, **network}
 
     def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
         return self.level(imagined.states[:, :, 1:])

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import torch
 from torch import Tensor
 
 from steersman.core import Guardrail, Imagined, PlanningError, Readout
-from steersman.cost.margins import Margins, StepMargin
+from steersman.cost.margins import AnyMargin, Margins, StepMargin
+from steersman.cost.on_columns import columns_needed
 
 
 class Box(Guardrail):
@@ -25,6 +27,24 @@ class Box(Guardrail):
     Raises:
         PlanningError: a column that the read-out does not know, or limits that no value meets.
     """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="box"):
+        """As the constructor takes it; None for a limit that is infinite."""
+
+        limits: dict[str, tuple[float | None, float | None]]
+        name: str = ""
+        scale: dict[str, float] = {}
+        margin: dict[str, AnyMargin] = {}
+
+        def build(
+            self, readout: Readout | None, latent_shape: tuple[int, ...], tensors: Mapping[str, Tensor]
+        ) -> Box:
+            limits = {
+                column: (-math.inf if low is None else low, math.inf if high is None else high)
+                for column, (low, high) in self.limits.items()
+            }
+            return Box(columns_needed(readout, self.name), limits, name=self.name, scale=self.scale,
+                       margin=self.margin)
 
     def __init__(
         self,
@@ -53,6 +73,7 @@ class Box(Guardrail):
                     "widen the limits or shrink the margin",
                 )
         self.readout = readout
+        self._limits, self._scales = dict(limits), {column: float(size) for column, size in scale.items()}
         self._name = name or ", ".join(f"{column} in [{low:g}, {high:g}]" for column, (low, high) in limits.items())
         self._index = [readout.columns.index(column) for column in limits]
         self._low, self._high = (torch.tensor([float(x[i]) for x in limits.values()]) for i in (0, 1))
@@ -61,6 +82,17 @@ class Box(Guardrail):
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def config(self) -> Config:
+        """What builds it again, with a read-out."""
+        limits = {
+            column: (None if low == -math.inf else float(low), None if high == math.inf else float(high))
+            for column, (low, high) in self._limits.items()
+        }
+        margin = {column: kept.given for column, kept in self._margin.items() if kept.given != 0}
+        return self.Config(limits=limits, name=self._name, scale=self._scales,
+                           margin=margin)
 
     def bare(self) -> Box:
         return StepMargin.off(self)

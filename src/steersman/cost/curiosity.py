@@ -27,6 +27,11 @@ class CuriosityCost(Cost):
         def build(self, signature: Signature) -> CuriosityCost:
             return CuriosityCost()
 
+    @property
+    def config(self) -> Config:
+        """What builds it again."""
+        return self.Config()
+
     def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:
         if imagined.disagreement is None:
             raise PlanningError(

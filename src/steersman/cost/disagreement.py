@@ -23,6 +23,11 @@ class DisagreementCost(Cost):
         def build(self, signature: Signature) -> DisagreementCost:
             return DisagreementCost()
 
+    @property
+    def config(self) -> Config:
+        """What builds it again."""
+        return self.Config()
+
     def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:
         if imagined.disagreement is None:
             raise PlanningError(

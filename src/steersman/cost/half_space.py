@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import torch
 from torch import Tensor
 
 from steersman.core import Guardrail, Imagined, PlanningError, Readout
-from steersman.cost.margins import Margins, StepMargin
+from steersman.cost.margins import AnyMargin, Margins, StepMargin
+from steersman.cost.on_columns import columns_needed
 
 
 class HalfSpace(Guardrail):
@@ -29,6 +31,19 @@ class HalfSpace(Guardrail):
     Raises:
         PlanningError: no weights, weights of unknown columns, or numbers that are not finite.
     """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="half-space"):
+        weights: dict[str, float]
+        limit: float
+        margin: AnyMargin = 0.0
+        scale: float = 1.0
+        name: str = ""
+
+        def build(
+            self, readout: Readout | None, latent_shape: tuple[int, ...], tensors: Mapping[str, Tensor]
+        ) -> HalfSpace:
+            return HalfSpace(columns_needed(readout, self.name), self.weights, self.limit, margin=self.margin,
+                             scale=self.scale, name=self.name)
 
     def __init__(
         self,
@@ -51,10 +66,17 @@ class HalfSpace(Guardrail):
         self._name = name or f"{_sum(weights)} <= {limit:g}"
         self._index = [readout.columns.index(column) for column in weights]
         self._weights = torch.tensor(list(weights.values()))
+        self._named = {column: float(weight) for column, weight in weights.items()}
 
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def config(self) -> Config:
+        """What builds it again, with a read-out."""
+        return self.Config(weights=self._named, limit=float(self._limit), margin=self._margin.given,
+                           scale=float(self._scale), name=self._name)
 
     def bare(self) -> HalfSpace:
         return StepMargin.off(self)

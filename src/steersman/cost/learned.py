@@ -13,11 +13,11 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import Cost, Imagined, PlanningError, Task
+from steersman.core import FittedCost, Imagined, PlanningError, Task
 from steersman.nn import AdamW, mlp
 
 
-class LearnedCost(nn.Module, Cost):
+class LearnedCost(FittedCost):
     """e_t = softplus(f_θ(s_t)), f a perceptron on standardised latents; low where demonstrations went.
 
         θ <- θ - η ∇_θ [C(demonstrated) - C(planned) + β mean over both of f²]
@@ -35,7 +35,7 @@ class LearnedCost(nn.Module, Cost):
 
     name: ClassVar[str] = "learned"
 
-    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="learned"):
         """rounds of planning; steps of descent after each; beta: of the regulariser."""
 
         hidden: tuple[int, ...] = (64, 64)
@@ -44,6 +44,9 @@ class LearnedCost(nn.Module, Cost):
         batch_size: int = 256
         lr: float = 1e-2
         beta: float = 0.03
+
+        def build(self, latent_shape: tuple[int, ...]) -> LearnedCost:
+            return LearnedCost(latent_shape, self)
 
     mean: Tensor
     deviation: Tensor

@@ -110,8 +110,13 @@ def _aside(unit: Tensor, seed: int) -> Tensor:
     return (order < max(1, len(numbers) // 4))[index]
 
 
+AnyMargin = float | tuple[float, ...] | Margins
+"""A margin as configurations hold it: one number, one for each step, or calibrated ones with their level."""
+
+
 class StepMargin:
-    """A margin as guardrails take it: one number, one for each step, or `Margins`.
+    """A margin as guardrails take it: one number, one for each step, or `Margins`. `given` is what a configuration
+    keeps of it.
 
     Raises:
         PlanningError: below 0, NaN or infinite; asked about more steps than there are numbers.
@@ -119,6 +124,7 @@ class StepMargin:
 
     def __init__(self, margin: float | Sequence[float] | Tensor | Margins) -> None:
         values = margin.by_step if isinstance(margin, Margins) else margin
+        self.given: AnyMargin = margin if isinstance(margin, Margins) else _plain(margin)
         self._values = torch.as_tensor(values, dtype=torch.float32)
         self.level = margin.level if isinstance(margin, Margins) else None
         if self._values.ndim > 1 or not self._values.numel() or not bool(
@@ -148,3 +154,8 @@ class StepMargin:
             raise PlanningError(f"margins for {horizon} steps", f"{len(values)}",
                                 "calibrate them further ahead, or plan less far (Task.trusted)")
         return values[:horizon] if values.ndim else values
+
+
+def _plain(margin: float | Sequence[float] | Tensor) -> float | tuple[float, ...]:
+    values = margin.tolist() if isinstance(margin, Tensor) else margin
+    return tuple(map(float, values)) if isinstance(values, Sequence) else float(values)

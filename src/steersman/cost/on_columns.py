@@ -13,6 +13,18 @@ from steersman.core import Guardrail, Imagined, PlanningError, Readout
 from steersman.cost.margins import Margins, StepMargin
 
 
+def columns_needed(readout: Readout | None, name: str) -> Readout:
+    """The read-out, for a guardrail `name` on columns.
+
+    Raises:
+        PlanningError: there is none.
+    """
+    if readout is None:
+        raise PlanningError(f"a read-out for guardrail {name!r}", "an agent without one",
+                            "train on vector observations, or fit a read-out")
+    return readout
+
+
 class OnColumns(Guardrail):
     """g_t = g(columns after step t) + margin_t, for any `g` that maps column -> (…) to one number each, (…).
 
@@ -22,7 +34,8 @@ class OnColumns(Guardrail):
 
     >>> OnColumns(readout, lambda y: y["x"].hypot(y["y"]) - 3.0, name="within 3 m")     # doctest: +SKIP
 
-    A value that is not a number is a violation.
+    A value that is not a number is a violation. It holds code, and so cannot be kept with an agent: derive a guardrail
+    of your own where that is wanted.
 
     Raises:
         PlanningError: `g` returned another shape, or asked for a column that the read-out does not know.

@@ -8,15 +8,19 @@ Shapes: B problems, K candidates, H horizon, S samples of a segment, (P, Q) heig
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import msgspec
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from steersman.core import Guardrail, Imagined, PlanningError, Readout
-from steersman.cost.margins import Margins, StepMargin
+from steersman.cost.margins import AnyMargin, Margins, StepMargin
+from steersman.cost.on_columns import columns_needed
 
+LARGEST = 512
+"""Pixels of a stored mask's longer side: its distances are worked out whenever it is read."""
 PIXEL = 0.71  # px; a disk of this radius covers a pixel's square
 _SAMPLES = 6  # of a segment: 0.5 px apart on a step of 2.5 px
 _TOLERANCE = 0.05  # px by which a way out may dip
@@ -46,6 +50,23 @@ class Region(Guardrail):
     when asked about another number of problems than there are masks.
     """
 
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="region"):
+        """The mask is a tensor beside it."""
+
+        margin: AnyMargin = 0.0
+        columns: tuple[str, str] = ("x", "y")
+        name: str = "forbidden region"
+
+        def build(
+            self, readout: Readout | None, latent_shape: tuple[int, ...], tensors: Mapping[str, Tensor]
+        ) -> Region:
+            mask = tensors.get("mask")
+            if mask is None or max(mask.shape, default=0) > LARGEST:
+                got = "none" if mask is None else f"{tuple(mask.shape)}"
+                raise PlanningError(f"a mask of at most {LARGEST} pixels a side", got, "paint a smaller one")
+            return Region(columns_needed(readout, self.name), mask, margin=self.margin, columns=self.columns,
+                          name=self.name)
+
     def __init__(
         self, readout: Readout, mask: Tensor, *, margin: float | Sequence[float] | Margins = 0.0,
         columns: tuple[str, str] = ("x", "y"), name: str = "forbidden region",
@@ -64,7 +85,7 @@ class Region(Guardrail):
             )
         self.readout, self._margin = readout, StepMargin(margin)
         self._name = name
-        self._index = [readout.columns.index(column) for column in columns]
+        self._index, self._columns, self._mask = [readout.columns.index(x) for x in columns], tuple(columns), mask
         self._distance = signed_distance(mask if mask.ndim == 3 else mask[None])
 
     @property
@@ -82,8 +103,17 @@ class Region(Guardrail):
             return self
         other = object.__new__(Region)
         other.__dict__.update(self.__dict__)
-        other._distance = self._distance[rows]
+        other._distance, other._mask = self._distance[rows], self._mask[rows]
         return other
+
+    @property
+    def config(self) -> Config:
+        """What builds it again, with a read-out and the mask."""
+        x, y = self._columns
+        return self.Config(margin=self._margin.given, columns=(x, y), name=self._name)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {"mask": self._mask}
 
     def bare(self) -> Region:
         return StepMargin.off(self)

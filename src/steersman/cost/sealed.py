@@ -61,6 +61,11 @@ class Sealed(Cost):
     def __delattr__(self, name: str) -> None:
         self.__setattr__(name, None)
 
+    @property
+    def inner(self) -> Cost:
+        """What was sealed."""
+        return self._cost
+
     def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:
         return self._cost.energy(imagined, actions, task)
 

@@ -13,11 +13,11 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import Cost, DataError, Imagined, LatentGoal, PlanningError, Task
+from steersman.core import ConfigError, DataError, FittedCost, Imagined, LatentGoal, PlanningError, Task
 from steersman.nn import AdamW, mlp
 
 
-class TemporalDistance(nn.Module, Cost):
+class TemporalDistance(FittedCost):
     """e_t = d(s_t, g): the fewest steps from the state after step t to the goal, as learned from a log.
 
     d is a quasi-metric: never negative, 0 from a state to itself, d(a, c) <= d(a, b) + d(b, c), and not symmetric,
@@ -47,7 +47,7 @@ class TemporalDistance(nn.Module, Cost):
 
     name: ClassVar[str] = "temporal-distance"
 
-    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="temporal-distance"):
         """hidden, size: of φ and ψ; groups G; offset o in steps: about the longest way that should be told apart.
 
         slack   steps by which one step may count for more than one, in the root mean square
@@ -61,6 +61,14 @@ class TemporalDistance(nn.Module, Cost):
         lr: float = 5e-3
         offset: float = 60.0
         slack: float = 0.1
+
+        def __post_init__(self) -> None:
+            if min(self.groups, self.size, *self.hidden) < 1 or self.size % self.groups:
+                raise ConfigError("groups that divide size, and widths, of at least 1", f"{self}",
+                                  "correct the distance's configuration")
+
+        def build(self, latent_shape: tuple[int, ...]) -> TemporalDistance:
+            return TemporalDistance(latent_shape, self)
 
     mean: Tensor
     deviation: Tensor

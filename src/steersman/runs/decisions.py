@@ -50,6 +50,7 @@ class Session(_Part, frozen=True, kw_only=True):
     memory      SHA-256 of the memory at the beginning; "" for an agent without one
     planner     its configuration with its `type`; None for a planner that has none
     world       where the agent acts, for people: an environment's id
+    costs       fitted terms that were added to the agent, and the SHA-256 of each
     threads     of the machine's arithmetic: sums depend on how they are divided
     """
 
@@ -62,6 +63,7 @@ class Session(_Part, frozen=True, kw_only=True):
     planner: dict[str, Any] | None
     planner_name: str
     world: str = ""
+    costs: dict[str, str] = {}
     threads: int
     versions: dict[str, str]
     machine: dict[str, Any] = {}

@@ -1,7 +1,6 @@
 """The flight recorder: what an agent decided, from what, and why, so that it can be explained and decided again."""
 
 from steersman.agent.flight.carried import Carried
-from steersman.agent.flight.fingerprint import model_fingerprint
 from steersman.agent.flight.recorder import Recorder
 
-__all__ = ["Carried", "Recorder", "model_fingerprint"]
+__all__ = ["Carried", "Recorder"]

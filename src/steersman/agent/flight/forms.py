@@ -1,7 +1,8 @@
 """A task as plain values and tensors, so that a recorded decision can be made again; what is code is not stored.
 
-Guardrails are taken apart into their attributes and put together again as the same class, if this process knows one of
-that name beside its guardrails. A read-out among them is stored as a reference to the agent's own.
+Guardrails that have a configuration are stored as that and their tensors, like those that are kept with a run
+(`agent.kept`). Others are taken apart into their attributes and put together again as the same class, if this process
+knows one of that name beside its guardrails. A read-out is stored as a reference to the agent's own, if it is that.
 """
 
 from __future__ import annotations
@@ -11,22 +12,30 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
 import torch
+from safetensors.torch import save as encode
 from torch import Tensor
 
+from steersman.agent.kept import KeptGuardrail, build_guardrail, record_guardrail, under
 from steersman.core import (
     Budget,
     CallableGoal,
+    CheckpointError,
     ColumnGoal,
+    ConfigError,
     Goal,
     Guardrail,
     Latent,
     LatentGoal,
     ObservationGoal,
+    PartError,
     Readout,
     RunError,
     Task,
 )
+from steersman.core.parts import convert
+from steersman.runs.tensors import parse_header
 
 _GIVE = "replay it from Python with the same task: steersman.agent.replay(run, number, task=…)"
 
@@ -50,8 +59,13 @@ def _short(value: Any) -> str:
     return f"{float(value):.4g}"
 
 
-def task_form(task: Task, readout: Readout | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The task as plain values and tensors. Parts that cannot be stored are left out, and named in `missing`."""
+def task_form(
+    task: Task, readout: Readout | None, latent_shape: tuple[int, ...] = ()
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The task as plain values and tensors. Parts that cannot be stored are left out, and named in `missing`.
+
+    latent_shape  of the states that it was planned with
+    """
     tensors: dict[str, Tensor] = {}
     missing: list[str] = []
 
@@ -77,7 +91,8 @@ def task_form(task: Task, readout: Readout | None) -> tuple[dict[str, Any], dict
         "calls": task.budget.calls, "seconds": task.budget.seconds,
         "fallback": store(task.fallback, "task.fallback", "fallback"),
         "guardrails": [
-            store(g, f"task.guardrail.{i}", f"guardrail {g.name}") for i, g in enumerate(task.guardrails)
+            _configured(g, f"task.guardrail.{i}", tensors, readout, latent_shape)
+            or store(g, f"task.guardrail.{i}", f"guardrail {g.name}") for i, g in enumerate(task.guardrails)
         ],
         "missing": missing,
     }
@@ -102,6 +117,30 @@ def task_of(form: Mapping[str, Any], tensors: Mapping[str, Tensor], readout: Rea
         goal, form["weights"], tuple(_read(g, tensors, readout) for g in form["guardrails"]), form["horizon"],
         form["trusted"], Budget(form["calls"], form["seconds"]), _read(form["fallback"], tensors, readout),
     )
+
+
+# Guardrails that have a configuration -----------------------------------------------------------------------------
+
+
+def _configured(
+    guardrail: Guardrail, name: str, tensors: dict[str, Tensor], readout: Readout | None, latent_shape: tuple[int, ...]
+) -> dict[str, Any] | None:
+    try:
+        record, values = record_guardrail("task", guardrail, readout, latent_shape)
+    except ConfigError:
+        return None
+    tensors |= {f"{name}.{key}": value for key, value in values.items()}
+    return {"is": "guardrail", "name": name, "record": msgspec.to_builtins(record)}
+
+
+def _guardrail(stored: Mapping[str, Any], tensors: Mapping[str, Tensor], readout: Readout | None) -> Guardrail:
+    where, values = "the recorded task", under(f"{stored['name']}.", tensors)
+    try:
+        record = convert(stored["record"], KeptGuardrail, strict=False)
+        header = parse_header(encode(values), where)
+        return build_guardrail(record, values, header, readout, record.latent_shape, where)
+    except (msgspec.ValidationError, PartError, CheckpointError) as error:
+        raise RunError("a guardrail of this version in a recorded task", f"{error}", _GIVE) from error
 
 
 # Values ---------------------------------------------------------------------------------------------------------
@@ -142,6 +181,8 @@ def _read(value: Any, tensors: Mapping[str, Tensor], readout: Readout | None) ->
         return {_read(k, tensors, readout): _read(v, tensors, readout) for k, v in value["of"]}
     if kind == "readout":
         return readout
+    if kind == "guardrail":
+        return _guardrail(value, tensors, readout)
     known = _known()
     if value["class"] not in known:
         raise RunError("guardrails of classes that this process knows", value["class"],

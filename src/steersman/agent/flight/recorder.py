@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -45,16 +46,17 @@ class Recorder:
 
     def __init__(
         self, run: Run, model: str, checkpoint: int | None, planner: Planner, readout: Readout | None, *,
-        world: str = "", kept: int = KEPT, memory: str = "",
+        world: str = "", kept: int = KEPT, memory: str = "", costs: Mapping[str, str] | None = None,
     ) -> None:
-        """model: see `model_fingerprint`; kept: bytes of records to keep, the oldest go first."""
+        """model: see `model_fingerprint`; kept: bytes of records to keep, the oldest go first; costs: fitted terms that
+        were added to the agent, and their fingerprints."""
         config = getattr(planner, "config", None)
         self.readout, self.failure = readout, ""
         self._writer = DecisionWriter(run.path, Session(
             started=datetime.now(UTC).isoformat(timespec="seconds"), run=run.manifest.id, checkpoint=checkpoint,
             model=model, memory=memory, planner=msgspec.to_builtins(config) if _is_config(config) else None,
             planner_name=type(planner).__name__, world=world, threads=torch.get_num_threads(),
-            versions=manifests.versions(), machine={**manifests.machine(), "simd": _simd()},
+            costs=dict(costs or {}), versions=manifests.versions(), machine={**manifests.machine(), "simd": _simd()},
         ), kept)
         self._memory = memory
         self._after: tuple[Carried, Task] | None = None  # what the next decision goes on from
@@ -98,7 +100,7 @@ class Recorder:
                 tensors[name] = value
         form = None
         if whole:
-            form, parts = task_form(problem.task, self.readout)
+            form, parts = task_form(problem.task, self.readout, tuple(problem.belief.state.shape[1:]))
             tensors |= parts | {f"carried.{name}": value for name, value in carried.tensors().items()}
         return Recorded(
             number=self._writer.number, decision=carried.decision, when=time.time(), seconds=plan.seconds,
