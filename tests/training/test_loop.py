@@ -161,9 +161,10 @@ class Watched(Drift):
         return Watched(self.asked, episodes) if 0 in episodes else Watched([], episodes)
 
 
-def test_held_out_episodes_are_never_learned_from_and_their_error_is_a_gauge(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_held_out_episodes_are_never_learned_from_and_their_error_is_a_gauge(tmp_path: Path, precision: str) -> None:
     source = Watched()
-    start(tmp_path / "run", config(held_out=0.25), source)
+    start(tmp_path / "run", config(held_out=0.25, precision=precision), source)
     assert set(source.asked) == set(range(9))
     rows = Run.open(tmp_path / "run").metrics.read()
     assert rows[-1]["held_out/prediction"] > 0

@@ -26,6 +26,7 @@ from steersman.agent.flight import Carried, Recorder
 from steersman.agent.flight.recorder import Inputs
 from steersman.agent.keeping import load_kept, save_kept
 from steersman.agent.kept import Kept, require_name
+from steersman.agent.moments import moment_of, require_forecast
 from steersman.agent.origin import Origin, origin_of
 from steersman.agent.parts import load_parts
 from steersman.agent.readouts import load_readout
@@ -329,17 +330,17 @@ class Agent:
             MismatchError: an observation or a forecast that is not of the world that this agent was trained for.
             PlanningError: a goal or guardrail that does not fit.
         """
-        moment = self._check(observation)
+        moment = moment_of(observation, self.signature)
         inputs = Inputs(moment, since, self.carried, task)
         batch = len(next(iter(moment.values())))
-        exogenous = self._forecast(exogenous, batch)
+        exogenous = require_forecast(exogenous, self.signature, batch)
         self._resolve(task)
         return self._decide(self._believe(moment, since, batch), task, exogenous, inputs)
 
     @torch.inference_mode()
     def act_from(self, belief: Belief, task: Task, *, exogenous: Tensor | None = None) -> Plan:
         """Decide from a belief instead of an observation, as if the model were the world; never recorded."""
-        exogenous = self._forecast(exogenous, len(belief))
+        exogenous = require_forecast(exogenous, self.signature, len(belief))
         self._resolve(task)
         return self._decide(belief, task, exogenous, None)
 
@@ -370,41 +371,11 @@ class Agent:
 
     def encode(self, observation: Mapping[str, Any]) -> Latent:
         """One moment, or B of them -> Latent with state (B, D) and the scene map (B, M, C), if there is one."""
-        moment = {k: v[:, None] for k, v in self._check(observation).items()}
+        moment = {k: v[:, None] for k, v in moment_of(observation, self.signature).items()}
         with torch.inference_mode():
             context = self.perception.survey(moment)
             state = self.perception.encode(moment).state[:, 0]
         return Latent(state, None if context is None else context[:, 0])
-
-    def _check(self, observation: Mapping[str, Any]) -> Observation:
-        specs = self.signature.observations
-        moment = {name: torch.as_tensor(observation[name]) for name in specs if name in observation}
-        shapes = {name: tuple(x.shape) for name, x in moment.items()}
-        fits = set(moment) == set(specs) and all(
-            x.shape[-len(specs[name].shape):] == specs[name].shape and x.dim() - len(specs[name].shape) in (0, 1)
-            for name, x in moment.items()
-        )
-        if not fits:
-            raise MismatchError(
-                f"observations {({n: s.shape for n, s in specs.items()})} as in the training data",
-                f"{shapes or sorted(observation)}", "act in the world that the agent was trained for",
-            )
-        return {
-            name: (x if x.dim() > len(specs[name].shape) else x[None]).to(
-                torch.uint8 if specs[name].kind == "image" else torch.float32)
-            for name, x in moment.items()
-        }
-
-    def _forecast(self, exogenous: Tensor | None, batch: int) -> Tensor | None:
-        names = self.signature.exogenous
-        shape = None if exogenous is None else tuple(exogenous.shape)
-        fits = shape is None if not names else (
-            shape is not None and len(shape) == 3 and shape[0] == batch and shape[1] > 0 and shape[2] == len(names))
-        if not fits:
-            raise MismatchError(
-                f"a forecast ({batch}, steps, {len(names)}) of {', '.join(names)}" if names else "no exogenous inputs",
-                f"{shape}", "give `exogenous` as in the training data")
-        return exogenous
 
     def _resolve(self, task: Task) -> None:
         if self._task is None or task.goal is not self._task.goal:

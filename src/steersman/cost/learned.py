@@ -48,6 +48,7 @@ class LearnedCost(FittedCost):
         def build(self, latent_shape: tuple[int, ...]) -> LearnedCost:
             return LearnedCost(latent_shape, self)
 
+    config: Config
     mean: Tensor
     deviation: Tensor
 

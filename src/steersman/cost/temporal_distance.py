@@ -70,6 +70,7 @@ class TemporalDistance(FittedCost):
         def build(self, latent_shape: tuple[int, ...]) -> TemporalDistance:
             return TemporalDistance(latent_shape, self)
 
+    config: Config
     mean: Tensor
     deviation: Tensor
     fitted: Tensor

@@ -77,7 +77,7 @@ class ResidualModel(WorldModel):
         shape = belief.state.shape[1:]
         inputs = drive_inputs(self.actions, actions, exogenous).flatten(0, 1).transpose(0, 1)
         state = belief.state.flatten(1).repeat_interleave(k, 0)
-        if self.members == 1 and not torch.is_grad_enabled():
+        if self._in_place(state):
             imagined = self._unrolled(state, inputs).transpose(0, 1).unflatten(0, (b, k)).unflatten(-1, shape)
             return Imagined(imagined.contiguous(), belief.context)
         drives = self.from_drive(inputs.flatten(0, 1)[None]).unflatten(1, (h, b * k))
@@ -96,7 +96,7 @@ class ResidualModel(WorldModel):
         self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
         z: Tensor | None = None,
     ) -> Imagined:
-        if self.members > 1 or torch.is_grad_enabled():
+        if not self._in_place(states):
             return super().branch(belief, states, actions, exogenous, z)
         inputs = drive_inputs(self.actions, actions, exogenous).flatten(0, 1).transpose(0, 1)
         ends = self._unrolled(states.reshape(inputs.shape[1], -1), inputs)
@@ -113,6 +113,10 @@ class ResidualModel(WorldModel):
         single._modules = {name: _one_of(module, number) for name, module in self.named_children()}
         single.members = 1
         return single
+
+    def _in_place(self, state: Tensor) -> bool:
+        """Whether steps may be written in place: nobody asks for gradients, nor for other types than the weights'."""
+        return self.members == 1 and not (torch.is_grad_enabled() or torch.is_autocast_enabled(state.device.type))
 
     def _unrolled(self, state: Tensor, inputs: Tensor) -> Tensor:
         """state (N, D), inputs (H, N, U) -> (H + 1, N, D): one member's steps, written in place; no gradient.
