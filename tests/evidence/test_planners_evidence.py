@@ -9,10 +9,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steersman.actor import CEM, ICEM, MPPI, AugmentedLagrangian, Gradient, Greedy, PredictiveSampling
+from steersman.actor import (
+    CEM,
+    ICEM,
+    MPPI,
+    AugmentedLagrangian,
+    DynamicProgramming,
+    Gradient,
+    Greedy,
+    PredictiveSampling,
+)
 from steersman.core import Planner
 from steersman.core.checks.many import Tally, try_batch
 from steersman.evidence import planners
+from steersman.evidence import planners_oracles as oracles
 from steersman.evidence.context import Context
 
 SMALL = {"samples": 12, "iterations": 2}
@@ -57,9 +67,20 @@ def test_careless_planners_are_found(fault, count):
     assert tally.cases > 10
 
 
+def test_the_oracles_know_exact_planners_from_greedy_ones():
+    exact, greedy = DynamicProgramming.Config().build(), Greedy.Config().build()
+    for outcomes in (1, 2):
+        assert oracles.tables(exact, 3, outcomes).worst < 1e-6
+    assert oracles.tables(greedy, 3, 2).worst > 0.01
+    assert oracles.choices(exact, 3).worst < 1e-5
+    assert oracles.riccati(greedy, 3)[0] is None
+    assert oracles.riccati(CEM.Config().build(), 3)[0].worst < 0.01
+
+
 def test_the_figures_have_the_names_that_are_promised(tmp_path, monkeypatch):
     monkeypatch.setattr(planners, "CASES", 20)
     monkeypatch.setattr(planners, "LARGEST", 8)
+    monkeypatch.setattr(planners.oracles, "GRAPHS", 20)
     few = {"cem": CEM.Config(**SMALL, elites=3), "gradient": Gradient.Config(restarts=1, steps=3)}
     monkeypatch.setattr(planners, "_buildable", lambda: few)
     monkeypatch.setattr(planners, "EFFORT", {"cem": CEM.Config()})
@@ -69,5 +90,7 @@ def test_the_figures_have_the_names_that_are_promised(tmp_path, monkeypatch):
         assert outcome.figures[tag]["bounds_violations"] == 0
         assert outcome.figures[tag]["batch_invariant"] is True
     assert outcome.figures["cem"]["choices_gap"] >= 0
+    assert outcome.figures["cem"]["tables_gap"] >= 0
     assert outcome.figures["gradient"]["choices_gap"] is None
+    assert outcome.figures["graphs_unlike_networkx"] == 0
     assert outcome.figures["cases"] >= 20
