@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "collect": "record a log: random actions in a world of ours or in any Gymnasium environment",
     "init": "propose a recipe for a log, as a Python file to edit",
     "train": "learn a world model from a log; --resume continues, --dry-run forecasts",
+    "fit": "fit a margin, a guardrail or a cost to a run's log, and keep it with the run",
     "evaluate": "measure a trained agent under a frozen protocol, beside the random floor",
     "run": "act with a trained agent towards a goal that you name",
     "why": "explain a decision of an agent: what it weighed, what guardrails refused, what it expected",

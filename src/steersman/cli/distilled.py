@@ -35,7 +35,7 @@ def task_of(words: str, keep: tuple[str, ...], agent: Agent) -> tuple[Task, tupl
                                for name, equals, value in parts) if told else words, agent.signature)
     if told and agent.readout is None:
         raise UsageError("an agent whose columns can be read from its latent", "none", "name a goal observation")
-    return Task(goal, guardrails=goals.limits(keep, agent.readout)), told
+    return Task(goal, guardrails=goals.limits(keep, agent)), told
 
 
 def distilled(

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from steersman.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from steersman.agent import Agent
     from steersman.core import Goal, Guardrail, Readout, Signature
+    from steersman.cost import Box
 
 _LIMIT = re.compile(r"\s*([^<>=]+?)\s*(<=|>=)\s*(\S+)\s*")
 _HOW = "give the observation's numbers (1,0,0), named columns (speed=0) or a picture's file"
@@ -84,28 +86,56 @@ def _names(signature: Signature) -> str:
     return ", ".join(f"{spec.kind} {name}" for name, spec in signature.observations.items())
 
 
-def limits(texts: tuple[str, ...], readout: Readout | None) -> tuple[Guardrail, ...]:
-    """What `--keep` says: guardrails on columns.
+def limits(texts: tuple[str, ...], agent: Agent) -> tuple[Guardrail, ...]:
+    """What `--keep` says: limits on columns, and names of guardrails that are kept with the agent.
+
+    Raises:
+        UsageError: neither of the form COLUMN<=NUMBER or COLUMN>=NUMBER nor a kept name, or no read-out knows columns.
+    """
+    return tuple(_kept(text, agent) or limit(text, agent.readout) for text in texts)
+
+
+def judges(texts: tuple[str, ...], agent: Agent, shown: Readout) -> tuple[Guardrail, ...]:
+    """The same without margins, over what the world shows.
+
+    Raises:
+        UsageError: as `limits`, or a kept guardrail that reads something else.
+    """
+    from steersman.evaluation.judging import over_columns
+
+    kept = [(_kept(text, agent), text) for text in texts]
+    return tuple(limit(text, shown) if rail is None else over_columns(rail.bare(), tuple(shown.columns))
+                 for rail, text in kept)
+
+
+def _kept(text: str, agent: Agent) -> Guardrail | None:
+    if text in agent.kept.outdated:
+        raise UsageError(f"a guardrail {text!r} that was fitted to these weights", "one of others",
+                         "fit it again: steersman fit RUN --help")
+    return agent.guardrails.get(text)
+
+
+def limit(text: str, readout: Readout | None) -> Box:
+    """A limit on one column.
 
     Raises:
         UsageError: not of the form COLUMN<=NUMBER or COLUMN>=NUMBER, or no read-out knows columns.
     """
-    if not texts:
-        return ()
     from steersman.cost import Box
 
+    match = _LIMIT.fullmatch(text)
+    known = ", ".join(readout.columns) if readout is not None else ""
+    if match is None:
+        form = f"COLUMN<=NUMBER or COLUMN>=NUMBER with a column of {known}" if known else "COLUMN<=NUMBER"
+        raise UsageError(f"{form}, or the name of a guardrail that is kept with the run", repr(text),
+                         "correct --keep; `steersman fit` keeps one")
     if readout is None:
         raise UsageError("a run whose columns can be read from its latent", "none", "train on vector observations")
-    boxes = []
-    for text in texts:
-        match = _LIMIT.fullmatch(text)
-        if match is None or match[1] not in readout.columns:
-            known = ", ".join(readout.columns)
-            raise UsageError(f"COLUMN<=NUMBER or COLUMN>=NUMBER with a column of {known}", repr(text), "correct --keep")
-        bound = _number(match[3], text)
-        low, high = (-math.inf, bound) if match[2] == "<=" else (bound, math.inf)
-        boxes.append(Box(readout, {match[1]: (low, high)}, name=text))
-    return tuple(boxes)
+    if match[1] not in readout.columns:
+        raise UsageError(f"COLUMN<=NUMBER or COLUMN>=NUMBER with a column of {known}", repr(text), "correct --keep")
+    bound = _number(match[3], text)
+    low, high = (-math.inf, bound) if match[2] == "<=" else (bound, math.inf)
+    return Box(readout, {match[1]: (low, high)}, name=text)
 
 
 def _number(word: str, text: str) -> float:

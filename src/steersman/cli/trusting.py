@@ -23,6 +23,18 @@ def parts_of(run: Run) -> tuple[Any, Any]:
     return training.split(training.stored_config(run), training.open_data(run))
 
 
+def require_held_out(run: Run) -> tuple[Any, Any]:
+    """The same.
+
+    Raises:
+        UsageError: all of the log was learned from.
+    """
+    learned, held_out = parts_of(run)
+    if held_out is None:
+        raise _nothing_held_out(run)
+    return learned, held_out
+
+
 def _nothing_held_out(run: Run) -> UsageError:
     from steersman import training
 

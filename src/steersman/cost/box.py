@@ -94,6 +94,11 @@ class Box(Guardrail):
         return self.Config(limits=limits, name=self._name, scale=self._scales,
                            margin=margin)
 
+    @property
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """Column -> (low, high)."""
+        return self._limits
+
     def bare(self) -> Box:
         return StepMargin.off(self)
 

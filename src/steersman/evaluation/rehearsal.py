@@ -9,7 +9,6 @@ Shapes: A action size, C columns, H horizon; one case at a time.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor
 from steersman.agent import Agent
 from steersman.core import ActionSpec, Guardrail, Imagined, Latent, Readout, Task, UsageError
 from steersman.cost import column_names
+from steersman.evaluation.judging import AsShown, over_columns
 from steersman.runs.rehearsal import Case, Kind, Push
 from steersman.worlds import GymnasiumWorld
 
@@ -138,21 +138,6 @@ def _number(margin: Tensor) -> float:
 # Judging ----------------------------------------------------------------------------------------------------------
 
 
-class _AsShown(Readout):
-    """States that are the columns themselves."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        super().__init__()
-        self._names = names
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return self._names
-
-    def read(self, states: Tensor, context: Tensor | None = None) -> Tensor:
-        return states
-
-
 def shown(world: GymnasiumWorld) -> Readout:
     """A read-out of what the world itself shows, for judges: build them like the task's guardrails, with this instead
     of the agent's read-out and without margins.
@@ -164,7 +149,7 @@ def shown(world: GymnasiumWorld) -> Readout:
     if not names:
         raise UsageError("vector observations, to judge limits by", "pictures only",
                          "give judges of your own: Rehearsal(…, judges=…)")
-    return _AsShown(names)
+    return AsShown(names)
 
 
 def judged_by_columns(guardrails: Sequence[Guardrail], world: GymnasiumWorld) -> tuple[Guardrail, ...]:
@@ -173,15 +158,7 @@ def judged_by_columns(guardrails: Sequence[Guardrail], world: GymnasiumWorld) ->
     Raises:
         UsageError: one that reads no columns.
     """
-    readout, judges = shown(world), []
-    for guardrail in guardrails:
-        own = getattr(guardrail, "readout", None)
-        if not isinstance(own, Readout) or tuple(own.columns) != tuple(readout.columns):
-            raise UsageError("guardrails on the world's columns", guardrail.name, "give judges: Rehearsal(…, judges=…)")
-        judge = copy.copy(guardrail)
-        object.__setattr__(judge, "readout", readout)
-        judges.append(judge)
-    return tuple(judges)
+    return tuple(over_columns(guardrail, tuple(shown(world).columns)) for guardrail in guardrails)
 
 
 def columns_of(observation: Any) -> Tensor:

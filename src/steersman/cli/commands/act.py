@@ -45,7 +45,8 @@ class Act(Command):
     """The observation to reach (1,0,0), columns to bring to values (cos=1,speed=0), or a picture's file (default: the
     goals that the world itself sets)."""
     keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
-    """A limit that holds at every imagined step, e.g. --keep 'speed<=6'; may be given several times."""
+    """A limit that holds at every imagined step, e.g. --keep 'speed<=6', or the name of a kept guardrail
+    (`steersman fit`); may be given several times."""
     weight: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("TERM=NUMBER")] = ()
     """Weight of a cost term of the agent, e.g. --weight effort=0.1 (the goal weighs 1)."""
     episodes: int = 20
@@ -75,7 +76,7 @@ class Act(Command):
         agent = Agent.load(run, self.checkpoint, trusted=self.trusted)
         recorder = None if self.no_record else agent.record(run, world=self.env)
         goal = goals.goal(self.goal, agent.signature) if self.goal else own_goal(self.env, self.episodes, self.seed)
-        task = Task(goal, self._weights(agent.costs), goals.limits(self.keep, agent.readout))
+        task = Task(goal, self._weights(agent.costs), goals.limits(self.keep, agent))
         with Watcher(terminal) as watcher:
             acted = act_in(agent, self.env, task, episodes=self.episodes, seed=self.seed,
                            watch=lambda steps, done, total: watcher.count(f"{total} episodes, step", steps, None))

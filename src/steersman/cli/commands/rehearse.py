@@ -52,7 +52,7 @@ class Rehearse(Command):
     goal: Annotated[str, option("GOAL")] = ""
     """Columns to bring to values (cos=1,speed=0), the observation to reach (1,0,0), or a picture's file."""
     keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
-    """A limit, e.g. --keep 'speed<=6'; may be given several times."""
+    """A limit, e.g. --keep 'speed<=6', or the name of a kept guardrail on columns; may be given several times."""
     saved: Annotated[bool, option()] = False
     """Only try the cases that were kept: the regression suite of this run."""
     kinds: Annotated[str, option("KINDS")] = ",".join(KINDS)
@@ -167,8 +167,8 @@ def _rehearsal(agent: Agent, env: str, goal: str, keep: tuple[str, ...], decisio
 
     world = GymnasiumWorld(TwoRooms()) if env == "two-rooms" else make_world(env)
     agent.signature.require(world.signature, "the agent", env)
-    task = Task(goals.goal(goal, agent.signature), guardrails=goals.limits(keep, agent.readout))
-    return Rehearsal(agent, world, task, goals.limits(keep, shown(world)), decisions=decisions)
+    task = Task(goals.goal(goal, agent.signature), guardrails=goals.limits(keep, agent))
+    return Rehearsal(agent, world, task, goals.judges(keep, agent, shown(world)), decisions=decisions)
 
 
 def _way(case: Case) -> str:

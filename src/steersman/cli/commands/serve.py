@@ -40,7 +40,8 @@ class Serve(Command):
     host: str = "127.0.0.1"
     """A loopback address; others are refused (use an SSH tunnel or a reverse proxy)."""
     keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
-    """A limit that holds at every imagined step, e.g. --keep 'speed<=6'; may be given several times."""
+    """A limit that holds at every imagined step, e.g. --keep 'speed<=6', or the name of a kept guardrail; may be given
+    several times."""
     token_file: Annotated[Path | None, option("FILE")] = None
     """A file with the token that only you can read (default: STEERSMAN_TOKEN, or a new one)."""
     horizon: int = 64
@@ -73,7 +74,7 @@ class Serve(Command):
         recorder = None
         if not self.no_record and (Path(self.run) / "manifest.json").is_file():
             recorder = agent.record(Run.open(self.run), world="served")
-        desk = Desk(agent, limits(self.keep, agent.readout), allowed)
+        desk = Desk(agent, limits(self.keep, agent), allowed)
         server = Server(desk, token, host=self.host, port=self.port)
 
         def ready() -> None:

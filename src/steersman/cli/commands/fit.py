@@ -1,0 +1,194 @@
+"""`steersman fit RUN`: fit to a run's own log what plans may use beside the goal, and keep it with the run."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import tyro
+
+from steersman.cli import imports
+from steersman.cli.command import Command, Done, option
+from steersman.cli.imports import Modules
+from steersman.cli.terminal import Terminal
+from steersman.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from steersman.agent import Agent
+    from steersman.runs import Run
+
+_ROWS = 1 << 22  # of a file of labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit(Command):
+    """Fit a margin, a guardrail or a cost to a run's own log, and keep it with the run.
+
+    --limit calibrates the margin of a limit on a column with the part of the log that was never trained on: it holds at
+    all steps of a plan together, with the probability --level. --bad learns a guardrail from moments that are labelled
+    as bad. --distance learns the fewest steps from one state to another, a cost for goals that are pictures or latents.
+
+    Afterwards `--keep NAME` puts the guardrail in force (run, serve, rehearse, export), and
+    `--weight temporal-distance=0.1` weighs the cost (run). A folder that is exported carries them.
+    """
+
+    EXAMPLE: ClassVar[str] = (
+        "steersman fit runs/pendulum --limit 'speed<=6' --level 0.9 --name slow\n"
+        "steersman fit runs/robot --bad tipped.csv --name tipped --share 0.95"
+    )
+
+    run: Annotated[Path, tyro.conf.Positional, option("RUN")]
+    """The run's directory."""
+    limit: Annotated[str, option("LIMIT")] = ""
+    """A limit to calibrate, e.g. --limit 'speed<=6'."""
+    bad: Annotated[Path | None, option("FILE")] = None
+    """A CSV file of moments of the run's log that are bad: columns episode and row, counted from 0. With a third column
+    bad (0 or 1) only the moments in it are labels; otherwise all others of the log are good."""
+    distance: Annotated[bool, option()] = False
+    """Learn the temporal distance."""
+    name: str = ""
+    """What --keep calls the guardrail: letters, digits, - and _."""
+    level: float = 0.99
+    """Of --limit: with what probability a plan's errors stay within the margin, over new episodes."""
+    horizon: Annotated[int | None, option("INT")] = None
+    """Of --limit: steps to calibrate (default: what the planner looks ahead). Plans that look farther are refused."""
+    share: float = 0.99
+    """Of --bad: the share of bad moments that is to be refused."""
+    seed: int = 0
+    """Of what is drawn."""
+    drop: Annotated[str, option("NAME")] = ""
+    """Keep the guardrail, or cost, of this name no longer."""
+    imports: Modules = ()
+    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
+
+    def __call__(self, terminal: Terminal) -> Done:
+        from steersman.agent import Agent
+        from steersman.agent.kept import require_name
+        from steersman.runs import Run
+
+        imports.load(self.imports)
+        asked = [bool(self.limit), self.bad is not None, self.distance, bool(self.drop)]
+        if sum(asked) != 1:
+            raise UsageError("one of --limit, --bad, --distance and --drop", f"{sum(asked)} of them",
+                             "give one at a time")
+        if (self.limit or self.bad is not None) and not self.name:
+            raise UsageError("a name for the guardrail", "none", "give --name, e.g. --name slow")
+        require_name(self.name or "unnamed")
+        run = Run.open(self.run)
+        if self.drop:
+            return self._drop(run, terminal)
+        agent = Agent.load(run, kept=False)
+        facts = self._limit(run, agent, terminal) if self.limit else (
+            self._bad(run, agent, terminal) if self.bad is not None else self._distance(run, agent, terminal))
+        kept = agent.keep_in(run)
+        return Done({"run": str(self.run), "kept": kept, **facts})
+
+    def _limit(self, run: Run, agent: Agent, terminal: Terminal) -> dict[str, Any]:
+        from steersman.cli.goals import limit
+        from steersman.cli.trusting import require_held_out
+        from steersman.cost import Box
+        from steersman.evaluation import measure_margins
+
+        wanted = limit(self.limit, agent.readout)
+        learned, later = require_held_out(run)
+        horizon = self.horizon or int(getattr(agent.config.planner, "horizon", 10))
+        margins = measure_margins(agent, learned, later, wanted, level=self.level, horizon=horizon, seed=self.seed)
+        assert agent.readout is not None
+        (column, (low, high)), = wanted.limits.items()
+        agent.add_guardrail(self.name, Box(agent.readout, {column: (low, high)}, name=self.limit,
+                                           margin={column: margins}))
+        terminal.say(f"margin of {self.limit}: {margins}, from {margins.units} units of the held-out log")
+        terminal.say(f"kept: steersman run {self.run} … --keep {self.name}")
+        return {"name": self.name, "margin": list(margins.by_step), "level": margins.level, "count": margins.count,
+                "units": margins.units}
+
+    def _bad(self, run: Run, agent: Agent, terminal: Terminal) -> dict[str, Any]:
+        from steersman.cost import BadStates
+        from steersman.training import open_data
+
+        assert self.bad is not None
+        dataset = open_data(run)
+        episode, row, bad = _labels(self.bad, dataset.lengths)
+        states = _latents(agent, dataset, episode, row)
+        unit = episode if len(episode[bad].unique()) >= 200 else None  # whole episodes, where they suffice
+        rail = BadStates.fit(states, bad, latent_shape=agent.perception.latent_shape, unit=unit, share=self.share,
+                             seed=self.seed, name=self.name)
+        agent.add_guardrail(self.name, rail)
+        terminal.say(f"{self.name}: refuses {rail.share:.1%} of bad moments ({int(bad.sum()):,} labels) and "
+                     f"{rail.good_refused:.1%} of good ones ({int((~bad).sum()):,})")
+        terminal.say(f"kept: steersman run {self.run} … --keep {self.name}")
+        return {"name": self.name, "share": rail.share, "good_refused": rail.good_refused, "bad": int(bad.sum()),
+                "good": int((~bad).sum())}
+
+    def _distance(self, run: Run, agent: Agent, terminal: Terminal) -> dict[str, Any]:
+        import torch
+
+        from steersman.cost import TemporalDistance
+        from steersman.training import open_data
+
+        dataset = open_data(run)
+        lengths = dataset.lengths + 1
+        episode = torch.arange(len(lengths)).repeat_interleave(lengths)
+        row = torch.arange(len(episode)) - (lengths.cumsum(0) - lengths)[episode]
+        distance = TemporalDistance(agent.perception.latent_shape)
+        step = distance.fit(_latents(agent, dataset, episode, row), episode, seed=self.seed)
+        agent.add_cost(distance)
+        terminal.say(f"temporal distance from {len(episode):,} moments: a step counts as {step:.2f}")
+        terminal.say(f"kept: steersman run {self.run} … --weight {distance.name}=0.1")
+        return {"name": distance.name, "step": step, "moments": len(episode)}
+
+    def _drop(self, run: Run, terminal: Terminal) -> Done:
+        from steersman.agent.keeping import drop_kept, read_index
+
+        kinds = ["cost" if entry.cost else "guardrail" for entry in read_index(run).entries
+                 if entry.record.name == self.drop]
+        for kind in kinds or ["guardrail"]:
+            drop_kept(run, kind, self.drop)
+        terminal.say(f"{self.drop} is kept no longer")
+        return Done({"run": str(self.run), "dropped": self.drop})
+
+
+def _labels(path: Path, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Labelled moments: episode (n,), row (n,), bad (n,) bool.
+
+    Raises:
+        UsageError: no such file, other columns, or moments that the log does not have.
+    """
+    import torch
+
+    rows: dict[tuple[int, int], bool] = {}
+    explicit = False
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            explicit = "bad" in (reader.fieldnames or ())
+            for number, line in enumerate(reader, 2):
+                moment = int(line["episode"]), int(line["row"])
+                if not (0 <= moment[0] < len(lengths) and 0 <= moment[1] <= int(lengths[moment[0]])) or number > _ROWS:
+                    raise UsageError(f"moments of the run's {len(lengths)} episodes", f"line {number}: episode "
+                                     f"{moment[0]}, row {moment[1]}", "count both from 0")
+                rows[moment] = not explicit or bool(int(line["bad"]))
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UsageError(f"whole numbers in columns episode and row in {path}", f"{type(error).__name__}: {error}",
+                         "write one bad moment a line") from error
+    if not explicit:
+        bad = rows
+        rows = {(e, r): (e, r) in bad for e, steps in enumerate(lengths.tolist()) for r in range(steps + 1)}
+    found = torch.tensor([*rows] or [[0, 0]][:0], dtype=torch.int64).reshape(-1, 2)
+    return found[:, 0], found[:, 1], torch.tensor(list(rows.values()), dtype=torch.bool)
+
+
+def _latents(agent: Agent, dataset: Any, episode: Tensor, row: Tensor) -> Tensor:
+    """(n, …): the latents of moments of the log."""
+    import torch
+
+    pieces = zip(episode.split(512), row.split(512), strict=True)
+    states = [agent.encode(dataset.frames(e, r)).state for e, r in pieces]
+    return torch.cat(states).clone() if states else torch.zeros(0, *agent.perception.latent_shape)
+
+
+COMMAND = Fit

@@ -1,0 +1,49 @@
+"""Guardrails over what was measured instead of what a model decoded: whether a limit broke is read from there.
+
+Shapes: C columns.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor
+
+from steersman.core import Guardrail, Readout, UsageError
+
+_JUDGE = "give judges of your own: Rehearsal(…, judges=…)"
+
+
+class AsShown(Readout):
+    """States (…, C) that are the columns themselves."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self._names = names
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self._names
+
+    def read(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+        return states
+
+
+def over_columns(guardrail: Guardrail, names: tuple[str, ...]) -> Guardrail:
+    """The same guardrail, its margin with it, reading columns `names` as they were measured.
+
+    Raises:
+        UsageError: it reads something else.
+    """
+    own, config = getattr(guardrail, "readout", None), getattr(guardrail, "config", None)
+    if not isinstance(own, Readout) or not set(own.columns) <= set(names):
+        raise UsageError(f"a guardrail on columns of {', '.join(names) or 'none'}", guardrail.name, _JUDGE)
+    if config is not None:
+        built: Guardrail = config.build(AsShown(names), (len(names),), guardrail.tensors())
+        return built
+    if tuple(own.columns) != names:
+        raise UsageError(f"a guardrail that reads the columns {', '.join(names)}", f"{guardrail.name}, which reads "
+                         f"{', '.join(own.columns)}", _JUDGE)
+    judge = copy.copy(guardrail)
+    object.__setattr__(judge, "readout", AsShown(names))
+    return judge

@@ -1,0 +1,66 @@
+"""From an agent and its log to the margin of a limit: by how much the truth was worse than foreseen, with a promise.
+
+Knows the agent's boxes and the dataset. Shapes: W windows, H horizon.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steersman.agent import Agent
+from steersman.core import Guardrail, UsageError
+from steersman.cost import Margins, calibrate_margins, labels_needed
+from steersman.data import Dataset
+from steersman.evaluation.judging import over_columns
+from steersman.evaluation.tape import ahead_of, draw, imagine, record, units_of
+
+ROWS, WINDOWS = 20_000, 4_000
+
+
+def measure_margins(
+    agent: Agent, learned: Dataset, held_out: Dataset, limit: Guardrail, *, level: float = 0.99, horizon: int = 10,
+    seed: int = 0,
+) -> Margins:
+    """The margin of `limit`, a guardrail on columns, at steps 1..`horizon`, calibrated where nothing was learned.
+
+        error_h = limit(measured h steps later) - limit(foreseen after the logged actions)
+
+    How errors grow with the horizon is taken from windows of the part that was learned from; the quantile from
+    windows of `held_out` (see `cost.calibrate_margins`). The promise is for windows of a new episode of the log's
+    kind; where there are too few long episodes for `level`, they are cut into segments of 2H steps, H apart, and it is
+    for a new segment. A value that only repeats an earlier measurement does not count as an error.
+
+    limit  without a scale of its own, or with the margin in its units
+
+    Raises:
+        UsageError: it reads no columns, or a horizon below 1.
+        DataError: no window is so long. PlanningError: too few episodes for this level.
+    """
+    if horizon < 1:
+        raise UsageError("a horizon of at least 1", f"{horizon}", "look further ahead")
+    growth = _errors(agent, learned, limit, horizon, 1, seed)[0].square().mean(0).sqrt()
+    growth = growth.clamp_min(max(1e-3 * float(growth.max()), 1e-12))
+    errors, unit = _errors(agent, held_out, limit, horizon, labels_needed(level), seed)
+    return calibrate_margins(errors, level, unit=unit, growth=growth)
+
+
+@torch.inference_mode()
+def _errors(
+    agent: Agent, part: Dataset, limit: Guardrail, horizon: int, least: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """By how much the truth was worse than foreseen, (W, H), and the unit of each window, (W,)."""
+    tape = record(agent, part, ROWS, seed)
+    bare = limit.bare()
+    judge = over_columns(bare, tape.names)
+    units, left, _ = units_of(tape, horizon, least)
+    rows = draw(units, left, tape, horizon, agent.config.history, WINDOWS, seed)
+    ahead = ahead_of(tape, rows, horizon)
+    states = imagine(agent, tape, rows, tape.actions[ahead[:, :-1]][:, None])[:, 0, 1:]
+    foreseen, true = bare.level(states), judge.level(tape.columns[ahead[:, 1:]])
+    if foreseen is None or true is None:
+        raise UsageError("a guardrail that tells the level of a state", limit.name, "use a limit on columns")
+    error = true - foreseen
+    if tape.measured is not None:
+        error = torch.where(tape.measured[ahead[:, 1:]].all(-1), error, 0.0)
+    return error.clone(), units[rows]

@@ -1,0 +1,119 @@
+"""`steersman fit`: what is fitted to a run's log is kept with the run and goes by its name afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from steersman.agent import Agent
+from steersman.cli import main
+from steersman.recipes import RECIPES
+from steersman.runs import Run
+
+QUICK = ("--steps", "12", "--set", "held_out=0.3", "--set", "agent.planner.samples=8", "--set",
+         "agent.planner.iterations=1", "--set", "agent.planner.elites=2", "--set", "agent.planner.horizon=3")
+
+
+@pytest.fixture(scope="module")
+def swings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was trained, hardly, on six swings of a pendulum, a third of them held out."""
+    folder = tmp_path_factory.mktemp("swings")
+    RECIPES["tiny"] = ("tiny_recipe", "a recipe for tests")
+    try:
+        assert main(["collect", "Pendulum-v1", "--steps", "1200", "--out", str(folder / "log")]) == 0
+        assert main(["train", "--recipe", "tiny", "--data", str(folder / "log"), "--out", str(folder / "run"),
+                     *QUICK]) == 0
+    finally:
+        del RECIPES["tiny"]
+    return folder / "run"
+
+
+def test_a_margin_is_calibrated_kept_and_put_in_force_by_its_name(swings: Path, steersman: Callable) -> None:
+    ended = steersman("fit", swings, "--limit", "speed<=6", "--level", "0.8", "--name", "slow", "--json")
+    assert ended.code == 0, ended.err
+    facts = ended.json
+    assert facts["kept"] == ["guardrail.slow"]
+    assert len(facts["margin"]) == 3
+    assert 0 <= facts["margin"][0] <= facts["margin"][2] * 1.5
+    assert "(80.0%, n = " in ended.err
+    rail = Agent.load(swings).guardrails["slow"]
+    assert list(rail.config.margin["speed"].by_step) == facts["margin"]
+    acted = steersman("run", swings, "--env", "Pendulum-v1", "--goal", "speed=0", "--keep", "slow", "--episodes", "1",
+                      "--json")
+    assert acted.code == 0, acted.err
+    assert "within slow" in acted.err
+    assert steersman("replay", f"{swings}:3").code == 0
+    rehearsed = steersman("rehearse", swings, "--env", "Pendulum-v1", "--goal", "cos=1", "--keep", "slow",
+                          "--examples", "3", "--decisions", "2", "--json")
+    assert rehearsed.code in (0, 1), rehearsed.err
+
+
+def test_bad_moments_become_a_guardrail_that_travels_with_an_export(
+    swings: Path, steersman: Callable, tmp_path: Path
+) -> None:
+    lines = [f"{episode},{row}" for episode in range(6) for row in range(0, 60)]
+    (tmp_path / "bad.csv").write_text("episode,row\n" + "\n".join(lines) + "\n")
+    ended = steersman("fit", swings, "--bad", "bad.csv", "--share", "0.9", "--name", "early", "--json")
+    assert ended.code == 0, ended.err
+    assert (ended.json["bad"], ended.json["good"]) == (360, 6 * 201 - 360)
+    assert steersman("export", swings, "--format", "pretrained", "--out", "model").code == 0
+    assert Agent.from_pretrained("model").guardrails["early"].share == 0.9
+    assert "early" in Path("model/README.md").read_text()
+    pictures = steersman("rehearse", swings, "--env", "Pendulum-v1", "--goal", "cos=1", "--keep", "early")
+    assert pictures.code == 2
+    assert "a guardrail on columns of cos, sin, speed; got early" in pictures.err
+    assert steersman("fit", swings, "--drop", "early").code == 0
+    assert "early" not in Agent.load(swings).guardrails
+
+
+def test_labels_may_be_said_one_by_one(swings: Path, steersman: Callable, tmp_path: Path) -> None:
+    lines = [f"{episode},{row},{int(row < 60)}" for episode in range(6) for row in range(0, 200, 2)]
+    (tmp_path / "bad.csv").write_text("episode,row,bad\n" + "\n".join(lines) + "\n")
+    ended = steersman("fit", swings, "--bad", "bad.csv", "--share", "0.9", "--name", "early", "--json")
+    assert (ended.json["bad"], ended.json["good"]) == (180, 420), ended.err
+
+
+def test_the_temporal_distance_is_kept_as_a_cost(
+    swings: Path, steersman: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steersman.cost import TemporalDistance
+
+    quick = TemporalDistance.Config(steps=3, hidden=(8,), size=4)
+    init = TemporalDistance.__init__
+    monkeypatch.setattr(TemporalDistance, "__init__", lambda self, shape, config=None: init(self, shape,
+                                                                                             config or quick))
+    ended = steersman("fit", swings, "--distance", "--json")
+    assert ended.json["kept"] == ["cost.temporal-distance"], ended.err
+    assert [cost.name for cost in Agent.load(swings).costs][-1] == "temporal-distance"
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ([], "one of --limit, --bad, --distance and --drop; got 0"),
+    (["--limit", "speed<=6"], "a name for the guardrail"),
+    (["--limit", "speed<=6", "--name", "a b"], "letters, digits"),
+    (["--limit", "heat<=6", "--name", "a"], "with a column of cos, sin, speed; got 'heat<=6'"),
+    (["--limit", "speed<=6", "--name", "a", "--level", "0.9999"], "to promise 100.0%"),
+    (["--bad", "none.csv", "--name", "a"], "FileNotFoundError"),
+    (["--bad", "wrong.csv", "--name", "a"], "line 2: episode 99, row 0"),
+    (["--drop", "nothing"], "got guardrail.nothing"),
+])
+def test_mistakes_are_one_line(swings: Path, steersman: Callable, tmp_path: Path, words: list[str], said: str) -> None:
+    (tmp_path / "wrong.csv").write_text("episode,row\n99,0\n")
+    ended = steersman("fit", swings, *words)
+    assert ended.code in (1, 2)
+    assert said in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+    unknown = steersman("run", swings, "--env", "Pendulum-v1", "--goal", "speed=0", "--keep", "nothing")
+    assert "or the name of a guardrail that is kept with the run; got 'nothing'" in unknown.err
+
+
+def test_what_was_fitted_to_other_weights_is_said_to_be(swings: Path) -> None:
+    from steersman.cli.goals import limits
+    from steersman.core import UsageError
+
+    agent = Agent.load(Run.open(swings))
+    agent.kept.outdated = ("old",)
+    with pytest.raises(UsageError, match="'old' that was fitted to these weights; got one of others"):
+        limits(("old",), agent)
