@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -67,7 +68,6 @@ class Stepper:
                 f"exogenous inputs for {self.steps} steps", f"{problem.exogenous.shape[1]}",
                 "pass a longer forecast or plan less far",
             )
-        self.last_differs = self._last_differs()
 
     def imagine(
         self, states: Tensor, carry: tuple[Tensor, ...], choice: Tensor, when: int | Tensor, z: Tensor | None = None
@@ -169,7 +169,8 @@ class Stepper:
         parts = total_energy(self.problem.costs, task.weights, _lingering(imagined), longer, task)[1]
         return {name: part[:, :, : self.hold] for name, part in parts.items()}
 
-    def _last_differs(self) -> bool:
+    @cached_property
+    def last_differs(self) -> bool:
         """Whether a step's energy depends on its being the last: tried once, on states that are like no others."""
         task, state = self.problem.task, self.problem.belief.state
         noise = torch.randn(self.hold + 1, *state.shape[1:], generator=torch.Generator().manual_seed(0))

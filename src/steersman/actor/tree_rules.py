@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -63,11 +64,15 @@ class PUCT(Rule):
         span = np.maximum(high - np.minimum(cost.min(0), value), _TINY)
         score = (high - cost) / span
         score *= seen
-        pull = np.sqrt(number) * (self.c1 + np.log((number + (self.c2 + 1)) / self.c2))
-        score += prior * pull / (visits + 1)
+        score += prior * self.pull(number) / (visits + 1)
         if closed is not None:
             score[closed] = -np.inf
         return score.argmax(0)
+
+    def pull(self, number: Floats) -> Floats:
+        """√N (c1 + ln((N + c2 + 1) / c2))."""
+        pull: Floats = np.sqrt(number) * (self.c1 + np.log((number + (self.c2 + 1)) / self.c2))
+        return pull
 
     def final(self, visits: Floats, energy: Floats, raw: Floats, prior: Floats, closed: Bools | None) -> Ints:
         return most_visited(visits, energy, closed)
@@ -88,9 +93,8 @@ class Gumbel(Rule):
     def __init__(self, simulations: int, considered: int, gumbel: Floats) -> None:
         """gumbel (R, B): one draw for each choice of each root."""
         self.gumbel = gumbel
-        most = min(considered, len(gumbel))
-        table = [considered_visits(number, simulations) for number in range(most + 1)]
-        self.table, self.most = np.array(table), most
+        self.most = min(considered, len(gumbel))
+        self.table = _table(self.most, simulations)
 
     def inner(self, visits: Floats, energy: Floats, raw: Floats, prior: Floats, closed: Bools | None) -> Ints:
         number = visits.sum(0)
@@ -146,6 +150,12 @@ def most_visited(visits: Floats, energy: Floats, closed: Bools | None) -> Ints:
     counted = visits if closed is None else np.where(closed, -1, visits)
     mean = np.where(visits > 0, energy / np.maximum(visits, 1), np.inf)
     return np.where(counted == counted.max(0), mean, np.inf).argmin(0)
+
+
+@cache
+def _table(most: int, simulations: int) -> Floats:
+    """(most + 1, simulations): `considered_visits` of every number of open choices."""
+    return np.array([considered_visits(number, simulations) for number in range(most + 1)], float)
 
 
 def considered_visits(considered: int, simulations: int) -> list[int]:

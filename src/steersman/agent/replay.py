@@ -22,6 +22,7 @@ from steersman.agent.flight.carried import Carried
 from steersman.agent.flight.forms import task_of
 from steersman.core import CheckpointError, Plan, Planner, RunError, Task
 from steersman.core.clock import taped
+from steersman.core.compiled import compiler, compiling
 from steersman.core.parts import PlannerConfig, convert
 from steersman.runs import Run
 from steersman.runs.decisions import DecisionReader, Recorded, Session, session_at
@@ -74,7 +75,7 @@ def replays(
     run = run if isinstance(run, Run) else Run.open(run)
     reader = session_at(run.path, session)
     agent, notes = _agent(run, reader.session, planner)
-    with _threads(reader.session.threads):
+    with _threads(reader.session.threads), compiling(bool(reader.session.compiled)):
         again = _Again(agent, reader, task)
         for number in reader.span() if numbers is None else numbers:
             yield again.decide(number, notes)
@@ -156,6 +157,8 @@ def _agent(run: Run, session: Session, planner: Planner | None) -> tuple[Agent, 
     fitted = agent.kept.fingerprints()
     notes += [f"cost {name!r} was {'fitted to something else' if name in fitted else 'kept'} then"
               for name, sha in session.costs.items() if fitted.get(name) != sha]
+    if session.compiled and session.compiled != compiler():
+        notes.append(f"compiled by numba {session.compiled} then, {compiler() or 'not'} now")
     simd = torch.backends.cpu.get_cpu_capability()
     if session.machine.get("simd", simd) != simd:
         notes.append(f"{session.machine['simd']} arithmetic then, {simd} now")

@@ -18,6 +18,7 @@ from .checks import (
     check_planner as check_planner,
     check_world_model as check_world_model,
 )
+from .closed_forms import Distance as Distance, Perceptron as Perceptron
 from .errors import (
     ActionError as ActionError,
     CheckpointError as CheckpointError,

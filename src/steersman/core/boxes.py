@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from steersman.core.closed_forms import Distance, Perceptron
 from steersman.core.errors import PlanningError
 from steersman.core.parts import FittedCostConfig
 from steersman.core.types import (
@@ -103,6 +104,11 @@ class WorldModel(nn.Module, ABC):
         """The members of an ensemble, each a world model of its own; this one alone if it is none."""
         return (self,)
 
+    def as_perceptron(self, actions: Tensor) -> Perceptron | None:
+        """This model as a plain perceptron for the actions (R, A), for searches that compile; None: it is none, or not
+        one in float32 on the CPU. What it gives must be what `imagine` gives, to rounding."""
+        return None
+
     def branch(
         self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
         z: Tensor | None = None,
@@ -150,6 +156,11 @@ class Cost(ABC):
     @abstractmethod
     def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:
         """-> (B, K, H), one energy per imagined step."""
+
+    def as_distance(self, task: Task) -> Distance | None:
+        """This energy as a plain distance in latent space, for searches that compile; None: it is none. What it gives
+        must be what `energy` gives, to rounding."""
+        return None
 
 
 class FittedCost(nn.Module, Cost):

@@ -16,6 +16,7 @@ from steersman.core import (
     CallableGoal,
     ColumnGoal,
     Cost,
+    Distance,
     Imagined,
     LatentGoal,
     ObservationGoal,
@@ -73,6 +74,12 @@ class GoalCost(Cost):
         if self.over == "last":
             energy = torch.cat([torch.zeros_like(energy[..., :-1]), energy[..., -1:]], -1)
         return energy
+
+    def as_distance(self, task: Task) -> Distance | None:
+        goal = task.goal
+        if not isinstance(goal, LatentGoal) or self.distance == "cosine":
+            return None
+        return Distance(goal.latent.state.flatten(1), 2 if self.distance == "squared" else 1, self.over == "last")
 
     def _latent(self, goal: LatentGoal, imagined: Imagined) -> Tensor:
         states = imagined.states[:, :, 1:].flatten(3)

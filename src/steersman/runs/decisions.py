@@ -52,6 +52,7 @@ class Session(_Part, frozen=True, kw_only=True):
     world       where the agent acts, for people: an environment's id
     costs       fitted terms that were added to the agent, and the SHA-256 of each
     threads     of the machine's arithmetic: sums depend on how they are divided
+    compiled    version of the compiler whose forms of planners decide where there are any; "": the plain forms
     """
 
     format: int = FORMAT
@@ -65,6 +66,7 @@ class Session(_Part, frozen=True, kw_only=True):
     world: str = ""
     costs: dict[str, str] = {}
     threads: int
+    compiled: str = ""
     versions: dict[str, str]
     machine: dict[str, Any] = {}
     problems: int = 1

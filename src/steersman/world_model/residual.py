@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel
+from steersman.core import Belief, ConfigError, Imagined, Latent, Perceptron, Signature, WorldModel
 from steersman.nn import ActionEmbedding, DenseMembers
 
 
@@ -101,6 +101,16 @@ class ResidualModel(WorldModel):
         inputs = drive_inputs(self.actions, actions, exogenous).flatten(0, 1).transpose(0, 1)
         ends = self._unrolled(states.reshape(inputs.shape[1], -1), inputs)
         return Imagined(ends.transpose(0, 1).reshape(*states.shape[:2], -1, *states.shape[2:]), belief.context)
+
+    def as_perceptron(self, actions: Tensor) -> Perceptron | None:
+        into, driving, out = self.from_state.weight.detach(), self.from_drive, self.to_change
+        plain = into.dtype == torch.float32 and into.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        encoding, weight = self.actions, driving.weight.detach()
+        if self.members > 1 or not plain or weight.shape[2] > encoding.width:
+            return None
+        drive = torch.addmm(driving.bias.detach()[0], encoding(actions), weight[0].T)  # type: ignore[union-attr]
+        layers = tuple((x.weight.detach()[0], x.bias.detach()[0, 0]) for x in self.layers)  # type: ignore[union-attr,operator]
+        return Perceptron(into[0], drive, layers, out.weight.detach()[0], out.bias.detach()[0, 0])  # type: ignore[union-attr]
 
     def singles(self) -> tuple[WorldModel, ...]:
         """Each member alone; their weights are shared with the ensemble's."""

@@ -22,6 +22,7 @@ from steersman.agent.flight.forms import goal_words, task_form
 from steersman.agent.flight.watching import Sheet
 from steersman.core import Observation, Plan, Planner, Problem, Readout, StorageError, Task
 from steersman.core.clock import taped
+from steersman.core.compiled import compiled, compiler
 from steersman.runs import Run
 from steersman.runs import manifest as manifests
 from steersman.runs.decisions import KEPT, DecisionWriter, Recorded, Session
@@ -56,7 +57,8 @@ class Recorder:
             started=datetime.now(UTC).isoformat(timespec="seconds"), run=run.manifest.id, checkpoint=checkpoint,
             model=model, memory=memory, planner=msgspec.to_builtins(config) if _is_config(config) else None,
             planner_name=type(planner).__name__, world=world, threads=torch.get_num_threads(),
-            costs=dict(costs or {}), versions=manifests.versions(), machine={**manifests.machine(), "simd": _simd()},
+            costs=dict(costs or {}), compiled=compiler() if compiled() else "", versions=manifests.versions(),
+            machine={**manifests.machine(), "simd": _simd()},
         ), kept)
         self._memory = memory
         self._after: tuple[Carried, Task] | None = None  # what the next decision goes on from

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from steersman.agent.flight.forms import finite
-from steersman.core import Cost, Guardrail, Imagined, Problem
+from steersman.core import Cost, Distance, Guardrail, Imagined, Problem
 from steersman.runs.decisions import QUANTILES, Candidates, Limits
 
 _MOST = 1 << 16  # candidates of a problem whose energies are kept for the quantiles; further ones are only counted
@@ -47,7 +47,15 @@ class Sheet:
             self._note(cost.name, imagined, found)
             return found
 
-        return _with(cost, energy=energy)
+        def as_distance(task: Any) -> Distance | None:
+            found = cost.as_distance(task)
+            return None if found is None else replace(found, told=lambda total: self._tell(cost.name, total))
+
+        return _with(cost, energy=energy, as_distance=as_distance)
+
+    def _tell(self, name: str, total: Tensor) -> None:
+        """Energies (B, K) that a search computed by itself, of the one term that it weighed."""
+        self._count(self._weights.get(name, 0.0) * total)
 
     def _note(self, name: str, imagined: Imagined, energy: Tensor) -> None:
         if self._futures is not imagined:
@@ -56,12 +64,14 @@ class Sheet:
             return
         self._open[name] = self._weights[name] * energy.detach().sum(2)
         if self._open.keys() == self._weights.keys():
-            total = torch.stack(list(self._open.values())).sum(0)
-            self._scored += total.shape[1]
-            if self._kept < _MOST:
-                self._totals.append(total)
-                self._kept += total.shape[1]
+            self._count(torch.stack(list(self._open.values())).sum(0))
             self._open = {}
+
+    def _count(self, total: Tensor) -> None:
+        self._scored += total.shape[1]
+        if self._kept < _MOST:
+            self._totals.append(total)
+            self._kept += total.shape[1]
 
     def _guard(self, guardrail: Guardrail, notes: _Judged, rows: Tensor | None) -> Guardrail:
         def margin(imagined: Imagined, actions: Tensor) -> Tensor:

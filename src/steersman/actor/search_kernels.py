@@ -1,0 +1,182 @@
+"""A whole tree search in one compiled call, for a world model that is a perceptron and an energy that is a distance.
+
+Imported only where numba is installed. Shapes: B problems, N nodes each, R choices, T choices of a plan, each held for
+H steps, D state, F width of the first layer, W width, L layers.
+"""
+
+# mypy: allow-untyped-defs
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from steersman.actor.tree_kernels import BEST, RAW, back_up, blocked, close, compiled, grow, refresh, walk
+
+LOOSE = {"contract", "reassoc"}  # sums in the order that vectors like; it is compiled in, the same for every row
+
+
+class Net(NamedTuple):
+    """As in `core.Perceptron`: into (F, D), drive (R, F), layers (L, W, W), offsets (L, W), out (D, W), bias (D,)."""
+
+    into: Any
+    drive: Any
+    layers: Any
+    offsets: Any
+    out: Any
+    bias: Any
+
+
+class Aim(NamedTuple):
+    """Energy of a step: weight · mean |s - target|^power; target (1, D) or (B, D); last: only of the plan's last."""
+
+    target: Any
+    weight: Any
+    squared: bool
+    last: bool
+
+
+@compiled(fastmath=LOOSE)
+def add_product(w, x, out):
+    """out += w x, four rows of w (M, N) at a time."""
+    rows = len(w)
+    whole = rows - rows % 4
+    for j in range(0, whole, 4):
+        a = b = c = d = np.float32(0)
+        for i in range(len(x)):
+            v = x[i]
+            a += v * w[j, i]
+            b += v * w[j + 1, i]
+            c += v * w[j + 2, i]
+            d += v * w[j + 3, i]
+        out[j] += a
+        out[j + 1] += b
+        out[j + 2] += c
+        out[j + 3] += d
+    for j in range(whole, rows):
+        a = np.float32(0)
+        for i in range(len(x)):
+            a += x[i] * w[j, i]
+        out[j] += a
+
+
+@compiled(fastmath=LOOSE)
+def silu(x):
+    """x / (1 + exp(-x)) in place. The exponential is Cephes' (2 ulp), written out so that it runs on vectors."""
+    for i in range(len(x)):
+        v = -x[i]
+        v = v if v < np.float32(87) else np.float32(87)
+        v = v if v > np.float32(-87) else np.float32(-87)
+        n = np.rint(v * np.float32(1.44269504))
+        r = v - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+        p = np.float32(1.9875691500e-4)
+        p = p * r + np.float32(1.3981999507e-3)
+        p = p * r + np.float32(8.3334519073e-3)
+        p = p * r + np.float32(4.1665795894e-2)
+        p = p * r + np.float32(1.6666665459e-1)
+        p = p * r + np.float32(5.0000001201e-1)
+        power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+        x[i] = x[i] / (np.float32(1) + (p * (r * r) + r + np.float32(1)) * power)
+
+
+@compiled(fastmath=LOOSE)
+def step(into, drive, layers, offsets, out, bias, state, choice, following, first, hidden):
+    """The state (D,) after one step into `following`; first (F,) and hidden (W,) are room to work in."""
+    width = len(hidden)
+    for i in range(len(first)):
+        first[i] = drive[choice, i]
+    add_product(into, state, first)
+    h = first[:width]
+    silu(h)
+    for number in range(len(layers)):
+        for i in range(width):
+            hidden[i] = offsets[number, i]
+        add_product(layers[number], h, hidden)
+        silu(hidden)
+        for i in range(width):
+            h[i] += hidden[i]
+    for i in range(len(state)):
+        following[i] = state[i] + bias[i]
+        if len(first) > width:
+            following[i] += first[width + i]
+    add_product(out, h, following)
+
+
+@compiled()
+def distance(target, weight, squared, b, state):
+    total, row = np.float32(0), b % len(target)
+    for i in range(len(state)):
+        error = state[i] - target[row, i]
+        total += error * error if squared else abs(error)
+    return weight * (total / np.float32(len(state)))
+
+
+@compiled()
+def simulate(nodes, rules, size, net, aim, states, horizon, hold, begin, end, kept):
+    """Simulations number `begin` to `end` (excluded) of every problem; states (B, N, D); kept (B,) counts those whose
+    energy was finite."""
+    edges, closed, values, places, child, probability = nodes
+    gumbel, schedule, roots, prior = rules
+    into, drive, layers, offsets, out, bias = net
+    target, weight, squared, last = aim
+    score, path = np.empty(edges.shape[2]), np.empty(horizon + 1, np.int64)
+    first, hidden = np.empty(len(into), np.float32), np.empty(out.shape[1], np.float32)
+    for b in range(len(states)):
+        root = b * size
+        for number in range(begin, end):
+            if blocked(closed, root):
+                break
+            depth = walk(places, root, path)
+            leaf = path[depth]
+            if depth >= horizon:
+                back_up(edges, values, places, path, depth, True, values[leaf, RAW])
+            else:
+                choice, here, after = places[leaf, BEST], states[b, leaf - root], states[b, 1 + number]
+                energy = np.float32(0)
+                for time in range(hold):
+                    step(into, drive, layers, offsets, out, bias, here, choice, after, first, hidden)
+                    here = after
+                    if not last or (depth == horizon - 1 and time == hold - 1):
+                        energy += distance(target, weight, squared, b, after)
+                if np.isfinite(energy):
+                    kept[b] += 1
+                    to_come = energy * np.float32(horizon - 1 - depth)
+                    grow(values, places, child, prior, leaf, choice, 0, root + 1 + number, b, energy, to_come)
+                    back_up(edges, values, places, path, depth, False, float(energy) + float(to_come))
+                else:
+                    close(closed, places, leaf, choice)
+            for i in range(depth + 1):
+                refresh(edges, closed, values, places, child, probability, gumbel, schedule, roots, prior, path[i], b,
+                        score)
+
+
+@compiled()
+def finish(net, aim, start, hold, spare, path, imagined, energy, looked):
+    """The whole plan from start (B, D): path (B, T) of choices, where it is -1 becomes the one of least energy in a
+    single step, or `spare` where none is finite; imagined (B, T·H + 1, D), energy (B, T·H) of it; looked (B,): choices
+    looked at."""
+    into, drive, layers, offsets, out, bias = net
+    target, weight, squared, last = aim
+    first, hidden = np.empty(len(into), np.float32), np.empty(out.shape[1], np.float32)
+    tried, horizon = np.empty((2, start.shape[1]), np.float32), path.shape[1]
+    for b in range(len(path)):
+        imagined[b, 0] = start[b]
+        for t in range(horizon):
+            if path[b, t] < 0:
+                best, least = spare, np.float32(np.inf)
+                for r in range(len(drive)):
+                    here, spent = imagined[b, t * hold], np.float32(0)
+                    for time in range(hold):
+                        step(into, drive, layers, offsets, out, bias, here, r, tried[time % 2], first, hidden)
+                        here = tried[time % 2]
+                        if not last or (t == horizon - 1 and time == hold - 1):
+                            spent += distance(target, weight, squared, b, here)
+                    if spent < least:
+                        best, least = r, spent
+                path[b, t] = best
+                looked[b] += len(drive)
+            for at in range(t * hold, (t + 1) * hold):
+                step(into, drive, layers, offsets, out, bias, imagined[b, at], path[b, t], imagined[b, at + 1], first,
+                     hidden)
+                counts = not last or at == horizon * hold - 1
+                energy[b, at] = distance(target, weight, squared, b, imagined[b, at + 1]) if counts else np.float32(0)

@@ -1,0 +1,256 @@
+"""The trees of one decision while they grow, for any world model: one call of it a simulation, for all problems.
+
+Shapes: B problems, R choices, O outcomes, N nodes, T choices of a plan, H steps that each is held, D state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steersman.actor.bounds import fallback_action
+from steersman.actor.scoring import judge
+from steersman.actor.stepping import Allowance, Step, Stepper, nearest_choice
+from steersman.actor.tree import Line, Tree, Walk
+from steersman.actor.tree_arrays import ArrayTree
+from steersman.actor.tree_rules import Bools, Floats, Rule
+from steersman.core import Critic, Imagined, PlanningError, Problem, Streams
+from steersman.core.compiled import compiled
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is to be searched, and how: prior (B, T, R) or None, `simulations` that can be paid."""
+
+    problem: Problem
+    stepper: Stepper
+    allowance: Allowance
+    streams: Streams
+    rule: Rule
+    prior: Floats | None
+    simulations: int
+
+
+@dataclass(frozen=True)
+class Grown:
+    """What a search found.
+
+    choice          (B, T): the plan; `feasible` (B,) bool: no step of it is refused
+    imagined        its future (K = 1); parts: name of a term -> (B, T·H), weighted
+    share           (B, T, R) of visits along it
+    kept, vetoed    (B,): choices that were tried and allowed; name of a guardrail -> (B,) that it refused
+    calls           (B,): of the predictor
+    visits, energy  (B,): of the first choice, summed over visits
+    """
+
+    choice: Tensor
+    feasible: Tensor
+    imagined: Imagined
+    parts: Mapping[str, Tensor]
+    share: Floats
+    kept: Tensor
+    vetoed: Mapping[str, Tensor]
+    calls: Tensor
+    simulations: int
+    visits: Floats
+    energy: Floats
+
+
+class Growth:
+    """Grows the trees of a search step by step."""
+
+    def __init__(self, search: Search, outcomes: int, rollout: int, critic: Critic | None) -> None:
+        self.search, self.rollout, self.critic = search, rollout, critic
+        self.problem, self.stepper, self.allowance = search.problem, search.stepper, search.allowance
+        self.each = calls_of_one(self.stepper, outcomes, rollout)
+        b, belief = len(self.problem), self.problem.belief
+        self.tree = new_tree(b, search.simulations, len(self.stepper.choices), outcomes, self.stepper.depth,
+                             search.rule, search.prior)
+        self.states = _store(belief.state, b, self.tree.size)
+        self.carry = tuple(_store(x, b, self.tree.size) for x in belief.carry)
+        self.z: Tensor | None = None
+        self.vetoed: dict[str, Tensor] = {}
+        self.kept, self.looked = torch.zeros(b, dtype=torch.int64), torch.zeros(b, dtype=torch.int64)
+        self.done, self.refusals = 0, False
+
+    def grown(self) -> Grown:
+        """After as many simulations as the budget has time for."""
+        self._run()
+        problem, stepper, tree = self.problem, self.stepper, self.tree
+        line = tree.line()
+        choice, z, open_ = self._completed(line)
+        actions = stepper.choices[choice].repeat_interleave(stepper.hold, 1)
+        exogenous = None if problem.exogenous is None else problem.exogenous[:, : stepper.steps]
+        imagined = problem.model.imagine(problem.belief, actions[:, None], exogenous, None if z is None else z[:, None])
+        scores, device = judge(problem, imagined, actions[:, None]), actions.device
+        feasible = torch.from_numpy(~tree.dead()).to(device) & open_ & scores.feasible[:, 0]
+        vetoed = {name: self.vetoed.get(name, torch.zeros_like(self.kept)).to(device) for name in scores.refused}
+        return Grown(
+            choice, feasible, imagined, {name: part[:, 0] for name, part in scores.parts.items()}, line.share,
+            self.kept.to(device), vetoed, self.allowance.calls + self.looked, self.done, line.visits, line.energy,
+        )
+
+    def _run(self) -> None:
+        slowest = 0.0
+        for _ in range(self.search.simulations):
+            before = self.allowance.seconds
+            if self.done and self.allowance.seconds_left() < slowest:
+                return
+            self._simulate()
+            self.done += 1
+            slowest = max(slowest, self.allowance.seconds - before) if self.done > 1 else 0.0
+            if self.refusals and self.tree.dead().all():
+                return
+
+    def _simulate(self) -> None:
+        tree, problem = self.tree, self.problem
+        filled, walk = tree.filled, tree.walk()
+        device = problem.belief.state.device
+        leaf = torch.from_numpy(walk.leaf).to(device)
+        when = torch.from_numpy(np.minimum(walk.depth, tree.horizon - 1)).to(device)
+        states = self.states.flatten(0, 1).index_select(0, leaf)[:, None]
+        carry = tuple(x.flatten(0, 1).index_select(0, leaf)[:, None] for x in self.carry)
+        step = self.stepper.step(states, carry, torch.from_numpy(walk.choice).to(device)[:, None], when)
+        self.allowance.calls += self.each
+        to_come = self._to_come(step, when)
+        self._remember(step, slice(filled, filled + tree.outcomes), walk)
+        energy, refused = step.energy[:, 0].double().cpu().numpy(), self._refused(step)
+        probability = None if step.outcomes is None else step.outcomes.probability[:, 0].double().cpu().numpy()
+        worth = to_come.double().cpu().numpy()
+        counts = ~walk.ended
+        self._note(step, counts, refused)
+        if refused.any():
+            refused &= counts
+            self.refusals = True
+            tree.close(walk, refused)
+            energy, worth = (np.where(np.isfinite(x), x, 0) for x in (energy, worth))
+            counts &= ~refused
+        whole = energy + worth
+        returned = whole[:, 0] if probability is None else (whole * probability).sum(1)
+        if walk.ended.any():
+            returned = np.where(walk.ended, tree.to_come(walk.leaf), returned)
+        tree.grow(walk, energy, worth, probability, counts)
+        tree.back_up(walk, returned, counts | walk.ended)
+
+    def _remember(self, step: Step, slots: slice, walk: Walk) -> None:
+        self.states[:, slots] = step.states
+        for store, after in zip(self.carry, step.carry, strict=True):
+            if store.shape[2:] != after.shape[2:]:
+                raise PlanningError("a history that keeps its size", f"{tuple(after.shape[2:])} after a step",
+                                    "act until the history is full, or use planner 'beam'")
+            store[:, slots] = after
+        if step.outcomes is not None:
+            if self.z is None:
+                self.z = step.outcomes.z.new_zeros(*self.states.shape[:2], step.outcomes.z.shape[-1])
+            self.z[:, slots] = step.outcomes.z[:, 0]
+
+    def _refused(self, step: Step) -> Bools:
+        unsafe = step.unsafe if step.outcomes is None else step.unsafe & (step.outcomes.probability > 0)
+        out: Bools = unsafe[:, 0].any(1).cpu().numpy()
+        return out
+
+    def _note(self, step: Step, counts: Bools, refused: Bools) -> None:
+        self.kept += torch.from_numpy(counts & ~refused)
+        for name, veto in step.refused.items():
+            mine = veto[:, 0].cpu() & torch.from_numpy(counts)
+            self.vetoed[name] = self.vetoed.get(name, 0) + mine.long()
+
+    def _to_come(self, step: Step, when: Tensor) -> Tensor:
+        """(B, O): what is thought to come of the new states until the horizon."""
+        left = (self.stepper.depth - 1 - when)[:, None]
+        if self.critic is not None:
+            value: Tensor = self.critic.value(step.states, self.problem.belief.context)
+            return value
+        states, carry, energy = step.states, step.carry, step.energy[:, 0]
+        total = torch.zeros_like(energy)
+        for number in range(self.rollout):
+            choice = self.search.streams.integers(len(self.stepper.choices), states.shape[1]).to(states.device)
+            after = self.stepper.step(states, carry, choice, (when + 1 + number).clamp(max=self.stepper.depth - 1))
+            pick = torch.zeros_like(choice)[..., None]
+            if after.outcomes is not None:  # one outcome each, by its probability
+                draw = self.search.streams.uniform(states.shape[1], 1).to(states.device)
+                pick = (after.outcomes.probability.cumsum(-1) < draw).sum(-1, keepdim=True)
+                pick = pick.clamp(max=after.energy.shape[-1] - 1)
+            going = left > number
+            energy = torch.where(going, after.energy.gather(2, pick)[..., 0], energy)
+            total = total + torch.where(going, energy, 0)
+            rows = torch.arange(len(states), device=states.device)[:, None]
+            place = torch.arange(states.shape[1], device=states.device) * after.energy.shape[-1] + pick[..., 0]
+            states, carry = after.states[rows, place], tuple(x[rows, place] for x in after.carry)
+        return total + energy * (left - self.rollout).clamp(min=0)
+
+    def _completed(self, line: Line) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The choices (B, T), with the least energy of a single step where the tree ends; z (B, T, Z) of the outcomes;
+        (B,) whether an open choice was found for every step."""
+        stepper, device = self.stepper, self.problem.belief.state.device
+        b, r = len(self.problem), len(stepper.choices)
+        choice, node = torch.from_numpy(line.choice).to(device), torch.from_numpy(line.node).to(device)
+        rows = torch.arange(b, device=device)
+        last = torch.from_numpy(np.maximum(line.node.max(1), self.tree.roots)).to(device)
+        states = self.states.flatten(0, 1)[last]
+        carry = tuple(x.flatten(0, 1)[last] for x in self.carry)
+        z = None if self.z is None else self.z.new_zeros(b, stepper.depth, self.z.shape[-1])
+        open_ = torch.ones(b, dtype=torch.bool, device=device)
+        every = torch.arange(r, device=device).expand(b, -1)
+        spare = nearest_choice(stepper.choices, fallback_action(self.problem).to(stepper.choices.dtype))
+        for step in range(stepper.depth):
+            known = choice[:, step] >= 0
+            if z is not None and self.z is not None:
+                z[:, step] = self.z.flatten(0, 1)[node[:, step].clamp(min=0)]
+            if bool(known.all()):
+                continue
+            after = stepper.step(states[:, None].expand(-1, r, *states.shape[1:]),
+                                 tuple(x[:, None].expand(-1, r, *x.shape[1:]) for x in carry), every, step)
+            self.looked += torch.where(known.cpu(), 0, after.energy[0].numel() * stepper.hold)
+            p = torch.ones_like(after.energy) if after.outcomes is None else after.outcomes.probability
+            unsafe = (after.unsafe & (p > 0)).any(2)
+            worth = torch.where(p > 0, after.energy * p, 0).sum(2).masked_fill(unsafe, torch.inf)
+            best = torch.where(unsafe.all(1), spare, worth.argmin(1))
+            open_ &= known | ~unsafe.all(1)
+            choice[:, step] = torch.where(known, choice[:, step], best)
+            outcome = p[rows, best].argmax(1)
+            if z is not None and after.outcomes is not None:
+                z[:, step] = torch.where(known[:, None], z[:, step], after.outcomes.z[rows, best, outcome])
+            place = best * after.energy.shape[2] + outcome
+            keep = known.view(-1, *[1] * (states.dim() - 1))
+            states = torch.where(keep, states, after.states[rows, place])
+            carry = tuple(
+                torch.where(known.view(-1, *[1] * (x.dim() - 1)), x, y[rows, place])
+                for x, y in zip(carry, after.carry, strict=True)
+            )
+        return choice, z, open_
+
+
+def outcomes_of(stepper: Stepper) -> int:
+    """O: how many outcomes a choice has at most."""
+    state = stepper.problem.belief.state
+    listed = stepper.outcomes(state[:, None], torch.zeros(len(state), 1, dtype=torch.int64, device=state.device))
+    return 1 if listed is None else listed.probability.shape[-1]
+
+
+def calls_of_one(stepper: Stepper, outcomes: int, rollout: int) -> int:
+    """Predictor calls of one simulation."""
+    return outcomes * stepper.hold + rollout * stepper.hold * outcomes
+
+
+def new_tree(
+    problems: int, simulations: int, choices: int, outcomes: int, depth: int, rule: Rule, prior: Floats | None = None
+) -> Tree:
+    """In the compiled form where there is one. prior (B, depth, R): probabilities at each depth, or None: uniform."""
+    sizes = problems, simulations, choices, outcomes, depth
+    if compiled():
+        from steersman.actor.tree_compiled import CompiledTree
+
+        return CompiledTree(*sizes, rule, prior)
+    return ArrayTree(*sizes, rule, prior)
+
+
+def _store(first: Tensor, problems: int, size: int) -> Tensor:
+    """(B, …) -> (B, N, …), the first node filled."""
+    store = first.new_zeros(problems, size, *first.shape[1:])
+    store[:, 0] = first
+    return store

@@ -1,0 +1,58 @@
+"""What a world model or a cost may say of itself in closed form, so that a search can run it as compiled code, without
+a call for every step. No algorithm.
+
+Shapes: B problems, R actions, D state (tokens flattened), F width of the first layer, W width, K candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """A memoryless world model for a fixed list of actions, in float32 on the CPU:
+
+        f = into s + drive_a,  h = silu(f[:W]),  h <- silu(M_i h + c_i) + h,  s' = s + f[W:] + out h + bias
+
+    into    (F, D), F = W, or W + D where a linear map stands beside the perceptron
+    drive   (R, F): what each action, and the first layer's bias, add
+    layers  pairs M (W, W), c (W,)
+    out     (D, W), bias (D,)
+    """
+
+    into: Tensor
+    drive: Tensor
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    out: Tensor
+    bias: Tensor
+
+    def step(self, states: Tensor, choice: Tensor) -> Tensor:
+        """The reference: states (N, D), choice (N,) -> where they lead, (N, D)."""
+        width = self.out.shape[1]
+        first = states @ self.into.mT + self.drive[choice]
+        h = torch.nn.functional.silu(first[:, :width])
+        for weight, offset in self.layers:
+            h = torch.nn.functional.silu(h @ weight.mT + offset) + h
+        after = states + h @ self.out.mT + self.bias
+        return after if first.shape[1] == width else after + first[:, width:]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """An energy of single steps, mean over D of |s_t - target|^power.
+
+    target  (1, D), or (B, D)
+    power   1 or 2
+    last    only the last step of a plan counts
+    told    is handed the energies (B, K) that were computed from this, unweighted: whoever watches a cost sees them too
+    """
+
+    target: Tensor
+    power: int = 2
+    last: bool = False
+    told: Callable[[Tensor], None] | None = None
