@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from steersman.actor import ICEM, Backup
-from steersman.actor.backup import Ways
+from steersman.actor.backup import Judge, Ways
 from steersman.agent.flight.watching import Sheet
 from steersman.core import ActionSpec, Belief, ColumnGoal, ConfigError, Imagined, Policy, Problem, Readout, Task
 from steersman.cost import Box, GoalCost, OnColumns
@@ -101,14 +101,43 @@ def test_where_no_way_keeps_the_margins_one_that_keeps_the_limit_is_taken():
     assert bool((hump.bare().margin(imagined, plan.actions) <= 0).all())
 
 
-def test_candidates_rank_by_certificates_then_bare_limits_then_margins():
+def test_candidates_rank_by_certificates_then_by_the_share_of_the_margins_that_they_keep():
     n = 5
     ways = Ways(
         actions=torch.zeros(1, n, 1, 1), imagined=Imagined(torch.zeros(1, n, 2, 1)),
         energy=torch.tensor([[0.0, 1.0, 9.0, 0.0, 8.0]]), parts={}, guardrails=1,
-        worst=torch.tensor([[[0.02], [0.09], [-0.1], [0.08], [-0.1]]]), bare=torch.tensor([[0.01, 0.0, 0.0, 0.0, 0.0]]),
+        worst=torch.tensor([[[0.02], [0.09], [-0.1], [0.08], [-0.1]]]),
+        share=torch.tensor([[-1.0, 0.2, 3.0, 0.9, 2.0]]),
     )
     assert ways.order.tolist() == [[4, 2, 3, 1, 0]]
+
+
+def test_a_share_is_the_least_part_of_a_margin_that_is_kept():
+    """Clear of the wall by .2 now and by .3 later, where .1 and .6 are kept for errors: half a margin at worst."""
+    rail = Box(Columns(), {"x": (-9.0, WALL)}, margin={"x": [0.1, 0.6]})
+    plain = Box(Columns(), {"v": (-9.0, 1.0)})  # without margins its own clearance counts, and it is ample
+    imagined = Imagined(torch.tensor([[[[0.0, 0.0], [4.8, 0.0], [4.7, 0.0]], [[0.0, 0.0], [4.8, 0.0], [5.3, 0.0]]]]))
+    actions = torch.zeros(1, 2, 2, 1)
+    seen = problem([[0.0, 0.0]], limits=(rail, plain))
+    shares = Judge.shares(seen, imagined, actions, [g.margin(imagined, actions) for g in (rail, plain)])
+    assert shares.flatten(2).amin(2)[0].tolist() == pytest.approx([0.5, -0.5], abs=1e-4)
+
+
+def test_ways_are_bent_until_they_keep_a_limit_that_no_direction_keeps():
+    """Speeds must fall slowly until 1 m: braking falls below, full thrust goes above, something between keeps it."""
+    def band(y):
+        return torch.where(y["x"] < 1.0, (y["v"] - 0.9 + 0.225 * y["x"]).abs() - 0.04, -1.0)
+
+    states, limits = [[0.4, 0.8]], (OnColumns(Columns(), band),)
+    rest = OnColumns(Columns(), lambda y: y["v"].abs() - 1.0, name="slow")
+    made = lambda rounds: Backup(  # noqa: E731
+        ICEM.Config(samples=4, iterations=1, elites=1, horizon=3).build(), Brake(), rest=rest,
+        config=Backup.Config(steps=6, commit=(1,), directions=2, lengths=(1, 5), rounds=rounds))
+    straight, bent = (made(rounds).plan(problem(states, limits=limits)) for rounds in (0, 60))
+    assert not bool(straight.feasible)
+    assert bool(bent.feasible)
+    imagined = MODEL.imagine(Belief(torch.tensor(states)), bent.warm.certificate[:, None])
+    assert bool((limits[0].margin(imagined, bent.actions) <= 0).all())
 
 
 def test_a_watched_planner_decides_the_same():
@@ -163,3 +192,25 @@ def test_without_guardrails_it_is_the_planner_inside():
 def test_a_certificate_shorter_than_what_it_begins_with_is_refused():
     with pytest.raises(ConfigError, match="steps"):
         Backup.Config(steps=5, commit=(6,))
+
+
+def test_a_model_without_gradients_is_served_without_bending():
+    class Opaque(LinearModel):
+        def imagine(self, belief, actions, exogenous=None, z=None):
+            with torch.no_grad():
+                return super().imagine(belief, actions, exogenous)
+
+    seen = replace(problem([[4.9, 2.0]]), model=Opaque(MODEL.transition, MODEL.control))
+    plain = Backup(planner().planner, Brake(), rest=REST, config=Backup.Config(steps=20, directions=2, rounds=0))
+    assert torch.equal(planner().plan(seen).actions, plain.plan(seen).actions)
+
+
+def test_bending_works_where_an_agent_decides_and_is_watched():
+    """Agents decide in inference mode; what is noted of guardrails must not get lost there."""
+    told = []
+    for mode in (False, True):
+        with torch.inference_mode(mode):
+            sheet = Sheet(problem([[4.9, 2.0]]))
+            plan = planner().plan(sheet.problem)
+            told.append((plan.actions.tolist(), sheet.limits({})["wall"].looked))
+    assert told[0] == told[1]

@@ -4,6 +4,7 @@ from steersman.core import Cost, FittedCost, Guardrail, register_all
 from steersman.cost.action import EffortCost, SmoothnessCost
 from steersman.cost.apart import Apart
 from steersman.cost.bad_states import BadStates
+from steersman.cost.between import Between
 from steersman.cost.box import Box
 from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
 from steersman.cost.curiosity import CuriosityCost
@@ -32,6 +33,7 @@ __all__ = [
     "AnyGuardrail",
     "Apart",
     "BadStates",
+    "Between",
     "Box",
     "CuriosityCost",
     "DisagreementCost",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from steersman.core import Guardrail, Imagined, PlanningError, Readout
+from steersman.cost.between import STRAIGHT, Between
 from steersman.cost.margins import AnyMargin, Margins, StepMargin
 from steersman.cost.on_columns import columns_needed
 
@@ -20,7 +21,8 @@ from steersman.cost.on_columns import columns_needed
 class Box(Guardrail):
     """g_t = max over limited columns of max(low_c - y_t, y_t - high_c) / scale_c + margin_c / scale_c.
 
-    y is read from the state after each step, so the present is not judged: it cannot be changed. `margin` (in the
+    y is read from the state after each step, so the present is not judged: it cannot be changed. With `between`, also
+    on the way there: y_t is then the worst of the ends of its pieces. `margin` (in the
     column's unit) keeps a distance from the limit: one number, or one for each step, for instance a conformal bound on
     the prediction error (`calibrate_margins`). A value that is not a number is a violation.
 
@@ -35,6 +37,7 @@ class Box(Guardrail):
         name: str = ""
         scale: dict[str, float] = {}
         margin: dict[str, AnyMargin] = {}
+        between: Between | None = None
 
         def build(
             self, readout: Readout | None, latent_shape: tuple[int, ...], tensors: Mapping[str, Tensor]
@@ -44,7 +47,7 @@ class Box(Guardrail):
                 for column, (low, high) in self.limits.items()
             }
             return Box(columns_needed(readout, self.name), limits, name=self.name, scale=self.scale,
-                       margin=self.margin)
+                       margin=self.margin, between=self.between)
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Box(Guardrail):
         name: str = "",
         scale: Mapping[str, float] | None = None,
         margin: Mapping[str, float | Sequence[float] | Margins] | None = None,
+        between: Between | None = None,
     ) -> None:
         """limits: column -> (low, high), either may be infinite; scale: size of an excess that counts as 1."""
         missing = sorted(set(limits) - set(readout.columns))
@@ -76,6 +80,8 @@ class Box(Guardrail):
         self._limits, self._scales = dict(limits), {column: float(size) for column, size in scale.items()}
         self._name = name or ", ".join(f"{column} in [{low:g}, {high:g}]" for column, (low, high) in limits.items())
         self._index = [readout.columns.index(column) for column in limits]
+        self.between, self._way = between, between or STRAIGHT
+        self._rate = self._way.index(list(limits), readout.columns)
         self._low, self._high = (torch.tensor([float(x[i]) for x in limits.values()]) for i in (0, 1))
         self._scale = torch.tensor([scale.get(column, 1.0) for column in limits])
 
@@ -91,8 +97,7 @@ class Box(Guardrail):
             for column, (low, high) in self._limits.items()
         }
         margin = {column: kept.given for column, kept in self._margin.items() if kept.given != 0}
-        return self.Config(limits=limits, name=self._name, scale=self._scales,
-                           margin=margin)
+        return self.Config(limits=limits, name=self._name, scale=self._scales, margin=margin, between=self.between)
 
     @property
     def limits(self) -> Mapping[str, tuple[float, float]]:
@@ -103,16 +108,17 @@ class Box(Guardrail):
         return StepMargin.off(self)
 
     def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
-        values = self._values(imagined.states[:, :, 1:], imagined.context)
-        return self._excess(values, [margin.steps(values) for margin in self._margin.values()])
+        read = self.readout.read(imagined.states, imagined.context)
+        values = read[..., self._index]
+        margins = [margin.steps(values[:, :, 1:]) for margin in self._margin.values()]
+        ends = self._way.points(values[:, :, :-1], values[:, :, 1:], self._way.change(read, self._rate))
+        return torch.stack([self._excess(point, margins) for point in list(ends)[1:]]).amax(0)
 
     def level(self, states: Tensor, context: Tensor | None = None) -> Tensor:
-        return self._excess(self._values(states, context), [margin.first for margin in self._margin.values()])
+        values = self.readout.read(states, context)[..., self._index]
+        return self._excess(values, [margin.first for margin in self._margin.values()])
 
-    def _values(self, states: Tensor, context: Tensor | None) -> Tensor:
-        return self.readout.read(states, context)[..., self._index]
-
-    def _excess(self, values: Tensor, margins: list[Tensor | float]) -> Tensor:
+    def _excess(self, values: Tensor, margins: Sequence[Tensor | float]) -> Tensor:
         low, high, scale = (x.to(values) for x in (self._low, self._high, self._scale))
         keep = torch.stack([torch.as_tensor(m).to(values).expand(values.shape[-2:-1]) for m in margins], -1)
         return ((torch.maximum(low - values, values - high) + keep) / scale).amax(-1)

@@ -38,8 +38,7 @@ _CHUNK = 250  # episodes side by side
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """log: episodes of 64 steps; steps: of training; windows, own: logged windows and own episodes that margins are
     calibrated on; episodes: guarded, and unguarded, of at most `limit` actions; spoilt: episodes with each
-    spoilt model; states: adversarial ones, of `moments` decisions each; keep: m, a way out counts as one if it keeps
-    this much clear."""
+    spoilt model; states: adversarial ones, of `moments` decisions each."""
 
     log: int = 1500
     steps: int = 4000
@@ -50,7 +49,6 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     spoilt: int = 250
     states: int = 10_000
     moments: int = 10
-    keep: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ def _adversarial(model: Model, sizes: Sizes, seed: int, say: Any) -> dict[str, A
     states = hazards.sample_adversarial(WORLD, sizes.states, generator)
     goals = (WORLD.half - 1) * (2 * torch.rand(sizes.states, 2, generator=generator) - 1)
     escape = _escapes(WORLD, states)
-    way = escape.slack > sizes.keep
+    way = escape.exists
     hit = {}
     for guarded in (True, False):  # what is proved impossible is hit, and not tried
         actor, limits = _acting(model, guarded)
@@ -178,16 +176,15 @@ def _adversarial(model: Model, sizes: Sizes, seed: int, say: Any) -> dict[str, A
             hit[guarded][rows] = trial.run(
                 actor, WORLD, states[rows], goals[rows], limits, sizes.moments, seed=seed + int(rows[0]),
                 until_goal=False).violated
-    thin = escape.exists & ~way
+    narrow = way & (escape.slack < model.margins.by_step[0])
     figures = {
         "adversarial_states": sizes.states, "adversarial_decisions": sizes.moments,
         "adversarial_feasible": int(way.sum()), "adversarial_violations": int((hit[True] & way).sum()),
         "adversarial_unguarded_violations": int((hit[False] & way).sum()),
-        "adversarial_thin": int(thin.sum()), "adversarial_thin_violations": int((hit[True] & thin).sum()),
+        "adversarial_narrow": int(narrow.sum()), "adversarial_narrow_violations": int((hit[True] & narrow).sum()),
         "adversarial_impossible": int(escape.impossible.sum()),
-        "adversarial_unknown": int((~escape.exists & ~escape.impossible).sum()),
-        "adversarial_unknown_survived": int((~escape.exists & ~escape.impossible & ~hit[True]).sum()),
-        "adversarial_keep": sizes.keep,
+        "adversarial_unknown": int((~way & ~escape.impossible).sum()),
+        "adversarial_unknown_survived": int((~way & ~escape.impossible & ~hit[True]).sum()),
     }
     say(f"{sizes.states:,} adversarial states, {figures['adversarial_feasible']:,} with a way out: "
         f"{figures['adversarial_violations']} hit guarded, {figures['adversarial_unguarded_violations']:,} not")
@@ -255,9 +252,10 @@ def _episode_table(figures: dict[str, Any], sizes: Sizes, seed: int) -> Table:
         protocol={"seed": seed, "episodes": n, "actions, at most": sizes.limit, "adversarial states": sizes.states,
                   "with a way out": hard, "decisions of each": sizes.moments},
         notes=(f"Zero of {n} episodes leaves a rate below {figures['violation_bound']:.2%} standing (95%).",
-               f"A way out is one that the true dynamics show to keep {100 * sizes.keep:g} cm clear; of "
-               f"{figures['adversarial_thin']} states whose best known way is nearer than that, "
-               f"{figures['adversarial_thin_violations']} are hit."),
+               f"A way out is one that the true dynamics show to touch nothing, by however little; "
+               f"{figures['adversarial_narrow']} of them keep less than the margin of one step "
+               f"({1000 * figures['margin_first']:.2g} mm), of which {figures['adversarial_narrow_violations']} are "
+               "hit."),
     )
 
 

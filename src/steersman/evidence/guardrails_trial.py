@@ -16,7 +16,7 @@ from torch import Tensor
 from steersman.actor import Backup
 from steersman.agent import Agent
 from steersman.core import Belief, ColumnGoal, Guardrail, Latent, Policy, Readout, Task
-from steersman.cost import Apart, Box, Margins, OnColumns, calibrate_margins
+from steersman.cost import Apart, Between, Box, Margins, OnColumns, calibrate_margins
 from steersman.worlds import HazardsConfig, HazardState, hazards, roam
 
 AHEAD = 25  # steps of a certificate: braking from the top speed takes 8
@@ -41,11 +41,18 @@ class Brake(Policy):
 def guardrails(readout: Readout, world: HazardsConfig, margins: Margins | float = 0.0) -> tuple[Guardrail, ...]:
     """Keep apart from every obstacle, and within the arena."""
     places = [(f"dx{i}", f"dy{i}", f"r{i}") for i in range(world.obstacles)]
-    inner = world.half - world.body
+    inner, between = world.half - world.body, _motion(world)
     return (
-        Apart(readout, places, body=world.body, margin=margins, name="obstacles"),
-        Box(readout, dict.fromkeys("xy", (-inner, inner)), margin=dict.fromkeys("xy", margins), name="arena"),
+        Apart(readout, places, body=world.body, margin=margins, name="obstacles", between=between),
+        Box(readout, dict.fromkeys("xy", (-inner, inner)), margin=dict.fromkeys("xy", margins), name="arena",
+            between=between),
     )
+
+
+def _motion(world: HazardsConfig) -> Between:
+    """Velocities are columns: ways bend."""
+    relative = {f"d{axis}{i}": f"u{axis}{i}" for i in range(world.obstacles) for axis in "xy"}
+    return Between({"x": "vx", "y": "vy"} | relative, step=world.step)
 
 
 def guarded(agent: Agent, world: HazardsConfig) -> Backup:
@@ -76,9 +83,8 @@ def errors(agent: Agent, world: HazardsConfig, state: HazardState, actions: Tens
     belief = agent.world_model.begin(
         Latent(agent.encode({"vector": hazards.observe(state)}).state[:, None]), actions[:, :0])
     imagined = agent.world_model.imagine(belief, actions[:, None])
-    apart = [-g.margin(imagined, actions[:, None])[:, 0] for g in _each(agent.readout, world)]
-    edge = -guardrails(agent.readout, world)[1].level(imagined.states[:, 0])  # type: ignore[operator]
-    worst = torch.stack([*apart, torch.minimum(edge[:, :-1], edge[:, 1:])], -1)  # straight ways are worst at their ends
+    limits = [*_each(agent.readout, world), guardrails(agent.readout, world)[1]]
+    worst = torch.stack([-limit.margin(imagined, actions[:, None])[:, 0] for limit in limits], -1)
     missed = []
     for t in range(actions.shape[1]):
         state, clearance = hazards.step(world, state, actions[:, t])
@@ -88,7 +94,10 @@ def errors(agent: Agent, world: HazardsConfig, state: HazardState, actions: Tens
 
 def _each(readout: Readout, world: HazardsConfig) -> list[Guardrail]:
     """A guardrail for each obstacle, without margins."""
-    return [Apart(readout, [(f"dx{i}", f"dy{i}", f"r{i}")], body=world.body) for i in range(world.obstacles)]
+    return [
+        Apart(readout, [(f"dx{i}", f"dy{i}", f"r{i}")], body=world.body, between=_motion(world))
+        for i in range(world.obstacles)
+    ]
 
 
 def windows(world: HazardsConfig, count: int, steps: int, seed: int) -> tuple[HazardState, Tensor]:

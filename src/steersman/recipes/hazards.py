@@ -26,7 +26,7 @@ def recipe(
     """A log of `steersman collect hazards` -> a controller that goes where it is told.
 
     steps       optimiser steps
-    window      steps of the rollouts that are trained
+    window      steps of a training window: two rollouts of half of it
     batch_size  windows a step
     width       width of the predictor's hidden layers
     lr          peak learning rate
@@ -52,7 +52,7 @@ def recipe(
         steps=steps,
         window=window,
         batch_size=batch_size,
-        rollout=(RolloutStage(starts=1, horizon=window),),
+        rollout=(RolloutStage(starts=2, horizon=window // 2),),
         lr=lr,
         average=average,
         seed=seed,

@@ -113,11 +113,13 @@ class _Judged:
     """Counts of one guardrail, for each problem."""
 
     def __init__(self, size: int) -> None:
-        self.looked = torch.zeros(size, dtype=torch.long)
-        self.refused = torch.zeros(size, dtype=torch.long)
-        self.worst = torch.full((size,), -torch.inf, dtype=torch.float64)
-        self.first = torch.zeros(size, 0, dtype=torch.long)  # refused candidates by the step that they first broke
+        with torch.inference_mode(False):  # planners that differentiate leave that mode, and may not write to its tensors
+            self.looked = torch.zeros(size, dtype=torch.long)
+            self.refused = torch.zeros(size, dtype=torch.long)
+            self.worst = torch.full((size,), -torch.inf, dtype=torch.float64)
+            self.first = torch.zeros(size, 0, dtype=torch.long)  # refused candidates by the step that they first broke
 
+    @torch.inference_mode(False)
     def add(self, margin: Tensor, rows: Tensor | None) -> None:
         """margin (B', K, H) of the problems `rows`, or of all; other shapes are no business of ours."""
         count = len(self.looked) if rows is None else len(rows)

@@ -7,6 +7,7 @@ Shapes: B problems, K candidates, S steps of a certificate, P steps before the m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +15,10 @@ import msgspec
 import torch
 from torch import Tensor
 
-from steersman.actor.bounds import Bounds
+from steersman.actor.backup.refining import refined
+from steersman.actor.backup.ways import Judge, Ways
 from steersman.actor.distributions import fitted, shifted
 from steersman.actor.primitives import rays
-from steersman.actor.ranking import feasibility_first
-from steersman.actor.scoring import total_energy
 from steersman.core import (
     ActionSpec,
     Belief,
@@ -26,7 +26,6 @@ from steersman.core import (
     ColumnGoal,
     ConfigError,
     Guardrail,
-    Imagined,
     LatentGoal,
     Plan,
     Planner,
@@ -57,10 +56,12 @@ class Backup(Planner):
        recursive feasibility) or the manoeuvre alone, whichever is a certificate and has less energy.
     3. Otherwise it is the certificate of least energy among these two and each of `directions` directions at full
        strength for each of `lengths` steps before the manoeuvre.
-    4. If none is a certificate, `feasible` is False, and what is taken is the way that exceeds the bare limits least,
-       among those that keep them the one that goes least into the margins. That is the declared fallback: a manoeuvre
-       instead of one constant action, which in an inertial world could be anything but safe. The task's `fallback` is
-       not used.
+    4. Otherwise the `bend` ways that keep the largest share of their margins are bent, by `rounds` steps along
+       gradients, to keep more (`refining.refined`); continuous actions, and what passes gradients on.
+    5. If that makes no certificate either, `feasible` is False, and what is taken is the way that keeps the largest
+       share of its margins (`Ways.share`): one that touches nothing if there is one, and stays as clear, for its worst
+       step, as the model's error there asks for. That is the declared fallback: a manoeuvre instead of one constant
+       action, which in an inertial world could be anything but safe. The task's `fallback` is not used.
 
     With an exact model, resting places that stay safe, and no margins, a certificate at one decision leaves one for
     the next, so that once certified, always certified. Margins that grow with the step and moving obstacles weaken
@@ -76,18 +77,25 @@ class Backup(Planner):
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-        """steps S: at least what the manoeuvre takes to come to rest, and the longest of `commit` and `lengths`."""
+        """steps S: at least what the manoeuvre takes to come to rest, and the longest of `commit` and `lengths`.
+
+        commit, directions, lengths, bend, rounds: see above; 0 rounds: nothing is bent.
+        """
 
         steps: int = 25
         commit: tuple[int, ...] = (1, 3, 6)
         directions: int = 24
         lengths: tuple[int, ...] = (1, 2, 3, 5, 7, 10, 14)
+        bend: int = 4
+        rounds: int = 25
 
         def __post_init__(self) -> None:
             longest = max((*self.commit, *self.lengths), default=0)
             if min((*self.commit, *self.lengths, self.directions), default=0) < 1 or self.steps <= longest:
                 raise ConfigError("commit, lengths, directions >= 1 and steps beyond the longest", f"{self}",
                                   "look further ahead, or begin with fewer steps")
+            if self.bend < 1 or self.rounds < 0:
+                raise ConfigError("bend >= 1 and rounds >= 0", f"{self}", "set rounds=0 to bend nothing")
 
     def __init__(
         self, planner: Planner, manoeuvre: Policy, *, rest: Guardrail | None = None, config: Config | None = None
@@ -108,41 +116,48 @@ class Backup(Planner):
         plan = self.planner.plan(inner)
         if not problem.task.guardrails:
             return replace(plan, warm=Held(plan.warm, fitted(plan.actions, self.config.steps)))
-        tried = self._beginnings(problem, plan)
+        judge = Judge(self.manoeuvre, self.rest, self.config.steps)
+        tried = judge.ways(problem, *self._beginnings(plan))
         begun, good = tried.best()
-        taken = plan.feasible & good
-        calls, vetoes = plan.calls + tried.calls, tried.vetoes()
-        nominal = plan
-        for fan in (False, True):
-            if bool(taken.all()):
-                break
-            rows = _rows_of(problem, ~taken)
-            some = _some(problem, rows)
-            last = None if held is None or len(held.certificate) != len(problem) else held.certificate[rows]
-            ways = self._manoeuvres(some, last, fan)
-            plan = self._instead(some, plan, nominal, ways, rows, taken)
-            found, good = ways.best()
-            done = taken.index_copy(0, rows, good)
-            begun = torch.where(taken[:, None, None], begun, begun.index_copy(0, rows, found))
-            calls = calls.index_add(0, rows, torch.full((len(rows),), ways.calls))
-            vetoes = vetoes.index_add(0, rows, ways.vetoes())
-            taken = taken | done
+        decision = _Decision(plan, begun, plan.feasible & good, plan.calls + tried.calls, tried.vetoes())
+        for ways, rows, calls in self._searches(judge, problem, held, decision):
+            decision.take(ways, rows, calls)
         vetoed = dict(plan.vetoed)
         for i, guardrail in enumerate(problem.task.guardrails):
             name = f"backup: {guardrail.name}"
-            vetoed[name] = vetoes[:, i] + vetoed.get(name, 0)
-        return replace(plan, vetoed=vetoed, calls=calls, warm=Held(plan.warm, begun),
+            vetoed[name] = decision.vetoes[:, i] + vetoed.get(name, 0)
+        return replace(decision.plan, vetoed=vetoed, calls=decision.calls, warm=Held(plan.warm, decision.begun),
                        seconds=now() - began)
+
+    def _searches(
+        self, judge: Judge, problem: Problem, held: Held | None, decision: _Decision
+    ) -> Iterator[tuple[Ways, Tensor, int]]:
+        """Ways for the problems that are left open, which these are, and predictor calls spent on each of them: by more
+        and more effort."""
+        last = None if held is None or len(held.certificate) != len(problem) else held.certificate
+        for fan in (False, True):
+            if bool(decision.taken.all()):
+                return
+            rows = _rows_of(problem, ~decision.taken)
+            some = _some(problem, rows)
+            ways = judge.ways(some, *self._manoeuvres(some, None if last is None else last[rows], fan))
+            yield ways, rows, ways.calls
+        c, lost = self.config, ~decision.taken[rows]
+        if bool(lost.any()) and c.rounds and problem.action.kind == "continuous" and not problem.action.whole:
+            index = _rows_of(some, lost)
+            start = ways.best_of(c.bend)[index]
+            found, calls = refined(judge, _some(some, index), start, max(c.lengths), c.rounds)
+            yield found, rows[index], calls
 
     # Candidates --------------------------------------------------------------------------------------------------
 
-    def _beginnings(self, problem: Problem, plan: Plan) -> Ways:
-        c = self.config
-        lengths = torch.tensor([min(n, plan.actions.shape[1]) for n in c.commit])
+    def _beginnings(self, plan: Plan) -> tuple[Tensor, Tensor]:
+        """The plan's beginnings: actions (B, K, P, A) and how many of them count (B, K)."""
+        lengths = torch.tensor([min(n, plan.actions.shape[1]) for n in self.config.commit])
         prefix = plan.actions[:, None, : int(lengths.max())].expand(-1, len(lengths), -1, -1)
-        return self._judged(problem, prefix, lengths.expand(len(problem), -1))
+        return prefix, lengths.expand(len(prefix), -1)
 
-    def _manoeuvres(self, problem: Problem, last: Tensor | None, fan: bool) -> Ways:
+    def _manoeuvres(self, problem: Problem, last: Tensor | None, fan: bool) -> tuple[Tensor, Tensor]:
         """The manoeuvre alone, what is left of the last certificate (B, S, A), and with `fan` every direction held for
         every length before the manoeuvre."""
         c, b = self.config, len(problem)
@@ -158,57 +173,50 @@ class Backup(Planner):
             prefix = torch.cat([prefix, ways[None, :, None].expand(b, -1, c.steps, -1)], 1)
             held = torch.tensor(c.lengths * (len(ways) // len(c.lengths)))
             lengths = torch.cat([lengths, held.expand(b, -1)], 1)
-        return self._judged(problem, prefix, lengths)
+        return prefix, lengths
 
-    def _judged(self, problem: Problem, prefix: Tensor, lengths: Tensor) -> Ways:
-        """prefix (B, K, P, A), of which lengths (B, K) count; then the manoeuvre."""
-        imagined, actions = self._followed(problem, prefix, lengths)
-        limits = problem.task.guardrails
-        margins = [g.margin(imagined, actions) for g in limits]
-        bare = torch.stack([g.bare().margin(imagined, actions).nan_to_num(nan=torch.inf).amax(2) for g in limits], -1)
-        if self.rest is not None:
-            final = self.rest.margin(imagined, actions)[..., -1:]
-            margins.append(torch.cat([torch.full_like(final, -torch.inf).expand_as(margins[0][..., 1:]), final], -1))
-        worst = torch.stack([m.nan_to_num(nan=torch.inf).amax(2) for m in margins], -1)  # (B, K, guardrails [+ rest])
-        energy, parts = total_energy(problem.costs, problem.task.weights, imagined, actions, problem.task)
-        return Ways(actions, imagined, energy.sum(2), parts, worst, bare.amax(-1).clamp_min(0), len(limits))
 
-    def _followed(self, problem: Problem, prefix: Tensor, lengths: Tensor) -> tuple[Imagined, Tensor]:
-        """Imagine S steps, the manoeuvre answering the imagined states: (B, K, S+1, D) and actions (B, K, S, A)."""
-        (b, k), steps = prefix.shape[:2], self.config.steps
-        belief, count = problem.belief.repeat(k), lengths.flatten()
-        bounds = Bounds(problem.action, problem.belief.state) if problem.action.kind == "continuous" else None
-        states, actions = [belief.state], []
-        for t in range(steps):  # the manoeuvre looks at where it is
-            action = self.manoeuvre.propose(belief, problem.task)[:, 0].to(prefix.dtype)
-            if t < prefix.shape[2]:
-                action = torch.where((t < count)[:, None], prefix[:, :, t].flatten(0, 1), action)
-            action = action if bounds is None else bounds.clamp(action)
-            known = None if problem.exogenous is None else problem.exogenous[:, t : t + 1].repeat_interleave(k, 0)
-            belief = problem.model.imagine(belief, action[:, None, None], known).last()
-            states.append(belief.state)
-            actions.append(action)
-        imagined = Imagined(torch.stack(states, 1).unflatten(0, (b, k)), problem.belief.context)
-        return imagined, torch.stack(actions, 1).unflatten(0, (b, k))
+class _Decision:
+    """What is decided so far for each of B problems.
 
-    # Deciding ----------------------------------------------------------------------------------------------------
+    plan    the inner planner's, with ways out in place of what was not certified
+    begun   (B, S, A) the way that is begun; taken (B,) bool: it is a certificate
+    calls   (B,) predictor calls; vetoes (B, guardrails)
+    """
 
-    @staticmethod
-    def _instead(problem: Problem, plan: Plan, nominal: Plan, ways: Ways, rows: Tensor, taken: Tensor) -> Plan:
-        """The plan with the rows' best manoeuvres in place of what was not certified; `nominal` is the inner one."""
+    def __init__(self, plan: Plan, begun: Tensor, taken: Tensor, calls: Tensor, vetoes: Tensor) -> None:
+        self.plan, self.begun, self.taken, self.calls, self.vetoes = plan, begun, taken, calls, vetoes
+        self._nominal = plan
+
+    def take(self, ways: Ways, rows: Tensor, calls: int) -> None:
+        """The best of `ways` for those of the problems `rows` that have no certificate yet."""
+        self.plan = self._instead(ways, rows)
+        found, good = ways.best()
+        done = self.taken.index_copy(0, rows, good)
+        self.begun = torch.where(self.taken[:, None, None], self.begun, self.begun.index_copy(0, rows, found))
+        self.calls = self.calls.index_add(0, rows, torch.full((len(rows),), calls))
+        self.vetoes = self.vetoes.index_add(0, rows, ways.vetoes())
+        self.taken = self.taken | done
+
+    def _instead(self, ways: Ways, rows: Tensor) -> Plan:
+        """The plan with the rows' best ways in place of what was not certified."""
+        plan, taken = self.plan, self.taken
         horizon, index = plan.actions.shape[1], ways.order[:, 0]
         at = torch.arange(len(rows))
-        put = lambda old, new: torch.where(  # noqa: E731
-            taken.view(-1, *[1] * (old.dim() - 1)), old, old.index_copy(0, rows, new.to(old.dtype)))
+
+        def put(old: Tensor, new: Tensor) -> Tensor:
+            open_ = ~taken.view(-1, *[1] * (old.dim() - 1))
+            return torch.where(open_, old.index_copy(0, rows, new.to(old.dtype)), old)
+
         chosen = ways.imagined.select(index)
         states = put(plan.imagined.states, fitted(chosen.states.flatten(3), horizon + 1)
                      .view(len(rows), 1, horizon + 1, *chosen.states.shape[3:]))
-        good, excess = ways.certified[at, index], ways.excess[at, index]
+        good, excess, share = (x[at, index] for x in (ways.certified, ways.excess, ways.share))
         reasons = list(plan.reason)
         for i, row in enumerate(rows.tolist()):
             if not bool(taken[row]):
-                planned, said = bool(nominal.feasible[row]), nominal.reason[row]
-                reasons[row] = _words(bool(good[i]), float(excess[i]), planned, said)
+                planned, said = bool(self._nominal.feasible[row]), self._nominal.reason[row]
+                reasons[row] = _words(bool(good[i]), float(excess[i]), float(share[i]) >= 0, planned, said)
         energy = {name: put(part, fitted(ways.parts[name][at, index][..., None], horizon)[..., 0])
                   for name, part in plan.energy.items()}
         return replace(
@@ -216,57 +224,6 @@ class Backup(Planner):
             imagined=replace(plan.imagined, states=states, disagreement=None, attention=None, carry=()),
             feasible=put(plan.feasible, good), reason=tuple(reasons),
         )
-
-
-@dataclass(frozen=True)
-class Ways:
-    """K candidates of S steps for each of B problems, judged.
-
-    actions (B, K, S, A); energy (B, K); parts name -> (B, K, S); worst (B, K, G) the largest margin of each guardrail
-    over the steps, the last G beyond `guardrails` being the rest at the end; bare (B, K) by how much the limits are
-    exceeded at worst where margins do not count
-    """
-
-    actions: Tensor
-    imagined: Imagined
-    energy: Tensor
-    parts: dict[str, Tensor]
-    worst: Tensor
-    bare: Tensor
-    guardrails: int
-
-    @property
-    def certified(self) -> Tensor:
-        """(B, K) bool."""
-        return (self.worst <= 0).all(2) & torch.isfinite(self.energy)
-
-    @property
-    def excess(self) -> Tensor:
-        """(B, K): by how much the guardrails are exceeded at worst."""
-        return self.worst[..., : self.guardrails].amax(-1).clamp_min(0)
-
-    @property
-    def order(self) -> Tensor:
-        """(B, K), best first."""
-        energy = self.energy.nan_to_num(nan=torch.inf, posinf=torch.inf)
-        by_excess = self.excess.argsort(dim=1, stable=True)
-        first = by_excess.gather(1, self.bare.gather(1, by_excess).argsort(dim=1, stable=True))
-        rank = first.argsort(dim=1).to(energy)  # by the bare limits; among equals by the margins
-        return feasibility_first(energy, rank, self.certified)
-
-    @property
-    def calls(self) -> int:
-        """Predictor calls per problem."""
-        return self.actions.shape[1] * self.actions.shape[2]
-
-    def best(self) -> tuple[Tensor, Tensor]:
-        """The best candidates' actions (B, S, A), and whether each is a certificate (B,)."""
-        rows, first = torch.arange(len(self.actions)), self.order[:, 0]
-        return self.actions[rows, first], self.certified[rows, first]
-
-    def vetoes(self) -> Tensor:
-        """(B, guardrails): candidates that each guardrail refused."""
-        return (self.worst[..., : self.guardrails] > 0).sum(1)
 
 
 def strongest(action: ActionSpec, count: int) -> Tensor:
@@ -280,11 +237,13 @@ def strongest(action: ActionSpec, count: int) -> Tensor:
     return (middle + half * unit / unit.abs().amax(1, keepdim=True).clamp_min(1e-6)).clamp(low, high)
 
 
-def _words(certified: bool, excess: float, planned: bool, said: str) -> str:
+def _words(certified: bool, excess: float, keeps: bool, planned: bool, said: str) -> str:
     why = "the plan could not be broken off safely" if planned else "no plan kept every guardrail"
     if certified:
         return f"backup: {why}; a manoeuvre that does is begun ({said})"
-    return f"INFEASIBLE: {why} and no manoeuvre does; the one of least harm exceeds margins by {excess:.3g} ({said})"
+    limits = "keeps the limits themselves" if keeps else "breaks a limit"
+    return (f"INFEASIBLE: {why} and no manoeuvre does; the one of least harm exceeds margins by {excess:.3g} and "
+            f"{limits} ({said})")
 
 
 def _rows_of(problem: Problem, mask: Tensor) -> Tensor:
