@@ -113,7 +113,7 @@ class _Judged:
     """Counts of one guardrail, for each problem."""
 
     def __init__(self, size: int) -> None:
-        with torch.inference_mode(False):  # planners that differentiate leave that mode and may not write to its tensors
+        with torch.inference_mode(False):  # planners that differentiate leave that mode; its tensors refuse them
             self.looked = torch.zeros(size, dtype=torch.long)
             self.refused = torch.zeros(size, dtype=torch.long)
             self.worst = torch.full((size,), -torch.inf, dtype=torch.float64)
