@@ -46,10 +46,14 @@ class MCTS(Planner):
     Where steps are left to chance (`WorldModel.outcomes`), a choice is a chance node: all its outcomes are imagined at
     once, worth their expectation, and later walks enter the one that was entered least for its probability.
 
+    What is known exactly, down to the horizon, is not searched again, and its value is the least, not a mean over what
+    was tried: with enough simulations for the whole tree, the answer is value iteration's, whichever rule selects, and
+    the search ends there (see `tree.Tree`).
+
     A choice that a guardrail refuses, in any outcome that may come, is closed, and so is every choice that leads to a
     state with no open choice left. None open at the root -> the declared fallback. Continuous actions are chosen from a
-    fan as in beam search. The plan follows the choices visited most and the most probable outcomes; where the tree ends
-    before the horizon, the least energy of a single step.
+    fan as in beam search. The plan follows the choices visited most, or known to be better, and the most probable
+    outcomes; where the tree ends before the horizon, the least energy of a single step.
 
     Budget: simulations stop when calls or seconds are spent. Energies must be those of single steps, as in dynamic
     programming. Gumbel's draws and rollouts come from each problem's own stream.
@@ -170,14 +174,15 @@ class _Decision:
                         calls, self.spending.seconds, warm)
         energy = torch.stack(list(grown.parts.values())).sum(0).sum(1)
         best = Best(actions, feasible, energy, grown.parts, grown.imagined, grown.kept, grown.vetoed)
-        scored = torch.full((len(problem),), grown.simulations, dtype=torch.int64)
+        scored = grown.simulations
         plan = decide(problem, Searched(best, scored, calls, warm), self.spending)
         words = zip(plan.reason, _reasons(grown), feasible.tolist(), strict=True)
         return replace(plan, reason=tuple(mine if ok else fallback for fallback, mine, ok in words))
 
 
 def _reasons(grown: Grown) -> tuple[str, ...]:
+    rows = zip(grown.visits.tolist(), grown.energy.tolist(), grown.simulations.tolist(), strict=True)
     return tuple(
-        f"choice visited {n:.0f} times in {grown.simulations} simulations, mean energy {total / max(n, 1):.4g} to the "
-        "horizon" for n, total in zip(grown.visits.tolist(), grown.energy.tolist(), strict=True)
+        f"choice visited {n:.0f} times in {simulations} simulations, mean energy {total / max(n, 1):.4g} to the horizon"
+        for n, total, simulations in rows
     )

@@ -45,7 +45,8 @@ class ClosedSearch:
         states = np.empty((b, tree.size, len(net.bias)), np.float32)
         states[:, 0] = problem.belief.state.flatten(1).numpy()
         kept, looked = np.zeros(b, np.int64), np.zeros(b, np.int64)
-        done = self._run(search, tree, (net, aim, states, t, hold), kept)
+        done = np.zeros(b, np.int64)
+        self._run(search, tree, (net, aim, states, t, hold), kept, done)
         line = tree.line()
         imagined = np.empty((b, t * hold + 1, len(net.bias)), np.float32)
         energy = np.empty((b, t * hold), np.float32)
@@ -54,27 +55,25 @@ class ClosedSearch:
         if self.distance.told is not None:
             there = tree.nodes.places[:, DEPTH] > 0
             energies = np.where(there, tree.nodes.values[:, ARRIVED] / self.weight, np.nan).reshape(b, -1)
-            self.distance.told(torch.from_numpy(energies[:, 1 : 1 + done]))
+            self.distance.told(torch.from_numpy(energies[:, 1 : 1 + int(done.max())]))
         future = torch.from_numpy(imagined).view(b, 1, -1, *problem.belief.state.shape[1:])
-        calls = torch.from_numpy(looked * hold + search.allowance.calls)
+        calls = torch.from_numpy((looked + done) * hold)
         return Grown(
             torch.from_numpy(line.choice), feasible, Imagined(future, problem.belief.context),
-            {self.name: torch.from_numpy(energy)}, line.share, torch.from_numpy(kept), {}, calls, done, line.visits,
+            {self.name: torch.from_numpy(energy)}, line.share, torch.from_numpy(kept), {}, calls, torch.from_numpy(done), line.visits,
             line.energy,
         )
 
-    def _run(self, search: Search, tree: CompiledTree, rest: tuple[Any, ...], kept: Any) -> int:
-        allowance, done, slowest = search.allowance, 0, 0.0
+    def _run(self, search: Search, tree: CompiledTree, rest: tuple[Any, ...], kept: Any, done: Any) -> None:
+        allowance, number, slowest = search.allowance, 0, 0.0
         together = search.simulations if allowance.budget.seconds is None else _TOGETHER
-        while done < search.simulations:
+        while number < search.simulations:
             before = allowance.seconds
-            if done and allowance.seconds_left() < slowest:
-                break
-            end = min(done + together, search.simulations)
-            kernels.simulate(tree.nodes, tree.rules, tree.size, *rest, done, end, kept)
-            slowest, done = max(slowest, allowance.seconds - before) if done else 0.0, end
-        allowance.calls += done * search.stepper.hold
-        return done
+            if number and allowance.seconds_left() < slowest:
+                return
+            end = min(number + together, search.simulations)
+            kernels.simulate(tree.nodes, tree.rules, tree.size, *rest, number, end, kept, done)
+            slowest, number = max(slowest, allowance.seconds - before) if number else 0.0, end
 
     def _spare(self, stepper: Stepper) -> int:
         if self.problem.task.fallback is None and self.problem.action.kind == "discrete":

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from steersman.actor.tree_kernels import BEST, RAW, back_up, blocked, close, compiled, grow, refresh, walk
+from steersman.actor.tree_kernels import BEST, back_up, blocked, close, compiled, grow, refresh, settle, walk
 
 LOOSE = {"contract", "reassoc"}  # sums in the order that vectors like; it is compiled in, the same for every row
 
@@ -112,10 +112,10 @@ def distance(target, weight, squared, b, state):
 
 
 @compiled()
-def simulate(nodes, rules, size, net, aim, states, horizon, hold, begin, end, kept):
-    """Simulations number `begin` to `end` (excluded) of every problem; states (B, N, D); kept (B,) counts those whose
-    energy was finite."""
-    edges, closed, values, places, child, probability = nodes
+def simulate(nodes, rules, size, net, aim, states, horizon, hold, begin, end, kept, done):
+    """Simulations number `begin` to `end` (excluded) of every problem that is not over; states (B, N, D); kept (B,)
+    counts those whose energy was finite, done (B,) all."""
+    edges, closed, shut, values, places, child, probability = nodes
     gumbel, schedule, roots, prior = rules
     into, drive, layers, offsets, out, bias = net
     target, weight, squared, last = aim
@@ -124,29 +124,28 @@ def simulate(nodes, rules, size, net, aim, states, horizon, hold, begin, end, ke
     for b in range(len(states)):
         root = b * size
         for number in range(begin, end):
-            if blocked(closed, root):
+            if blocked(shut, root):
                 break
             depth = walk(places, root, path)
             leaf = path[depth]
-            if depth >= horizon:
-                back_up(edges, values, places, path, depth, True, values[leaf, RAW])
+            choice, here, after = places[leaf, BEST], states[b, leaf - root], states[b, 1 + number]
+            energy = np.float32(0)
+            for time in range(hold):
+                step(into, drive, layers, offsets, out, bias, here, choice, after, first, hidden)
+                here = after
+                if not last or (depth == horizon - 1 and time == hold - 1):
+                    energy += distance(target, weight, squared, b, after)
+            done[b] += 1
+            if np.isfinite(energy):
+                kept[b] += 1
+                to_come = energy * np.float32(horizon - 1 - depth)
+                grow(values, places, child, prior, horizon, leaf, choice, 0, root + 1 + number, b, energy, to_come)
+                back_up(edges, values, places, path, depth, float(energy) + float(to_come))
+                settle(edges, closed, shut, values, places, child, probability, leaf, choice)
             else:
-                choice, here, after = places[leaf, BEST], states[b, leaf - root], states[b, 1 + number]
-                energy = np.float32(0)
-                for time in range(hold):
-                    step(into, drive, layers, offsets, out, bias, here, choice, after, first, hidden)
-                    here = after
-                    if not last or (depth == horizon - 1 and time == hold - 1):
-                        energy += distance(target, weight, squared, b, after)
-                if np.isfinite(energy):
-                    kept[b] += 1
-                    to_come = energy * np.float32(horizon - 1 - depth)
-                    grow(values, places, child, prior, leaf, choice, 0, root + 1 + number, b, energy, to_come)
-                    back_up(edges, values, places, path, depth, False, float(energy) + float(to_come))
-                else:
-                    close(closed, places, leaf, choice)
+                close(edges, closed, shut, values, places, child, probability, leaf, choice)
             for i in range(depth + 1):
-                refresh(edges, closed, values, places, child, probability, gumbel, schedule, roots, prior, path[i], b,
+                refresh(edges, shut, values, places, child, probability, gumbel, schedule, roots, prior, path[i], b,
                         score)
 
 

@@ -16,13 +16,13 @@ from steersman.actor.tree_rules import Bools, Floats, Ints
 
 @dataclass(frozen=True)
 class Walk:
-    """Where a simulation's walk ended: leaf (B,) nodes, the choice (B,) to try there, how deep (B,) they lie; `ended`
-    (B,) bool: the leaf is at the horizon, there is nothing to try."""
+    """Where a simulation's walk ended: leaf (B,) nodes, the choice (B,) to try there, how deep (B,) they lie; `over`
+    (B,) bool: nothing is left to try, leaf and choice mean nothing."""
 
     leaf: Ints
     choice: Ints
     depth: Ints
-    ended: Bools
+    over: Bools
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Line:
 class Tree(ABC):
     """Nodes of problem b are columns b·N …, the first one its root.
 
+    A node at the horizon is known exactly, and so is one whose every choice is closed or leads to known nodes only: its
+    value is the least of its choices', not a mean over visits, and no walk leads there again. A tree whose root is
+    known is over: it is the answer of value iteration. (Winands, Björnsson & Saito 2008, "Monte-Carlo tree search
+    solver"; for planning with chance Keller & Helmert 2013.)
+
     A simulation is `walk`, then `grow` or `close`, then `back_up`. Two forms: `ArrayTree`, the reference, and one that
     is compiled (`tree_compiled.CompiledTree`).
     """
@@ -54,7 +59,7 @@ class Tree(ABC):
 
     @abstractmethod
     def walk(self) -> Walk:
-        """Down every tree to a choice that was not tried yet, or to the horizon."""
+        """Down every tree to a choice that was not tried yet."""
 
     @abstractmethod
     def grow(self, walk: Walk, energy: Floats, to_come: Floats, probability: Floats | None, counts: Bools) -> None:
@@ -63,8 +68,8 @@ class Tree(ABC):
 
     @abstractmethod
     def back_up(self, walk: Walk, returned: Floats, counts: Bools) -> None:
-        """Tell the way back what the walk returned (B,): the energy from the leaf on. Where `counts` (B,) is False the
-        way stays as it was."""
+        """Tell the way back what the walk returned (B,): the energy from the leaf on, and what is known exactly by now.
+        Where `counts` (B,) is False the way stays as it was."""
 
     @abstractmethod
     def close(self, walk: Walk, refused: Bools) -> None:
@@ -73,10 +78,6 @@ class Tree(ABC):
     @abstractmethod
     def dead(self) -> Bools:
         """(B,): problems that have no open choice at the root."""
-
-    @abstractmethod
-    def to_come(self, nodes: Ints) -> Floats:
-        """(B,): what was thought to come of nodes (B,) when they were new."""
 
     @abstractmethod
     def line(self) -> Line:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from steersman.actor.tree import Line, Tree, Walk
-from steersman.actor.tree_rules import Bools, Floats, Ints, Rule, most_visited
+from steersman.actor.tree_rules import Bools, Floats, Ints, Rule, better_known, most_visited
 
 
 @dataclass(frozen=True)
 class _Way(Walk):
-    """path (L, B) nodes on the way, `on_way` (L, B) bool: before the walk ended."""
+    """path (L, B) nodes on the way, `on_way` (L, B) bool: not below the leaf."""
 
     path: Ints
     on_way: Bools
@@ -23,9 +23,10 @@ class _Way(Walk):
 class ArrayTree(Tree):
     """The last column of every array is scratch, where what does not count goes.
 
-    visits, energy (R, B·N) of each choice, the energy summed over visits; raw (B·N,) thought to come of a new node;
-    arrived (B·N,) energy of the step that led here; closed (R, B·N) bool: not allowed. An edge is choice · columns +
-    node; child (edges, O) are the nodes that it leads to.
+    visits, energy (R, B·N) of each choice, the energy summed over visits; raw (B·N,) thought to come of a new node,
+    exact for a known one; arrived (B·N,) energy of the step that led here; closed (R, B·N) bool: not allowed; shut
+    (R, B·N) bool: closed, or leads to known nodes only. An edge is choice · columns + node; child (edges, O) are the
+    nodes that it leads to.
     """
 
     def __init__(
@@ -41,7 +42,8 @@ class ArrayTree(Tree):
         self.child = np.full((choices * columns, outcomes), -1, np.int64)
         self.depth, self.came = np.zeros(columns, np.int64), np.full(columns, -1, np.int64)
         self.best, self.follow = np.zeros(columns, np.int64), np.arange(columns)
-        self.closed: Bools | None = None
+        self.closed, self.shut = np.zeros((choices, columns), np.bool_), np.zeros((choices, columns), np.bool_)
+        self.known, self.any_shut = np.zeros(columns, np.bool_), False
         self.probability = np.ones((choices * columns, outcomes)) if outcomes > 1 else None
         self.entered = np.zeros(columns) if outcomes > 1 else None
         self.deepest = 0
@@ -59,7 +61,7 @@ class ArrayTree(Tree):
         leaf = path[-1]
         depth = self.depth[leaf]
         on_way = self._level[: len(path)] <= depth
-        return _Way(leaf, self.best[leaf], depth, depth >= self.horizon, path, on_way)
+        return _Way(leaf, self.best[leaf], depth, self.shut[:, self.roots].all(0), path, on_way)
 
     def grow(self, walk: Walk, energy: Floats, to_come: Floats, probability: Floats | None, counts: Bools) -> None:
         o = self.outcomes
@@ -69,6 +71,7 @@ class ArrayTree(Tree):
         self.arrived[new], self.raw[new] = energy, to_come
         self.depth[new], self.came[new] = (walk.depth + 1)[:, None], edge[:, None]
         self.child[edge] = new
+        self.known[new] = (walk.depth + 1 >= self.horizon)[:, None]
         if self.probability is not None:
             self.probability[edge] = probability
         if self._prior is not None:
@@ -82,38 +85,49 @@ class ArrayTree(Tree):
         met *= walk.on_way
         passed = met.cumsum(0)
         total = passed[-1] + returned - passed
-        on_way = walk.on_way
-        if not counts.all():
-            on_way = on_way & counts
-        told = on_way
-        if walk.ended.any():
-            told = on_way & (self._level[: len(on_way)] < walk.depth + ~walk.ended)
-        nodes = walk.path[told]
+        on_way = walk.on_way if counts.all() else walk.on_way & counts
+        nodes = walk.path[on_way]
         edges = self.best[nodes] * self.columns + nodes
         self.visits.reshape(-1)[edges] += 1
-        self.energy.reshape(-1)[edges] += total[told]
-        nodes = walk.path[on_way]
+        self.energy.reshape(-1)[edges] += total[on_way]
         if self.entered is not None:
             self.entered[nodes] += 1
-        self._refresh(walk.path[walk.on_way] if on_way is not walk.on_way else nodes)
+        self._settle((walk.choice * self.columns + walk.leaf)[counts])
+        self._refresh(walk.path[walk.on_way])
+
+    def _settle(self, edges: Ints) -> None:
+        """Edges (K,) that were just tried: which of them, and which ways up from there, are known exactly by now."""
+        while len(edges):
+            below = self.child[edges]
+            p = np.ones(below.shape) if self.probability is None else self.probability[edges]
+            done = (self.known[below] | (p <= 0)).all(1)
+            edges, below, p = edges[done], below[done], p[done]
+            whole = np.where(p > 0, self.arrived[below] + self.raw[below], 0)
+            self.energy.reshape(-1)[edges] = (whole * p).sum(1) * self.visits.reshape(-1)[edges]
+            self.shut.reshape(-1)[edges] = self.any_shut = True
+            edges = self._known(edges % self.columns)
+
+    def _known(self, nodes: Ints) -> Ints:
+        """Marks those of the nodes (K,) that have nothing left to try; the edges that lead to them."""
+        nodes = nodes[self.shut[:, nodes].all(0)]
+        mean = self.energy[:, nodes] / np.maximum(self.visits[:, nodes], 1)
+        self.raw[nodes] = np.where(self.closed[:, nodes], np.inf, mean).min(0)
+        self.known[nodes] = True
+        edges = self.came[nodes]
+        return edges[edges >= 0]
 
     def close(self, walk: Walk, refused: Bools) -> None:
-        if self.closed is None:
-            self.closed = np.zeros(self.visits.shape, np.bool_)
         edge = (walk.choice * self.columns + walk.leaf)[refused]
         while len(edge):
-            self.closed.reshape(-1)[edge] = True
+            self.closed.reshape(-1)[edge] = self.shut.reshape(-1)[edge] = self.any_shut = True
             node = edge % self.columns
-            edge = self.came[node[self.closed[:, node].all(0)]]
+            blocked = self.closed[:, node].all(0)
+            self._settle(self._known(node[~blocked]))
+            edge = self.came[node[blocked]]
             edge = edge[edge >= 0]
 
     def dead(self) -> Bools:
-        if self.closed is None:
-            return np.zeros(self.problems, np.bool_)
         return np.asarray(self.closed[:, self.roots].all(0))
-
-    def to_come(self, nodes: Ints) -> Floats:
-        return self.raw[nodes]
 
     def line(self) -> Line:
         shape = (self.problems, self.horizon)
@@ -134,11 +148,12 @@ class ArrayTree(Tree):
 
     def _decide(self, nodes: Ints, root: bool) -> Ints:
         """The choice to take at nodes (B,)."""
-        visits, energy = self.visits[:, nodes], self.energy[:, nodes]
-        closed = None if self.closed is None else self.closed[:, nodes]
-        if not root:
-            return most_visited(visits, energy, closed)
-        return self.rule.final(visits, energy, self.raw[nodes], self._at(nodes), closed)
+        visits, energy, closed = self.visits[:, nodes], self.energy[:, nodes], self.closed[:, nodes]
+        if root:
+            choice = self.rule.final(visits, energy, self.raw[nodes], self._at(nodes), closed)
+        else:
+            choice = most_visited(visits, energy, closed)
+        return better_known(choice, visits, energy, self.shut[:, nodes] & ~closed)
 
     def _likely(self, nodes: Ints, choice: Ints) -> Ints:
         """Where choices (B,) at nodes (B,) most probably lead, -1 if they were not tried."""
@@ -158,11 +173,11 @@ class ArrayTree(Tree):
         """What to try next at nodes (M,), the roots first."""
         visits, energy = self.visits.take(nodes, 1), self.energy.take(nodes, 1)
         raw, prior = self.raw[nodes], self._at(nodes)
-        closed = None if self.closed is None else self.closed[:, nodes]
-        best = self.rule.inner(visits, energy, raw, prior, closed)
+        shut = self.shut[:, nodes] if self.any_shut else None
+        best = self.rule.inner(visits, energy, raw, prior, shut)
         if self.rule.rooted:
             b = self.problems
-            top = None if closed is None else closed[:, :b]
+            top = None if shut is None else shut[:, :b]
             best[:b] = self.rule.root(visits[:, :b], energy[:, :b], raw[:b], prior[:, :b], top)
         self.best[nodes] = best
         edge = best * self.columns + nodes
@@ -170,10 +185,11 @@ class ArrayTree(Tree):
         self.follow[nodes] = np.where(below < 0, nodes, below)
 
     def _in_turn(self, edge: Ints) -> Ints:
-        """The outcome that was entered least for its probability, of edges (M,): its node."""
+        """The outcome that was entered least for its probability and is not known, of edges (M,): its node."""
         assert self.probability is not None
         assert self.entered is not None
         nodes = self.child[edge]
-        turn = (self.probability[edge] / (self.entered[nodes] + 1)).argmax(1)
+        due = self.probability[edge] / (self.entered[nodes] + 1)
+        turn = np.where(self.known[nodes] & (nodes >= 0), -1, due).argmax(1)
         below: Ints = nodes[np.arange(len(edge)), turn]
         return below

@@ -9,7 +9,7 @@ import numpy as np
 
 from steersman.actor import tree_kernels as kernels
 from steersman.actor.tree import Line, Tree, Walk
-from steersman.actor.tree_rules import PUCT, Bools, Floats, Gumbel, Ints, Rule
+from steersman.actor.tree_rules import PUCT, Bools, Floats, Gumbel, Rule
 from steersman.core import PartError
 
 _NONE = np.zeros((0, 0))
@@ -23,10 +23,11 @@ class CompiledTree(Tree):
         prior: Floats | None = None,
     ) -> None:
         super().__init__(problems, simulations, choices, outcomes, depth)
-        columns, places = problems * self.size, np.zeros((problems * self.size, 4), np.int64)
+        columns, places = problems * self.size, np.zeros((problems * self.size, 5), np.int64)
         places[:, kernels.FOLLOW], places[:, kernels.CAME] = np.arange(columns), -1
         self.nodes = kernels.Nodes(
             edges=np.zeros((columns, 3, choices)), closed=np.zeros((columns, choices), np.bool_),
+            shut=np.zeros((columns, choices), np.bool_),
             values=np.zeros((columns, 3)), places=places, child=np.full((columns, choices, outcomes), -1, np.int64),
             probability=np.ones((columns if outcomes > 1 else 0, choices, outcomes)),
         )
@@ -38,18 +39,19 @@ class CompiledTree(Tree):
     def walk(self) -> Walk:
         b = self.problems
         leaf, choice, depth = np.empty(b, np.int64), np.empty(b, np.int64), np.empty(b, np.int64)
-        ended = np.empty(b, np.bool_)
-        kernels.walk_all(self.nodes, self.size, self.horizon, self._path, leaf, choice, depth, ended)
-        return Walk(leaf, choice, depth, ended)
+        over = np.empty(b, np.bool_)
+        kernels.walk_all(self.nodes, self.size, self._path, leaf, choice, depth, over)
+        return Walk(leaf, choice, depth, over)
 
     def grow(self, walk: Walk, energy: Floats, to_come: Floats, probability: Floats | None, counts: Bools) -> None:
         listed = _NONE if probability is None else probability
         kernels.grow_all(
-            self.nodes, self.rules, self.size, walk.leaf, walk.choice, self.filled, energy, to_come, listed, counts)
+            self.nodes, self.rules, self.size, self.horizon, walk.leaf, walk.choice, self.filled, energy, to_come, listed,
+            counts)
         self.filled += self.outcomes
 
     def back_up(self, walk: Walk, returned: Floats, counts: Bools) -> None:
-        kernels.back_up_all(self.nodes, self._path, walk.depth, walk.ended, returned, counts)
+        kernels.back_up_all(self.nodes, self._path, walk.depth, walk.choice, returned, counts)
         kernels.refresh_way(self.nodes, self.rules, self._path, walk.depth)
 
     def close(self, walk: Walk, refused: Bools) -> None:
@@ -57,10 +59,6 @@ class CompiledTree(Tree):
 
     def dead(self) -> Bools:
         return np.asarray(self.nodes.closed[self.roots].all(1))
-
-    def to_come(self, nodes: Ints) -> Floats:
-        raw: Floats = self.nodes.values[nodes, kernels.RAW]
-        return raw
 
     def line(self) -> Line:
         b, t = self.problems, self.horizon

@@ -43,7 +43,7 @@ class Grown:
     imagined        its future (K = 1); parts: name of a term -> (B, T·H), weighted
     share           (B, T, R) of visits along it
     kept, vetoed    (B,): choices that were tried and allowed; name of a guardrail -> (B,) that it refused
-    calls           (B,): of the predictor
+    calls           (B,): of the predictor; simulations (B,): fewer where a tree was over before
     visits, energy  (B,): of the first choice, summed over visits
     """
 
@@ -55,7 +55,7 @@ class Grown:
     kept: Tensor
     vetoed: Mapping[str, Tensor]
     calls: Tensor
-    simulations: int
+    simulations: Tensor
     visits: Floats
     energy: Floats
 
@@ -75,7 +75,7 @@ class Growth:
         self.z: Tensor | None = None
         self.vetoed: dict[str, Tensor] = {}
         self.kept, self.looked = torch.zeros(b, dtype=torch.int64), torch.zeros(b, dtype=torch.int64)
-        self.done, self.refusals = 0, False
+        self.done = torch.zeros_like(self.kept)
 
     def grown(self) -> Grown:
         """After as many simulations as the budget has time for."""
@@ -91,25 +91,24 @@ class Growth:
         vetoed = {name: self.vetoed.get(name, torch.zeros_like(self.kept)).to(device) for name in scores.refused}
         return Grown(
             choice, feasible, imagined, {name: part[:, 0] for name, part in scores.parts.items()}, line.share,
-            self.kept.to(device), vetoed, self.allowance.calls + self.looked, self.done, line.visits, line.energy,
+            self.kept.to(device), vetoed, self.each * self.done + self.looked, self.done, line.visits, line.energy,
         )
 
     def _run(self) -> None:
         slowest = 0.0
-        for _ in range(self.search.simulations):
+        for number in range(self.search.simulations):
             before = self.allowance.seconds
-            if self.done and self.allowance.seconds_left() < slowest:
+            if number and self.allowance.seconds_left() < slowest:
                 return
-            self._simulate()
-            self.done += 1
-            slowest = max(slowest, self.allowance.seconds - before) if self.done > 1 else 0.0
-            if self.refusals and self.tree.dead().all():
+            walk = self.tree.walk()
+            if walk.over.all():
                 return
+            self._simulate(walk)
+            slowest = max(slowest, self.allowance.seconds - before) if number else 0.0
 
-    def _simulate(self) -> None:
+    def _simulate(self, walk: Walk) -> None:
         tree, problem = self.tree, self.problem
-        filled, walk = tree.filled, tree.walk()
-        device = problem.belief.state.device
+        filled, device = tree.filled, problem.belief.state.device
         leaf = torch.from_numpy(walk.leaf).to(device)
         when = torch.from_numpy(np.minimum(walk.depth, tree.horizon - 1)).to(device)
         states = self.states.flatten(0, 1).index_select(0, leaf)[:, None]
@@ -117,26 +116,24 @@ class Growth:
         step = self.stepper.step(states, carry, torch.from_numpy(walk.choice).to(device)[:, None], when)
         self.allowance.calls += self.each
         to_come = self._to_come(step, when)
-        self._remember(step, slice(filled, filled + tree.outcomes), walk)
+        self._remember(step, slice(filled, filled + tree.outcomes))
         energy, refused = step.energy[:, 0].double().cpu().numpy(), self._refused(step)
         probability = None if step.outcomes is None else step.outcomes.probability[:, 0].double().cpu().numpy()
         worth = to_come.double().cpu().numpy()
-        counts = ~walk.ended
+        counts = ~walk.over
+        self.done += torch.from_numpy(counts)
         self._note(step, counts, refused)
         if refused.any():
             refused &= counts
-            self.refusals = True
             tree.close(walk, refused)
             energy, worth = (np.where(np.isfinite(x), x, 0) for x in (energy, worth))
             counts &= ~refused
         whole = energy + worth
         returned = whole[:, 0] if probability is None else (whole * probability).sum(1)
-        if walk.ended.any():
-            returned = np.where(walk.ended, tree.to_come(walk.leaf), returned)
         tree.grow(walk, energy, worth, probability, counts)
-        tree.back_up(walk, returned, counts | walk.ended)
+        tree.back_up(walk, returned, counts)
 
-    def _remember(self, step: Step, slots: slice, walk: Walk) -> None:
+    def _remember(self, step: Step, slots: slice) -> None:
         self.states[:, slots] = step.states
         for store, after in zip(self.carry, step.carry, strict=True):
             if store.shape[2:] != after.shape[2:]:

@@ -16,7 +16,7 @@ from numba import njit
 
 VISITS, ENERGY, MEAN = range(3)
 RAW, ARRIVED, ENTERED = range(3)
-DEPTH, BEST, FOLLOW, CAME = range(4)
+DEPTH, BEST, FOLLOW, CAME, KNOWN = range(5)
 _TINY, _LOW = 1e-8, -1e9
 
 
@@ -26,13 +26,15 @@ def compiled(**options: Any) -> Any:
 
 
 class Nodes(NamedTuple):
-    """edges (M, 3, R): visits of each choice, energy summed over them, its mean; closed (M, R) bool: not allowed;
-    values (M, 3): thought to come of a new node, energy of the step that led here, times entered; places (M, 4): depth,
-    best choice to try next, node that it leads to (itself: none yet), edge node · R + choice that led here; child,
-    probability (M, R, O)."""
+    """edges (M, 3, R): visits of each choice, energy summed over them, its mean; closed (M, R) bool: not allowed; shut
+    (M, R) bool: closed, or leads to known nodes only; values (M, 3): thought to come of a new node, exact for a known
+    one, energy of the step that led here, times entered; places (M, 5): depth, best choice to try next, node that it
+    leads to (itself: none yet), edge node · R + choice that led here, whether it is known; child, probability
+    (M, R, O)."""
 
     edges: Any
     closed: Any
+    shut: Any
     values: Any
     places: Any
     child: Any
@@ -150,21 +152,22 @@ def most_visited(edges, closed, node):
 
 @compiled()
 def refresh(
-    edges, closed, values, places, child, probability, gumbel, schedule, roots, prior, node, b, score
+    edges, shut, values, places, child, probability, gumbel, schedule, roots, prior, node, b, score
 ):
     """What to try next at a node of problem b, and which node that leads to."""
     p, t = b % len(prior), min(places[node, DEPTH], prior.shape[1] - 1)
     if not gumbel:
-        best = puct(edges, closed, values, schedule, prior, node, p, t)
+        best = puct(edges, shut, values, schedule, prior, node, p, t)
     elif places[node, DEPTH] == 0:
-        best = gumbel_root(edges, closed, values, schedule, roots, prior, node, b, p, score, False)
+        best = gumbel_root(edges, shut, values, schedule, roots, prior, node, b, p, score, False)
     else:
-        best = gumbel_inner(edges, closed, values, prior, node, p, t, score)
+        best = gumbel_inner(edges, shut, values, prior, node, p, t, score)
     places[node, BEST] = best
     turn, most = 0, -np.inf
-    if child.shape[2] > 1 and child[node, best, 0] >= 0:  # the outcome that was entered least for its probability
+    if child.shape[2] > 1 and child[node, best, 0] >= 0:  # the unknown outcome that was entered least for its probability
         for o in range(child.shape[2]):
-            due = probability[node, best, o] / (values[child[node, best, o], ENTERED] + 1)
+            below = child[node, best, o]
+            due = -1.0 if places[below, KNOWN] else probability[node, best, o] / (values[below, ENTERED] + 1)
             if due > most:
                 turn, most = o, due
     below = child[node, best, turn]
@@ -187,11 +190,12 @@ def walk(places, root, path):
 
 
 @compiled()
-def grow(values, places, child, prior, leaf, choice, outcome, slot, b, energy, to_come):
+def grow(values, places, child, prior, horizon, leaf, choice, outcome, slot, b, energy, to_come):
     """Hang an outcome under a leaf of problem b, in the column `slot`."""
     depth = places[leaf, DEPTH] + 1
     values[slot, ARRIVED], values[slot, RAW] = energy, to_come
     places[slot, DEPTH], places[slot, CAME] = depth, leaf * child.shape[1] + choice
+    places[slot, KNOWN] = depth >= horizon
     child[leaf, choice, outcome] = slot
     p, t, best = b % len(prior), min(depth, prior.shape[1] - 1), 0
     for r in range(1, prior.shape[2]):
@@ -201,8 +205,8 @@ def grow(values, places, child, prior, leaf, choice, outcome, slot, b, energy, t
 
 
 @compiled()
-def back_up(edges, values, places, path, depth, ended, returned):
-    """Tell the way back what a walk returned: the energy from its end on."""
+def back_up(edges, values, places, path, depth, returned):
+    """Tell the way back what a walk returned: the energy from its leaf on."""
     whole = 0.0
     for i in range(depth + 1):
         whole += values[path[i], ARRIVED]
@@ -211,16 +215,15 @@ def back_up(edges, values, places, path, depth, ended, returned):
         node = path[i]
         passed += values[node, ARRIVED]
         values[node, ENTERED] += 1
-        if i < depth or not ended:
-            best = places[node, BEST]
-            edges[node, VISITS, best] += 1
-            edges[node, ENERGY, best] += whole - passed
-            edges[node, MEAN, best] = edges[node, ENERGY, best] / edges[node, VISITS, best]
+        best = places[node, BEST]
+        edges[node, VISITS, best] += 1
+        edges[node, ENERGY, best] += whole - passed
+        edges[node, MEAN, best] = edges[node, ENERGY, best] / edges[node, VISITS, best]
 
 
 @compiled()
 def blocked(closed, node):
-    """Whether a node has no open choice left."""
+    """Whether a node has no choice left."""
     open_ = 0
     for r in range(closed.shape[1]):
         open_ += not closed[node, r]
@@ -228,15 +231,44 @@ def blocked(closed, node):
 
 
 @compiled()
-def close(closed, places, leaf, choice):
+def settle(edges, closed, shut, values, places, child, probability, node, choice):
+    """A choice that was just tried (-1: one that was just closed): is it known exactly by now, and the ways up?"""
+    while True:
+        if choice >= 0:
+            whole = 0.0
+            for o in range(child.shape[2]):
+                below, p = child[node, choice, o], 1.0 if len(probability) == 0 else probability[node, choice, o]
+                if p > 0:
+                    if not places[below, KNOWN]:
+                        return
+                    whole += (values[below, ARRIVED] + values[below, RAW]) * p
+            edges[node, ENERGY, choice] = whole * edges[node, VISITS, choice]
+            edges[node, MEAN, choice] = edges[node, ENERGY, choice] / edges[node, VISITS, choice]
+            shut[node, choice] = True
+        if not blocked(shut, node):
+            return
+        least = np.inf
+        for r in range(shut.shape[1]):
+            if not closed[node, r]:
+                least = min(least, edges[node, MEAN, r])
+        values[node, RAW], places[node, KNOWN] = least, True
+        edge = places[node, CAME]
+        if edge < 0:
+            return
+        node, choice = edge // shut.shape[1], edge % shut.shape[1]
+
+
+@compiled()
+def close(edges, closed, shut, values, places, child, probability, leaf, choice):
     """Close a choice, and every way to a node that has no open choice left."""
-    closed[leaf, choice] = True
+    closed[leaf, choice] = shut[leaf, choice] = True
     while blocked(closed, leaf):
         edge = places[leaf, CAME]
         if edge < 0:
             return
         leaf, choice = edge // closed.shape[1], edge % closed.shape[1]
-        closed[leaf, choice] = True
+        closed[leaf, choice] = shut[leaf, choice] = True
+    settle(edges, closed, shut, values, places, child, probability, leaf, -1)
 
 
 # The plan ------------------------------------------------------------------------------------------------------------
@@ -244,11 +276,18 @@ def close(closed, places, leaf, choice):
 
 @compiled()
 def decide(nodes, rules, node, b, score):
-    """The choice to take at a node when the search is over."""
+    """The choice to take at a node when the search is over; one that is known exactly if it is better."""
+    edges, closed, shut = nodes.edges, nodes.closed, nodes.shut
     if nodes.places[node, DEPTH] > 0 or not rules.gumbel:
-        return most_visited(nodes.edges, nodes.closed, node)
-    return gumbel_root(nodes.edges, nodes.closed, nodes.values, rules.schedule, rules.roots, rules.prior, node, b,
-                       b % len(rules.prior), score, True)
+        choice = most_visited(edges, closed, node)
+    else:
+        choice = gumbel_root(edges, closed, nodes.values, rules.schedule, rules.roots, rules.prior, node, b,
+                             b % len(rules.prior), score, True)
+    least = edges[node, MEAN, choice] if edges[node, VISITS, choice] > 0 else np.inf
+    for r in range(shut.shape[1]):
+        if shut[node, r] and not closed[node, r] and edges[node, MEAN, r] < least:
+            choice, least = r, edges[node, MEAN, r]
+    return choice
 
 
 @compiled()
@@ -284,43 +323,46 @@ def main_line(nodes, rules, size, path, entered, share, visits, energy):
 @compiled()
 def refresh_way(nodes, rules, path, depth):
     """What to try next at every node on the ways path (B, T + 1) down to depth (B,)."""
-    edges, closed, values, places, child, probability = nodes
+    edges, closed, shut, values, places, child, probability = nodes
     gumbel, schedule, roots, prior = rules
     score = np.empty(edges.shape[2])
     for b in range(len(path)):
         for i in range(depth[b] + 1):
-            refresh(edges, closed, values, places, child, probability, gumbel, schedule, roots, prior, path[b, i], b,
+            refresh(edges, shut, values, places, child, probability, gumbel, schedule, roots, prior, path[b, i], b,
                     score)
 
 
 @compiled()
-def walk_all(nodes, size, horizon, path, leaf, choice, depth, ended):
+def walk_all(nodes, size, path, leaf, choice, depth, over):
     for b in range(len(path)):
         depth[b] = walk(nodes.places, b * size, path[b])
         leaf[b] = path[b, depth[b]]
         choice[b] = nodes.places[leaf[b], BEST]
-        ended[b] = depth[b] >= horizon
+        over[b] = blocked(nodes.shut, b * size)
 
 
 @compiled()
-def grow_all(nodes, rules, size, leaf, choice, filled, energy, to_come, probability, counts):
+def grow_all(nodes, rules, size, horizon, leaf, choice, filled, energy, to_come, probability, counts):
     for b in range(len(leaf)):
         for o in range(energy.shape[1] if counts[b] else 0):
-            grow(nodes.values, nodes.places, nodes.child, rules.prior, leaf[b], choice[b], o, b * size + filled + o, b,
-                 energy[b, o], to_come[b, o])
+            grow(nodes.values, nodes.places, nodes.child, rules.prior, horizon, leaf[b], choice[b], o,
+                 b * size + filled + o, b, energy[b, o], to_come[b, o])
             if probability.shape[1]:
                 nodes.probability[leaf[b], choice[b], o] = probability[b, o]
 
 
 @compiled()
-def back_up_all(nodes, path, depth, ended, returned, counts):
+def back_up_all(nodes, path, depth, choice, returned, counts):
+    edges, closed, shut, values, places, child, probability = nodes
     for b in range(len(path)):
         if counts[b]:
-            back_up(nodes.edges, nodes.values, nodes.places, path[b], depth[b], ended[b], returned[b])
+            back_up(edges, values, places, path[b], depth[b], returned[b])
+            settle(edges, closed, shut, values, places, child, probability, path[b, depth[b]], choice[b])
 
 
 @compiled()
 def close_all(nodes, leaf, choice, refused):
     for b in range(len(leaf)):
         if refused[b]:
-            close(nodes.closed, nodes.places, leaf[b], choice[b])
+            close(nodes.edges, nodes.closed, nodes.shut, nodes.values, nodes.places, nodes.child, nodes.probability,
+                  leaf[b], choice[b])

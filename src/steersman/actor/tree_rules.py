@@ -158,6 +158,17 @@ def _table(most: int, simulations: int) -> Floats:
     return np.array([considered_visits(number, simulations) for number in range(most + 1)], float)
 
 
+def better_known(choice: Ints, visits: Floats, energy: Floats, known: Bools) -> Ints:
+    """A choice (M,), or, if it is better, the best of those whose value is known exactly, bool (R, M): a mean over
+    visits counts what was tried on the way as well."""
+    mean = energy / np.maximum(visits, 1)
+    sure = np.where(known, mean, np.inf)
+    best = sure.argmin(0)
+    column = np.arange(len(choice))
+    held = np.where(visits[choice, column] > 0, mean[choice, column], np.inf)
+    return np.where(sure[best, column] < held, best, choice)
+
+
 def considered_visits(considered: int, simulations: int) -> list[int]:
     """Sequential halving (Karnin et al. 2013): the visits that a choice in turn has, for each simulation."""
     if considered <= 1:
