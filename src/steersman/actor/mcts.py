@@ -16,13 +16,13 @@ from torch import Tensor
 from steersman.actor.distributions import fitted
 from steersman.actor.rounds import Best, Searched, Spending, decide
 from steersman.actor.stepping import Allowance, Stepper, nearest_choice, require_tree_sizes
-from steersman.actor.tree_growth import Grown, Growth, Search, calls_of_one, outcomes_of
-from steersman.actor.tree_rules import PUCT, Floats, Gumbel, Rule
+from steersman.actor.tree.growth import Grown, Growth, Search, calls_of_one, outcomes_of
+from steersman.actor.tree.rules import PUCT, Floats, Gumbel, Rule
 from steersman.core import ConfigError, Critic, Plan, Planner, Problem, Streams, TensorRecord
 from steersman.core.compiled import compiled
 
 if TYPE_CHECKING:
-    from steersman.actor.search_compiled import ClosedSearch
+    from steersman.actor.tree.closed import ClosedSearch
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class MCTS(Planner):
 
     What is known exactly, down to the horizon, is not searched again, and its value is the least, not a mean over what
     was tried: with enough simulations for the whole tree, the answer is value iteration's, whichever rule selects, and
-    the search ends there (see `tree.Tree`).
+    the search ends there (see `tree.tree.Tree`).
 
     A choice that a guardrail refuses, in any outcome that may come, is closed, and so is every choice that leads to a
     state with no open choice left. None open at the root -> the declared fallback. Continuous actions are chosen from a
@@ -128,7 +128,7 @@ class _Decision:
     def _compiled(self) -> ClosedSearch | None:
         if not compiled() or self.config.rollout or self.critic is not None:
             return None
-        from steersman.actor.search_compiled import closed_search
+        from steersman.actor.tree.closed import closed_search
 
         return closed_search(self.problem, self.stepper)
 

@@ -28,7 +28,7 @@ EFFORT: dict[str, Any] = {
     "predictive-sampling": PredictiveSampling.Config(samples=300, iterations=30, knots=0),
     "gradient": Gradient.Config(steps=60),
     "barrier": Barrier.Config(planner=CEM.Config()),
-    "mcts": MCTS.Config(simulations=600, select="puct"),
+    "mcts": MCTS.Config(simulations=2000),
 }
 """Settings for the exact answer, where the defaults are meant for quick decisions."""
 QUICK: dict[str, Any] = {

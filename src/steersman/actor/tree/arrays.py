@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steersman.actor.tree import Line, Tree, Walk
-from steersman.actor.tree_rules import Bools, Floats, Ints, Rule, better_known, most_visited
+from steersman.actor.tree.rules import Bools, Floats, Ints, Rule, better_known, most_visited
+from steersman.actor.tree.tree import Line, Tree, Walk
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class ArrayTree(Tree):
         leaf = path[-1]
         depth = self.depth[leaf]
         on_way = self._level[: len(path)] <= depth
-        return _Way(leaf, self.best[leaf], depth, self.shut[:, self.roots].all(0), path, on_way)
+        over: Bools = np.asarray(self.shut[:, self.roots].all(0))
+        return _Way(leaf, self.best[leaf], depth, over, path, on_way)
 
     def grow(self, walk: Walk, energy: Floats, to_come: Floats, probability: Floats | None, counts: Bools) -> None:
         o = self.outcomes

@@ -15,9 +15,9 @@ from torch import Tensor
 from steersman.actor.bounds import fallback_action
 from steersman.actor.scoring import judge
 from steersman.actor.stepping import Allowance, Step, Stepper, nearest_choice
-from steersman.actor.tree import Line, Tree, Walk
-from steersman.actor.tree_arrays import ArrayTree
-from steersman.actor.tree_rules import Bools, Floats, Rule
+from steersman.actor.tree.arrays import ArrayTree
+from steersman.actor.tree.rules import Bools, Floats, Rule
+from steersman.actor.tree.tree import Line, Tree, Walk
 from steersman.core import Critic, Imagined, PlanningError, Problem, Streams
 from steersman.core.compiled import compiled
 
@@ -240,7 +240,7 @@ def new_tree(
     """In the compiled form where there is one. prior (B, depth, R): probabilities at each depth, or None: uniform."""
     sizes = problems, simulations, choices, outcomes, depth
     if compiled():
-        from steersman.actor.tree_compiled import CompiledTree
+        from steersman.actor.tree.compiled import CompiledTree
 
         return CompiledTree(*sizes, rule, prior)
     return ArrayTree(*sizes, rule, prior)

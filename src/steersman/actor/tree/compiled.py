@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from steersman.actor import tree_kernels as kernels
-from steersman.actor.tree import Line, Tree, Walk
-from steersman.actor.tree_rules import PUCT, Bools, Floats, Gumbel, Rule
+from steersman.actor.tree import kernels
+from steersman.actor.tree.rules import PUCT, Bools, Floats, Gumbel, Rule
+from steersman.actor.tree.tree import Line, Tree, Walk
 from steersman.core import PartError
 
 _NONE = np.zeros((0, 0))
@@ -46,8 +46,8 @@ class CompiledTree(Tree):
     def grow(self, walk: Walk, energy: Floats, to_come: Floats, probability: Floats | None, counts: Bools) -> None:
         listed = _NONE if probability is None else probability
         kernels.grow_all(
-            self.nodes, self.rules, self.size, self.horizon, walk.leaf, walk.choice, self.filled, energy, to_come, listed,
-            counts)
+            self.nodes, self.rules, self.size, self.horizon, walk.leaf, walk.choice, self.filled, energy, to_come,
+            listed, counts)
         self.filled += self.outcomes
 
     def back_up(self, walk: Walk, returned: Floats, counts: Bools) -> None:

@@ -1,5 +1,5 @@
 """The form of tree search that runs as one compiled call: where the world model is a perceptron and the energy a
-distance, both in closed form. The same search as `tree_growth.Growth`'s, to rounding; about a hundred times as fast.
+distance, both in closed form. The same search as `growth.Growth`'s, to rounding; about a hundred times as fast.
 
 Shapes: B problems, R choices, T choices of a plan, each held for H steps, N nodes, D state.
 """
@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steersman.actor import search_kernels as kernels
 from steersman.actor.bounds import fallback_action
 from steersman.actor.stepping import Stepper, nearest_choice
-from steersman.actor.tree_compiled import CompiledTree
-from steersman.actor.tree_growth import Grown, Search
-from steersman.actor.tree_kernels import ARRIVED, DEPTH
+from steersman.actor.tree import closed_kernels as kernels
+from steersman.actor.tree.compiled import CompiledTree
+from steersman.actor.tree.growth import Grown, Search
+from steersman.actor.tree.kernels import ARRIVED, DEPTH
 from steersman.core import Distance, Imagined, Perceptron, Problem
 
 LARGEST = 1 << 18
@@ -60,8 +60,8 @@ class ClosedSearch:
         calls = torch.from_numpy((looked + done) * hold)
         return Grown(
             torch.from_numpy(line.choice), feasible, Imagined(future, problem.belief.context),
-            {self.name: torch.from_numpy(energy)}, line.share, torch.from_numpy(kept), {}, calls, torch.from_numpy(done), line.visits,
-            line.energy,
+            {self.name: torch.from_numpy(energy)}, line.share, torch.from_numpy(kept), {}, calls,
+            torch.from_numpy(done), line.visits, line.energy,
         )
 
     def _run(self, search: Search, tree: CompiledTree, rest: tuple[Any, ...], kept: Any, done: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from steersman.actor.tree_kernels import BEST, back_up, blocked, close, compiled, grow, refresh, settle, walk
+from steersman.actor.tree.kernels import BEST, back_up, blocked, close, compiled, grow, refresh, settle, walk
 
 LOOSE = {"contract", "reassoc"}  # sums in the order that vectors like; it is compiled in, the same for every row
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steersman.actor.tree_rules import Bools, Floats, Ints
+from steersman.actor.tree.rules import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Tree(ABC):
     solver"; for planning with chance Keller & Helmert 2013.)
 
     A simulation is `walk`, then `grow` or `close`, then `back_up`. Two forms: `ArrayTree`, the reference, and one that
-    is compiled (`tree_compiled.CompiledTree`).
+    is compiled (`compiled.CompiledTree`).
     """
 
     def __init__(self, problems: int, simulations: int, choices: int, outcomes: int, depth: int) -> None:

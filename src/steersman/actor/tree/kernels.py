@@ -1,5 +1,5 @@
 """The tree of a tree search, compiled: one problem's walk, growth and way back, as plain loops. Imported only where
-numba is installed; `tree_arrays` and `tree_rules` say the same with arrays, and are what this is tested against.
+numba is installed; `arrays` and `rules` say the same with arrays, and are what this is tested against.
 
 Inner functions get arrays, not tuples of them or views: each would be counted (by lock) for as long as it lives, at
 more than the price of the arithmetic. Shapes: B problems, M nodes of all problems, R choices, O outcomes, T steps.
@@ -164,7 +164,7 @@ def refresh(
         best = gumbel_inner(edges, shut, values, prior, node, p, t, score)
     places[node, BEST] = best
     turn, most = 0, -np.inf
-    if child.shape[2] > 1 and child[node, best, 0] >= 0:  # the unknown outcome that was entered least for its probability
+    if child.shape[2] > 1 and child[node, best, 0] >= 0:  # which outcome: unknown, entered least for its probability
         for o in range(child.shape[2]):
             below = child[node, best, o]
             due = -1.0 if places[below, KNOWN] else probability[node, best, o] / (values[below, ENTERED] + 1)
@@ -323,7 +323,7 @@ def main_line(nodes, rules, size, path, entered, share, visits, energy):
 @compiled()
 def refresh_way(nodes, rules, path, depth):
     """What to try next at every node on the ways path (B, T + 1) down to depth (B,)."""
-    edges, closed, shut, values, places, child, probability = nodes
+    edges, _, shut, values, places, child, probability = nodes
     gumbel, schedule, roots, prior = rules
     score = np.empty(edges.shape[2])
     for b in range(len(path)):
