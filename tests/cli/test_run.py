@@ -70,3 +70,20 @@ def test_what_does_not_fit_the_agent_is_refused_in_one_line(
     assert ended.code == code
     assert len(ended.err.splitlines()) == 1
     assert says in ended.err
+
+
+def test_another_planner_than_the_runs_own_and_a_graph_from_its_log(pendulum: Path, steersman: Callable) -> None:
+    follow = '{"type": "cem", "samples": 8, "iterations": 1, "elites": 2, "horizon": 3}'
+    astar = f'{{"type": "astar", "graph": {{"nodes": 30}}, "follow": {follow}}}'
+    words = ["run", str(pendulum), "--env", "Pendulum-v1", "--episodes", "1", "--planner"]
+    ended = steersman(*words, astar, "--goal", "1,0,0")
+    assert ended.code == 0, ended.err
+    assert (pendulum / "memory" / "graph.safetensors").exists()
+    assert "remembered states" in steersman("why", f"{pendulum}:5").out
+    columns = steersman(*words, astar, "--goal", "cos=1")
+    assert (columns.code, "give an ObservationGoal" in columns.err) == (1, True)
+    unknown = steersman(*words, "dijkstra", "--goal", "cos=1")
+    assert unknown.code == 2
+    assert "a planner of astar, augmented-lagrangian" in unknown.err
+    wrong = steersman(*words, '{"type": "cem", "samplse": 3}', "--goal", "cos=1")
+    assert "samplse" in wrong.err

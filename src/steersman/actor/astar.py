@@ -5,6 +5,7 @@ For goals farther than any horizon, in worlds that the log has covered. Shapes: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +28,7 @@ from steersman.core import (
     PlanningError,
     Problem,
 )
-from steersman.core.graph import LatentGraph
+from steersman.core.graph import GraphConfig, LatentGraph
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,15 @@ class AStar(Planner):
     way, or the goal itself once that is nearer; its guardrails, budget and fallback are the task's, and the action of
     the way's first edge is its proposal. Where no way is known it plans towards the goal, and the reason says so.
 
-    The graph comes from `memory.build_graph`; without one there is nothing to search: PlanningError. Goals are latent
+    The graph comes from `memory.build_graph`. A planner of a run's agent gets it from the run's log when it first
+    plans (`source`, see `agent.remembered`); without either there is nothing to search: PlanningError. Goals are latent
     (give an observation), beliefs one state without a history. Random draws are the follower's; what is imagined to
     enter and leave the graph is taken off its budget.
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="astar"):
         """limit: most steps of an edge; touch: step lengths within which a node is reached; ahead: nodes to look along
-        the way; follow: the planner that carries it out."""
+        the way; follow: the planner that carries it out; graph: how an agent makes the graph from its run's log."""
 
         limit: float = 8.0
         touch: float = 0.5
@@ -68,6 +70,7 @@ class AStar(Planner):
         ahead: int = 3
         follow: PlannerConfig = msgspec.field(default_factory=lambda: CEM.Config(
             samples=64, iterations=4, elites=8, horizon=6))
+        graph: GraphConfig = GraphConfig()
 
         def __post_init__(self) -> None:
             if min(self.ahead, self.fan, self.ray, self.exits) < 1 or not (self.limit > 0 and self.touch > 0):
@@ -77,8 +80,12 @@ class AStar(Planner):
         def build(self) -> AStar:
             return AStar(self)
 
-    def __init__(self, config: Config | None = None, graph: LatentGraph | None = None) -> None:
-        self.config, self.graph = config or AStar.Config(), graph
+    def __init__(
+        self, config: Config | None = None, graph: LatentGraph | None = None,
+        source: Callable[[], LatentGraph] | None = None,
+    ) -> None:
+        """source: asked for the graph once, when it is needed."""
+        self.config, self.graph, self.source = config or AStar.Config(), graph, source
         self.follower: Planner = self.config.follow.build()
 
     @property
@@ -105,14 +112,26 @@ class AStar(Planner):
         )
         return replace(plan, reason=reason, calls=plan.calls + used, warm=Following(plan.warm, towards))
 
-    def _graph(self, problem: Problem) -> LatentGraph:
+    def remembered(self) -> LatentGraph:
+        """The graph; from its source, if it was not needed before.
+
+        Raises:
+            PlanningError: there is none.
+        """
+        if self.graph is None and self.source is not None:
+            self.graph = self.source()
         if self.graph is None or not len(self.graph):
-            raise PlanningError("a graph of remembered states", "none",
-                                "build one with memory.build_graph and give it: AStar(config, graph)")
-        if problem.belief.state.shape[1:] != self.graph.nodes.shape[1:]:
-            raise PlanningError(f"states {tuple(self.graph.nodes.shape[1:])} as in the graph",
+            raise PlanningError(
+                "a graph of remembered states", "none", "load the agent from its run, whose log the graph is made "
+                "from, or build one with memory.build_graph and give it: AStar(config, graph)")
+        return self.graph
+
+    def _graph(self, problem: Problem) -> LatentGraph:
+        graph = self.remembered()
+        if problem.belief.state.shape[1:] != graph.nodes.shape[1:]:
+            raise PlanningError(f"states {tuple(graph.nodes.shape[1:])} as in the graph",
                                 f"{tuple(problem.belief.state.shape[1:])}", "build the graph with this perception")
-        return self.graph.to(problem.belief.state.device)
+        return graph.to(problem.belief.state.device)
 
     @staticmethod
     def _goal(problem: Problem) -> Tensor:

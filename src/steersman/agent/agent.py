@@ -30,6 +30,7 @@ from steersman.agent.moments import moment_of, require_forecast
 from steersman.agent.origin import Origin, origin_of
 from steersman.agent.parts import load_parts
 from steersman.agent.readouts import load_readout
+from steersman.agent.remembered import goal_space_of, memory_of, remember
 from steersman.agent.sealing import build_sealed, distinct, seals, verify_sealed
 from steersman.core import (
     Belief,
@@ -138,6 +139,7 @@ class Agent:
         agent = cls(config, signature, perception, model, planner=planner, readout=readout,
                     origin=origin_of(run, file.step), trusted=limit, kept=added)
         verify_sealed(agent.own_sealed, run.manifest.config.get("seals", {}))
+        remember(agent, run)
         return agent
 
     @classmethod
@@ -290,7 +292,8 @@ class Agent:
         """
         self._require_run(run)
         self.recorder = Recorder(run, self.fingerprint(), self.origin.checkpoint, self.planner, self.readout,
-                                 world=world, kept=kept, costs=self.kept.fingerprints())
+                                 world=world, kept=kept, costs=self.kept.fingerprints(),
+                                 memory=memory_of(self.planner))
         return self.recorder
 
     def _require_run(self, run: Run) -> None:
@@ -379,9 +382,8 @@ class Agent:
 
     def _resolve(self, task: Task) -> None:
         if self._task is None or task.goal is not self._task.goal:
-            self._resolved = resolve(
-                task.goal, self.perception, self.signature, self.readout, self.config.goal_space
-            )
+            space = goal_space_of(self.planner, self.config.goal_space)
+            self._resolved = resolve(task.goal, self.perception, self.signature, self.readout, space)
         self._task = task
 
     def _believe(self, moment: Observation, since: Tensor | None, batch: int) -> Any:

@@ -20,6 +20,7 @@ from torch import Tensor
 from steersman.agent.agent import Agent
 from steersman.agent.flight.carried import Carried
 from steersman.agent.flight.forms import task_of
+from steersman.agent.remembered import memory_of
 from steersman.core import CheckpointError, Plan, Planner, RunError, Task
 from steersman.core.clock import taped
 from steersman.core.compiled import compiler, compiling
@@ -154,6 +155,8 @@ def _agent(run: Run, session: Session, planner: Planner | None) -> tuple[Agent, 
 
     now = manifest.versions()
     notes = [f"{k} {v} then, {now.get(k, 'none')} now" for k, v in versions.items() if now.get(k) != v]
+    if session.memory and (memory := memory_of(agent.planner)) != session.memory:
+        notes.append(f"a memory {session.memory[:12]}… then, {memory[:12] or 'none'}… now")
     fitted = agent.kept.fingerprints()
     notes += [f"cost {name!r} was {'fitted to something else' if name in fitted else 'kept'} then"
               for name, sha in session.costs.items() if fitted.get(name) != sha]

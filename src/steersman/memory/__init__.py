@@ -1,5 +1,6 @@
 """Memory: what was experienced, kept in a form that can be searched. So far: graphs of remembered states."""
 
-from steersman.memory.graph import GraphConfig, build_graph
+from steersman.core.graph import GraphConfig
+from steersman.memory.graph import build_graph
 
 __all__ = ["GraphConfig", "build_graph"]

@@ -55,6 +55,8 @@ class Act(Command):
     """Starts and planning; starts differ from those of a log that `collect` recorded."""
     trusted: Annotated[bool, option()] = False
     """Plan no farther than the horizon that `steersman evaluate RUN --offline` measured."""
+    planner: Annotated[str, option("NAME")] = ""
+    """Plan with another planner than the run's own: its name (cem, icem, astar, …) or its configuration as JSON."""
     checkpoint: str = "latest"
     """Which checkpoint acts."""
     no_record: Annotated[bool, option()] = False
@@ -65,6 +67,7 @@ class Act(Command):
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.agent import Agent
         from steersman.cli import goals
+        from steersman.cli.planners import planner
         from steersman.core import Task
         from steersman.evaluation.acting import act_in, own_goal
         from steersman.runs import Run
@@ -73,7 +76,7 @@ class Act(Command):
         if self.episodes < 1:
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         run = Run.open(self.run)
-        agent = Agent.load(run, self.checkpoint, trusted=self.trusted)
+        agent = Agent.load(run, self.checkpoint, planner(self.planner), trusted=self.trusted)
         recorder = None if self.no_record else agent.record(run, world=self.env)
         goal = goals.goal(self.goal, agent.signature) if self.goal else own_goal(self.env, self.episodes, self.seed)
         task = Task(goal, self._weights(agent.costs), goals.limits(self.keep, agent))

@@ -50,6 +50,8 @@ class Evaluate(Command):
     """Do not tell the agent of forbidden disks (the default tells it, by a guardrail fitted on labelled frames)."""
     labels: int = 500
     """Frames with a known position that fitting the guardrail may use, calibration included."""
+    planner: Annotated[str, option("NAME")] = ""
+    """Plan with another planner than the run's own: its name (cem, icem, astar, …) or its configuration as JSON."""
     checkpoint: str = "latest"
     """Which checkpoint acts."""
     offline: Annotated[bool, option()] = False
@@ -69,6 +71,7 @@ class Evaluate(Command):
             return self._offline(terminal)
         from steersman import evaluation
         from steersman.agent import Agent
+        from steersman.cli.planners import planner
         from steersman.evaluation.seeds import derived
         from steersman.runs import Run
         from steersman.studio import build
@@ -77,7 +80,7 @@ class Evaluate(Command):
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         protocol = evaluation.protocol(self.protocol)
         run = Run.open(self.run)
-        agent = Agent.load(run, self.checkpoint)
+        agent = Agent.load(run, self.checkpoint, planner(self.planner))
         self._require_rooms(agent)
         guard = None
         if not self.unguarded and protocol.world.forbidden is not None:

@@ -1,0 +1,178 @@
+"""The graph of remembered states that A* searches, from a run's log: built when it is first needed, kept with the run.
+
+    memory/graph.json         what it was built from (weights, log, configuration) and its hash; its own hash last
+    memory/graph.safetensors  the graph (`core.LatentGraph`)
+
+It can always be built again, so what is damaged, or was built from other weights, another log or configuration, is.
+Shapes: N nodes, E edges, M members, D latent size, A action size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as decode
+from safetensors.torch import save as encode
+
+from steersman.actor import AStar
+from steersman.actor.primitives import rays
+from steersman.agent.fingerprint import model_fingerprint
+from steersman.core import LatentGraph, Planner, PlanningError, RunError
+from steersman.data import Dataset
+from steersman.memory import build_graph
+from steersman.runs import Run
+from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, refusals, sha256
+from steersman.runs.seals import seal, seal_holds
+
+if TYPE_CHECKING:
+    from steersman.agent.agent import Agent
+
+FOLDER, FORMAT = "memory", 1
+FRAMES = 20_000
+"""Most moments of the log that are encoded for a graph, in whole episodes drawn at random."""
+GoalSpace = Literal["auto", "columns", "latent"]
+_LIMIT = 4 << 30
+_BATCH = 512
+
+
+class Built(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`graph.json`. model, log: fingerprints; planner: the part of its configuration that the graph depends on."""
+
+    format: int = FORMAT
+    model: str
+    log: str
+    planner: dict[str, object]
+    graph: str
+    sha256: str = ""
+
+
+def remember(agent: Agent, run: Run) -> None:
+    """Tell the A* planners of an agent, those within other planners too, where their graph comes from."""
+    for planner in _within(agent.planner):
+        if isinstance(planner, AStar) and planner.graph is None:
+            planner.source = partial(graph_of, run, agent, planner.config)
+
+
+def goal_space_of(planner: Planner, wanted: GoalSpace) -> GoalSpace:
+    """How an observation as the goal is to be read, "auto" decided by planners that know latent goals only."""
+    latent = any(isinstance(inner, AStar) for inner in _within(planner))
+    return "latent" if latent and wanted == "auto" else wanted
+
+
+def memory_of(planner: Planner) -> str:
+    """SHA-256 over the graphs that a planner searches; "" if it searches none."""
+    found = [_encoded(inner.remembered()) for inner in _within(planner) if isinstance(inner, AStar)]
+    return sha256(b"".join(found)) if found else ""
+
+
+def graph_of(run: Run, agent: Agent, config: AStar.Config) -> LatentGraph:
+    """The graph that the run keeps for these weights, or a new one from the run's log.
+
+    Raises:
+        PlanningError: an agent, or actions, that no graph can be made for.
+        DataError: the log is not there any more. StorageError: the disk refused.
+    """
+    _require_searchable(agent, config)
+    dataset = Dataset.open(run.path / run.manifest.data["path"])
+    wanted = Built(
+        model=model_fingerprint((agent.perception, agent.world_model)), log=dataset.fingerprint, graph="",
+        planner={"graph": msgspec.to_builtins(config.graph), "fan": config.fan},
+    )
+    kept = _kept(run, wanted, agent)
+    if kept is not None:
+        return kept
+    graph = _from_log(dataset, agent, config)
+    content = _encoded(graph)
+    folder = run.path / FOLDER
+    with refusals("a folder for memories", run.path):
+        folder.mkdir(exist_ok=True)
+    atomic_write(folder / "graph.safetensors", content)
+    card = msgspec.structs.replace(wanted, graph=sha256(content))
+    atomic_write(folder / "graph.json", seal(pretty(card)))
+    return graph
+
+
+def _require_searchable(agent: Agent, config: AStar.Config) -> None:
+    why = ""
+    if agent.config.history > 1:
+        why = f"a history of {agent.config.history} moments"
+    elif agent.signature.exogenous:
+        why = f"exogenous inputs {', '.join(agent.signature.exogenous)}"
+    elif agent.perception.context_shape is not None:
+        why = "a scene map: a way that was remembered in one scene may be closed in another"
+    elif len(agent.perception.latent_shape) != 1:
+        why = f"states {agent.perception.latent_shape} made of tokens"
+    if why:
+        raise PlanningError("an agent whose state is one vector that tells all, to remember a graph of", why,
+                            "use planner 'icem' or 'search'")
+    action = agent.signature.action
+    if action.kind == "continuous" and config.fan < 2 * action.size:
+        raise PlanningError(
+            f"a fan of at least {2 * action.size} constant actions, for {action.size} continuous entries",
+            f"{config.fan}", "raise the planner's fan, or use planner 'icem': A* tries constant actions only")
+
+
+@torch.inference_mode()
+def _from_log(dataset: Dataset, agent: Agent, config: AStar.Config) -> LatentGraph:
+    """Encode whole episodes, drawn at random, up to so many frames, and build."""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
+    size = (dataset.lengths[order] + 1).cumsum(0)
+    taken = order[(size <= FRAMES) | (torch.arange(len(order)) == 0)].sort().values
+    counts = dataset.lengths[taken] + 1
+    episode = taken.repeat_interleave(counts)
+    row = torch.arange(len(episode)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    states, actions = [], []
+    for e, r in zip(episode.split(_BATCH), row.split(_BATCH), strict=True):
+        states.append(agent.encode(dataset.frames(e, r)).state.float())
+        actions.append(dataset.windows(e, torch.minimum(r, dataset.lengths[e] - 1), 1).actions[:, 0])
+    each = counts.tolist()
+    latents = torch.cat(states).clone().split(each)
+    done = [part[:-1] for part in torch.cat(actions).clone().split(each)]
+    fan = rays(agent.signature.action, config.fan)
+    return build_graph(latents, done, agent.world_model, fan, config.graph)
+
+
+def _kept(run: Run, wanted: Built, agent: Agent) -> LatentGraph | None:
+    """What the run keeps, if it is whole and was built from the same."""
+    folder = run.path / FOLDER
+    try:
+        content = read_capped(folder / "graph.json")
+        card = parse_json(content, Built)
+        if not seal_holds(content) or msgspec.structs.replace(card, graph="", sha256="") != wanted:
+            return None
+        stored = read_capped(folder / "graph.safetensors", _LIMIT)
+        if sha256(stored) != card.graph:
+            return None
+        graph = LatentGraph(**decode(stored))
+    except (OSError, RunError, msgspec.MsgspecError, SafetensorError, TypeError):
+        return None
+    return graph if _sane(graph, agent) else None
+
+
+def _sane(graph: LatentGraph, agent: Agent) -> bool:
+    n, e = len(graph.nodes), graph.neighbour.shape[-1]
+    action = agent.signature.action
+    shapes = ((n, *agent.perception.latent_shape), (n, e), (graph.cost.shape[0], n, e), (n, e, action.size), ())
+    return (
+        tuple(tuple(getattr(graph, f.name).shape) for f in fields(graph)) == shapes
+        and graph.neighbour.dtype == torch.int64 and bool(((graph.neighbour >= -1) & (graph.neighbour < n)).all())
+    )
+
+
+def _encoded(graph: LatentGraph) -> bytes:
+    return encode({f.name: getattr(graph, f.name).detach().cpu().contiguous() for f in fields(graph)})
+
+
+def _within(planner: object) -> Iterator[object]:
+    """A planner and those inside it."""
+    yield planner
+    for name in ("planner", "follower"):
+        inner = getattr(planner, name, None)
+        if isinstance(inner, Planner):
+            yield from _within(inner)
