@@ -87,3 +87,17 @@ def test_another_planner_than_the_runs_own_and_a_graph_from_its_log(pendulum: Pa
     assert "a planner of astar, augmented-lagrangian" in unknown.err
     wrong = steersman(*words, '{"type": "cem", "samplse": 3}', "--goal", "cos=1")
     assert "samplse" in wrong.err
+
+
+def test_a_way_out_by_name_is_a_planner_like_any_other(pendulum: Path, steersman: Callable) -> None:
+    inner = '{"type": "icem", "samples": 8, "iterations": 1, "elites": 2, "horizon": 3}'
+    backup = (f'{{"type": "backup", "planner": {inner}, "steps": 16, "directions": 2, "rounds": 0, "manoeuvre": '
+              '{"type": "brake", "columns": ["speed"], "gain": 2.0}, "rest": {"type": "box", "limits": '
+              '{"speed": [-9, 9]}}}')
+    words = ["run", str(pendulum), "--env", "Pendulum-v1", "--goal", "cos=1", "--keep", "speed<=6", "--episodes", "1",
+             "--planner"]
+    ended = steersman(*words, backup)
+    assert ended.code == 0, ended.err
+    assert steersman("replay", f"{pendulum}:4").code == 0
+    wrong = steersman(*words, '{"type": "backup", "manoeuvre": {"type": "brake", "columns": ["torque"]}}')
+    assert "speeds to brake among cos, sin, speed; got torque" in wrong.err

@@ -20,6 +20,7 @@ from steersman.actor.dynamic_programming import DynamicProgramming
 from steersman.actor.gradient import Gradient
 from steersman.actor.greedy import Greedy
 from steersman.actor.icem import ICEM
+from steersman.actor.manoeuvres import AnyManoeuvre, Brake, Constant
 from steersman.actor.mcts import MCTS
 from steersman.actor.mppi import MPPI
 from steersman.actor.newton import Newton
@@ -29,14 +30,15 @@ from steersman.actor.ranking import feasibility_first
 from steersman.actor.rounds import Proposal, Searched, Spending, decide, examine, plan_in_rounds, search_in_rounds
 from steersman.actor.scoring import Scores, score, total_energy
 from steersman.actor.search import Search
-from steersman.core import Planner, register_all
+from steersman.core import Planner, Policy, register_all
 
 AnyPlanner = (
     CEM.Config | ICEM.Config | MPPI.Config | PredictiveSampling.Config | Gradient.Config | AugmentedLagrangian.Config
     | Newton.Config | Search.Config | Greedy.Config | Barrier.Config | Beam.Config | DynamicProgramming.Config
-    | MCTS.Config | AStar.Config
+    | MCTS.Config | AStar.Config | Backup.Named
 )
 register_all(Planner, AnyPlanner)
+register_all(Policy, AnyManoeuvre)
 
 __all__ = [
     "CEM",
@@ -44,12 +46,15 @@ __all__ = [
     "MCTS",
     "MPPI",
     "AStar",
+    "AnyManoeuvre",
     "AnyPlanner",
     "AugmentedLagrangian",
     "Backup",
     "Barrier",
     "Beam",
     "Bounds",
+    "Brake",
+    "Constant",
     "DistilledPolicy",
     "DynamicProgramming",
     "Gradient",

@@ -27,6 +27,8 @@ from steersman.core import (
     PlannerConfig,
     PlanningError,
     Problem,
+    Readout,
+    Signature,
 )
 from steersman.core.graph import GraphConfig, LatentGraph
 
@@ -92,6 +94,9 @@ class AStar(Planner):
     def execute(self) -> int:
         """Actions of a plan that are meant to be carried out before the next decision."""
         return int(getattr(self.follower, "execute", 1))
+
+    def prepare(self, signature: Signature, readout: Readout | None, latent_shape: tuple[int, ...]) -> None:
+        self.follower.prepare(signature, readout, latent_shape)
 
     def plan(self, problem: Problem) -> Plan:
         graph, goal = self._graph(problem), self._goal(problem)

@@ -27,6 +27,8 @@ from steersman.core import (
     PlannerConfig,
     PlanningError,
     Problem,
+    Readout,
+    Signature,
     Task,
 )
 from steersman.core.clock import now
@@ -77,6 +79,9 @@ class Barrier(Planner):
 
     def __init__(self, config: Config, planner: Planner) -> None:
         self.config, self.planner = config, planner
+
+    def prepare(self, signature: Signature, readout: Readout | None, latent_shape: tuple[int, ...]) -> None:
+        self.planner.prepare(signature, readout, latent_shape)
 
     @property
     def execute(self) -> int:

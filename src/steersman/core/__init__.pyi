@@ -45,6 +45,7 @@ from .parts import (
     ObjectiveConfig as ObjectiveConfig,
     PerceptionConfig as PerceptionConfig,
     PlannerConfig as PlannerConfig,
+    PolicyConfig as PolicyConfig,
     ReadoutConfig as ReadoutConfig,
     WorldModelConfig as WorldModelConfig,
     register as register,

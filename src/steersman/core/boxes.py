@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from steersman.core.closed_forms import Distance, Perceptron
 from steersman.core.errors import PlanningError
 from steersman.core.parts import FittedCostConfig
+from steersman.core.signature import Signature
 from steersman.core.types import (
     Belief,
     Imagined,
@@ -257,6 +258,11 @@ class Planner(ABC):
 
     @abstractmethod
     def plan(self, problem: Problem) -> Plan: ...
+
+    def prepare(self, signature: Signature, readout: Readout | None, latent_shape: tuple[int, ...]) -> None:
+        """Told once, by the agent that it plans for, before it plans. Override it where a configuration names columns,
+        or where there are planners inside, to hand it on."""
+        return
 
 
 class Memory(nn.Module, ABC):

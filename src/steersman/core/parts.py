@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Objective,
         Perception,
         Planner,
+        Policy,
         Readout,
         WorldModel,
     )
@@ -96,6 +97,13 @@ class ReadoutConfig(Protocol):
 
 
 @runtime_checkable
+class PolicyConfig(Protocol):
+    """Configuration of a policy that is not fitted: a manoeuvre. readout: what its columns are read by, if anything."""
+
+    def build(self, signature: Signature, readout: Readout | None) -> Policy: ...
+
+
+@runtime_checkable
 class ObjectiveConfig(Protocol):
     """Configuration of an energy over parameters."""
 
@@ -106,7 +114,7 @@ class ObjectiveConfig(Protocol):
 
 _BOXES: dict[type, str] = {
     PerceptionConfig: "Perception", WorldModelConfig: "WorldModel", PlannerConfig: "Planner", CostConfig: "Cost",
-    FittedCostConfig: "FittedCost", GuardrailConfig: "Guardrail", ReadoutConfig: "Readout",
+    FittedCostConfig: "FittedCost", GuardrailConfig: "Guardrail", PolicyConfig: "Policy", ReadoutConfig: "Readout",
     ObjectiveConfig: "Objective",
 }  # fmt: skip
 

@@ -18,6 +18,8 @@ from torch import Tensor
 from steersman.actor.backup.refining import refined
 from steersman.actor.backup.ways import Judge, Ways
 from steersman.actor.distributions import fitted, shifted
+from steersman.actor.icem import ICEM
+from steersman.actor.manoeuvres import Constant
 from steersman.actor.primitives import rays
 from steersman.core import (
     ActionSpec,
@@ -26,11 +28,17 @@ from steersman.core import (
     ColumnGoal,
     ConfigError,
     Guardrail,
+    GuardrailConfig,
     LatentGoal,
     Plan,
     Planner,
+    PlannerConfig,
+    PlanningError,
     Policy,
+    PolicyConfig,
     Problem,
+    Readout,
+    Signature,
     Task,
 )
 from steersman.core.clock import now
@@ -67,6 +75,8 @@ class Backup(Planner):
     the next, so that once certified, always certified. Margins that grow with the step and moving obstacles weaken
     this to what is measured: `steersman evidence guardrails`.
 
+    Built from parts, or wholly by name (`Named`): `--set agent.planner=…`, see docs/guardrails.md.
+
     manoeuvre  proposes actions from a belief; its first is taken, at every imagined step anew
     rest       a guardrail that the last imagined step must keep (for instance a speed near 0), or None
 
@@ -97,11 +107,39 @@ class Backup(Planner):
             if self.bend < 1 or self.rounds < 0:
                 raise ConfigError("bend >= 1 and rounds >= 0", f"{self}", "set rounds=0 to bend nothing")
 
+    class Named(Config, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="backup"):
+        """Everything by name, for a run's configuration: the planner inside, a manoeuvre (`constant`, `brake`) and the
+        limits on columns that say rest, built once the agent's read-out is known."""
+
+        planner: PlannerConfig = ICEM.Config()
+        manoeuvre: PolicyConfig = Constant.Config()
+        rest: GuardrailConfig | None = None
+
+        def build(self) -> Backup:
+            return Backup(self.planner.build(), None, config=self)
+
     def __init__(
-        self, planner: Planner, manoeuvre: Policy, *, rest: Guardrail | None = None, config: Config | None = None
+        self, planner: Planner, manoeuvre: Policy | None, *, rest: Guardrail | None = None, config: Config | None = None
     ) -> None:
-        self.planner, self.manoeuvre, self.rest = planner, manoeuvre, rest
+        self.planner, self._manoeuvre, self.rest = planner, manoeuvre, rest
         self.config = config or Backup.Config()
+
+    def prepare(self, signature: Signature, readout: Readout | None, latent_shape: tuple[int, ...]) -> None:
+        self.planner.prepare(signature, readout, latent_shape)
+        if isinstance(self.config, Backup.Named):
+            self._manoeuvre = self.config.manoeuvre.build(signature, readout)
+            rest = self.config.rest
+            self.rest = None if rest is None else rest.build(readout, latent_shape, {})
+
+    @property
+    def manoeuvre(self) -> Policy:
+        """
+        Raises:
+            PlanningError: it is only named so far.
+        """
+        if self._manoeuvre is None:
+            raise PlanningError("a manoeuvre", "one that is only named", "prepare(…) the planner, as an agent does")
+        return self._manoeuvre
 
     @property
     def execute(self) -> int:
