@@ -69,3 +69,55 @@ def test_damaged_cases_are_refused(pendulum: Path, steersman: Callable) -> None:
     path.unlink() if before is None else path.write_bytes(before)
     assert ended.code == 1
     assert "cases of a rehearsal" in ended.err
+
+
+# The world judges -------------------------------------------------------------------------------------------------
+
+WORLD = """
+import gymnasium
+
+class Told(gymnasium.Wrapper):
+    def step(self, action):
+        observation, reward, ended, late, info = self.env.step(action)
+        return observation, reward, ended, late, info | {says}
+
+def make():
+    return Told(gymnasium.make("Pendulum-v1"))
+"""
+
+
+@pytest.fixture
+def guarded(pendulum: Path) -> Path:
+    """The run with a guardrail that reads no column."""
+    import torch
+
+    from steersman.agent import Agent
+    from steersman.cost import BadStates
+
+    agent = Agent.load(pendulum)
+    states = torch.randn(300, *agent.perception.latent_shape, generator=torch.Generator().manual_seed(0))
+    agent.add_guardrail("odd", BadStates.fit(states, states[:, 0] > 1, share=0.9, config=BadStates.Config(steps=5)))
+    agent.keep_in(Run.open(pendulum))
+    return pendulum
+
+
+def test_a_world_that_says_what_is_bad_judges_limits_that_no_column_shows(
+    guarded: Path, steersman: Callable, tmp_path: Path
+) -> None:
+    (tmp_path / "told.py").write_text(WORLD.replace("{says}", '{"cost": float(abs(observation[2]) > 0.5)}'))
+    words = ("rehearse", str(guarded), "--env", str(tmp_path / "told.py:make"), "--goal", "cos=1", "--keep", "odd",
+             "--examples", "20", "--decisions", "5", "--json")
+    ended = steersman(*words, "--judge", "world", "--kinds", "world,cornered")
+    assert ended.code in (0, 1), ended.err
+    assert "judged by what the world says" in ended.err
+    case = next(case for case in read_cases(Run.open(guarded)) if case.judge == "world")
+    assert (case.guardrail, case.margin, case.keep) == ("what the world says is bad", 1.0, ("odd",))
+    again = steersman("rehearse", str(guarded), "--saved", "--json")
+    assert again.json["saved_failing"] >= 1
+    columns = steersman(*words, "--judge", "columns")
+    assert "a guardrail on columns of cos, sin, speed; got bad states; let the world judge" in columns.err
+    (tmp_path / "silent.py").write_text(WORLD.replace("{says}", "{}"))
+    silent = steersman("rehearse", str(guarded), "--env", str(tmp_path / "silent.py:make"), "--goal", "cos=1", "--keep",
+                       "odd", "--judge", "world")
+    assert silent.code == 2
+    assert "'bad' or 'cost' in its info" in silent.err

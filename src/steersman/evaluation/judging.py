@@ -6,12 +6,29 @@ Shapes: C columns.
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from steersman.core import Guardrail, Readout, UsageError
 
-_JUDGE = "give judges of your own: Rehearsal(…, judges=…)"
+_JUDGE = "let the world judge (--judge world), or give judges of your own: Rehearsal(…, judges=…)"
+BAD, COST, CLEARANCE = "bad", "cost", "clearance"
+"""What a world may say of itself in Gymnasium's `info`: is it bad here, what did the step cost (above 0 is bad, as in
+Safety-Gymnasium), how far is it from bad (below 0 is bad; optional: a search then sees where it gets nearer)."""
+
+
+def told(info: Mapping[str, Any]) -> float | None:
+    """A margin from what the world says of itself, above 0 where it is bad; None: it says nothing of the kind."""
+    if BAD not in info and COST not in info:
+        return None
+    bad = bool(info.get(BAD, False)) or float(info.get(COST, 0)) > 0
+    clearance = float(info.get(CLEARANCE, math.nan))
+    if math.isnan(clearance) or bad != (clearance < 0):
+        return 1.0 if bad else -1.0
+    return -clearance
 
 
 class AsShown(Readout):

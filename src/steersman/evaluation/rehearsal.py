@@ -2,7 +2,7 @@
 
 A case is a way into a state: a start of the environment and a few pushes. From there the agent acts under its
 guardrails, in the world and, apart from that, inside its own model. Whether a limit broke is read from what the world
-showed, not from what the model made of it.
+showed, or said of itself, not from what the model made of it.
 
 Shapes: A action size, C columns, H horizon; one case at a time.
 """
@@ -20,12 +20,14 @@ from torch import Tensor
 from steersman.agent import Agent
 from steersman.core import ActionSpec, Guardrail, Imagined, Latent, Readout, Task, UsageError
 from steersman.cost import column_names
-from steersman.evaluation.judging import AsShown, over_columns
+from steersman.evaluation.judging import BAD, COST, AsShown, over_columns, told
 from steersman.runs.rehearsal import Case, Kind, Push
 from steersman.worlds import GymnasiumWorld
 
 LEVELS = 9
 """Values of each entry of a push, from the lowest action to the highest: few, so that cases shrink to round ones."""
+
+BY_WORLD = "what the world says is bad"
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,20 @@ class Failure:
 class Rehearsal:
     """One agent, one world, one task, and who judges.
 
-    judges  the task's guardrails over what the world shows (`judged_by_columns`), in the same order
+    judges  the task's guardrails over what the world shows (`judged_by_columns`), in the same order; None: the world
+            itself says what is bad (`judging.told`), whichever guardrail should have kept it
     """
 
     def __init__(
-        self, agent: Agent, world: GymnasiumWorld, task: Task, judges: Sequence[Guardrail], *, decisions: int = 20
+        self, agent: Agent, world: GymnasiumWorld, task: Task, judges: Sequence[Guardrail] | None, *,
+        decisions: int = 20,
     ) -> None:
-        if not task.guardrails or len(judges) != len(task.guardrails):
-            raise UsageError("a judge for each guardrail, at least one", f"{len(judges)} for {len(task.guardrails)}",
+        count = len(task.guardrails) if judges is None else len(judges)
+        if not task.guardrails or count != len(task.guardrails):
+            raise UsageError("a judge for each guardrail, at least one", f"{count} for {len(task.guardrails)}",
                              "set a limit, e.g. --keep 'speed<=6'")
-        self.agent, self.world, self.task, self.judges = agent, world, task, tuple(judges)
+        self.agent, self.world, self.task = agent, world, task
+        self.judges = None if judges is None else tuple(judges)
         self.decisions = decisions
 
     def attempt(self, kind: Kind, seed: int, pushes: Sequence[Push]) -> tuple[Failure | None, float]:
@@ -76,7 +82,8 @@ class Rehearsal:
                 observation = moment.observation
                 if moment.over or self._worst(observation)[1] > 0:
                     return None
-        return None if self._worst(observation)[1] > 0 else dict(observation)
+        begun = self.judges is None and not pushes and told(self.world.info) is None  # some say it from step 1 on
+        return None if not begun and self._worst(observation)[1] > 0 else dict(observation)
 
     def _in_world(self, observation: Any, kind: Kind) -> tuple[Failure | None, float]:
         nearest, done = -math.inf, 0
@@ -122,6 +129,12 @@ class Rehearsal:
 
     def _worst(self, observation: Any) -> tuple[str, float]:
         """The judge whose limit is nearest to breaking, and its margin."""
+        if self.judges is None:
+            margin = told(self.world.info)
+            if margin is None:
+                raise UsageError(f"a world that says {BAD!r} or {COST!r} in its info, to judge by", self.world.id,
+                                 "judge by columns, or let the environment say it")
+            return BY_WORLD, margin
         values = columns_of(observation)
         states = torch.stack([values, values])[None, None]  # (1, 1, 2, C): a step that stays
         action = torch.zeros(1, 1, 1, self.world.signature.action.size)

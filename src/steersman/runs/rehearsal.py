@@ -29,13 +29,14 @@ class Push(_Part, frozen=True, kw_only=True):
     steps: int
 
 
-class Case(_Part, frozen=True, kw_only=True):
+class Case(_Part, frozen=True, kw_only=True, omit_defaults=True):
     """A way into a state from which a guardrail failed.
 
     env        the environment, begun with `seed`; then `pushes`, whatever the agent thinks of them
     goal, keep the task's, in the command line's words; "" and () where it was given in Python
     decisions  the agent then made, at most; the limit broke after `step` of its actions
     guardrail  that broke, by `margin`
+    judge      who said that it broke: "columns", or "world" by its own flag
     found      when; `model`, the fingerprint of who failed
     """
 
@@ -49,6 +50,7 @@ class Case(_Part, frozen=True, kw_only=True):
     margin: float
     goal: str = ""
     keep: tuple[str, ...] = ()
+    judge: Literal["columns", "world"] = "columns"
     found: str = ""
     model: str = ""
 
@@ -81,7 +83,7 @@ def add_case(run: Run, case: Case) -> None:
         StorageError: the disk refused; the earlier cases stand.
     """
     def way(c: Case) -> tuple[object, ...]:
-        return c.env, c.kind, c.seed, c.pushes, c.goal, c.keep
+        return c.env, c.kind, c.seed, c.pushes, c.goal, c.keep, c.judge
 
     kept = tuple(c for c in read_cases(run) if way(c) != way(case))
     run.write_json(NAME, Cases(cases=(*kept, case)))

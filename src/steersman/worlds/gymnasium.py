@@ -54,6 +54,8 @@ class GymnasiumWorld:
     ) -> None:
         """low, high, names: see `steersman.core.spaces.adapt`; an environment with `columns` names its own."""
         self.env = env
+        self.info: Mapping[str, Any] = {}
+        """What the environment said beside its last observation: for evaluation, never for an agent."""
         self.id = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         names = names or getattr(env.unwrapped, "columns", None)
         self.adapter: Adapter = adapt(
@@ -67,7 +69,7 @@ class GymnasiumWorld:
 
     def reset(self, seed: int | None = None) -> Observation:
         """Begin an episode."""
-        observation, _ = self.env.reset(seed=seed)
+        observation, self.info = self.env.reset(seed=seed)
         return self.adapter.observe(observation)
 
     def step(self, action: Tensor) -> Step:
@@ -77,7 +79,7 @@ class GymnasiumWorld:
             ActionError: wrong shape, outside the bounds, NaN.
         """
         self._check(action)
-        observation, reward, terminated, truncated, _ = self.env.step(self.adapter.to_world(action))
+        observation, reward, terminated, truncated, self.info = self.env.step(self.adapter.to_world(action))
         return Step(self.adapter.observe(observation), float(reward), bool(terminated), bool(truncated))
 
     def render(self) -> Any:

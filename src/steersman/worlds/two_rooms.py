@@ -60,7 +60,8 @@ class TwoRooms(gym.Env[Any, Any]):
     Observation  {"image": (64, 64, 3) uint8}: floor of random colour, dark walls, a red dot, a little noise
     Action       (2,) in [-1, 1], moved by 2.45 px · a / max(1, |a|); the body stops fully on contact
     Reward       1 on reaching the goal, else 0; terminated within 4.5 px of the goal, truncated after 200 steps
-    Info         position, goal, shortest_path, wall_x, door_y, forbidden (for evaluation, never for the agent);
+    Info         position, goal, shortest_path, wall_x, door_y, with a forbidden disk: forbidden, clearance from it
+                 and whether it is bad here (for evaluation, never for the agent);
                  goal_image: the picture with the agent at the goal
 
     >>> env = TwoRooms(TwoRooms.Config(wall_range=(28.5, 34.5)))
@@ -267,6 +268,8 @@ class Rooms:
         }
         if self.forbidden is not None:
             info["forbidden"] = self.forbidden
+            info["clearance"] = (self.position - self.forbidden[:, :2]).norm(dim=1) - self.forbidden[:, 2]
+            info["bad"] = info["clearance"] < 0
         return {k: v.numpy().copy() for k, v in info.items()}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -53,6 +53,9 @@ class Rehearse(Command):
     """Columns to bring to values (cos=1,speed=0), the observation to reach (1,0,0), or a picture's file."""
     keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
     """A limit, e.g. --keep 'speed<=6', or the name of a kept guardrail on columns; may be given several times."""
+    judge: Literal["auto", "columns", "world"] = "auto"
+    """Who says whether a limit broke: the world's columns, or the world itself by `bad` or `cost` in its info (auto:
+    its columns, or the world where it shows pictures only or a guardrail reads no column)."""
     saved: Annotated[bool, option()] = False
     """Only try the cases that were kept: the regression suite of this run."""
     kinds: Annotated[str, option("KINDS")] = ",".join(KINDS)
@@ -78,7 +81,7 @@ class Rehearse(Command):
         agent = Agent.load(run, self.checkpoint)
         with Watcher(terminal) as watcher:
             again = list(self._again(run, agent, watcher))
-            found = [] if self.saved else list(self._search(run, agent, wanted, watcher))
+            found = [] if self.saved else list(self._search(run, agent, wanted, watcher, terminal))
         facts: dict[str, Any] = {"saved": len(again), "saved_failing": sum(failed for _, failed in again)}
         for case, failed in again:
             terminal.say(f"kept case {_way(case)}: {'STILL FAILS' if failed else 'holds now'}")
@@ -109,36 +112,41 @@ class Rehearse(Command):
             if not case.keep:
                 raise UsageError("kept cases whose limits are words", f"a case of {case.env} given in Python",
                                  "try it again from Python: Rehearsal(…).again(case)")
-            rehearsal = _rehearsal(agent, case.env, case.goal, case.keep, case.decisions)
+            rehearsal = _rehearsal(agent, case.env, case.goal, case.keep, case.decisions, case.judge)
             try:
                 yield case, rehearsal.again(case) is not None
             finally:
                 rehearsal.world.close()
             watcher.count("kept cases", number, None)
 
-    def _search(self, run: Run, agent: Agent, kinds: tuple[str, ...], watcher: Watcher) -> Iterator[Found]:
+    def _search(
+        self, run: Run, agent: Agent, kinds: tuple[str, ...], watcher: Watcher, terminal: Terminal
+    ) -> Iterator[Found]:
         from steersman.evaluation.rehearsal import search
         from steersman.runs.rehearsal import add_case
 
-        rehearsal = _rehearsal(agent, self.env, self.goal, self.keep, self.decisions)
+        rehearsal = _rehearsal(agent, self.env, self.goal, self.keep, self.decisions, self.judge)
+        if rehearsal.judges is None:
+            terminal.say("judged by what the world says of itself in its info, not by its columns")
         try:
             for kind in kinds:
                 found = search(rehearsal, kind, examples=self.examples, seed=self.seed,  # type: ignore[arg-type]
                                watch=lambda n, kind=kind: watcher.count(kind, n, None))  # type: ignore[misc]
                 if found.failure is not None:
-                    add_case(run, self._case(found, agent))
+                    add_case(run, self._case(found, rehearsal))
                 yield found
         finally:
             rehearsal.world.close()
 
-    def _case(self, found: Found, agent: Agent) -> Case:
+    def _case(self, found: Found, rehearsal: Rehearsal) -> Case:
         from steersman.runs.rehearsal import Case
 
         assert found.failure is not None
         return Case(
             env=self.env, kind=found.kind, seed=found.seed, pushes=found.pushes, decisions=self.decisions,
             step=found.failure.step, guardrail=found.failure.guardrail, margin=found.failure.margin, goal=self.goal,
-            keep=self.keep, found=datetime.now(UTC).isoformat(timespec="seconds"), model=agent.fingerprint(),
+            keep=self.keep, found=datetime.now(UTC).isoformat(timespec="seconds"), model=rehearsal.agent.fingerprint(),
+            judge="world" if rehearsal.judges is None else "columns",
         )
 
     def _told(self, found: Found, terminal: Terminal) -> dict[str, Any]:
@@ -158,17 +166,28 @@ class Rehearse(Command):
                 "pushes": [{"action": p.action, "steps": p.steps} for p in found.pushes]}
 
 
-def _rehearsal(agent: Agent, env: str, goal: str, keep: tuple[str, ...], decisions: int) -> Rehearsal:
-    """The task in the command line's words, and judges that read what the world shows."""
+def _rehearsal(
+    agent: Agent, env: str, goal: str, keep: tuple[str, ...], decisions: int, judge: str
+) -> Rehearsal:
+    """The task in the command line's words, and judges that read what the world shows, or the world's own flag."""
     from steersman.cli import goals
     from steersman.core import Task
+    from steersman.evaluation.judging import told
     from steersman.evaluation.rehearsal import Rehearsal, shown
     from steersman.worlds import GymnasiumWorld, TwoRooms, make_world
 
     world = GymnasiumWorld(TwoRooms()) if env == "two-rooms" else make_world(env)
     agent.signature.require(world.signature, "the agent", env)
     task = Task(goals.goal(goal, agent.signature), guardrails=goals.limits(keep, agent))
-    return Rehearsal(agent, world, task, goals.judges(keep, agent, shown(world)), decisions=decisions)
+    judges = None
+    if judge != "world":
+        try:
+            judges = goals.judges(keep, agent, shown(world))
+        except UsageError:
+            world.reset(0)
+            if judge == "columns" or told(world.info) is None:
+                raise
+    return Rehearsal(agent, world, task, judges, decisions=decisions)
 
 
 def _way(case: Case) -> str:
