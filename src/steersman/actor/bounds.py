@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -25,10 +27,36 @@ class Bounds:
     def __init__(self, spec: ActionSpec, like: Tensor) -> None:
         if spec.kind != "continuous":
             raise PlanningError("a continuous action", f"{spec.choices} discrete choices", "use a planner for choices")
+        self._rounds = bool(spec.whole)
+        self.low, self.high, self.whole, self.half, self.middle = _worked_out(spec, like.device)
+
+    def clamp(self, actions: Tensor) -> Tensor:
+        """(…, A) -> the nearest action within bounds."""
+        return self.limit(torch.where(self.whole, actions.round(), actions) if self._rounds else actions)
+
+    def limit(self, actions: Tensor) -> Tensor:
+        """`clamp` without rounding to whole numbers: for what is no action yet, such as a mean."""
+        if actions.requires_grad:  # half a slope at a limit, where `clamp` passes all of it
+            return torch.minimum(torch.maximum(actions, self.low), self.high)
+        return actions.clamp(self.low, self.high)
+
+    def unit(self, actions: Tensor) -> Tensor:
+        """(…, A) -> in units of half the range around its middle, [-1, 1]; no range is too large for it."""
+        return ((actions / 2 - self.middle / 2) / self.half * 2).clamp(-1, 1)
+
+    def action(self, unit: Tensor) -> Tensor:
+        """The other way round, clamped."""
+        return self.clamp(self.middle + self.half * unit)
+
+
+@cache
+def _worked_out(spec: ActionSpec, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """low, high, whole, half, middle: the same for every decision. Nobody writes into them."""
+    with torch.inference_mode(False):
         low, high = (torch.tensor(x, dtype=torch.float64) for x in (spec.low, spec.high))
-        self._rounds, self.whole = bool(spec.whole), torch.zeros(spec.size, dtype=torch.bool)
-        self.whole[list(spec.whole)] = True
-        low, high = torch.where(self.whole, low.ceil(), low), torch.where(self.whole, high.floor(), high)
+        whole = torch.zeros(spec.size, dtype=torch.bool)
+        whole[list(spec.whole)] = True
+        low, high = torch.where(whole, low.ceil(), low), torch.where(whole, high.floor(), high)
         low32, high32 = low.float(), high.float()
         up, down = torch.tensor(torch.inf), torch.tensor(-torch.inf)
         low32 = torch.where(low32.double() < low, torch.nextafter(low32, up), low32)
@@ -39,25 +67,10 @@ class Bounds:
                 f"a float32 number within the bounds of action {entry}", f"[{spec.low[entry]!r}, {spec.high[entry]!r}]",
                 "widen them, or leave out an action that cannot vary",
             )
-        self.low, self.high, self.whole = (x.to(like.device) for x in (low32, high32, self.whole))
-        self.half = (self.high / 2 - self.low / 2).clamp(min=torch.finfo(torch.float32).tiny)
-        self.middle = self.clamp(self.high / 2 + self.low / 2)
-
-    def clamp(self, actions: Tensor) -> Tensor:
-        """(…, A) -> the nearest action within bounds."""
-        return self.limit(torch.where(self.whole, actions.round(), actions) if self._rounds else actions)
-
-    def limit(self, actions: Tensor) -> Tensor:
-        """`clamp` without rounding to whole numbers: for what is no action yet, such as a mean."""
-        return torch.minimum(torch.maximum(actions, self.low), self.high)
-
-    def unit(self, actions: Tensor) -> Tensor:
-        """(…, A) -> in units of half the range around its middle, [-1, 1]; no range is too large for it."""
-        return ((actions / 2 - self.middle / 2) / self.half * 2).clamp(-1, 1)
-
-    def action(self, unit: Tensor) -> Tensor:
-        """The other way round, clamped."""
-        return self.clamp(self.middle + self.half * unit)
+        half = (high32 / 2 - low32 / 2).clamp(min=torch.finfo(torch.float32).tiny)
+        middle = high32 / 2 + low32 / 2
+        middle = torch.where(whole, middle.round(), middle).clamp(low32, high32)
+        return tuple(x.to(device) for x in (low32, high32, whole, half, middle))  # type: ignore[return-value]
 
 
 def fallback_action(problem: Problem) -> Tensor:

@@ -26,7 +26,7 @@ class Gaussian:
 
     def actions(self, noise: Tensor) -> Tensor:
         """noise (B, K, H, A) -> actions within bounds. Zero noise is the mean."""
-        return self.bounds.clamp(self.mean[:, None] + self.deviation[:, None] * noise)
+        return self.bounds.clamp((self.deviation[:, None] * noise).add_(self.mean[:, None]))
 
     def refit(self, elites: Tensor, momentum: float, floor: float) -> None:
         """To the mean and (biased) deviation of elites (B, E, H, A); `momentum` keeps that share of the old ones."""

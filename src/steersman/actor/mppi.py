@@ -168,8 +168,12 @@ class _Amounts(_Weighing):
 
     def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
         config, bounds, distribution = self.config, self.bounds, self.distribution
-        tried, mean = bounds.unit(actions), bounds.unit(distribution.mean)
         energy = scores.energy
+        if not (config.control or config.refit):
+            weight = self.weights(energy, scores, order)[..., None, None]
+            distribution.mean = bounds.limit((weight * actions).sum(1))
+            return
+        tried, mean = bounds.unit(actions), bounds.unit(distribution.mean)
         if config.control:
             energy = energy + config.control * self._control(tried - mean[:, None], mean).to(energy)
         weight = self.weights(energy, scores, order)[..., None, None]

@@ -88,7 +88,7 @@ class Best:
 
     def followed(self, later: Best, rows: Tensor) -> Best:
         """The later one for the problems of a mask (B,); what was kept and refused adds up."""
-        best = choose(rows, later, self)
+        best = later if bool(rows.all()) else choose(rows, later, self)
         refused = {name: self.refused[name] + veto for name, veto in later.refused.items()}
         return replace(best, kept=self.kept + later.kept, refused=refused)
 

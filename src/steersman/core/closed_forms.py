@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +33,24 @@ class Perceptron:
     out: Tensor
     bias: Tensor
 
+    @property
+    def largest(self) -> int:
+        """Entries of its largest matrix."""
+        return max(m.numel() for m in (self.into, self.out, *(m for m, _ in self.layers)))
+
+    def arrays(self) -> tuple[Any, ...]:
+        """into, drive, layers (L, W, W), offsets (L, W), out, bias as contiguous arrays, which share memory where they
+        can: what compiled code takes."""
+        width = self.out.shape[1]
+        if len(self.layers) == 1:
+            layers, offsets = (_array(x)[None] for x in self.layers[0])
+        else:
+            layers = np.empty((len(self.layers), width, width), np.float32)
+            offsets = np.empty((len(self.layers), width), np.float32)
+            for number, (weight, offset) in enumerate(self.layers):
+                layers[number], offsets[number] = weight.detach().numpy(), offset.detach().numpy()
+        return _array(self.into), _array(self.drive), layers, offsets, _array(self.out), _array(self.bias)
+
     def step(self, states: Tensor, choice: Tensor) -> Tensor:
         """The reference: states (N, D), choice (N,) -> where they lead, (N, D)."""
         width = self.out.shape[1]
@@ -40,6 +60,10 @@ class Perceptron:
             h = torch.nn.functional.silu(h @ weight.mT + offset) + h
         after = states + h @ self.out.mT + self.bias
         return after if first.shape[1] == width else after + first[:, width:]
+
+
+def _array(x: Tensor) -> Any:
+    return x.detach().contiguous().numpy()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib import metadata
+from typing import Any
 
 _wanted: ContextVar[bool] = ContextVar("compiled", default=True)
 
@@ -27,6 +28,13 @@ def compiler() -> str:
 def compiled() -> bool:
     """Whether compiled forms are to be used where there are any: they can be, and were not switched off."""
     return _wanted.get() and bool(compiler())
+
+
+def kernel(**options: Any) -> Any:
+    """numba's decorator as it is used here: kept on disk, without Python's lock, a division by 0 is no error."""
+    from numba import njit
+
+    return njit(cache=True, nogil=True, error_model="numpy", **options)
 
 
 @contextmanager

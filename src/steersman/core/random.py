@@ -7,6 +7,7 @@ alone as in a batch, on any device, and a saved seed replays a decision exactly.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -59,14 +60,18 @@ class _HostWords:
 
     def uniform(self, draw: int, count: int) -> Tensor:
         """(B, count) on (0, 1)."""
-        words = np.arange(1, count + 1, dtype=np.uint64)
-        words *= np.uint64(_GAMMA % _WORD)
-        words = _mixed(_mixed(self._key + np.uint64(draw * _STRIDE))[:, None] + words)
+        words = _mixed(_mixed(self._key + np.uint64(draw * _STRIDE))[:, None] + _increments(count))
         words >>= np.uint64(40)
         numbers = words.astype(np.uint32).view(np.int32).astype(np.float32)
         numbers += np.float32(0.5)
         numbers *= np.float32(2.0**-24)
         return torch.from_numpy(numbers)
+
+
+@lru_cache(maxsize=4)
+def _increments(count: int) -> Any:
+    """1, 2, … times the increment."""
+    return np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GAMMA % _WORD)
 
 
 def _unsigned(x: Tensor) -> Any:

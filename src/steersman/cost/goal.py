@@ -93,7 +93,9 @@ class GoalCost(Cost):
         if self.distance == "cosine":
             return 1 - torch.nn.functional.cosine_similarity(states, target, dim=-1)
         error = states - target
-        return (error.square() if self.distance == "squared" else error.abs()).mean(-1)
+        if error.requires_grad:
+            return (error.square() if self.distance == "squared" else error.abs()).mean(-1)
+        return (error.square_() if self.distance == "squared" else error.abs_()).mean(-1)
 
     def _columns(self, goal: ColumnGoal, imagined: Imagined) -> Tensor:
         if not goal.targets:

@@ -14,7 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steersman.core import Belief, ConfigError, Imagined, Latent, Perceptron, Signature, WorldModel
+from steersman.core.compiled import compiled
 from steersman.nn import ActionEmbedding, DenseMembers
+
+_FEW = 8  # rows below which products are slower than a compiled loop, and round in ways that depend on their number
 
 
 class ResidualModel(WorldModel):
@@ -103,12 +106,15 @@ class ResidualModel(WorldModel):
         return Imagined(ends.transpose(0, 1).reshape(*states.shape[:2], -1, *states.shape[2:]), belief.context)
 
     def as_perceptron(self, actions: Tensor) -> Perceptron | None:
-        into, driving, out = self.from_state.weight.detach(), self.from_drive, self.to_change
-        plain = into.dtype == torch.float32 and into.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-        encoding, weight = self.actions, driving.weight.detach()
-        if self.members > 1 or not plain or weight.shape[2] > encoding.width:
+        plain = self.members == 1 and self._plain(self.from_state.weight) and not torch.is_autocast_enabled("cpu")
+        if not plain or self.from_drive.weight.shape[2] > self.actions.width:
             return None
-        drive = torch.addmm(driving.bias.detach()[0], encoding(actions), weight[0].T)  # type: ignore[union-attr]
+        return self._closed(self.actions(actions))
+
+    def _closed(self, inputs: Tensor) -> Perceptron:
+        """One member in closed form, with what inputs (R, U) add to the first layer."""
+        into, driving, out = self.from_state.weight.detach(), self.from_drive, self.to_change
+        drive = torch.addmm(driving.bias.detach()[0], inputs, driving.weight.detach()[0].T)  # type: ignore[union-attr]
         layers = tuple((x.weight.detach()[0], x.bias.detach()[0, 0]) for x in self.layers)  # type: ignore[union-attr,operator]
         return Perceptron(into[0], drive, layers, out.weight.detach()[0], out.bias.detach()[0, 0])  # type: ignore[union-attr]
 
@@ -128,30 +134,61 @@ class ResidualModel(WorldModel):
         """Whether steps may be written in place: nobody asks for gradients, nor for other types than the weights'."""
         return self.members == 1 and not (torch.is_grad_enabled() or torch.is_autocast_enabled(state.device.type))
 
+    def _plain(self, state: Tensor) -> bool:
+        """Whether compiled code can take state and weights."""
+        return state.device.type == "cpu" and state.dtype == self.from_state.weight.dtype == torch.float32
+
     def _unrolled(self, state: Tensor, inputs: Tensor) -> Tensor:
         """state (N, D), inputs (H, N, U) -> (H + 1, N, D): one member's steps, written in place; no gradient.
 
-        A planner's steps are so small that calls and copies cost more than the products: state and inputs lie side by
-        side, so that one product takes in both, and the next state is written where the next step reads it.
+        A planner's steps are so small that calls and passes over memory cost more than the products. State, inputs and
+        a 1 lie side by side, so that one product takes in all of them and the offset; it hands on the 1 in a column of
+        its own, for the offsets of the layers behind; the next state is written where the next step reads it.
         """
-        size = state.shape[1]
-        into = torch.cat([self.from_state.weight[0], self.from_drive.weight[0]], 1).T
-        drive_bias = self.from_drive.bias[0]  # type: ignore[index]
-        out, bias = self.to_change.weight[0].T, self.to_change.bias[0]  # type: ignore[index]
-        layers = [(layer.weight[0].T, layer.bias[0]) for layer in self.layers]  # type: ignore[index]
-        beside = state.new_empty(len(inputs) + 1, len(state), size + inputs.shape[-1])
-        beside[:-1, :, size:] = inputs
-        beside[0, :, :size] = state
+        (rows, size), width = state.shape, self.width
+        if rows < _FEW and compiled() and self._plain(state) and not torch.compiler.is_compiling():
+            return self._row_by_row(state, inputs)
+        into, layers, out = self._with_offsets()
+        beside = _room(state, len(inputs) + 1, rows, size + inputs.shape[-1] + 1)
+        beside[..., -1] = 1
+        beside[:-1, :, size:-1] = inputs
         states = beside[..., :size]
+        states[0] = state
+        first, hidden = _room(state, rows, into.shape[1]), _room(state, rows, width)
+        h, with_one = first[:, :width], first[:, : width + 1]
         for both, now, following in zip(beside[:-1], states[:-1], states[1:], strict=True):
-            first = torch.addmm(drive_bias, both, into)
-            h = F.silu(first[:, : self.width], inplace=True)
-            for weight, offset in layers:
-                h = F.silu(torch.addmm(offset, h, weight), inplace=True).add_(h)
-            torch.addmm(now, h, out, out=following).add_(bias)
-            if first.shape[1] > self.width:
-                following.add_(first[:, self.width :])
+            torch.mm(both, into, out=first)
+            F.silu(h, inplace=True)
+            for layer in layers:
+                torch.mm(with_one, layer, out=hidden)
+                h += F.silu(hidden, inplace=True)
+            torch.addmm(now, with_one, out, out=following)
+            if first.shape[1] > width + 1:
+                following += first[:, width + 1 :]
         return states
+
+    def _row_by_row(self, state: Tensor, inputs: Tensor) -> Tensor:
+        """The same, compiled: what one row gives does not depend on the others, to the last bit."""
+        from steersman.nn.perceptron_kernels import roll
+
+        states = state.new_empty(len(state), len(inputs) + 1, state.shape[1])
+        states[:, 0] = state
+        roll(*self._closed(inputs.transpose(0, 1).flatten(0, 1)).arrays(), states.numpy())
+        return states.transpose(0, 1)
+
+    def _with_offsets(self) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Weights (in, out) of one member for rows that end in a 1: into (D + U + 1, W + 1 [+ D]), whose column W hands
+        the 1 on, layers (W + 1, W), out (W + 1, D)."""
+        drive, width = self.from_drive, self.width
+        rows = torch.cat([self.from_state.weight[0], drive.weight[0], drive.bias[0].T], 1)  # type: ignore[index]
+        one = rows.new_zeros(1, rows.shape[1])
+        one[:, -1] = 1
+        into = torch.cat([rows[:width], one, rows[width:]]).T
+        layers, out = (
+            [torch.cat([x.weight[0], x.bias[0].T], 1).T for x in part]  # type: ignore[index]
+            for part in (self.layers, [self.to_change])
+        )
+        return into, layers, out[0]
 
     def _change(self, state: Tensor, drive: Tensor) -> Tensor:
         """state (N, D), drive (E, N, W) -> (E, N, D), or (1, N, D) while each row belongs to one member."""
@@ -167,6 +204,11 @@ class ResidualModel(WorldModel):
             h = F.silu(layer(h)) + h
         change: Tensor = self.to_change(h)
         return change + first[..., self.width :] if first.shape[-1] > self.width else change
+
+
+def _room(like: Tensor, *shape: int) -> Tensor:
+    """Unwritten memory whose rows begin where vectors do."""
+    return like.new_empty(*shape[:-1], -(-shape[-1] // 16) * 16)[..., : shape[-1]]
 
 
 def _one_of(module: nn.Module, number: int) -> nn.Module:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from steersman.actor.bounds import fallback_action
 from steersman.actor.stepping import Stepper, nearest_choice
@@ -21,8 +20,8 @@ from steersman.actor.tree.growth import Grown, Search
 from steersman.actor.tree.kernels import ARRIVED, DEPTH
 from steersman.core import Distance, Imagined, Perceptron, Problem
 
-LARGEST = 1 << 18
-"""Weights of a perceptron that stay in a processor's cache; a larger one is faster as products for all problems."""
+LARGEST = 1 << 17
+"""Entries of a matrix that stay in a processor's cache; a larger one is faster as products for all problems."""
 _TOGETHER = 8  # simulations between two looks at the clock
 
 
@@ -41,7 +40,7 @@ class ClosedSearch:
         problem, stepper = self.problem, search.stepper
         b, t, hold = len(problem), stepper.depth, stepper.hold
         tree = CompiledTree(b, search.simulations, len(stepper.choices), 1, t, search.rule, search.prior)
-        net, aim = self._net(), self._aim()
+        net, aim = kernels.Net(*self.perceptron.arrays()), self._aim()
         states = np.empty((b, tree.size, len(net.bias)), np.float32)
         states[:, 0] = problem.belief.state.flatten(1).numpy()
         kept, looked = np.zeros(b, np.int64), np.zeros(b, np.int64)
@@ -80,21 +79,9 @@ class ClosedSearch:
             return 0
         return int(nearest_choice(stepper.choices, fallback_action(self.problem).to(stepper.choices.dtype)))
 
-    def _net(self) -> kernels.Net:
-        p = self.perceptron
-        width = p.out.shape[1]
-        if len(p.layers) == 1:
-            layers, offsets = (_array(x)[None] for x in p.layers[0])
-        else:
-            shape = len(p.layers), width
-            layers, offsets = np.empty((*shape, width), np.float32), np.empty(shape, np.float32)
-            for number, (weight, offset) in enumerate(p.layers):
-                layers[number], offsets[number] = weight.numpy(), offset.numpy()
-        return kernels.Net(_array(p.into), _array(p.drive), layers, offsets, _array(p.out), _array(p.bias))
-
     def _aim(self) -> kernels.Aim:
         d = self.distance
-        return kernels.Aim(_array(d.target), np.float32(self.weight), d.power == 2, d.last)
+        return kernels.Aim(d.target.detach().contiguous().numpy(), np.float32(self.weight), d.power == 2, d.last)
 
 
 def closed_search(problem: Problem, stepper: Stepper) -> ClosedSearch | None:
@@ -112,12 +99,6 @@ def closed_search(problem: Problem, stepper: Stepper) -> ClosedSearch | None:
     if len(distance.target) not in (1, len(state)):
         return None
     perceptron = problem.model.as_perceptron(stepper.choices)
-    if perceptron is None or sum(m.numel() for m in (perceptron.into, perceptron.out)) > LARGEST:
-        return None
-    if sum(m.numel() for m, _ in perceptron.layers) > LARGEST:
+    if perceptron is None or perceptron.largest > LARGEST:
         return None
     return ClosedSearch(problem, perceptron, distance, name, weight)
-
-
-def _array(x: Tensor) -> Any:
-    return x.detach().contiguous().numpy()

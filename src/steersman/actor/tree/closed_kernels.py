@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from steersman.actor.tree.kernels import BEST, back_up, blocked, close, compiled, grow, refresh, settle, walk
-
-LOOSE = {"contract", "reassoc"}  # sums in the order that vectors like; it is compiled in, the same for every row
+from steersman.actor.tree.kernels import BEST, back_up, blocked, close, grow, refresh, settle, walk
+from steersman.core.compiled import kernel
+from steersman.nn.perceptron_kernels import step
 
 
 class Net(NamedTuple):
@@ -36,73 +36,7 @@ class Aim(NamedTuple):
     last: bool
 
 
-@compiled(fastmath=LOOSE)
-def add_product(w, x, out):
-    """out += w x, four rows of w (M, N) at a time."""
-    rows = len(w)
-    whole = rows - rows % 4
-    for j in range(0, whole, 4):
-        a = b = c = d = np.float32(0)
-        for i in range(len(x)):
-            v = x[i]
-            a += v * w[j, i]
-            b += v * w[j + 1, i]
-            c += v * w[j + 2, i]
-            d += v * w[j + 3, i]
-        out[j] += a
-        out[j + 1] += b
-        out[j + 2] += c
-        out[j + 3] += d
-    for j in range(whole, rows):
-        a = np.float32(0)
-        for i in range(len(x)):
-            a += x[i] * w[j, i]
-        out[j] += a
-
-
-@compiled(fastmath=LOOSE)
-def silu(x):
-    """x / (1 + exp(-x)) in place. The exponential is Cephes' (2 ulp), written out so that it runs on vectors."""
-    for i in range(len(x)):
-        v = -x[i]
-        v = v if v < np.float32(87) else np.float32(87)
-        v = v if v > np.float32(-87) else np.float32(-87)
-        n = np.rint(v * np.float32(1.44269504))
-        r = v - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
-        p = np.float32(1.9875691500e-4)
-        p = p * r + np.float32(1.3981999507e-3)
-        p = p * r + np.float32(8.3334519073e-3)
-        p = p * r + np.float32(4.1665795894e-2)
-        p = p * r + np.float32(1.6666665459e-1)
-        p = p * r + np.float32(5.0000001201e-1)
-        power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-        x[i] = x[i] / (np.float32(1) + (p * (r * r) + r + np.float32(1)) * power)
-
-
-@compiled(fastmath=LOOSE)
-def step(into, drive, layers, offsets, out, bias, state, choice, following, first, hidden):
-    """The state (D,) after one step into `following`; first (F,) and hidden (W,) are room to work in."""
-    width = len(hidden)
-    for i in range(len(first)):
-        first[i] = drive[choice, i]
-    add_product(into, state, first)
-    h = first[:width]
-    silu(h)
-    for number in range(len(layers)):
-        for i in range(width):
-            hidden[i] = offsets[number, i]
-        add_product(layers[number], h, hidden)
-        silu(hidden)
-        for i in range(width):
-            h[i] += hidden[i]
-    for i in range(len(state)):
-        following[i] = state[i] + bias[i]
-        if len(first) > width:
-            following[i] += first[width + i]
-    add_product(out, h, following)
-
-
-@compiled()
+@kernel()
 def distance(target, weight, squared, b, state):
     total, row = np.float32(0), b % len(target)
     for i in range(len(state)):
@@ -111,7 +45,7 @@ def distance(target, weight, squared, b, state):
     return weight * (total / np.float32(len(state)))
 
 
-@compiled()
+@kernel()
 def simulate(nodes, rules, size, net, aim, states, horizon, hold, begin, end, kept, done):
     """Simulations number `begin` to `end` (excluded) of every problem that is not over; states (B, N, D); kept (B,)
     counts those whose energy was finite, done (B,) all."""
@@ -149,7 +83,7 @@ def simulate(nodes, rules, size, net, aim, states, horizon, hold, begin, end, ke
                         score)
 
 
-@compiled()
+@kernel()
 def finish(net, aim, start, hold, spare, path, imagined, energy, looked):
     """The whole plan from start (B, D): path (B, T) of choices, where it is -1 becomes the one of least energy in a
     single step, or `spare` where none is finite; imagined (B, T·H + 1, D), energy (B, T·H) of it; looked (B,): choices

@@ -12,17 +12,13 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from steersman.core.compiled import kernel
 
 VISITS, ENERGY, MEAN = range(3)
 RAW, ARRIVED, ENTERED = range(3)
 DEPTH, BEST, FOLLOW, CAME, KNOWN = range(5)
 _TINY, _LOW = 1e-8, -1e9
-
-
-def compiled(**options: Any) -> Any:
-    """numba's decorator as it is used here: kept on disk, without Python's lock, a division by 0 is no error."""
-    return njit(cache=True, nogil=True, error_model="numpy", **options)
 
 
 class Nodes(NamedTuple):
@@ -55,7 +51,7 @@ class Rules(NamedTuple):
 # Which choice --------------------------------------------------------------------------------------------------------
 
 
-@compiled()
+@kernel()
 def puct(edges, closed, values, schedule, prior, node, p, t):
     choices, number, value = edges.shape[2], 1.0, values[node, RAW]
     for r in range(choices):
@@ -77,7 +73,7 @@ def puct(edges, closed, values, schedule, prior, node, p, t):
     return best
 
 
-@compiled()
+@kernel()
 def completed(edges, values, prior, node, p, t, score):
     """σ(q) into `score` (R,): see `Gumbel`. Returns the sum of visits."""
     choices, most, number, share, weighted = edges.shape[2], 0.0, 0.0, 0.0, 0.0
@@ -99,7 +95,7 @@ def completed(edges, values, prior, node, p, t, score):
     return number
 
 
-@compiled()
+@kernel()
 def gumbel_inner(edges, closed, values, prior, node, p, t, score):
     number, total = completed(edges, values, prior, node, p, t, score), 0.0
     for r in range(edges.shape[2]):
@@ -114,7 +110,7 @@ def gumbel_inner(edges, closed, values, prior, node, p, t, score):
     return best
 
 
-@compiled()
+@kernel()
 def gumbel_root(edges, closed, values, schedule, roots, prior, node, b, p, score, final):
     """The choice to try next at the root of problem b, or, if `final`, the one to take."""
     number = int(completed(edges, values, prior, node, p, 0, score))
@@ -139,7 +135,7 @@ def gumbel_root(edges, closed, values, schedule, roots, prior, node, b, p, score
     return spare if best < 0 else best  # the choices whose turn it was were closed meanwhile
 
 
-@compiled()
+@kernel()
 def most_visited(edges, closed, node):
     most, best, least = -1.0, 0, np.inf
     for r in range(edges.shape[2]):
@@ -150,7 +146,7 @@ def most_visited(edges, closed, node):
     return best
 
 
-@compiled()
+@kernel()
 def refresh(
     edges, shut, values, places, child, probability, gumbel, schedule, roots, prior, node, b, score
 ):
@@ -177,7 +173,7 @@ def refresh(
 # A simulation --------------------------------------------------------------------------------------------------------
 
 
-@compiled()
+@kernel()
 def walk(places, root, path):
     """Down to a node whose next choice was not tried yet; returns its depth. path (T + 1,): nodes on the way."""
     node, depth = root, 0
@@ -189,7 +185,7 @@ def walk(places, root, path):
     return depth
 
 
-@compiled()
+@kernel()
 def grow(values, places, child, prior, horizon, leaf, choice, outcome, slot, b, energy, to_come):
     """Hang an outcome under a leaf of problem b, in the column `slot`."""
     depth = places[leaf, DEPTH] + 1
@@ -204,7 +200,7 @@ def grow(values, places, child, prior, horizon, leaf, choice, outcome, slot, b, 
     places[slot, BEST] = best
 
 
-@compiled()
+@kernel()
 def back_up(edges, values, places, path, depth, returned):
     """Tell the way back what a walk returned: the energy from its leaf on."""
     whole = 0.0
@@ -221,7 +217,7 @@ def back_up(edges, values, places, path, depth, returned):
         edges[node, MEAN, best] = edges[node, ENERGY, best] / edges[node, VISITS, best]
 
 
-@compiled()
+@kernel()
 def blocked(closed, node):
     """Whether a node has no choice left."""
     open_ = 0
@@ -230,7 +226,7 @@ def blocked(closed, node):
     return open_ == 0
 
 
-@compiled()
+@kernel()
 def settle(edges, closed, shut, values, places, child, probability, node, choice):
     """A choice that was just tried (-1: one that was just closed): is it known exactly by now, and the ways up?"""
     while True:
@@ -258,7 +254,7 @@ def settle(edges, closed, shut, values, places, child, probability, node, choice
         node, choice = edge // shut.shape[1], edge % shut.shape[1]
 
 
-@compiled()
+@kernel()
 def close(edges, closed, shut, values, places, child, probability, leaf, choice):
     """Close a choice, and every way to a node that has no open choice left."""
     closed[leaf, choice] = shut[leaf, choice] = True
@@ -274,7 +270,7 @@ def close(edges, closed, shut, values, places, child, probability, leaf, choice)
 # The plan ------------------------------------------------------------------------------------------------------------
 
 
-@compiled()
+@kernel()
 def decide(nodes, rules, node, b, score):
     """The choice to take at a node when the search is over; one that is known exactly if it is better."""
     edges, closed, shut = nodes.edges, nodes.closed, nodes.shut
@@ -290,7 +286,7 @@ def decide(nodes, rules, node, b, score):
     return choice
 
 
-@compiled()
+@kernel()
 def main_line(nodes, rules, size, path, entered, share, visits, energy):
     """The choices that are taken: path (B, T), -1 where the tree ends; entered (B, T) nodes; share (B, T, R); visits
     and energy (B,) of the first choice, summed over visits."""
@@ -320,7 +316,7 @@ def main_line(nodes, rules, size, path, entered, share, visits, energy):
 # For all problems at once, where the model is no compiled one --------------------------------------------------------
 
 
-@compiled()
+@kernel()
 def refresh_way(nodes, rules, path, depth):
     """What to try next at every node on the ways path (B, T + 1) down to depth (B,)."""
     edges, _, shut, values, places, child, probability = nodes
@@ -332,7 +328,7 @@ def refresh_way(nodes, rules, path, depth):
                     score)
 
 
-@compiled()
+@kernel()
 def walk_all(nodes, size, path, leaf, choice, depth, over):
     for b in range(len(path)):
         depth[b] = walk(nodes.places, b * size, path[b])
@@ -341,7 +337,7 @@ def walk_all(nodes, size, path, leaf, choice, depth, over):
         over[b] = blocked(nodes.shut, b * size)
 
 
-@compiled()
+@kernel()
 def grow_all(nodes, rules, size, horizon, leaf, choice, filled, energy, to_come, probability, counts):
     for b in range(len(leaf)):
         for o in range(energy.shape[1] if counts[b] else 0):
@@ -351,7 +347,7 @@ def grow_all(nodes, rules, size, horizon, leaf, choice, filled, energy, to_come,
                 nodes.probability[leaf[b], choice[b], o] = probability[b, o]
 
 
-@compiled()
+@kernel()
 def back_up_all(nodes, path, depth, choice, returned, counts):
     edges, closed, shut, values, places, child, probability = nodes
     for b in range(len(path)):
@@ -360,7 +356,7 @@ def back_up_all(nodes, path, depth, choice, returned, counts):
             settle(edges, closed, shut, values, places, child, probability, path[b, depth[b]], choice[b])
 
 
-@compiled()
+@kernel()
 def close_all(nodes, leaf, choice, refused):
     for b in range(len(leaf)):
         if refused[b]:
