@@ -93,14 +93,15 @@ class CausalBlock(nn.Module):
         return x, k.flatten(2), v
 
     def step(
-        self, x: Tensor, condition: Tensor, position: int, keys: Sequence[Tensor], values: Sequence[Tensor]
+        self, x: Tensor, modulation: Tensor, position: int, keys: Sequence[Tensor], values: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One step at `position`: x and condition (…, width), keys and values of the steps before, oldest first.
+        """One step at `position`: x (…, width), what `modulation` makes of the condition (…, 6 width), keys and values
+        of the steps before, oldest first.
 
         Returns x, and this step's key and value (…, I). At most `window - 1` earlier steps may be passed.
         """
         assert len(keys) < self.window, (len(keys), self.window)
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, -1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
         y = _modulated(x, shift1, scale1)
         q, k = self._rotated(y, position * self.frequencies)
         v = self.value(y)

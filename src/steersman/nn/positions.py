@@ -25,7 +25,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
     """
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     first, second = x.chunk(2, -1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+    return torch.cat([torch.addcmul(first * cos, second, -sin), torch.addcmul(second * cos, first, sin)], -1)
 
 
 def rotate_rows(weight: Tensor, angles: Tensor) -> Tensor:

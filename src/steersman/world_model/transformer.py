@@ -102,13 +102,16 @@ class TransformerModel(WorldModel):
         shape = belief.state.shape[1:]
         condition = self._condition(actions, exogenous)
         cache = self._past(belief, horizon)
+        # with gradients rows are few: one product for all steps; without, many rows would not stay in the cache
+        every = [block.modulation(condition).unbind(2) for block in self._layers()] if torch.is_grad_enabled() else None
         state = belief.state.flatten(1)[:, None].expand(b, k, -1)
         states = [state]
         for t in range(horizon):
             x = self.embed_state(state)
             for i, block in enumerate(self._layers()):
                 keys, values = cache[2 * i], cache[2 * i + 1]
-                x, key, value = block.step(x, condition[:, :, t], t - horizon, keys, values)
+                modulation = block.modulation(condition[:, :, t]) if every is None else every[i][t]
+                x, key, value = block.step(x, modulation, t - horizon, keys, values)
                 keys.append(key)
                 values.append(value)
                 evicted = max(0, len(keys) - self.context + 1)
