@@ -15,6 +15,7 @@ from steersman.actor.cem import require_sizes, start_from
 from steersman.actor.descent import refuse_choices, slope_of
 from steersman.actor.distributions import fitted, shifted
 from steersman.actor.icem import coloured_basis
+from steersman.actor.quadratic import solve_quadratic
 from steersman.actor.rounds import Proposal, plan_in_rounds
 from steersman.actor.scoring import Scores
 from steersman.core import ConfigError, Plan, Planner, Problem, Streams
@@ -103,7 +104,6 @@ class _Iterate(Proposal):
         self.prices = _prices(problem, horizon, config.execute).to(self.u)
         self.rho = torch.zeros_like(self.u[:, :1, None])  # (B, 1, 1); 0: no guardrail has shown a slope yet
         self.room = torch.zeros_like(self.rho)
-        self.curved = torch.full_like(self.u[:, :1], torch.inf)  # |∇²J|, where guardrails have a slope
         self.best, self.best_energy = self.u, torch.full_like(self.u[:, 0], torch.inf)
         self.over = torch.zeros(len(problem), dtype=torch.bool, device=self.u.device)
         self.number, self.whole = 0, True
@@ -166,62 +166,59 @@ class _Iterate(Proposal):
         self.moved = torch.where(self.u > 0, -_DELTA, _DELTA)
         return torch.cat([self.u[:, None], self.u[:, None] + torch.diag_embed(self.moved)], 1)
 
-    def _lagrangian(self, scores: Scores) -> Tensor:
-        """(B, K)."""
+    def _merit(self, scores: Scores) -> Tensor:
+        """The augmented Lagrangian, (B, K)."""
         if not scores.margins:
             return scores.energy
-        g = torch.stack(list(scores.margins.values()), 2).to(scores.energy)  # (B, K, G, H)
-        rho = self.rho[:, None].clamp(min=1e-12)
-        prices = self.prices[:, None]
-        paid = (prices + 2 * rho * (g + self.room[:, None])).clamp(min=0).square() - prices.square()
-        return scores.energy + torch.where(self.rho[:, None] > 0, paid / (4 * rho), 0.0).sum((2, 3))
+        prices, rho = self.prices[:, None], self.rho[:, None].clamp(min=1e-12)
+        over = (prices + 2 * rho * (_limits(scores) + self.room[:, None])).clamp(min=0)
+        return scores.energy + ((over.square() - prices.square()) / (4 * rho)).sum((2, 3))
 
     def _aim(self, actions: Tensor, scores: Scores) -> None:
-        """The Newton direction, from the gradients at u and around it."""
+        """The step to the solution of the quadratic program, and the prices that it puts on guardrails."""
         half = self.bounds.half.repeat(self.horizon)
-        self._weigh(actions, scores, half)
-        slopes = slope_of(self._lagrangian(scores), actions).flatten(2) * half
+        total = scores.energy
+        if scores.margins:
+            total = total + (self.prices[:, None] * _limits(scores)).sum((2, 3))
+        slopes = slope_of(total, actions).flatten(2) * half
         with torch.no_grad():
             slope = slopes[:, 0]
             hessian = (slopes[:, 1:] - slopes[:, :1]) / self.moved[:, :, None]
             lost = ~hessian.isfinite().all(2).all(1) | ~slope.isfinite().all(1)
             hessian, slope = (torch.where(lost.view(-1, *[1] * (x.dim() - 1)), 0.0, x) for x in (hessian, slope))
-            free = ~(((self.u >= 1) & (slope < 0)) | ((self.u <= -1) & (slope > 0)))
-            hessian = (hessian + hessian.mT) / 2 * (free[:, :, None] & free[:, None])
-            values, vectors = torch.linalg.eigh(hessian.double())
+            values, vectors = torch.linalg.eigh((hessian + hessian.mT).double() / 2)
             size = values.abs()
-            size = size.maximum(_SHRINK * torch.minimum(size.amax(1, keepdim=True), self.curved)).clamp(min=1e-12)
-            along = (vectors.mT @ (slope * free).double()[..., None])[..., 0] / size
-            direction = (vectors @ along[..., None])[..., 0].to(slope) * free
-            length = direction.abs().amax(1, keepdim=True)
-            self.direction = direction * (2 / length.clamp(min=2))  # no further than the whole range
+            size = size.maximum(_SHRINK * size.amax(1, keepdim=True)).clamp(min=1e-12)
+            curved = (vectors * size[:, None]) @ vectors.mT
+            rows, most, prices = self._straight(scores)
+            slope = slope.double() - (rows.mT @ prices[..., None])[..., 0]
+            step, found = solve_quadratic(curved, slope, rows, most, -1 - self.u, 1 - self.u)
+            self.direction = -step.to(self.u)
+            if scores.margins:
+                self.prices = found.view_as(self.prices).to(self.prices)
+                steep = rows.sum(1).square().sum(1)
+                rho = (size.square().sum(1).sqrt() * self.horizon**2 / steep).nan_to_num(posinf=0.0)
+                self.rho = torch.where(self.rho > 0, self.rho, rho[:, None, None].to(self.rho))
 
-    def _weigh(self, actions: Tensor, scores: Scores, half: Tensor) -> None:
-        """ρ where it is not known yet; a problem's own, from its point u alone."""
-        flat = not any(m.requires_grad for m in scores.margins.values())
-        if flat or bool((self.rho > 0).all()):
-            return
-        worst = torch.stack(list(scores.margins.values()), 2).sum((2, 3))
-        steep = (slope_of(worst, actions, keep=True)[:, 0].flatten(1) * half).square().sum(1)
-        slopes = slope_of(scores.energy, actions, keep=True).flatten(2) * half
-        curvature = ((slopes[:, 1:] - slopes[:, :1]) / self.moved[:, :, None]).square().sum((1, 2)).sqrt()
-        found = (curvature * self.horizon**2 / steep).nan_to_num(posinf=0.0)[:, None, None]
-        self.curved = torch.where((self.rho > 0)[..., 0], self.curved, curvature[:, None])
-        self.rho = torch.where(self.rho > 0, self.rho, found)
+    def _straight(self, scores: Scores) -> tuple[Tensor, Tensor, Tensor]:
+        """Guardrails as a step d sees them, rows (B, G·H, n) · d <= most (B, G·H), and their prices."""
+        if not scores.margins:
+            none = self.u.new_zeros(len(self.u), 0).double()
+            return none[..., None].expand(-1, -1, self.u.shape[1]), none, none
+        g = _limits(scores).double()
+        rows = ((g[:, 1:] - g[:, :1]) / self.moved[:, :, None, None]).flatten(2).mT
+        most = -(g[:, 0] + self.room).flatten(1)
+        return rows, most, self.prices.flatten(1).double()
 
     def _walk(self, actions: Tensor, scores: Scores) -> None:
         """To the best point of the line, unless u is better; then dearer guardrails."""
-        merit = self._lagrangian(scores).nan_to_num(nan=torch.inf)
+        merit = self._merit(scores).nan_to_num(nan=torch.inf)
         first = merit.argmin(1)
         before, self.u = self.u, self.bounds.unit(_picked(actions, first)).flatten(1)
         if scores.margins:
-            g = torch.stack(list(scores.margins.values()), 2).to(merit)
-            g = g[torch.arange(len(g), device=g.device), first]
-            g = g.nan_to_num(posinf=0.0)
-            self.prices = (self.prices + 2 * self.rho * (g + self.room)).clamp(min=0)
-            broken = g.clamp(min=0).amax((1, 2), keepdim=True)
+            g = _limits(scores)[torch.arange(len(merit), device=merit.device), first]
+            broken = g.nan_to_num(posinf=0.0).clamp(min=0).amax((1, 2), keepdim=True)
             self.room = torch.where(broken > 0, self.room + 1.5 * broken, self.room / 2)
-            self.rho = 2 * self.rho
         still = (self.u - before).abs().amax(1) <= self.config.tolerance
         self.over = self.over | (still & (self.best_energy < torch.inf))
 
@@ -239,6 +236,11 @@ class _Iterate(Proposal):
 def _picked(actions: Tensor, index: Tensor) -> Tensor:
     """(B, K, H, A), (B,) -> (B, H, A)."""
     return actions.detach()[torch.arange(len(index), device=index.device), index]
+
+
+def _limits(scores: Scores) -> Tensor:
+    """Every guardrail at every step, (B, K, G, H)."""
+    return torch.stack(list(scores.margins.values()), 2).to(scores.energy)
 
 
 def _prices(problem: Problem, horizon: int, execute: int) -> Tensor:
