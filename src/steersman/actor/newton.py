@@ -21,32 +21,34 @@ from steersman.actor.scoring import Scores
 from steersman.core import ConfigError, Plan, Planner, Problem, Streams
 
 _DELTA = 0.02  # between the points whose gradients tell the curvature, in units of half the action range
-_SHRINK = 1e-3  # least curvature, as a share of the greatest of the task's
+_SHRINK = 1e-3  # least curvature, as a share of the greatest
 _HALVINGS = 8  # points of a line search: 1, 1/2, 1/4, …
 
 
 class Newton(Planner):
-    """Projected Newton steps on an augmented Lagrangian (Bertsekas 1982), in units u of half the action range.
+    """Sequential quadratic programming (Wilson 1963, Han 1977), in units u of half the action range, started warm.
 
-        L(u) = J + Σ (max(0, λ + 2ρ(g + r))² - λ²) / 4ρ    g the guardrails' margins, λ and ρ their prices, r room
-        H e_j = (∇L(u + δ e_j) - ∇L(u)) / δ                  all n + 1 gradients in one imagination of n + 1 candidates
-        u <- clip(u - s |H|⁻¹ ∇L)                            s = 1, 1/2, … 1/128: the best of one more imagination
-        λ <- max(0, λ + 2ρ(g + r));  ρ <- 2ρ;  r <- r + 1.5 max g while a guardrail is broken, else r / 2
+        H e_j = (∇L(u + δ e_j) - ∇L(u)) / δ,  L = J + Σ λ g      g the guardrails' margins, λ their prices
+        G e_j = (g(u + δ e_j) - g(u)) / δ                         both from one imagination of n + 1 candidates
+        d, λ = argmin over d of ½ dᵀ|H|d + ∇Jᵀd,   g + G d + r <= 0,   |u + d| <= 1          (`solve_quadratic`)
+        u <- u + s d,  s = 1, 1/2, … 1/128: the best of one more imagination by an augmented Lagrangian
+        r <- r + 1.5 max g while a guardrail is broken, else r / 2
 
-    |H| is H with the absolute values of its eigenvalues, at least a thousandth of the greatest of the task's; entries
-    that a bound holds, and the gradient presses against, are left out. One iteration solves an LQR without bounds.
+    |H| is H with the absolute values of its eigenvalues, at least a thousandth of the greatest. One iteration solves an
+    LQR, with bounds or linear guardrails too. Prices travel with the warm start, so that from one decision to the next
+    few iterations follow a solution that moves (real-time iteration, Diehl et al. 2005).
+
     The first round only looks: the last plan moved by what was executed, a policy's proposal, and disturbed copies of
     the plan (spectrum 1 / f^beta). Newton starts from the one of least energy among those that break guardrails no more
-    than the plan does, so a better valley may be entered; L has no other protection from a poor one. Guardrails are
+    than the plan does, so a better valley may be entered; nothing else protects it from a poor one. Guardrails are
     exact at the end: from the best feasible candidate the way towards the last iterate is searched for the last
     feasible point. What is returned is feasible as imagined, or the fallback.
 
     For smooth models and costs, continuous actions, and n up to about a hundred: an iteration takes 2 (n + 1) + 8
-    passes over the horizon, each H predictor calls; the look takes `samples`, the end 16.
+    passes over the horizon, each H predictor calls; the look takes `samples`, the end 16. Guardrails need no slope.
 
-    The first ρ is |∇²J| H² / |∇Σg|² at the first point where a guardrail has a slope: units do not matter, and the
-    curvature of a guardrail that is broken outweighs that of the task. Steps solve such systems exactly, so ρ may be
-    large from the start, where first-order planners must raise it slowly.
+    The line is judged by J + Σ (max(0, λ + 2ρ(g + r))² - λ²) / 4ρ, ρ = |H| H² / |Σ G|² of the first iteration: units do
+    not matter, and no full step is refused for the little by which guardrails bend (Maratos 1978).
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="newton"):
@@ -100,6 +102,7 @@ class _Iterate(Proposal):
         start = start_from(problem, horizon, self.bounds.middle.expand(len(problem), horizon, -1), config.execute)
         self.u = self.bounds.unit(start).flatten(1)
         self.direction = torch.zeros_like(self.u)
+        self.seen: tuple[Tensor, Tensor | None] | None = None
         self.slack_round = 1 + 2 * config.iterations
         self.prices = _prices(problem, horizon, config.execute).to(self.u)
         self.rho = torch.zeros_like(self.u[:, :1, None])  # (B, 1, 1); 0: no guardrail has shown a slope yet
@@ -128,8 +131,9 @@ class _Iterate(Proposal):
         elif number % 2:
             points = self._neighbours()[:, :count]
         else:
+            self._aim()
             scale = 0.5 ** torch.arange(count, device=self.u.device)[:, None]
-            points = (self.u[:, None] - scale * self.direction[:, None]).clamp(-1, 1)
+            points = (self.u[:, None] + scale * self.direction[:, None]).clamp(-1, 1)
         actions = self.bounds.action(points.unflatten(2, (self.horizon, -1)))
         return actions.requires_grad_(self.passes(number) > 1)
 
@@ -139,10 +143,9 @@ class _Iterate(Proposal):
             safer = scores.violation <= scores.violation[:, :1]
             first = torch.where(safer, scores.energy, torch.inf).argmin(1)
             self.u = self.bounds.unit(_picked(actions, first)).flatten(1)
-        elif self.number < self.slack_round and self.number % 2:
-            if self.whole:  # what the budget cuts off tells no curvature
-                self._aim(actions, scores)
-        elif self.number < self.slack_round:
+        elif self.number < self.slack_round and self.number % 2 and self.whole:
+            self._look_around(actions, scores)
+        elif self.number < self.slack_round and not self.number % 2:
             self._walk(actions, scores)
 
     def settled(self) -> Tensor | None:
@@ -174,44 +177,46 @@ class _Iterate(Proposal):
         over = (prices + 2 * rho * (_limits(scores) + self.room[:, None])).clamp(min=0)
         return scores.energy + ((over.square() - prices.square()) / (4 * rho)).sum((2, 3))
 
-    def _aim(self, actions: Tensor, scores: Scores) -> None:
-        """The step to the solution of the quadratic program, and the prices that it puts on guardrails."""
-        half = self.bounds.half.repeat(self.horizon)
-        total = scores.energy
+    def _look_around(self, actions: Tensor, scores: Scores) -> None:
+        """Slopes of the Lagrangian and guardrails at u and around it, for `_aim`."""
+        total, g = scores.energy, None
         if scores.margins:
-            total = total + (self.prices[:, None] * _limits(scores)).sum((2, 3))
-        slopes = slope_of(total, actions).flatten(2) * half
-        with torch.no_grad():
-            slope = slopes[:, 0]
-            hessian = (slopes[:, 1:] - slopes[:, :1]) / self.moved[:, :, None]
-            lost = ~hessian.isfinite().all(2).all(1) | ~slope.isfinite().all(1)
-            hessian, slope = (torch.where(lost.view(-1, *[1] * (x.dim() - 1)), 0.0, x) for x in (hessian, slope))
-            values, vectors = torch.linalg.eigh((hessian + hessian.mT).double() / 2)
-            size = values.abs()
-            size = size.maximum(_SHRINK * size.amax(1, keepdim=True)).clamp(min=1e-12)
-            curved = (vectors * size[:, None]) @ vectors.mT
-            rows, most, prices = self._straight(scores)
-            slope = slope.double() - (rows.mT @ prices[..., None])[..., 0]
-            step, found = solve_quadratic(curved, slope, rows, most, -1 - self.u, 1 - self.u)
-            self.direction = -step.to(self.u)
-            if scores.margins:
-                self.prices = found.view_as(self.prices).to(self.prices)
-                steep = rows.sum(1).square().sum(1)
-                rho = (size.square().sum(1).sqrt() * self.horizon**2 / steep).nan_to_num(posinf=0.0)
-                self.rho = torch.where(self.rho > 0, self.rho, rho[:, None, None].to(self.rho))
+            g = _limits(scores)
+            total = total + (self.prices[:, None] * g).sum((2, 3))
+            g = g.detach()
+        slopes = slope_of(total, actions).flatten(2).detach()
+        self.seen = slopes * self.bounds.half.repeat(self.horizon), g
 
-    def _straight(self, scores: Scores) -> tuple[Tensor, Tensor, Tensor]:
-        """Guardrails as a step d sees them, rows (B, G·H, n) · d <= most (B, G·H), and their prices."""
-        if not scores.margins:
-            none = self.u.new_zeros(len(self.u), 0).double()
-            return none[..., None].expand(-1, -1, self.u.shape[1]), none, none
-        g = _limits(scores).double()
-        rows = ((g[:, 1:] - g[:, :1]) / self.moved[:, :, None, None]).flatten(2).mT
-        most = -(g[:, 0] + self.room).flatten(1)
-        return rows, most, self.prices.flatten(1).double()
+    def _aim(self) -> None:
+        """The step to the solution of the quadratic program, and the prices that it puts on guardrails."""
+        if self.seen is None:  # what the budget cut off tells no curvature
+            self.direction = torch.zeros_like(self.u)
+            return
+        (slopes, g), self.seen = self.seen, None
+        slope = slopes[:, 0]
+        hessian = (slopes[:, 1:] - slopes[:, :1]) / self.moved[:, :, None]
+        lost = ~hessian.isfinite().all(2).all(1) | ~slope.isfinite().all(1)
+        hessian, slope = (torch.where(lost.view(-1, *[1] * (x.dim() - 1)), 0.0, x) for x in (hessian, slope))
+        values, vectors = torch.linalg.eigh((hessian + hessian.mT).double() / 2)
+        size = values.abs()
+        size = size.maximum(_SHRINK * size.amax(1, keepdim=True)).clamp(min=1e-12)
+        curved = (vectors * size[:, None]) @ vectors.mT
+        slope = slope.double()
+        rows, most = slope.new_zeros(len(slope), 0, slope.shape[1]), slope.new_zeros(len(slope), 0)
+        if g is not None:
+            rows = ((g[:, 1:] - g[:, :1]) / self.moved[:, :, None, None]).flatten(2).mT.double()
+            most = -(g[:, 0] + self.room).flatten(1).double()
+            slope = slope - (rows.mT @ self.prices.flatten(1).double()[..., None])[..., 0]
+        step, prices = solve_quadratic(curved, slope, rows, most, -1 - self.u, 1 - self.u)
+        self.direction = torch.where(lost[:, None], 0.0, step.to(self.u))
+        if g is not None:
+            self.prices = prices.view_as(self.prices).to(self.prices)
+            steep = rows.sum(1).square().sum(1)
+            rho = (size.square().sum(1).sqrt() * self.horizon**2 / steep).nan_to_num(posinf=0.0)
+            self.rho = torch.where(self.rho > 0, self.rho, rho[:, None, None].to(self.rho))
 
     def _walk(self, actions: Tensor, scores: Scores) -> None:
-        """To the best point of the line, unless u is better; then dearer guardrails."""
+        """To the best point of the line; more room where it breaks a guardrail."""
         merit = self._merit(scores).nan_to_num(nan=torch.inf)
         first = merit.argmin(1)
         before, self.u = self.u, self.bounds.unit(_picked(actions, first)).flatten(1)

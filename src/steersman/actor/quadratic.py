@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 _ROUNDS = 25
-_GAP = 1e-9  # of complementarity and of rows, in units in which matrices are of size 1
+_GAP = 1e-7  # of complementarity and of rows, in units in which matrices are of size 1
 _DEAR = 1e3  # price of breaking a row, in those units
 _INSIDE = 0.995  # of the way to where the first number would reach 0
 
@@ -25,14 +25,13 @@ def solve_quadratic(
     κ is a thousand times the size of H and c: rows are kept where that can be, and broken by little where it cannot
     (an exact penalty, Fletcher 1987). Rows that are 0, or not finite, are left out, at a price of 0.
 
-    Infeasible-start primal-dual interior point method (Nocedal & Wright 2006, algorithm 16.4, without its corrector),
-    in float64. Each problem is solved by itself: one that is over waits for the others.
+    Infeasible-start primal-dual interior point method with Mehrotra's corrector (Nocedal & Wright 2006, algorithm
+    16.4), in float64. Each problem is solved by itself: one that is over waits for the others.
     """
     given = slope
     hessian, slope, rows, most, low, high = (x.double() for x in (hessian, slope, rows, most, low, high))
-    length = rows.norm(dim=2)
-    used = (length > 1e-12 * length.amax(1, keepdim=True)) & length.isfinite() & most.isfinite() if rows.shape[1] else (
-        length.bool())
+    length = rows.norm(dim=2).nan_to_num(nan=0.0, posinf=0.0)
+    used = (length > 1e-12 * length.amax(1, keepdim=True) if rows.shape[1] else length.bool()) & most.isfinite()
     size = torch.where(used, length, 1.0)
     rows = torch.where(used[..., None], rows, 0.0) / size[..., None]
     most = torch.where(used, most, 1.0) / size
@@ -41,61 +40,73 @@ def solve_quadratic(
     for _ in range(_ROUNDS):
         if bool(state.step().all()):
             break
-    return state.d.to(given), (state.price * unit / size * used).to(given)
+    return state.d.to(given), (state.price[:, : most.shape[1]] * unit / size * used).to(given)
 
 
 class _Interior:
-    """Where the method stands: d inside its bounds, row slack w and excess s, prices of rows λ < κ and of bounds."""
+    """Where the method stands: d inside its bounds, and 2 (m + n) pairs of a price X and a distance Y, all above 0.
+
+        row kept     λ        w = b - A d + s         bound below    z        d - low
+        row broken   κ - λ    s                       bound above    z'       high - d
+    """
 
     def __init__(self, hessian: Tensor, slope: Tensor, rows: Tensor, most: Tensor, low: Tensor, high: Tensor) -> None:
-        self.hessian, self.slope, self.rows, self.most, self.low, self.high = hessian, slope, rows, most, low, high
+        self.hessian, self.slope, self.rows, self.most, self.columns = hessian, slope, rows, most, rows.mT.contiguous()
+        self.sizes = (most.shape[1], most.shape[1], low.shape[1], low.shape[1])
         room = (high - low) / 20
         self.d = torch.zeros_like(slope).clamp(low + room, high - room)
-        left = most - self._along(self.d)
-        self.slack, self.excess = left.clamp(min=0.1), (-left).clamp(min=0.1)
-        self.price = torch.full_like(most, 1.0)
-        self.below, self.above = torch.ones_like(slope), torch.ones_like(slope)
+        left, one = most - _product(rows, self.d), torch.ones_like(most)
+        bounds = torch.ones_like(slope)
+        self.price = torch.cat([one, _DEAR - one, bounds, bounds], 1)
+        self.distance = torch.cat([left.clamp(min=0.1), (-left).clamp(min=0.1), self.d - low, high - self.d], 1)
         self.over = torch.zeros_like(slope[:, :1], dtype=torch.bool)
 
     def step(self) -> Tensor:
-        """One Newton step towards a tenth of the gap; which problems are over, (B, 1)."""
-        to_low, to_high, spare = self.d - self.low, self.high - self.d, _DEAR - self.price
-        pairs = ((self.price, self.slack), (spare, self.excess), (self.below, to_low), (self.above, to_high))
-        count = 2 * (self.most.shape[1] + self.slope.shape[1])
-        gap = torch.cat([a * b for a, b in pairs], 1).sum(1, keepdim=True) / count
-        missed = self._along(self.d) - self.excess + self.slack - self.most
-        uphill = (self.hessian @ self.d[..., None])[..., 0] + self.slope + self._back(self.price)
-        wrong = torch.cat([missed.abs(), (uphill - self.below + self.above).abs()], 1).amax(1, keepdim=True)
+        """One step; which problems are over, (B, 1)."""
+        m = self.sizes[0]
+        gap = (self.price * self.distance).mean(1, keepdim=True)
+        kept, _, below, above = self.price.split(self.sizes, 1)
+        slack, excess = self.distance[:, :m], self.distance[:, m : 2 * m]
+        missed = _product(self.rows, self.d) - excess + slack - self.most
+        uphill = _product(self.hessian, self.d) + self.slope + _product(self.columns, kept)
+        wrong = torch.cat([missed, uphill - below + above], 1).abs().amax(1, keepdim=True)
         self.over = self.over | ((gap <= _GAP) & (wrong <= _GAP))
-        aim = 0.1 * gap
-        give = self.excess / spare + self.slack / self.price
-        pull = missed + self.excess - self.slack + aim / self.price - aim / spare
-        matrix = self.hessian + self.rows.mT @ (self.rows / give[..., None])
-        matrix = matrix + torch.diag_embed(self.below / to_low + self.above / to_high)
-        right = aim / to_low - aim / to_high - uphill - self._back(pull / give)
+        ratio = self.price / self.distance
+        give = 1 / ratio[:, :m] + 1 / ratio[:, m : 2 * m]
+        matrix = self.hessian + self.columns @ (self.rows / give[..., None])
+        matrix = matrix + (ratio[:, 2 * m : -below.shape[1]] + ratio[:, -below.shape[1] :]).diag_embed()
         factor, _ = torch.linalg.cholesky_ex(matrix)
-        move = torch.cholesky_solve(right[..., None], factor)[..., 0]
-        dearer = (self._along(move) + pull) / give
-        moves = (
-            (self.price, dearer), (spare, -dearer),
-            (self.slack, aim / self.price - self.slack * (1 + dearer / self.price)),
-            (self.excess, aim / spare - self.excess * (1 - dearer / spare)),
-            (self.below, aim / to_low - self.below * (1 + move / to_low)),
-            (self.above, aim / to_high - self.above * (1 - move / to_high)),
-            (to_low, move), (to_high, -move),
-        )
-        share = torch.cat([torch.where(change < 0, -value / change, torch.inf) for value, change in moves], 1)
-        share = (_INSIDE * share.amin(1, keepdim=True)).clamp(max=1)
-        lost = ~torch.cat([change for _, change in moves], 1).isfinite().all(1, keepdim=True)
-        self.over = self.over | lost
-        go = lambda value, change: torch.where(self.over, value, value + share * change)  # noqa: E731
-        self.d, self.price = go(self.d, move), go(self.price, dearer)
-        self.slack, self.excess = go(*moves[2]), go(*moves[3])
-        self.below, self.above = go(*moves[4]), go(*moves[5])
+        last = (missed - slack + excess, uphill, give, factor)
+        _, price, distance = self._move(torch.zeros_like(gap), *last)
+        share = self._share(price, distance)
+        left = ((self.price + share * price) * (self.distance + share * distance)).mean(1, keepdim=True)
+        aim = gap * (left / gap).clamp(0, 1) ** 3 - price * distance
+        move, price, distance = self._move(aim, *last)
+        self.over = self.over | ~(price.isfinite() & distance.isfinite()).all(1, keepdim=True)
+        share = _INSIDE * self._share(price, distance)
+        for name, by in (("d", move), ("price", price), ("distance", distance)):
+            setattr(self, name, getattr(self, name) + torch.where(self.over, 0.0, share * by))
         return self.over
 
-    def _along(self, d: Tensor) -> Tensor:
-        return (self.rows @ d[..., None])[..., 0]
+    def _move(self, aim: Tensor, missed: Tensor, uphill: Tensor, give: Tensor, factor: Tensor) -> tuple[Tensor, ...]:
+        """Changes of d, prices and distances that bring their products to `aim`, as far as straight lines tell."""
+        m, n = self.sizes[0], self.sizes[2]
+        to_price, to_distance = aim / self.price, aim / self.distance
+        pull = (missed + to_price[:, :m] - to_price[:, m : 2 * m]) / give
+        right = to_distance[:, 2 * m : -n] - to_distance[:, -n:] - uphill - _product(self.columns, pull)
+        move = torch.cholesky_solve(right[..., None], factor)[..., 0]
+        dearer = _product(self.rows, move) / give + pull
+        distance = torch.cat([move, -move], 1)
+        bound = to_distance[:, 2 * m :] - self.price[:, 2 * m :] * (1 + distance / self.distance[:, 2 * m :])
+        price = torch.cat([dearer, -dearer, bound], 1)
+        row = to_price[:, : 2 * m] - self.distance[:, : 2 * m] * (1 + price[:, : 2 * m] / self.price[:, : 2 * m])
+        return move, price, torch.cat([row, distance], 1)
 
-    def _back(self, prices: Tensor) -> Tensor:
-        return (self.rows.mT @ prices[..., None])[..., 0]
+    def _share(self, price: Tensor, distance: Tensor) -> Tensor:
+        """How much of these changes leaves everything above 0, at most 1: (B, 1)."""
+        share = torch.cat([-self.price / price.clamp(max=-1e-300), -self.distance / distance.clamp(max=-1e-300)], 1)
+        return share.amin(1, keepdim=True).clamp(max=1)
+
+
+def _product(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix @ vector[..., None])[..., 0]
