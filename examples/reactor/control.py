@@ -9,17 +9,15 @@ import torch
 
 from steersman.agent import Agent
 from steersman.core import ColumnGoal, Task
-from steersman.cost import Box
 from steersman.worlds import reactor
 
 LIMIT, PRODUCT = 140.0, 0.85  # °C, mol/l
-MARGIN = [0.75 + 0.17 * step for step in range(20)]  # °C; `steersman evidence reactor` calibrates one from the log
 agent = Agent.load(sys.argv[1])
 generator = torch.Generator().manual_seed(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
 task = Task(
     ColumnGoal({"C_b": PRODUCT, "T_R": LIMIT}, {"C_b": 0.1, "T_R": 20.0}),
     weights={"goal": 1.0, "smoothness": 0.036},
-    guardrails=(Box(agent.readout, {"T_R": (-float("inf"), LIMIT)}, margin={"T_R": MARGIN}),),
+    guardrails=(agent.guardrails["cool"],),  # `steersman fit` calibrated its margin and keeps it with the run
     fallback=torch.tensor([15.0, -8400.0]),  # little feed, nearly all the cooling there is
 )
 state = torch.tensor(reactor.START, dtype=torch.float64)

@@ -48,6 +48,14 @@ def test_a_margin_is_calibrated_kept_and_put_in_force_by_its_name(swings: Path, 
     rehearsed = steersman("rehearse", swings, "--env", "Pendulum-v1", "--goal", "cos=1", "--keep", "slow",
                           "--examples", "3", "--decisions", "2", "--json")
     assert rehearsed.code in (0, 1), rehearsed.err
+    again = steersman("fit", swings, "--limit", "speed<=6", "--level", "0.8", "--recourse", "1", "--name", "slow",
+                      "--json")
+    assert again.code == 0, again.err
+    assert len(again.json["margin"]) == 1
+    assert "with a probability of 0.8, the next step turns out no worse" in again.err
+    assert Agent.load(swings).guardrails["slow"].config.margin["speed"].lasting
+    assert steersman("run", swings, "--env", "Pendulum-v1", "--goal", "speed=0", "--keep", "slow", "--episodes", "1",
+                     "--json").code == 0
 
 
 def test_bad_moments_become_a_guardrail_that_travels_with_an_export(

@@ -53,6 +53,25 @@ def test_margins_grow_as_errors_do_and_known_growth_uses_every_window():
     assert "90.0%" in str(margins)
 
 
+def test_with_recourse_margins_stop_growing_and_promise_the_steps_until_there():
+    errors, unit = errors_of(400, 1, 0)
+    short = calibrate_margins(errors, 0.95, unit=unit, growth=torch.arange(1.0, 7.0), recourse=2)
+    assert short == calibrate_margins(errors[:, :2], 0.95, unit=unit, growth=torch.arange(1.0, 3.0), recourse=2)
+    assert (len(short.by_step), short.lasting) == (2, True)
+    assert "at step 2 and later (95.0%" in str(short)
+    assert short.promise.startswith("with a probability of 0.95, the next 2 steps together turn out no worse")
+    new, _ = errors_of(4000, 1, 1)
+    kept = torch.tensor(short.by_step)
+    assert 0.93 <= float((new[:, :2] <= kept).all(1).double().mean()) <= 0.97
+    whole = calibrate_margins(errors, 0.95, unit=unit, growth=torch.arange(1.0, 7.0))
+    assert short.by_step[0] < whole.by_step[0]
+    imagined, actions = future(horizon=6)
+    box = Box(Itself(), {"x": (-9.0, 0.5)}, margin={"x": short})
+    expected = [short.by_step[min(h, 1)] for h in range(6)]
+    torch.testing.assert_close(box.margin(imagined, actions), box.bare().margin(imagined, actions)
+                               + torch.tensor(expected))
+
+
 def test_errors_on_the_safe_side_ask_for_no_margin():
     assert calibrate_margins(-torch.rand(500, 2), 0.9).by_step == (0.0, 0.0)
 
@@ -67,6 +86,8 @@ def test_errors_on_the_safe_side_ask_for_no_margin():
         (torch.rand(100, 2), {"unit": torch.arange(100) % 4}, "at least 99 episodes"),
         (torch.rand(100, 2), {"unit": torch.arange(3)}, "a unit for each"),
         (torch.rand(100, 2), {"growth": torch.tensor([1.0, 0.0])}, "positive"),
+        (torch.rand(100, 2), {"recourse": 3}, "recourse of 1 to 2 steps"),
+        (torch.rand(100, 2), {"recourse": 0}, "recourse of 1 to 2 steps"),
     ],
 )
 def test_what_cannot_be_promised_is_refused(errors, more, match):

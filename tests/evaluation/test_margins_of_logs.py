@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from exact_world import Pushed, agent_of, log_of
 
 from steersman.core import DataError, PlanningError, UsageError
 from steersman.cost import BadStates, Box, HalfSpace, OnColumns
-from steersman.evaluation import measure_margins
+from steersman.evaluation import margins_kept, measure_margins
 
 H = 4
 
@@ -36,15 +37,23 @@ def test_a_drifting_model_needs_a_margin_on_the_side_that_it_drifts_from(logs):
 
 
 def test_the_promise_is_kept_on_a_log_that_was_not_seen(logs):
-    from steersman.evaluation.margins import _errors
-
     learned, later, fresh = logs
     agent = agent_of(Pushed(gain=0.8))
     limit = Box(agent.readout, {"x": (-math.inf, 1)})
     margins = measure_margins(agent, learned, later, limit, level=0.9, horizon=H)
-    errors, _ = _errors(agent, fresh, limit, H, 1, 7)
-    within = (errors <= torch.tensor(margins.by_step)).all(1).float().mean()
-    assert 0.82 <= float(within) <= 0.98
+    assert 0.82 <= margins_kept(agent, fresh, limit, margins, seed=7) <= 0.98
+    less = replace(margins, by_step=tuple(x / 3 for x in margins.by_step))
+    assert margins_kept(agent, fresh, limit, less, seed=7) < 0.7
+
+
+def test_with_recourse_only_the_steps_until_there_are_followed_and_promised(logs):
+    learned, later, fresh = logs
+    agent = agent_of(Pushed(gain=0.8))
+    limit = Box(agent.readout, {"x": (-math.inf, 1)})
+    margins = measure_margins(agent, learned, later, limit, level=0.9, horizon=40, recourse=2)  # no window has 40 steps
+    assert (len(margins.by_step), margins.lasting) == (2, True)
+    assert margins.by_step[0] < measure_margins(agent, learned, later, limit, level=0.9, horizon=H).by_step[0]
+    assert 0.82 <= margins_kept(agent, fresh, limit, margins, seed=7) <= 0.98
 
 
 def test_a_margin_that_the_limit_has_already_does_not_count(logs):

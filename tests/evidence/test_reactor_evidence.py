@@ -47,7 +47,8 @@ def test_tuning_makes_the_pid_better_than_an_untouched_plant():
 
 def test_one_small_run_gives_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("do_mpc")
-    for name, value in {"EPISODES": 2, "PERIODS": 2, "LOG": (60, 45), "TUNING": 1, "CLOCKED": 2, "WINDOWS": 60}.items():
+    small_ones = {"EPISODES": 2, "PERIODS": 2, "LOG": (60, 45), "TUNING": 1, "CLOCKED": 2, "LEVEL": 0.9, "FRESH": 2}
+    for name, value in small_ones.items():
         monkeypatch.setattr(reactor, name, value)
     monkeypatch.setattr(reactor, "tune", functools.partial(tune, episodes=1, periods=2, candidates=8))
     monkeypatch.setattr(reactor, "difference", functools.partial(reactor.difference, periods=1))
@@ -59,7 +60,8 @@ def test_one_small_run_gives_every_figure(tmp_path: Path, monkeypatch: pytest.Mo
     said: list[str] = []
     context = evidence.Context(tmp_path / "run", 7, said.append)
     result, _ = evidence.perform("reactor", reactor.experiment, context)
-    promised = "violations error error_nmpc error_pid ms_per_step ms_per_step_nmpc unguarded_violations"
+    promised = "violations error error_nmpc error_pid ms_per_step ms_per_step_nmpc unguarded_violations "
+    promised += "stated_probability measured_probability first_step_probability recourse"
     assert set(promised.split()) <= set(result.figures)
     assert result.figures["simulator_difference"] < 1e-2
     assert len(read_all(tmp_path / "run", Picture)[0]) == 1

@@ -31,20 +31,34 @@ class Margins:
     level    probability with which a plan's errors stay within all of them at once
     count    windows that they were calibrated on
     units    episodes that those came from
+    lasting  what is kept at the last of these steps is kept at every later one, without a promise (`recourse`)
     """
 
     by_step: tuple[float, ...]
     level: float
     count: int
     units: int
+    lasting: bool = False
 
     def __str__(self) -> str:
         first, last = self.by_step[0], self.by_step[-1]
-        return f"{first:.3g} at step 1 to {last:.3g} at step {len(self.by_step)} ({self.level:.1%}, n = {self.count})"
+        later = " and later" if self.lasting else ""
+        return (f"{first:.3g} at step 1 to {last:.3g} at step {len(self.by_step)}{later} "
+                f"({self.level:.1%}, n = {self.count})")
+
+    @property
+    def promise(self) -> str:
+        """In words."""
+        steps, most = len(self.by_step), f"{self.by_step[-1]:.3g}"
+        ahead = "the next step turns" if steps == 1 else f"the next {steps} steps together turn"
+        by = most if steps == 1 else f"{self.by_step[0]:.3g} (step 1) to {most} (step {steps})"
+        return (f"with a probability of {self.level:.4g}, {ahead} out no worse than foreseen by more than {by}, at a "
+                f"moment like those of {self.units} held-out episodes")
 
 
 def calibrate_margins(
-    errors: Tensor, level: float = 0.99, *, unit: Tensor | None = None, growth: Tensor | None = None, seed: int = 0
+    errors: Tensor, level: float = 0.99, *, unit: Tensor | None = None, growth: Tensor | None = None,
+    recourse: int | None = None, seed: int = 0,
 ) -> Margins:
     """Margins by step from held-out prediction errors, simultaneous over the steps of a decision.
 
@@ -60,6 +74,15 @@ def calibrate_margins(
             random window of a new episode
     growth  (H,) σ_h > 0, if it is known from elsewhere (the training part). Otherwise a quarter of the units is set
             aside, drawn with `seed`, for their root mean square errors, because σ must not see what it is judged by
+    recourse  r: the steps after which a decision made now could undo an error in full. Margins grow up to there only:
+            margin_h = σ_min(h, r) q, and the promise is for the next r steps. An agent that decides again at every step
+            never follows its plan further, so what may go wrong behind step r is for a later decision to put right;
+            a promise about it costs room, or probability where it matters
+
+    The idea of recourse is that of constraint tightening, where limits are drawn in by what feedback has not undone
+    yet: Chisci, Rossiter & Zappa 2001, "Systems with persistent disturbances: predictive control with restricted
+    constraints"; Richards & How 2006; Kuwata, Richards & How 2007. There the r steps of a linear system are proved to
+    suffice; here r is given, and what is promised is what was measured.
 
     Source: split conformal prediction with a normalised score, Lei et al. 2018; simultaneous over the horizon as in
     Cleaveland et al. 2024, "Conformal prediction regions for time series using linear complementarity programming".
@@ -76,7 +99,10 @@ def calibrate_margins(
     if errors.ndim != 2 or 0 in errors.shape or bool(errors.isnan().any()):
         raise PlanningError("errors (windows, steps), none of them NaN", f"{tuple(errors.shape)}, perhaps NaN",
                             "calibrate on held-out windows")
-    errors = errors.detach().double()
+    if recourse is not None and not 1 <= recourse <= errors.shape[1]:
+        raise PlanningError(f"a recourse of 1 to {errors.shape[1]} steps", f"{recourse}",
+                            "correct it, or give errors further ahead")
+    errors = errors[:, :recourse].detach().double()
     unit = torch.arange(len(errors)) if unit is None else unit.cpu()
     if unit.shape != errors.shape[:1]:
         raise PlanningError(f"a unit for each of {len(errors)} windows", f"{tuple(unit.shape)}", "pass one number each")
@@ -87,7 +113,7 @@ def calibrate_margins(
         growth = errors[aside].square().mean(0).sqrt()
         growth = growth.clamp_min(max(_FLOOR * float(growth.max()), 1e-12))
         errors, unit = errors[~aside], unit[~aside]
-    growth = growth.double()
+    growth = growth[:recourse].double()
     if growth.shape != errors.shape[1:] or not bool((growth > 0).all()):
         raise PlanningError(f"growth of {errors.shape[1]} positive numbers", f"{growth.tolist()}", "one for each step")
     worst = (errors / growth).amax(1)
@@ -100,7 +126,7 @@ def calibrate_margins(
         needed = math.ceil(round(level / (1 - level), 6))
         raise PlanningError(f"at least {needed} episodes (or independent windows) to promise {level:.1%}", f"{units}",
                             "hold out more, or ask for a lower level")
-    return Margins(tuple((max(quantile, 0.0) * growth).tolist()), level, len(worst), units)
+    return Margins(tuple((max(quantile, 0.0) * growth).tolist()), level, len(worst), units, recourse is not None)
 
 
 def _aside(unit: Tensor, seed: int) -> Tensor:
@@ -122,7 +148,10 @@ class StepMargin:
         PlanningError: below 0, NaN or infinite; asked about more steps than there are numbers.
     """
 
+    _lasting = False
+
     def __init__(self, margin: float | Sequence[float] | Tensor | Margins) -> None:
+        self._lasting = isinstance(margin, Margins) and margin.lasting
         values = margin.by_step if isinstance(margin, Margins) else margin
         self.given: AnyMargin = margin if isinstance(margin, Margins) else _plain(margin)
         self._values = torch.as_tensor(values, dtype=torch.float32)
@@ -150,6 +179,8 @@ class StepMargin:
     def steps(self, like: Tensor) -> Tensor:
         """For values (B, K, H): one number, or (H,)."""
         values, horizon = self._values.to(like), like.shape[2]
+        if values.ndim and len(values) < horizon and self._lasting:
+            values = torch.cat([values, values[-1:].expand(horizon - len(values))])
         if values.ndim and len(values) < horizon:
             raise PlanningError(f"margins for {horizon} steps", f"{len(values)}",
                                 "calibrate them further ahead, or plan less far (Task.trusted)")

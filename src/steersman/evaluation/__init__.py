@@ -3,7 +3,7 @@
 from steersman.evaluation.acting import Acted, act_in
 from steersman.evaluation.guarding import Guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
-from steersman.evaluation.margins import measure_margins
+from steersman.evaluation.margins import margins_kept, measure_margins
 from steersman.evaluation.offline import measure
 from steersman.evaluation.protocol import (
     PROTOCOLS,
@@ -26,6 +26,7 @@ __all__ = [
     "disk_masks",
     "evaluate",
     "fit_guard",
+    "margins_kept",
     "measure",
     "measure_margins",
     "protocol",

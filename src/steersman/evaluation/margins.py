@@ -12,6 +12,7 @@ from steersman.agent import Agent
 from steersman.core import Guardrail, UsageError
 from steersman.cost import Margins, calibrate_margins, labels_needed
 from steersman.data import Dataset
+from steersman.evaluation.bands import coverage_of
 from steersman.evaluation.judging import over_columns
 from steersman.evaluation.tape import ahead_of, draw, imagine, record, units_of
 
@@ -20,7 +21,7 @@ ROWS, WINDOWS = 20_000, 4_000
 
 def measure_margins(
     agent: Agent, learned: Dataset, held_out: Dataset, limit: Guardrail, *, level: float = 0.99, horizon: int = 10,
-    seed: int = 0,
+    recourse: int | None = None, seed: int = 0,
 ) -> Margins:
     """The margin of `limit`, a guardrail on columns, at steps 1..`horizon`, calibrated where nothing was learned.
 
@@ -31,18 +32,33 @@ def measure_margins(
     kind; where there are too few long episodes for `level`, they are cut into segments of 2H steps, H apart, and it is
     for a new segment. A value that only repeats an earlier measurement does not count as an error.
 
-    limit  without a scale of its own, or with the margin in its units
+    limit     without a scale of its own, or with the margin in its units
+    recourse  the steps after which a new decision could undo an error: only they are promised, later ones keep as much
+              as the last of them, and `horizon` does not count (see `cost.calibrate_margins`)
 
     Raises:
-        UsageError: it reads no columns, or a horizon below 1.
+        UsageError: it reads no columns, or a horizon or recourse below 1.
         DataError: no window is so long. PlanningError: too few episodes for this level.
     """
+    horizon = horizon if recourse is None else recourse
     if horizon < 1:
         raise UsageError("a horizon of at least 1", f"{horizon}", "look further ahead")
     growth = _errors(agent, learned, limit, horizon, 1, seed)[0].square().mean(0).sqrt()
     growth = growth.clamp_min(max(1e-3 * float(growth.max()), 1e-12))
     errors, unit = _errors(agent, held_out, limit, horizon, labels_needed(level), seed)
-    return calibrate_margins(errors, level, unit=unit, growth=growth)
+    return calibrate_margins(errors, level, unit=unit, growth=growth, recourse=recourse)
+
+
+def margins_kept(agent: Agent, fresh: Dataset, limit: Guardrail, margins: Margins, *, seed: int = 0) -> float:
+    """How often what `margins` promise comes true in another log: the share of moments whose next steps all turn out no
+    worse than foreseen by more than them. Episodes weigh the same.
+
+    Raises:
+        UsageError: `limit` reads no columns. DataError: no window is so long.
+    """
+    errors, unit = _errors(agent, fresh, limit, len(margins.by_step), 1, seed)
+    over = (errors - torch.tensor(margins.by_step).to(errors)).amax(1)
+    return float(coverage_of(over, unit, 0.0).mean())
 
 
 @torch.inference_mode()

@@ -19,8 +19,8 @@ def recipe(
     width: int = 96,
     batch_size: int = 64,
     lr: float = 6e-3,
-    iterations: int = 3,
-    held_out: float = 0.2,
+    iterations: int = 2,
+    held_out: float = 0.4,
     seed: int = 0,
 ) -> TrainConfig:
     """20,000 steps of a plant under random inputs -> a controller that keeps a limit through disturbances.
@@ -42,7 +42,7 @@ def recipe(
         agent=AgentConfig(
             perception=VectorEncoder.Config(size=1, hidden=(16,), keep=True),
             world_model=ObserverModel.Config(width=width),
-            planner=Newton.Config(iterations=iterations, samples=64, horizon=horizon, spread=0.5),
+            planner=Newton.Config(iterations=iterations, samples=16, horizon=horizon, spread=0.5),
             costs=(SmoothnessCost.Config(),),
             readout=LinearReadout.Config(),
             history=history,

@@ -38,6 +38,7 @@ class Fit(Command):
 
     EXAMPLE: ClassVar[str] = (
         "steersman fit runs/pendulum --limit 'speed<=6' --level 0.9 --name slow\n"
+        "steersman fit runs/plant --limit 'T_R<=140' --level 0.97 --recourse 5 --name cool\n"
         "steersman fit runs/robot --bad tipped.csv --name tipped --share 0.95"
     )
 
@@ -54,6 +55,9 @@ class Fit(Command):
     """What --keep calls the guardrail: letters, digits, - and _."""
     level: float = 0.99
     """Of --limit: with what probability a plan's errors stay within the margin, over new episodes."""
+    recourse: Annotated[int | None, option("STEPS")] = None
+    """Of --limit: steps after which a new decision could undo an error. Only they are promised, later ones keep as much
+    as the last of them; plans may look any distance."""
     horizon: Annotated[int | None, option("INT")] = None
     """Of --limit: steps to calibrate (default: what the planner looks ahead). Plans that look farther are refused."""
     share: float = 0.99
@@ -96,12 +100,14 @@ class Fit(Command):
         wanted = limit(self.limit, agent.readout)
         learned, later = require_held_out(run)
         horizon = self.horizon or int(getattr(agent.config.planner, "horizon", 10))
-        margins = measure_margins(agent, learned, later, wanted, level=self.level, horizon=horizon, seed=self.seed)
+        margins = measure_margins(agent, learned, later, wanted, level=self.level, horizon=horizon,
+                                  recourse=self.recourse, seed=self.seed)
         assert agent.readout is not None
         (column, (low, high)), = wanted.limits.items()
         agent.add_guardrail(self.name, Box(agent.readout, {column: (low, high)}, name=self.limit,
                                            margin={column: margins}))
         terminal.say(f"margin of {self.limit}: {margins}, from {margins.units} units of the held-out log")
+        terminal.say(margins.promise)
         terminal.say(f"kept: steersman run {self.run} … --keep {self.name}")
         return {"name": self.name, "margin": list(margins.by_step), "level": margins.level, "count": margins.count,
                 "units": margins.units}
