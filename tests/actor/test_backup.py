@@ -10,7 +10,7 @@ import torch
 from steersman.actor import ICEM, Backup
 from steersman.actor.backup import Judge, Ways
 from steersman.agent.flight.watching import Sheet
-from steersman.core import ActionSpec, Belief, ColumnGoal, ConfigError, Imagined, Policy, Problem, Readout, Task
+from steersman.core import ActionSpec, Belief, Budget, ColumnGoal, ConfigError, Imagined, Policy, Problem, Readout, Task
 from steersman.cost import Box, GoalCost, OnColumns
 from steersman.world_model import LinearModel
 
@@ -214,3 +214,13 @@ def test_bending_works_where_an_agent_decides_and_is_watched():
             plan = planner().plan(sheet.problem)
             told.append((plan.actions.tolist(), sheet.limits({})["wall"].looked))
     assert told[0] == told[1]
+
+
+def test_bending_stays_within_the_budget():
+    spent = {}
+    for name, budget in {"ample": Budget(), "calls": Budget(calls=3000), "late": Budget(seconds=1e-9)}.items():
+        seen = problem([[4.9, 2.0]])
+        plan = planner().plan(replace(seen, task=replace(seen.task, budget=budget)))
+        spent[name] = int(plan.calls)
+        assert plan.reason[0].startswith("INFEASIBLE")
+    assert max(spent["calls"], spent["late"]) <= 3000 < spent["ample"]

@@ -7,7 +7,7 @@ Shapes: B problems, K candidates, S steps of a certificate, P steps before the m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,7 +65,8 @@ class Backup(Planner):
     3. Otherwise it is the certificate of least energy among these two and each of `directions` directions at full
        strength for each of `lengths` steps before the manoeuvre.
     4. Otherwise the `bend` ways that keep the largest share of their margins are bent, by `rounds` steps along
-       gradients, to keep more (`refining.refined`); continuous actions, and what passes gradients on.
+       gradients, to keep more (`refining.refined`), if the task's budget has room for it; continuous actions, and what
+       passes gradients on.
     5. If that makes no certificate either, `feasible` is False, and what is taken is the way that keeps the largest
        share of its margins (`Ways.share`): one that touches nothing if there is one, and stays as clear, for its worst
        step, as the model's error there asks for. That is the declared fallback: a manoeuvre instead of one constant
@@ -157,7 +158,7 @@ class Backup(Planner):
         judge = Judge(self.manoeuvre, self.rest, self.config.steps)
         tried = judge.ways(problem, *self._beginnings(plan))
         begun, good = tried.best()
-        decision = _Decision(plan, begun, plan.feasible & good, plan.calls + tried.calls, tried.vetoes())
+        decision = _Decision(plan, begun, plan.feasible & good, plan.calls + tried.calls, tried.vetoes(), began)
         for ways, rows, calls in self._searches(judge, problem, held, decision):
             decision.take(ways, rows, calls)
         vetoed = dict(plan.vetoed)
@@ -180,12 +181,20 @@ class Backup(Planner):
             some = _some(problem, rows)
             ways = judge.ways(some, *self._manoeuvres(some, None if last is None else last[rows], fan))
             yield ways, rows, ways.calls
-        c, lost = self.config, ~decision.taken[rows]
-        if bool(lost.any()) and c.rounds and problem.action.kind == "continuous" and not problem.action.whole:
-            index = _rows_of(some, lost)
+        lost = ~decision.taken[rows] & self._affordable(problem, decision.calls[rows])
+        if bool(lost.any()):
+            c, index = self.config, _rows_of(some, lost)
             start = ways.best_of(c.bend)[index]
-            found, calls = refined(judge, _some(some, index), start, max(c.lengths), c.rounds)
+            found, calls = refined(judge, _some(some, index), start, max(c.lengths), c.rounds, decision.late(problem))
             yield found, rows[index], calls
+
+    def _affordable(self, problem: Problem, spent: Tensor) -> Tensor:
+        """Which problems may be bent (B,) bool: actions are amounts, and the budget of predictor calls has room."""
+        c, calls = self.config, problem.task.budget.calls
+        if not c.rounds or problem.action.kind != "continuous" or problem.action.whole:
+            return torch.zeros_like(spent, dtype=torch.bool)
+        most = torch.inf if calls is None else calls
+        return spent + 2 * c.bend * c.steps * (c.rounds + 1) <= most
 
     # Candidates --------------------------------------------------------------------------------------------------
 
@@ -220,11 +229,19 @@ class _Decision:
     plan    the inner planner's, with ways out in place of what was not certified
     begun   (B, S, A) the way that is begun; taken (B,) bool: it is a certificate
     calls   (B,) predictor calls; vetoes (B, guardrails)
+    began   when the decision began, s
     """
 
-    def __init__(self, plan: Plan, begun: Tensor, taken: Tensor, calls: Tensor, vetoes: Tensor) -> None:
+    def __init__(
+        self, plan: Plan, begun: Tensor, taken: Tensor, calls: Tensor, vetoes: Tensor, began: float
+    ) -> None:
         self.plan, self.begun, self.taken, self.calls, self.vetoes = plan, begun, taken, calls, vetoes
-        self._nominal = plan
+        self._nominal, self._began = plan, began
+
+    def late(self, problem: Problem) -> Callable[[], bool]:
+        """Asks whether the budget of seconds is spent."""
+        limit = problem.task.budget.seconds
+        return lambda: limit is not None and now() - self._began >= limit
 
     def take(self, ways: Ways, rows: Tensor, calls: int) -> None:
         """The best of `ways` for those of the problems `rows` that have no certificate yet."""

@@ -5,6 +5,8 @@ Knows ways and their judge, not where they come from. Shapes: B problems, K ways
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,9 @@ _SOFT = 0.3  # τ at first, in shares of a margin
 _LEAST = 1e-30  # of a second moment's root: shares have no scale of their own
 
 
-def refined(judge: Judge, problem: Problem, start: Tensor, free: int, rounds: int) -> tuple[Ways, int]:
+def refined(
+    judge: Judge, problem: Problem, start: Tensor, free: int, rounds: int, late: Callable[[], bool]
+) -> tuple[Ways, int]:
     """The ways `start` (B, K, S, A) and what becomes of each, judged: 2 K of them; and predictor calls a problem.
 
     Their first `free` actions climb by at most `rounds` steps of Adam within bounds, the manoeuvre following. What is
@@ -29,7 +33,8 @@ def refined(judge: Judge, problem: Problem, start: Tensor, free: int, rounds: in
         -τ log Σ exp(-share / τ)   over steps and guardrails,   τ from 0.3 down to 0.003,
 
     and the best iterate of each counts. A way that keeps every margin rests, so that no problem's answer depends on how
-    long its neighbours take. Where a model, a manoeuvre or a guardrail passes no gradient on, ways stay as they are.
+    long its neighbours take; `late` ends it for all. Where a model, a manoeuvre or a guardrail passes no gradient on,
+    ways stay as they are.
     """
     bounds = Bounds(problem.action, problem.belief.state)
     best, most = start[:, :, :free], torch.full(start.shape[:2], -torch.inf)
@@ -37,6 +42,8 @@ def refined(judge: Judge, problem: Problem, start: Tensor, free: int, rounds: in
     ascent = _Ascent(bounds.unit(best))
     calls = 2 * start.shape[1] * start.shape[2]
     for i in range(rounds):
+        if late():
+            break
         with differentiable():
             actions = bounds.action(ascent.point).requires_grad_()
             shares = _shares(judge, problem, actions, lengths)

@@ -108,17 +108,23 @@ class Judge:
     def follow(self, problem: Problem, prefix: Tensor, lengths: Tensor) -> tuple[Imagined, Tensor]:
         """Imagine S steps, the manoeuvre answering the imagined states: (B, K, S+1, D) and actions (B, K, S, A)."""
         (b, k), steps = prefix.shape[:2], self.steps
-        belief, count = problem.belief.repeat(k), lengths.flatten()
+        belief, count, exogenous = problem.belief.repeat(k), lengths.flatten(), problem.exogenous
         bounds = Bounds(problem.action, problem.belief.state) if problem.action.kind == "continuous" else None
-        states, actions = [belief.state], []
-        for t in range(steps):  # the manoeuvre looks at where it is
-            action = self.manoeuvre.propose(belief, problem.task)[:, 0].to(prefix.dtype)
-            if t < prefix.shape[2]:
-                action = torch.where((t < count)[:, None], prefix[:, :, t].flatten(0, 1), action)
-            action = action if bounds is None else bounds.clamp(action)
-            known = None if problem.exogenous is None else problem.exogenous[:, t : t + 1].repeat_interleave(k, 0)
-            belief = problem.model.imagine(belief, action[:, None, None], known).last()
-            states.append(belief.state)
+        clamp = (lambda action: action) if bounds is None else bounds.clamp
+        known = None if exogenous is None else exogenous.repeat_interleave(k, 0)
+        states, actions = [belief.state[:, None]], []
+        t, given = 0, int(lengths.min())
+        while t < steps:
+            if t < given:  # nobody asks the manoeuvre yet: one call for all of these steps
+                n, action = given, clamp(prefix[:, :, :given].flatten(0, 1))
+            else:  # the manoeuvre looks at where it is
+                n, action = 1, self.manoeuvre.propose(belief, problem.task)[:, :1].to(prefix.dtype)
+                if t < prefix.shape[2]:
+                    action = torch.where((t < count)[:, None, None], prefix[:, :, t].flatten(0, 1)[:, None], action)
+                action = clamp(action)
+            imagined = problem.model.imagine(belief, action[:, None], None if known is None else known[:, t : t + n])
+            belief, t = imagined.last(), t + n
+            states.append(imagined.states[:, 0, 1:])
             actions.append(action)
-        imagined = Imagined(torch.stack(states, 1).unflatten(0, (b, k)), problem.belief.context)
-        return imagined, torch.stack(actions, 1).unflatten(0, (b, k))
+        imagined = Imagined(torch.cat(states, 1).unflatten(0, (b, k)), problem.belief.context)
+        return imagined, torch.cat(actions, 1).unflatten(0, (b, k))
