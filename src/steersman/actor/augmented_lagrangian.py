@@ -13,12 +13,13 @@ from torch import Tensor
 
 from steersman.actor.bounds import Bounds
 from steersman.actor.cem import Warm, require_sizes
+from steersman.actor.configured import Configured, require_ranges
 from steersman.actor.descent import Descent, refuse_choices, slope_of
 from steersman.actor.distributions import fitted, shifted
 from steersman.actor.quasi_newton import QuasiNewton
 from steersman.actor.rounds import Proposal, Searched, Spending, choose, decide, search_in_rounds
 from steersman.actor.scoring import Scores
-from steersman.core import ConfigError, Plan, Planner, Problem
+from steersman.core import Plan, Problem
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class WarmMultipliers(Warm):
     multipliers: Tensor
 
 
-class AugmentedLagrangian(Planner):
+class AugmentedLagrangian(Configured["AugmentedLagrangian.Config"]):
     """Augmented Lagrangian (Hestenes 1969, Powell 1969; for inequalities Rockafellar 1973).
 
         L(a) = J + Σ λ g + Σ ρ c max(0, g)²   (where λ + 2 ρ c g < 0, both terms give way to -λ² / 4ρc)
@@ -76,21 +77,14 @@ class AugmentedLagrangian(Planner):
 
         def __post_init__(self) -> None:
             require_sizes(self.restarts, min(self.outer, self.inner), 1, self.horizon, execute=self.execute)
-            if not (self.rho > 0 and self.growth >= 1 and self.most >= self.rho and self.radius > 0):
-                raise ConfigError("rho > 0, growth >= 1, most >= rho, radius > 0", f"{self}", "correct them")
-            if min(self.spread, self.beta, self.tolerance, self.polish) < 0 or self.fan < 3:
-                raise ConfigError("spread, beta, tolerance, polish >= 0 and fan >= 3", f"{self}", "correct them")
+            require_ranges(self, {
+                "rho > 0": self.rho > 0, "growth >= 1": self.growth >= 1, "most >= rho": self.most >= self.rho,
+                "radius > 0": self.radius > 0, "spread >= 0": self.spread >= 0, "beta >= 0": self.beta >= 0,
+                "fan >= 3": self.fan >= 3, "polish >= 0": self.polish >= 0, "tolerance >= 0": self.tolerance >= 0,
+            })
 
         def build(self) -> AugmentedLagrangian:
             return AugmentedLagrangian(self)
-
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = config or AugmentedLagrangian.Config()
-
-    @property
-    def execute(self) -> int:
-        """Actions of a plan that are meant to be carried out before the next decision."""
-        return self.config.execute
 
     def plan(self, problem: Problem) -> Plan:
         refuse_choices(problem)

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from steersman.actor.bounds import Bounds
+from steersman.actor.configured import Configured
 from steersman.actor.distributions import fitted, shifted
 from steersman.actor.merging import first_of_each
 from steersman.actor.ranking import feasibility_first
 from steersman.actor.rounds import Best, Searched, Spending, decide
 from steersman.actor.scoring import Scores, judge, score
 from steersman.actor.stepping import Allowance, Stepper, require_tree_sizes, widened
-from steersman.core import ConfigError, Imagined, Plan, Planner, Problem, TensorRecord
+from steersman.core import ConfigError, Imagined, Plan, Problem, TensorRecord
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Kept(TensorRecord):
     actions: Tensor
 
 
-class Beam(Planner):
+class Beam(Configured["Beam.Config"]):
     """Beam search over sequences of choices (Lowerre 1976).
 
         W_{t+1} = the `width` best of { (w, a) : w in W_t, a a choice } by Σ_{τ<=t} E(s_τ), feasibility first
@@ -66,14 +67,6 @@ class Beam(Planner):
 
         def build(self) -> Beam:
             return Beam(self)
-
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = config or Beam.Config()
-
-    @property
-    def execute(self) -> int:
-        """Actions of a plan that are meant to be carried out before the next decision."""
-        return self.config.execute
 
     @torch.no_grad()
     def plan(self, problem: Problem) -> Plan:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from steersman.actor.bounds import Bounds
+from steersman.actor.configured import Configured, require_ranges
 from steersman.actor.distributions import Categorical, Gaussian, fitted, shifted
 from steersman.actor.rounds import Proposal, plan_in_rounds
 from steersman.actor.scoring import Scores
-from steersman.core import ConfigError, Plan, Planner, Problem, Streams
+from steersman.core import ConfigError, Plan, Problem, Streams
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Warm:
     mean: Tensor
 
 
-class CEM(Planner):
+class CEM(Configured["CEM.Config"]):
     """Cross-entropy method (Rubinstein 1999; settings of LeWM and PLDM: 300 candidates, 30 rounds, 30 elites).
 
         a^k = clamp(μ + σ ε^k), ε white noise held for `hold` steps;  (μ, σ) <- mean and deviation of the E best
@@ -61,22 +62,13 @@ class CEM(Planner):
 
         def __post_init__(self) -> None:
             require_sizes(self.samples, self.iterations, self.elites, self.horizon, self.hold, self.execute)
-            if not (self.spread > 0 and 0 <= self.momentum < 1 and 0 <= self.floor <= 1 and self.tolerance >= 0):
-                raise ConfigError(
-                    "spread > 0, 0 <= momentum < 1, 0 <= floor <= 1, tolerance >= 0", f"{self}",
-                    "correct the planner's configuration",
-                )
+            require_ranges(self, {
+                "spread > 0": self.spread > 0, "0 <= momentum < 1": 0 <= self.momentum < 1,
+                "0 <= floor <= 1": 0 <= self.floor <= 1, "tolerance >= 0": self.tolerance >= 0,
+            })
 
         def build(self) -> CEM:
             return CEM(self)
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    @property
-    def execute(self) -> int:
-        """Actions of a plan that are meant to be carried out before the next decision."""
-        return self.config.execute
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)

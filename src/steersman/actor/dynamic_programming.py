@@ -12,11 +12,12 @@ import msgspec
 import torch
 from torch import Tensor
 
+from steersman.actor.configured import Configured
 from steersman.actor.merging import keys, merged
 from steersman.actor.rounds import Best, Searched, Spending, decide
 from steersman.actor.scoring import judge
 from steersman.actor.stepping import Allowance, Step, Stepper, require_tree_sizes
-from steersman.core import ConfigError, Critic, Plan, Planner, PlanningError, Problem
+from steersman.core import ConfigError, Critic, Plan, PlanningError, Problem
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Layer:
     z: Tensor | None
 
 
-class DynamicProgramming(Planner):
+class DynamicProgramming(Configured["DynamicProgramming.Config"]):
     """Backward induction over the states that the model can reach (Bellman 1957).
 
         S_{t+1} = { outcomes of every choice in every state of S_t },  equal up to `resolution` -> one
@@ -80,12 +81,8 @@ class DynamicProgramming(Planner):
 
     def __init__(self, config: Config | None = None, critic: Critic | None = None) -> None:
         """critic: what is to come after the horizon, in the unit of the weighted energy."""
-        self.config, self.critic = config or DynamicProgramming.Config(), critic
-
-    @property
-    def execute(self) -> int:
-        """Actions of a plan that are meant to be carried out before the next decision."""
-        return self.config.execute
+        super().__init__(config)
+        self.critic = critic
 
     @torch.no_grad()
     def plan(self, problem: Problem) -> Plan:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from steersman.actor.cem import Warm, require_sizes
+from steersman.actor.configured import Configured, require_ranges
 from steersman.actor.descent import Descent, fading, refuse_choices, slope_of
 from steersman.actor.rounds import Proposal, plan_in_rounds
 from steersman.actor.scoring import Scores
-from steersman.core import ConfigError, Plan, Planner, Problem
+from steersman.core import Plan, Problem
 
 
-class Gradient(Planner):
+class Gradient(Configured["Gradient.Config"]):
     """First-order descent with restarts.
 
         a <- a - η d(∇_a J)    while every guardrail holds;    a <- a - η d(∇_a Σ max(0, g))    while one is broken
@@ -59,22 +60,13 @@ class Gradient(Planner):
 
         def __post_init__(self) -> None:
             require_sizes(self.restarts, self.steps, 1, self.horizon, execute=self.execute)
-            positive = self.rate > 0 and self.spread >= 0 and self.beta >= 0 and self.tolerance >= 0
-            if not (positive and 0 <= self.momentum < 1):
-                raise ConfigError(
-                    "rate > 0, 0 <= momentum < 1, and spread, beta, tolerance >= 0", f"{self}", "correct them"
-                )
+            require_ranges(self, {
+                "rate > 0": self.rate > 0, "0 <= momentum < 1": 0 <= self.momentum < 1, "spread >= 0": self.spread >= 0,
+                "beta >= 0": self.beta >= 0, "tolerance >= 0": self.tolerance >= 0,
+            })
 
         def build(self) -> Gradient:
             return Gradient(self)
-
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = config or Gradient.Config()
-
-    @property
-    def execute(self) -> int:
-        """Actions of a plan that are meant to be carried out before the next decision."""
-        return self.config.execute
 
     def plan(self, problem: Problem) -> Plan:
         refuse_choices(problem)

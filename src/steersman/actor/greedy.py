@@ -8,13 +8,14 @@ from __future__ import annotations
 import msgspec
 from torch import Tensor
 
+from steersman.actor.configured import Configured
 from steersman.actor.primitives import rays
 from steersman.actor.rounds import Proposal, plan_in_rounds
 from steersman.actor.scoring import Scores
-from steersman.core import ConfigError, Plan, Planner, Problem
+from steersman.core import ConfigError, Plan, Problem
 
 
-class Greedy(Planner):
+class Greedy(Configured["Greedy.Config"]):
     """Least energy among constant actions over a short look-ahead.
 
         a = argmin over R rays u of Σ_{t≤H} E(s_t),  s_t = f(s_{t-1}, u)
@@ -43,14 +44,6 @@ class Greedy(Planner):
 
         def build(self) -> Greedy:
             return Greedy(self)
-
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = config or Greedy.Config()
-
-    @property
-    def execute(self) -> int:
-        """Actions of a plan that are meant to be carried out before the next decision."""
-        return self.config.execute
 
     def plan(self, problem: Problem) -> Plan:
         fan = rays(problem.action, self.config.directions).to(problem.belief.state.device)

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from steersman.actor.bounds import Bounds
 from steersman.actor.cem import Warm, best_of, require_sizes, start_from
+from steersman.actor.configured import Configured, require_ranges
 from steersman.actor.distributions import Categorical, Gaussian, fitted, shifted
 from steersman.actor.rounds import Proposal, plan_in_rounds
 from steersman.actor.scoring import Scores
-from steersman.core import ConfigError, Plan, Planner, Problem, Streams
+from steersman.core import Plan, Problem, Streams
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class WarmElites(Warm):
     elites: Tensor
 
 
-class ICEM(Planner):
+class ICEM(Configured["ICEM.Config"]):
     """iCEM (Pinneri et al. 2020), for amounts and for choices.
 
         a^k = clamp(μ + σ ε^k), ε with power spectrum 1 / f^β;  (μ, σ) <- (1 - α) (mean, deviation of elites) + α (μ, σ)
@@ -61,18 +62,14 @@ class ICEM(Planner):
 
         def __post_init__(self) -> None:
             require_sizes(self.samples, self.iterations, self.elites, self.horizon)
-            ranges = self.spread > 0 and 0 <= self.momentum < 1 and 0 <= self.floor <= 1
-            if not (ranges and min(self.beta, self.tolerance) >= 0 and self.decay >= 1 and 0 <= self.keep <= 1):
-                raise ConfigError(
-                    "spread > 0, beta and tolerance >= 0, decay >= 1, and shares between 0 and 1", f"{self}",
-                    "correct the planner's configuration",
-                )
+            require_ranges(self, {
+                "spread > 0": self.spread > 0, "0 <= momentum < 1": 0 <= self.momentum < 1,
+                "0 <= floor <= 1": 0 <= self.floor <= 1, "beta >= 0": self.beta >= 0, "decay >= 1": self.decay >= 1,
+                "0 <= keep <= 1": 0 <= self.keep <= 1, "tolerance >= 0": self.tolerance >= 0,
+            })
 
         def build(self) -> ICEM:
             return ICEM(self)
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)

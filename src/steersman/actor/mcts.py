@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steersman.actor.configured import Configured
 from steersman.actor.distributions import fitted
 from steersman.actor.rounds import Best, Searched, Spending, decide
 from steersman.actor.stepping import Allowance, Stepper, nearest_choice, require_tree_sizes
 from steersman.actor.tree.growth import Grown, Growth, Search, calls_of_one, outcomes_of
 from steersman.actor.tree.rules import PUCT, Floats, Gumbel, Rule
-from steersman.core import ConfigError, Critic, Plan, Planner, Problem, Streams, TensorRecord
+from steersman.core import ConfigError, Critic, Plan, Problem, Streams, TensorRecord
 from steersman.core.compiled import compiled
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Visits(TensorRecord):
     share: Tensor
 
 
-class MCTS(Planner):
+class MCTS(Configured["MCTS.Config"]):
     """Tree search over choices (Kocsis 2006; Silver 2018), in the forms of MuZero.
 
         each simulation: walk down by PUCT (c1 = 1.25, c2 = 19652) or Gumbel MuZero (16 choices considered at the root,
@@ -92,12 +93,8 @@ class MCTS(Planner):
 
     def __init__(self, config: Config | None = None, critic: Critic | None = None) -> None:
         """critic: what is to come of a state, in the unit of the weighted energy."""
-        self.config, self.critic = config or MCTS.Config(), critic
-
-    @property
-    def execute(self) -> int:
-        """Actions of a plan that are meant to be carried out before the next decision."""
-        return self.config.execute
+        super().__init__(config)
+        self.critic = critic
 
     @torch.inference_mode()
     def plan(self, problem: Problem) -> Plan:

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from steersman.actor.bounds import Bounds
 from steersman.actor.cem import Warm, require_sizes, start_from
+from steersman.actor.configured import Configured, require_ranges
 from steersman.actor.distributions import Categorical, Gaussian, fitted
 from steersman.actor.icem import coloured_basis
 from steersman.actor.rounds import Proposal, Spending, decide, examine, search_in_rounds
 from steersman.actor.scoring import Scores
-from steersman.core import ConfigError, Plan, Planner, Problem, Streams
+from steersman.core import ConfigError, Plan, Problem, Streams
 
 
-class MPPI(Planner):
+class MPPI(Configured["MPPI.Config"]):
     """Path integral control (Williams et al. 2017), for amounts and for choices.
 
         a^k = clamp(μ + L ε^k),  S^k = J^k + γ λ Σ_t (μ_t - m)ᵀ Σ⁻¹ (a_t^k - μ_t)
@@ -71,23 +72,16 @@ class MPPI(Planner):
 
         def __post_init__(self) -> None:
             require_sizes(self.samples, self.iterations, max(self.elites, 1), self.horizon, execute=self.execute)
-            if not (self.temperature > 0 and self.spread > 0 and self.beta >= 0 and self.tolerance >= 0):
-                raise ConfigError("temperature > 0, spread > 0, beta >= 0, tolerance >= 0", f"{self}", "correct them")
-            if not (0 <= self.refit <= 1 and 0 <= self.floor <= 1 and self.control >= 0):
-                raise ConfigError("refit and floor between 0 and 1, control >= 0", f"{self}", "correct them")
+            require_ranges(self, {
+                "temperature > 0": self.temperature > 0, "spread > 0": self.spread > 0, "beta >= 0": self.beta >= 0,
+                "0 <= refit <= 1": 0 <= self.refit <= 1, "0 <= floor <= 1": 0 <= self.floor <= 1,
+                "control >= 0": self.control >= 0, "tolerance >= 0": self.tolerance >= 0,
+            })
             if self.covariance:
                 _factor(self.covariance)
 
         def build(self) -> MPPI:
             return MPPI(self)
-
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = config or MPPI.Config()
-
-    @property
-    def execute(self) -> int:
-        """Actions of a plan that are meant to be carried out before the next decision."""
-        return self.config.execute
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)

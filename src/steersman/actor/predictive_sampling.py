@@ -13,13 +13,14 @@ from torch import Tensor
 
 from steersman.actor.bounds import Bounds
 from steersman.actor.cem import Warm, require_sizes, start_from
+from steersman.actor.configured import Configured, require_ranges
 from steersman.actor.distributions import fitted
 from steersman.actor.rounds import Proposal, plan_in_rounds
 from steersman.actor.scoring import Scores
-from steersman.core import ConfigError, Plan, Planner, Problem, Streams
+from steersman.core import Plan, Problem, Streams
 
 
-class PredictiveSampling(Planner):
+class PredictiveSampling(Configured["PredictiveSampling.Config"]):
     """Predictive sampling (Howell et al. 2022), for amounts and for choices.
 
         a^0 = μ,  a^k = clamp(μ + σ S ε^k),  μ <- the best candidate;  S (H, P) interpolates P knots over the horizon
@@ -52,19 +53,13 @@ class PredictiveSampling(Planner):
 
         def __post_init__(self) -> None:
             require_sizes(self.samples, self.iterations, 1, self.horizon, execute=self.execute)
-            if not (self.knots >= 0 and self.spread > 0 and 0 < self.decay <= 1 and self.tolerance >= 0):
-                raise ConfigError("knots >= 0, spread > 0, 0 < decay <= 1, tolerance >= 0", f"{self}", "correct them")
+            require_ranges(self, {
+                "knots >= 0": self.knots >= 0, "spread > 0": self.spread > 0, "0 < decay <= 1": 0 < self.decay <= 1,
+                "tolerance >= 0": self.tolerance >= 0,
+            })
 
         def build(self) -> PredictiveSampling:
             return PredictiveSampling(self)
-
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = config or PredictiveSampling.Config()
-
-    @property
-    def execute(self) -> int:
-        """Actions of a plan that are meant to be carried out before the next decision."""
-        return self.config.execute
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)

@@ -14,12 +14,13 @@ import msgspec
 import torch
 from torch import Tensor
 
+from steersman.actor.configured import Configured
 from steersman.actor.primitives import rays
 from steersman.actor.search.acting import corrected, decide, noticed
 from steersman.actor.search.graph import FAR, Graph, put
 from steersman.actor.search.growing import grow_all
 from steersman.actor.search.valuing import goal_of, solve, value_of
-from steersman.core import Plan, Planner, PlanningError, Problem, Task
+from steersman.core import Plan, PlanningError, Problem, Task
 from steersman.core.clock import now
 
 _PATIENCE = 6  # decisions before a graph that knows no way is grown again
@@ -27,7 +28,7 @@ _PROGRESS = 12  # decisions in which the value must have fallen, or the graph is
 _DENSER, _COARSER = 0.7, 1.4  # spacing of a later graph over the configured one
 
 
-class Search(Planner):
+class Search(Configured["Search.Config"]):
     """Breadth-first growth, value iteration, look-ahead.
 
     1. Grow: from each new node roll out `directions` constant actions for `ray` steps; an end that lies farther
@@ -69,14 +70,6 @@ class Search(Planner):
 
         def build(self) -> Search:
             return Search(self)
-
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = config or Search.Config()
-
-    @property
-    def execute(self) -> int:
-        """Actions of a plan that are meant to be carried out before the next decision."""
-        return self.config.execute
 
     def commits(self, task: Task) -> int:
         """The same for `task`: 1 where there are guardrails. A second step would rest on what the first was imagined
