@@ -1,4 +1,4 @@
-"""Planners that are their configuration: made without one, they have the default; a bad one is refused by what is bad."""
+"""Planners that are their configuration: made without one, they have the default; a refusal names what is bad."""
 
 from __future__ import annotations
 
