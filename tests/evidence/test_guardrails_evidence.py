@@ -74,6 +74,15 @@ def test_errors_are_nothing_for_the_equations_and_something_for_others():
     assert float(wrong[:, -1].max()) > 0.05
 
 
+def test_limits_see_what_happens_within_a_step(monkeypatch: pytest.MonkeyPatch):
+    """The truth in quarter steps: straight lines between moments would miss by up to 5 mm."""
+    monkeypatch.setattr(hazards, "SUBSTEPS", 4)
+    state, actions = trial.windows(WORLD, 300, 5, seed=5)
+    assert float(trial.errors(agent(), WORLD, state, actions).max()) < 1e-4
+    monkeypatch.setattr(trial, "_motion", lambda world: None)
+    assert float(trial.errors(agent(), WORLD, state, actions).max()) > 1e-3
+
+
 def test_a_guarded_agent_hits_nothing_where_the_other_does():
     state, goal = hazards.sample_tasks(WORLD, 8, torch.Generator().manual_seed(0))
     free = trial.run(agent(), WORLD, state, goal, (), 25, seed=1)
@@ -100,6 +109,8 @@ def test_figures_have_the_promised_names(tmp_path: Path, monkeypatch: pytest.Mon
     assert promised <= set(outcome.figures)
     assert outcome.figures["episodes"] == 6
     assert outcome.figures["adversarial_states"] == 9
+    known = ("adversarial_feasible", "adversarial_impossible", "adversarial_unknown")
+    assert sum(outcome.figures[name] for name in known) == 9  # none is left out for being narrow
     assert outcome.figures["stated_probability"] == 0.8
     msgspec.json.encode(dict(outcome.figures))
     assert [row.label for row in outcome.tables[1].rows] == ["as trained", "noise", "shift"]
