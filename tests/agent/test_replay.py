@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from small_world import Drift, config
 from small_world import agent as parts
 
-from steersman.actor import CEM, ICEM, Greedy, Search
+from steersman.actor import CEM, ICEM, MCTS, Greedy, Search
+from steersman.actor.tree.arrays import ArrayTree
 from steersman.agent import Agent
 from steersman.agent.config import AgentConfig
 from steersman.agent.replay import replay, replays
@@ -30,6 +31,7 @@ from steersman.core import (
     RunError,
     Task,
 )
+from steersman.core.compiled import compiling
 from steersman.cost import Box
 from steersman.perception import LinearReadout, VectorEncoder
 from steersman.runs import Run
@@ -87,6 +89,7 @@ def record(path, planner, task, decisions, batch=2, seeds=3):
 PLANNERS = {
     "icem": ICEM.Config(samples=16, iterations=3, horizon=4), "cem": CEM.Config(samples=16, iterations=3, elites=4),
     "greedy": Greedy.Config(), "search": Search.Config(nodes=40, directions=6),
+    "mcts": MCTS.Config(simulations=12, horizon=3, fan=4),
 }
 
 
@@ -100,6 +103,20 @@ def test_every_planner_is_replayed_bit_for_bit_from_anywhere(trained, name):
     assert not again.notes
     assert torch.equal(again.actions, plans[4].action)
     assert all(r.identical for r in replays(trained))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_form_that_decided_decides_again(trained, fast, monkeypatch):
+    pytest.importorskip("numba")
+    from steersman.actor.tree.compiled import CompiledTree
+
+    used = []
+    for form in (CompiledTree, ArrayTree):
+        monkeypatch.setattr(form, "line", lambda self, line=form.line: (used.append(type(self)), line(self))[1])
+    with compiling(fast):
+        record(trained, PLANNERS["mcts"].build(), AIM, 2)
+    assert all(r.identical for r in replays(trained))
+    assert set(used) == {CompiledTree if fast else ArrayTree}
 
 
 def test_a_replay_starts_at_the_last_whole_record(trained):

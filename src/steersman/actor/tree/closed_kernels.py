@@ -84,18 +84,22 @@ def simulate(nodes, rules, size, net, aim, states, horizon, hold, begin, end, ke
 
 
 @kernel()
-def finish(net, aim, start, hold, spare, path, imagined, energy, looked):
-    """The whole plan from start (B, D): path (B, T) of choices, where it is -1 becomes the one of least energy in a
-    single step, or `spare` where none is finite; imagined (B, T·H + 1, D), energy (B, T·H) of it; looked (B,): choices
-    looked at."""
+def finish(net, aim, states, size, hold, spare, path, node, imagined, energy, looked):
+    """The whole plan: path (B, T) of choices, node (B, T) that each leads to; where it is -1 it becomes the choice of
+    least energy in a single step, or `spare` where none is finite; imagined (B, T·H + 1, D), energy (B, T·H) of it;
+    looked (B,): choices looked at."""
     into, drive, layers, offsets, out, bias = net
     target, weight, squared, last = aim
     first, hidden = np.empty(len(into), np.float32), np.empty(out.shape[1], np.float32)
-    tried, horizon = np.empty((2, start.shape[1]), np.float32), path.shape[1]
+    tried, horizon = np.empty((2, states.shape[2]), np.float32), path.shape[1]
     for b in range(len(path)):
-        imagined[b, 0] = start[b]
+        imagined[b, 0] = states[b, 0]
         for t in range(horizon):
-            if path[b, t] < 0:
+            there = hold == 1  # whether the state after a single step is known already
+            if path[b, t] >= 0:
+                if there:
+                    imagined[b, t + 1] = states[b, node[b, t] - b * size]
+            else:
                 best, least = spare, np.float32(np.inf)
                 for r in range(len(drive)):
                     here, spent = imagined[b, t * hold], np.float32(0)
@@ -106,10 +110,13 @@ def finish(net, aim, start, hold, spare, path, imagined, energy, looked):
                             spent += distance(target, weight, squared, b, here)
                     if spent < least:
                         best, least = r, spent
-                path[b, t] = best
+                        if there:
+                            imagined[b, t + 1] = here
+                path[b, t], there = best, there and np.isfinite(least)
                 looked[b] += len(drive)
             for at in range(t * hold, (t + 1) * hold):
-                step(into, drive, layers, offsets, out, bias, imagined[b, at], path[b, t], imagined[b, at + 1], first,
-                     hidden)
+                if not there:
+                    step(into, drive, layers, offsets, out, bias, imagined[b, at], path[b, t], imagined[b, at + 1],
+                         first, hidden)
                 counts = not last or at == horizon * hold - 1
                 energy[b, at] = distance(target, weight, squared, b, imagined[b, at + 1]) if counts else np.float32(0)
