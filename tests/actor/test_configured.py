@@ -16,6 +16,7 @@ from steersman.actor import (
     DynamicProgramming,
     Gradient,
     Greedy,
+    Newton,
     PredictiveSampling,
     Search,
 )
@@ -23,7 +24,8 @@ from steersman.core import ConfigError
 
 
 @pytest.mark.parametrize("kind", [
-    CEM, ICEM, MPPI, PredictiveSampling, Gradient, AugmentedLagrangian, Beam, DynamicProgramming, MCTS, Greedy, Search,
+    CEM, ICEM, MPPI, PredictiveSampling, Gradient, AugmentedLagrangian, Beam, DynamicProgramming, MCTS, Greedy, Newton,
+    Search,
 ])
 def test_a_planner_without_a_configuration_has_the_default(kind):
     assert kind().config == kind.Config() == kind.Config().build().config
@@ -36,6 +38,7 @@ def test_a_planner_without_a_configuration_has_the_default(kind):
     (MPPI, {"temperature": 0.0}, "temperature > 0"), (MPPI, {"control": -1.0}, "control >= 0"),
     (PredictiveSampling, {"decay": 0.0}, "0 < decay <= 1"), (Gradient, {"rate": math.nan}, "rate > 0"),
     (AugmentedLagrangian, {"most": 0.5}, "most >= rho"), (AugmentedLagrangian, {"fan": 2}, "fan >= 3"),
+    (Newton, {"beta": -1.0}, "beta >= 0"),
 ])
 def test_only_what_is_out_of_range_is_named(kind, values, said):
     with pytest.raises(ConfigError) as error:

@@ -12,20 +12,21 @@ from torch import Tensor
 from steersman.actor.augmented_lagrangian import WarmMultipliers
 from steersman.actor.bounds import Bounds
 from steersman.actor.cem import require_sizes, start_from
+from steersman.actor.configured import Configured, require_ranges
 from steersman.actor.descent import refuse_choices, slope_of
 from steersman.actor.distributions import fitted, shifted
 from steersman.actor.icem import coloured_basis
 from steersman.actor.quadratic import solve_quadratic
 from steersman.actor.rounds import Proposal, plan_in_rounds
 from steersman.actor.scoring import Scores
-from steersman.core import ConfigError, Plan, Planner, Problem, Streams
+from steersman.core import Plan, Problem, Streams
 
 _DELTA = 0.02  # between the points whose gradients tell the curvature, in units of half the action range
 _SHRINK = 1e-3  # least curvature, as a share of the greatest
 _HALVINGS = 8  # points of a line search: 1, 1/2, 1/4, …
 
 
-class Newton(Planner):
+class Newton(Configured["Newton.Config"]):
     """Sequential quadratic programming (Wilson 1963, Han 1977), in units u of half the action range, started warm.
 
         H e_j = (∇L(u + δ e_j) - ∇L(u)) / δ,  L = J + Σ λ g      g the guardrails' margins, λ their prices
@@ -68,19 +69,12 @@ class Newton(Planner):
 
         def __post_init__(self) -> None:
             require_sizes(self.samples, self.iterations, 1, self.horizon, execute=self.execute)
-            if min(self.spread, self.beta, self.tolerance) < 0:
-                raise ConfigError("spread, beta and tolerance of at least 0", f"{self}", "correct them")
+            require_ranges(self, {
+                "spread >= 0": self.spread >= 0, "beta >= 0": self.beta >= 0, "tolerance >= 0": self.tolerance >= 0,
+            })
 
         def build(self) -> Newton:
             return Newton(self)
-
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = config or Newton.Config()
-
-    @property
-    def execute(self) -> int:
-        """Actions of a plan that are meant to be carried out before the next decision."""
-        return self.config.execute
 
     def plan(self, problem: Problem) -> Plan:
         refuse_choices(problem)

@@ -92,7 +92,8 @@ class Agent:
         self.perception, self.world_model = perception.eval(), world_model.eval()
         self.planner = planner or config.planner.build()
         self.readout = readout
-        self.planner.prepare(signature, readout, perception.latent_shape)
+        if isinstance(self.planner, Planner):  # whatever plans may be given; only ours ask for more
+            self.planner.prepare(signature, readout, perception.latent_shape)
         scale = getattr(readout, "scale", None)
         self.sealed = build_sealed(config, signature)
         self.costs = distinct(
