@@ -63,7 +63,8 @@ class Perceptron:
 
 
 def _array(x: Tensor) -> Any:
-    return x.detach().contiguous().numpy()
+    x = x.detach() if x.requires_grad else x
+    return x.numpy() if x.is_contiguous() else x.contiguous().numpy()
 
 
 @dataclass(frozen=True)

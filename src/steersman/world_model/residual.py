@@ -111,12 +111,13 @@ class ResidualModel(WorldModel):
             return None
         return self._closed(self.actions(actions))
 
+    @torch.no_grad()
     def _closed(self, inputs: Tensor) -> Perceptron:
         """One member in closed form, with what inputs (R, U) add to the first layer."""
-        into, driving, out = self.from_state.weight.detach(), self.from_drive, self.to_change
-        drive = torch.addmm(driving.bias.detach()[0], inputs, driving.weight.detach()[0].T)  # type: ignore[union-attr]
-        layers = tuple((x.weight.detach()[0], x.bias.detach()[0, 0]) for x in self.layers)  # type: ignore[union-attr,operator]
-        return Perceptron(into[0], drive, layers, out.weight.detach()[0], out.bias.detach()[0, 0])  # type: ignore[union-attr]
+        driving, out = self.from_drive, self.to_change
+        drive = torch.addmm(driving.bias[0], inputs, driving.weight[0].T)  # type: ignore[index]
+        layers = tuple((x.weight[0], x.bias[0, 0]) for x in self.layers)  # type: ignore[index]
+        return Perceptron(self.from_state.weight[0], drive, layers, out.weight[0], out.bias[0, 0])  # type: ignore[index]
 
     def singles(self) -> tuple[WorldModel, ...]:
         """Each member alone; their weights are shared with the ensemble's."""

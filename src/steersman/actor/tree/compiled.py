@@ -77,5 +77,5 @@ def _rules(rule: Rule, problems: int, choices: int, simulations: int, prior: Flo
         raise PartError("PUCT or Gumbel", type(rule).__name__, "search with the arrays' form of the tree")
     roots = np.empty((problems, 2, choices))
     roots[:, 0] = rule.gumbel.T
-    roots[:, 1] = np.log(known[:, 0] / known[:, 0].max(1, keepdims=True))
+    roots[:, 1] = 0.0 if prior is None else np.log(known[:, 0] / known[:, 0].max(1, keepdims=True))
     return kernels.Rules(True, rule.table, roots, known)
