@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import LinearWorld, reach
 
+from steersman import check_planner
 from steersman.actor import Newton
 from steersman.core import (
     ActionSpec,
@@ -67,7 +68,7 @@ def test_two_iterations_solve_lqr_and_the_second_changes_little():
 
 def test_a_plan_that_rests_on_bounds_meets_projected_gradient_descent():
     problem = lqr(starts(), bound=0.5)
-    ours = Newton.Config(iterations=2).build().plan(problem)
+    ours = Newton.Config(iterations=1).build().plan(problem)
     actions = torch.zeros(6, 1, 10, 1, requires_grad=True)
     for _ in range(500):
         total = problem.costs[0].energy(problem.model.imagine(problem.belief, actions), actions, problem.task).sum()
@@ -86,7 +87,7 @@ def test_a_plan_that_rests_on_a_guardrail_is_feasible_and_close_to_the_solution(
     peak = float(free.imagined.states[0, 0, :, 0].max())
     assert peak > 0
     limit = peak / 2
-    plan = Newton.Config(iterations=2).build().plan(lqr(start, bound=5.0, guardrails=(Ceiling(limit),), horizon=20))
+    plan = Newton.Config(iterations=1).build().plan(lqr(start, bound=5.0, guardrails=(Ceiling(limit),), horizon=20))
     assert bool(plan.feasible.all())
     assert float(plan.imagined.states[0, 0, 1:, 0].max()) <= limit
     best = solved_by_quadratic_programming(start, limit)
@@ -151,6 +152,10 @@ def test_a_plan_is_the_same_alone_and_among_others(guarded):
         row = slice(b, b + 1)
         alone = replace(whole, belief=whole.belief[row], seeds=whole.seeds[row], decision=whole.decision[row])
         torch.testing.assert_close(method.plan(alone).actions[0], together.actions[b], rtol=1e-4, atol=5e-5)
+
+
+def test_it_keeps_what_every_planner_promises():
+    check_planner(Newton.Config(iterations=1, samples=4).build())
 
 
 def test_what_no_action_can_keep_ends_in_the_fallback_and_says_so():

@@ -67,5 +67,5 @@ def test_a_program_is_solved_the_same_alone_and_among_others():
     together, prices = solve_quadratic(*whole)
     for i in (0, 3):
         d, alone = solve_quadratic(*(x[i : i + 1] for x in whole))
-        torch.testing.assert_close(d[0], together[i], atol=1e-9, rtol=0)
-        torch.testing.assert_close(alone[0], prices[i], rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(d[0], together[i], atol=1e-12, rtol=0)
+        torch.testing.assert_close(alone[0], prices[i], rtol=1e-9, atol=1e-12)

@@ -200,7 +200,7 @@ class _Iterate(Proposal):
         if g is not None:
             rows = ((g[:, 1:] - g[:, :1]) / self.moved[:, :, None, None]).flatten(2).mT.double()
             most = -(g[:, 0] + self.room).flatten(1).double()
-            slope = slope - (rows.mT @ self.prices.flatten(1).double()[..., None])[..., 0]
+            slope = slope - (rows * self.prices.flatten(1).double()[..., None]).sum(1)
         step, prices = solve_quadratic(curved, slope, rows, most, -1 - self.u, 1 - self.u)
         self.direction = torch.where(lost[:, None], 0.0, step.to(self.u))
         if g is not None:
