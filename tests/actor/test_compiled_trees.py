@@ -22,8 +22,11 @@ from steersman.core import (
     LatentGoal,
     ObservationSpec,
     Problem,
+    PromiseError,
     Signature,
     Task,
+    check_cost,
+    check_world_model,
 )
 from steersman.core.compiled import compiled, compiling
 from steersman.cost import EffortCost, GoalCost
@@ -179,6 +182,43 @@ def test_what_has_no_closed_form_is_searched_step_by_step(change):
     asked = closed()
     assert has_closed_form(asked)
     assert not has_closed_form(change(asked))
+
+
+class Doubled(GoalCost):
+    def energy(self, imagined, actions, task):
+        return 2 * super().energy(imagined, actions, task)
+
+
+class Backwards(ResidualModel):
+    def imagine(self, belief, actions, exogenous=None, z=None):
+        found = super().imagine(belief, actions, exogenous, z)
+        return replace(found, states=found.states.flip(-1))
+
+
+def test_what_a_subclass_changed_is_not_searched_in_the_form_that_it_inherits():
+    asked = closed()
+    assert not has_closed_form(replace(asked, costs=(Doubled(),)))
+    model = asked.model
+    model.__class__ = Backwards
+    assert not has_closed_form(replace(asked, model=model))
+
+
+def test_a_closed_form_that_says_something_else_is_a_broken_promise():
+    class Wrong(Doubled):
+        def as_distance(self, task):
+            return super().as_distance(task)
+
+    spec = ActionSpec("discrete", choices=3)
+    for cost in (GoalCost(), GoalCost(distance="absolute"), GoalCost(over="last")):
+        assert "says the same in closed form" in check_cost(cost, spec, (6,))
+    with pytest.raises(PromiseError, match="closed form"):
+        check_cost(Wrong(), spec, (6,))
+    model = closed().model
+    assert "says the same in closed form" in check_world_model(model, closed().action, (6,))
+    model.__class__ = type("Off", (ResidualModel,), {"as_perceptron": lambda self, actions: self._closed(
+        self.actions(actions).flip(0))})
+    with pytest.raises(PromiseError, match="closed form"):
+        check_world_model(model, closed().action, (6,))
 
 
 def test_who_watches_the_cost_sees_the_energies_that_the_search_computed():

@@ -81,3 +81,22 @@ class Distance:
     power: int = 2
     last: bool = False
     told: Callable[[Tensor], None] | None = None
+
+    def energy(self, states: Tensor) -> Tensor:
+        """The reference: states (B, K, H, D) -> (B, K, H)."""
+        energy = (states - self.target[:, None, None]).abs().pow(self.power).mean(-1)
+        if self.last:
+            energy = torch.cat([torch.zeros_like(energy[..., :-1]), energy[..., -1:]], -1)
+        return energy
+
+
+def speaks_for(part: object, form: str, method: str) -> bool:
+    """Whether a part's `form` was written for the `method` that it has: by the same class or a later one.
+
+    A subclass that overrides `method` alone is no longer what the form says that it inherits.
+    """
+    if method in vars(part) and form not in vars(part):
+        return False
+    order = type(part).__mro__
+    writer = {name: next(i for i, owner in enumerate(order) if name in vars(owner)) for name in (form, method)}
+    return writer[form] <= writer[method]

@@ -19,6 +19,7 @@ from steersman.actor.tree.compiled import CompiledTree
 from steersman.actor.tree.growth import Grown, Search
 from steersman.actor.tree.kernels import ARRIVED, DEPTH
 from steersman.core import Distance, Imagined, Perceptron, Problem
+from steersman.core.closed_forms import speaks_for
 
 LARGEST = 1 << 17
 """Entries of a matrix that stay in a processor's cache; a larger one is faster as products for all problems."""
@@ -94,10 +95,13 @@ def closed_search(problem: Problem, stepper: Stepper) -> ClosedSearch | None:
     if state.dtype != torch.float32 or state.device.type != "cpu":
         return None
     ((name, weight),) = weighed
-    distance = next((cost.as_distance(task) for cost in problem.costs if cost.name == name), None)
+    cost = next((cost for cost in problem.costs if cost.name == name), None)
+    distance = cost.as_distance(task) if cost is not None and speaks_for(cost, "as_distance", "energy") else None
     if distance is None or distance.target.shape[1:] != state.flatten(1).shape[1:]:
         return None
     if len(distance.target) not in (1, len(state)):
+        return None
+    if not all(speaks_for(problem.model, "as_perceptron", method) for method in ("imagine", "branch", "outcomes")):
         return None
     perceptron = problem.model.as_perceptron(stepper.choices)
     if perceptron is None or perceptron.largest > LARGEST:

@@ -28,8 +28,8 @@ def check_cost(
 
     has a name; one energy per step, (B, K, H), of the states' type; finite where the future is; the same when asked
     again; the same for a problem alone as in a batch and for a candidate alone as among others; leaves its inputs, the
-    global random generator and its own tensors as they were; works in inference mode; and, if asked for, has finite
-    gradients in states.
+    global random generator and its own tensors as they were; works in inference mode; `as_distance`, where it says
+    anything, says the same; and, if asked for, has finite gradients in states.
 
     action, latent_shape, context_shape   of the agent that it is for
     task   what it is asked for; its goal must be one for all problems (default: the latent 0)
@@ -58,6 +58,7 @@ def check_cost(
     imagined, actions = futures.draw(3, 5, 4)
     _repeats(ledger, cost, task, imagined, actions)
     _independent(ledger, cost, task, imagined, actions)
+    _closed_form(ledger, cost, task, imagined, actions)
     if differentiable:
         _gradient(ledger, cost, task, imagined, actions)
     return ledger.kept
@@ -92,6 +93,15 @@ def _independent(ledger: Ledger, cost: Cost, task: Task, imagined: Imagined, act
             taken(imagined, r, c), actions[r, c], task))
         ledger.keep(promise, same(alone, energy[rows, candidates]), case, worst(alone, energy[rows, candidates]),
                     "use no statistics over problems or candidates")
+
+
+def _closed_form(ledger: Ledger, cost: Cost, task: Task, imagined: Imagined, actions: Tensor) -> None:
+    form = ledger.ask("in closed form", lambda: cost.as_distance(task))
+    if form is None:
+        return
+    said, energy = form.energy(imagined.states[:, :, 1:].flatten(3)), cost.energy(imagined, actions, task)
+    ledger.keep("says the same in closed form", same(said, energy), "ordinary states", worst(said, energy),
+                "correct `as_distance`, or let it return None")
 
 
 def _gradient(ledger: Ledger, cost: Cost, task: Task, imagined: Imagined, actions: Tensor) -> None:

@@ -31,7 +31,8 @@ def check_world_model(
 
     futures (B, K, H+1, D) that begin where the belief is; finite; the same when asked again, for a problem alone and
     for a candidate alone; no step knows a later action; imagining on from the end of a future is the longer future;
-    `branch` from other states is `imagine` from them, where a belief is its state alone; inputs, weights and the global
+    `branch` from other states is `imagine` from them, where a belief is its state alone; `as_perceptron`, where it says
+    anything, says the same; inputs, weights and the global
     random generator are left alone; works in inference mode; finite gradients in actions.
 
     action, latent_shape, context_shape   of the agent that it is for
@@ -58,6 +59,7 @@ def check_world_model(
             check.knows_no_later_action()
             check.goes_on()
             check.branches()
+            check.closed_form()
         if differentiable and action.kind != "discrete":
             check.gradients()
     finally:
@@ -171,6 +173,18 @@ class _Check:
         each = each.unflatten(0, (3, 5))[:, :, 0]
         self.ledger.keep("branches as it imagines", same(apart.states, each), "5 states of each problem",
                          worst(apart.states, each), "leave `branch` out, or share the context only")
+
+    def closed_form(self) -> None:
+        """What compiled searches run instead of `imagine`."""
+        actions = self.futures.actions(1, 5, 1)[0, :, 0]
+        form = self.ledger.ask("in closed form", lambda: self.model.as_perceptron(actions))
+        if form is None:
+            return
+        belief, _, outside = self.draw(1, 5, 1)
+        each = self.imagine("one step of 5 actions", belief, actions[None, :, None], outside).states[0, :, 1].flatten(1)
+        said = form.step(belief.state.flatten(1).expand(5, -1), torch.arange(5))
+        self.ledger.keep("says the same in closed form", same(said, each), "one step of 5 actions", worst(said, each),
+                         "correct `as_perceptron`, or let it return None")
 
     def gradients(self) -> None:
         belief, actions, outside = self.draw(2, 3, 4, self.history)
