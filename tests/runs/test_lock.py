@@ -52,7 +52,7 @@ def test_a_second_writer_is_refused_and_told_who_holds_it(path: Path) -> None:
 def test_a_killed_holder_that_was_not_yet_buried_is_gone(path: Path) -> None:
     pid = holder_in_a_child(path)
     os.kill(pid, signal.SIGKILL)
-    time.sleep(0.05)  # a zombie still has its number
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # dead, and still there: a zombie has its number
     WriterLock(path).acquire()
     os.waitpid(pid, 0)
 
