@@ -27,7 +27,6 @@ from steersman.core import (
     ObservationGoal,
     Planner,
     PlanningError,
-    SteersmanError,
     Task,
     UsageError,
 )
@@ -149,21 +148,18 @@ def _record(context: Context, world: World, path: Path, unsuited: list[str]) -> 
     run = Run.open(path)
     for config in _planners():
         name = str(config.__struct_config__.tag)
-        try:
-            agent = Agent.load(run, planner=config.build())
-        except SteersmanError as error:  # A* remembers no graph of scenes
-            unsuited.append(f"{name} on {world.id} ({error.expected})")
-            continue
+        agent = Agent.load(run, planner=config.build())
         for setting, task in _tasks(world, agent, context.seed):
-            recorder = agent.record(run, world=world.id)
             try:
-                act_in(agent, world.id, task, episodes=EPISODES, seed=context.seed, longest=world.longest)
-            except (PlanningError, UsageError) as error:
+                recorder = agent.record(run, world=world.id)
+                try:
+                    act_in(agent, world.id, task, episodes=EPISODES, seed=context.seed, longest=world.longest)
+                finally:
+                    recorder.close()
+                    agent.recorder = None
+            except (PlanningError, UsageError) as error:  # for instance, A* remembers no graph of scenes
                 unsuited.append(f"{name} on {world.id} ({error.expected})")
                 break
-            finally:
-                recorder.close()
-                agent.recorder = None
             yield Recorded(world.id, name, setting, recorder.session)
 
 
