@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,12 @@ def speaks_for(part: object, form: str, method: str) -> bool:
     """
     if method in vars(part) and form not in vars(part):
         return False
-    order = type(part).__mro__
+    kind: Any = type(part)
+    return _written_for(kind, form, method)
+
+
+@cache
+def _written_for(kind: Any, form: str, method: str) -> bool:
+    order = kind.__mro__
     writer = {name: next(i for i, owner in enumerate(order) if name in vars(owner)) for name in (form, method)}
     return writer[form] <= writer[method]
