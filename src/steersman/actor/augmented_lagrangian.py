@@ -106,7 +106,7 @@ class _Priced(Proposal):
         start = Descent(problem, horizon, config.restarts, config.spread, config.beta, config.execute)
         standing = start.actions()
         self.descent = QuasiNewton(start.bounds, standing, config.radius)
-        prices = _prices(problem, horizon, config.execute).to(standing)
+        prices = last_prices(problem, horizon, config.execute).to(standing)
         self.prices = prices[:, None].expand(-1, config.restarts, -1, -1)
         self.unit = torch.ones_like(self.prices[:, :1, :, :1])  # c, (B, 1, G, 1)
         self.room = torch.zeros_like(standing[..., :1, :1])
@@ -218,7 +218,7 @@ class _Fan(Proposal):
         return self.last
 
 
-def _prices(problem: Problem, horizon: int, execute: int) -> Tensor:
+def last_prices(problem: Problem, horizon: int, execute: int) -> Tensor:
     """Where λ (B, G, H) start: the last decision's, moved by what was executed, or 0."""
     zero = problem.belief.state.new_zeros(len(problem), max(len(problem.task.guardrails), 1), horizon)
     warm = problem.warm

@@ -9,12 +9,12 @@ import msgspec
 import torch
 from torch import Tensor
 
-from steersman.actor.augmented_lagrangian import WarmMultipliers
+from steersman.actor.augmented_lagrangian import WarmMultipliers, last_prices
 from steersman.actor.bounds import Bounds
 from steersman.actor.cem import require_sizes, start_from
 from steersman.actor.configured import Configured, require_ranges
 from steersman.actor.descent import refuse_choices, slope_of
-from steersman.actor.distributions import fitted, shifted
+from steersman.actor.distributions import fitted
 from steersman.actor.icem import coloured_basis
 from steersman.actor.quadratic import solve_quadratic
 from steersman.actor.rounds import Proposal, plan_in_rounds
@@ -98,7 +98,7 @@ class _Iterate(Proposal):
         self.direction = torch.zeros_like(self.u)
         self.seen: tuple[Tensor, Tensor | None] | None = None
         self.slack_round = 1 + 2 * config.iterations
-        self.prices = _prices(problem, horizon, config.execute).to(self.u)
+        self.prices = last_prices(problem, horizon, config.execute).to(self.u)
         self.rho = torch.zeros_like(self.u[:, :1, None])  # (B, 1, 1); 0: no guardrail has shown a slope yet
         self.room = torch.zeros_like(self.rho)
         self.best, self.best_energy = self.u, torch.full_like(self.u[:, 0], torch.inf)
@@ -240,13 +240,3 @@ def _picked(actions: Tensor, index: Tensor) -> Tensor:
 def _limits(scores: Scores) -> Tensor:
     """Every guardrail at every step, (B, K, G, H)."""
     return torch.stack(list(scores.margins.values()), 2).to(scores.energy)
-
-
-def _prices(problem: Problem, horizon: int, execute: int) -> Tensor:
-    """Where λ (B, G, H) start: the last decision's, moved by what was executed, or 0."""
-    zero = problem.belief.state.new_zeros(len(problem), max(len(problem.task.guardrails), 1), horizon)
-    warm = problem.warm
-    if not isinstance(warm, WarmMultipliers) or warm.multipliers.shape[:2] != zero.shape[:2]:
-        return zero
-    moved = fitted(shifted(warm.multipliers[..., None], execute), horizon)[..., 0].to(zero)
-    return torch.where((problem.decision > 0).view(-1, 1, 1).to(zero.device), moved, zero)
