@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from steersman.actor import CEM, AStar
-from steersman.actor.primitives import rays
-from steersman.actor.shortest import shortest_ways
+from steersman.actor.graph.shortest import shortest_ways
+from steersman.actor.ground.primitives import rays
 from steersman.core import (
     ActionSpec,
     Belief,
@@ -158,7 +158,7 @@ def test_edges_that_a_limit_refuses_are_not_taken(graph):
             states = imagined.states[:, :, 1:]
             return torch.minimum(1.5 - (states[..., 0] - 5).abs(), states[..., 1] - 6)
 
-        def keep(self, rows):
+        def rows(self, rows):
             return self
 
     plan = AStar(SMALL, graph).plan(problem([[2.0, 2.0]], [[8.0, 2.0]], guardrails=(Door(),)))

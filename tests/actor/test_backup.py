@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from steersman.actor import ICEM, Backup
-from steersman.actor.backup import Judge, Ways
+from steersman.actor.safety.backup import Judge, Ways
 from steersman.agent.flight.watching import Sheet
 from steersman.core import ActionSpec, Belief, Budget, ColumnGoal, ConfigError, Imagined, Policy, Problem, Readout, Task
 from steersman.cost import Box, GoalCost, OnColumns

@@ -30,9 +30,9 @@ class Below(Guardrail):
         return self.title
 
     def margin(self, imagined, actions):
-        return self.level(imagined.states[:, :, 1:])
+        return self.standing(imagined.states[:, :, 1:])
 
-    def level(self, states, context=None):
+    def standing(self, states, context=None):
         return states @ self.direction - self.limit
 
 

@@ -10,8 +10,8 @@ from problems import Limit, choose, reach
 from test_tree_planners import CROSS, tabular
 
 from steersman.actor import MCTS
-from steersman.actor.stepping import Stepper
 from steersman.actor.tree.closed import closed_search
+from steersman.actor.tree.stepping import Stepper
 from steersman.agent.flight.watching import Sheet
 from steersman.core import (
     ActionSpec,

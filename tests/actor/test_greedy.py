@@ -7,7 +7,7 @@ import torch
 from problems import Limit, choose, reach
 
 from steersman.actor import Greedy
-from steersman.actor.primitives import rays
+from steersman.actor.ground.primitives import rays
 from steersman.core import Budget, ConfigError
 
 

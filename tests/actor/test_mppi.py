@@ -10,8 +10,8 @@ import torch
 from problems import MOVES, Limit, choose, reach
 
 from steersman.actor import MPPI, score
-from steersman.actor.bounds import Bounds
-from steersman.actor.mppi import _Amounts
+from steersman.actor.ground.bounds import Bounds
+from steersman.actor.sampling.mppi import _Amounts
 from steersman.core import ConfigError, PlanningError
 from steersman.core.random import Streams
 

@@ -9,7 +9,7 @@ import torch
 from problems import MOVES, choose, reach
 
 from steersman.actor import PredictiveSampling
-from steersman.actor.predictive_sampling import spline
+from steersman.actor.sampling.predictive_sampling import spline
 from steersman.core import ConfigError, Streams
 
 

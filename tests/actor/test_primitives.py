@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from steersman.actor.primitives import rays
+from steersman.actor.ground.primitives import rays
 from steersman.core import ActionSpec
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from steersman.actor.quadratic import solve_quadratic
+from steersman.actor.descent.quadratic import solve_quadratic
 
 
 def programs(count=6, unknowns=8, rows=5, seed=0):

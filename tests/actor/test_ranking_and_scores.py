@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from problems import Limit, reach
 
 from steersman.actor import Bounds, feasibility_first, score, total_energy
-from steersman.actor.distributions import Categorical, fitted, shifted
-from steersman.actor.icem import coloured_basis
+from steersman.actor.sampling.distributions import Categorical, fitted, shifted
+from steersman.actor.sampling.noise import coloured_basis
 from steersman.core import ActionError, ActionSpec, ConfigError, Cost, PlanningError, Streams
 
 candidate = st.tuples(st.booleans(), st.integers(-3, 3), st.integers(0, 3))

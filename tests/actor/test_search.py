@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from steersman.actor.search import Search
-from steersman.actor.search import planner as search
-from steersman.actor.search.graph import nearest as nearest_nodes
-from steersman.actor.search.growing import add
+from steersman.actor.graph.search import Search
+from steersman.actor.graph.search import planner as search
+from steersman.actor.graph.search.graph import nearest as nearest_nodes
+from steersman.actor.graph.search.growing import add
 from steersman.core import (
     ActionSpec,
     Belief,

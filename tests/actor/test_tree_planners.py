@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from problems import Limit, choose, reach
 
 from steersman.actor import MCTS, Beam, DynamicProgramming
-from steersman.actor.merging import first_of_each, keys, merged
+from steersman.actor.tree.merging import first_of_each, keys, merged
 from steersman.core import (
     ActionSpec,
     Belief,

@@ -110,7 +110,7 @@ def test_episodes_that_go_on_decide_as_if_alone(trained):
     alone.reset([3])
     agent.act(moments(3), TASK)
     alone.act({"vector": moments(3)["vector"][2:]}, TASK)
-    agent.keep(torch.tensor([False, False, True]))
+    agent.select(torch.tensor([False, False, True]))
     after = agent.act(moments(1, 9), TASK).actions
     torch.testing.assert_close(after, alone.act(moments(1, 9), TASK).actions)
 
@@ -147,7 +147,7 @@ def test_what_was_really_done_counts_and_dropped_episodes_leave_the_memory(remem
     alone.reset([2])
     agent.act(moments(2), TASK)
     alone.act({"vector": moments(2)["vector"][1:]}, TASK)
-    agent.keep(torch.tensor([1]))
+    agent.select(torch.tensor([1]))
     torch.testing.assert_close(agent.act(moments(1, 3), TASK).actions, alone.act(moments(1, 3), TASK).actions)
     other = torch.full((1, 1, 2), 0.7)
     told = [x.act(moments(1, 4), TASK, since=since).imagined.states for x, since in ((agent, other), (alone, None))]

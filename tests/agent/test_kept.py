@@ -19,7 +19,7 @@ from small_world import Drift, config
 from small_world import agent as parts
 
 from steersman.agent import Agent, save_readout
-from steersman.agent.keeping import drop_kept, read_index
+from steersman.agent.fitted.in_run import drop_kept, read_index
 from steersman.core import (
     ConfigError,
     Cost,
@@ -106,7 +106,7 @@ def judged(agent):
     actions = torch.randn(2, 3, 3, 2, generator=g)
     goal = ObservationGoal({"vector": torch.ones(3)})
     found = {name: rail.margin(imagined, actions) for name, rail in agent.guardrails.items()}
-    found |= {f"{name} level": rail.level(imagined.states) for name, rail in agent.guardrails.items()}
+    found |= {f"{name} level": rail.standing(imagined.states) for name, rail in agent.guardrails.items()}
     found["learned"] = agent.kept.costs["learned"].energy(imagined, actions, Task(goal))
     agent.reset([1, 2])
     weights = {"goal": 1.0, "learned": 0.5, "effort": 0.1, "temporal-distance": 0.2}

@@ -19,8 +19,8 @@ from small_world import Drift, agent, config
 
 from steersman.actor import CEM, ICEM
 from steersman.agent import Agent, AgentConfig
-from steersman.agent.origin import origin_of
-from steersman.agent.pretrained import Stored
+from steersman.agent.building.origin import origin_of
+from steersman.agent.sharing.pretrained import Stored
 from steersman.cli.agents import agent_at
 from steersman.core import (
     CheckpointError,
@@ -301,7 +301,7 @@ def test_the_hubs_library_is_imported_only_when_it_is_needed(run, tmp_path, monk
 def test_a_folder_of_an_earlier_version_that_knew_fewer_fields_is_still_whole():
     import json
 
-    from steersman.agent.pretrained import seal_holds
+    from steersman.agent.sharing.pretrained import seal_holds
     from steersman.runs.files import pretty, sha256
 
     plain = {"agent": {"history": 1}, "sha256": ""}

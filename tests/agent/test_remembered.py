@@ -18,7 +18,7 @@ from steersman.actor import CEM, AStar, Barrier
 from steersman.agent import Agent
 from steersman.agent.replay import replays
 from steersman.core import Episode, ObservationGoal, PlanningError, Task
-from steersman.core.graph import GraphConfig
+from steersman.core.latent_graph import GraphConfig
 from steersman.data import CacheWriter, Dataset
 from steersman.runs import Run
 from steersman.training import create_run, train

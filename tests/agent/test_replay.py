@@ -136,7 +136,7 @@ def test_history_and_new_episodes_are_replayed(remembering):
         agent.reset(episode)
         for step in range(4):
             agent.act(moments(2, step), AIM)
-        agent.keep(torch.tensor([True, False]))
+        agent.select(torch.tensor([True, False]))
         agent.act(moments(1, 9), AIM)
     found = list(replays(remembering))
     assert len(found) == 10

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from steersman.cli import progress as progress_module
-from steersman.cli.command import Done
+from steersman.cli.done import Done
 from steersman.cli.progress import Watcher, collapsed, gauge_words
 from steersman.cli.terminal import Terminal, cells, pad
 from steersman.runs.artefacts import Column, Figure, Row, Table

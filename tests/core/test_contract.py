@@ -148,16 +148,16 @@ def test_beliefs_are_repeated_with_neighbours_together():
 def test_an_imagined_future_is_picked_with_all_that_belongs_to_it():
     b, k, h = 2, 3, 4
     states = torch.arange(b * k * (h + 1), dtype=torch.float32).view(b, k, h + 1, 1)
-    carry = torch.arange(b * k, dtype=torch.float32)[:, None]
+    carry = torch.arange(b * k, dtype=torch.float32).view(b, k, 1)
     imagined = Imagined(states, torch.zeros(b, 5, 6), states[:, :, 1:, 0], None, (carry,))
     picked = imagined.select(torch.tensor([2, 0]))
     assert torch.equal(picked.states[:, 0], states[[0, 1], [2, 0]])
     assert picked.disagreement.shape == (b, 1, h)
-    assert picked.carry[0][:, 0].tolist() == [2, 3]
+    assert picked.carry[0].flatten().tolist() == [2, 3]
     last = imagined.last()
     assert last.state[:, 0].tolist() == states[:, :, -1, 0].flatten().tolist()
     assert last.context.shape == (b * k, 5, 6)
-    assert torch.equal(last.carry[0], carry)
+    assert torch.equal(last.carry[0], carry.flatten(0, 1))
 
 
 def test_targets_are_the_states_that_a_rollout_should_meet():

@@ -62,7 +62,7 @@ MASK[0, 5:9, 5:9] = MASK[1, 10:14, 3:8] = MASK[2, 9:11, 9:11] = True
 def test_our_guardrails_keep_every_promise(rail):
     kept = steersman.check_guardrail(rail, BOX, (5,), differentiable=True)
     assert "never calls a future safe that is not a number" in kept
-    assert "gives a state the same level in every arrangement" in kept
+    assert "gives a state the same standing in every arrangement" in kept
 
 
 class Good(Cost):
@@ -135,9 +135,9 @@ class Rail(Guardrail):
     name = "rail"
 
     def margin(self, imagined, actions):
-        return self.level(imagined.states[:, :, 1:])
+        return self.standing(imagined.states[:, :, 1:])
 
-    def level(self, states, context=None):
+    def standing(self, states, context=None):
         return states[..., 0]
 
 
@@ -153,9 +153,9 @@ def rail(**methods):
         (rail(margin=lambda s, i, a: i.states[:, :, 1:, 0].sqrt()), "a number for ordinary states"),
         (rail(margin=lambda s, i, a: i.states[:, :, 1:, 0].nan_to_num()), "safe that is not a number"),
         (rail(margin=lambda s, i, a: i.states[:, :, 1:, 0] - i.states[:, :, 1:, 0].mean(1, True)), "candidate alone"),
-        (rail(margin=lambda s, i, a: i.states[:, :, 1:, 0] + torch.arange(len(a))[:, None, None]), "taken with keep"),
-        (rail(margin=lambda s, i, a: i.states[:, :, 1:, 0], level=lambda s, x, c=None: x[..., 0].sum(-1)),
-         "one level per state"),
+        (rail(margin=lambda s, i, a: i.states[:, :, 1:, 0] + torch.arange(len(a))[:, None, None]), "taken with rows"),
+        (rail(margin=lambda s, i, a: i.states[:, :, 1:, 0], standing=lambda s, x, c=None: x[..., 0].sum(-1)),
+         "one standing per state"),
         (rail(margin=lambda s, i, a: i.states[:, :, 1:, 0].detach()), "differentiable"),
     ],
 )
@@ -165,5 +165,5 @@ def test_a_guardrail_that_breaks_a_promise_is_found(guardrail, match):
 
 
 def test_a_guardrail_on_actions_alone_need_not_read_states():
-    only = rail(margin=lambda s, i, a: a[..., 0], level=lambda s, x, c=None: None)
+    only = rail(margin=lambda s, i, a: a[..., 0], standing=lambda s, x, c=None: None)
     assert "has a barrier per step" not in steersman.check_guardrail(only, BOX, (5,))

@@ -34,7 +34,7 @@ def test_the_nearest_of_several_things_decides():
     near_other = future((9.0, 9.0, 0.2, 0.0, 1.0), (9.0, 9.0, 0.2, 0.0, 0.5))
     guard = Apart(Columns(), BOTH, body=0.1)
     assert float(guard.margin(near_other, ACTIONS)) == pytest.approx(-0.4)
-    level = guard.level(near_other.states)
+    level = guard.standing(near_other.states)
     assert level.shape == (1, 1, 2)
     assert level[0, 0].tolist() == pytest.approx([-0.9, -0.4])
 

@@ -27,7 +27,7 @@ def test_the_stated_share_of_bad_states_is_refused(share):
         states, bad = labelled(1500, seed)
         rail = BadStates.fit(states, bad, share=share, seed=seed, config=QUICK)
         new, is_bad = labelled(4000, 100 + seed)
-        hit = rail.level(new) > 0
+        hit = rail.standing(new) > 0
         refused.append(float(hit[is_bad].float().mean()))
         good.append(float(hit[~is_bad].float().mean()))
         assert abs(good[-1] - rail.good_refused) < 0.06
@@ -42,7 +42,7 @@ def test_a_learned_guardrail_keeps_every_promise():
     assert "has finite gradients" in check_guardrail(rail, action, (D,), differentiable=True)
     assert rail.name == "puddle"
     imagined = Imagined(torch.zeros(1, 1, 3, D))
-    assert torch.equal(rail.margin(imagined, torch.zeros(1, 1, 2, 1)), rail.level(imagined.states)[:, :, 1:])
+    assert torch.equal(rail.margin(imagined, torch.zeros(1, 1, 2, 1)), rail.standing(imagined.states)[:, :, 1:])
     again = BadStates.fit(states, bad, share=0.9, config=QUICK)
     assert again.threshold == rail.threshold
 
@@ -55,7 +55,7 @@ def test_all_versions_of_a_label_must_be_refused_and_tokens_are_flattened():
     one = BadStates.fit(states, bad, share=0.9, config=QUICK)
     assert both.good_refused > one.good_refused
     tokens = BadStates.fit(states.view(-1, 2, 3), bad, latent_shape=(2, 3), share=0.9, config=QUICK)
-    torch.testing.assert_close(tokens.level(states.view(-1, 2, 3)), one.level(states))
+    torch.testing.assert_close(tokens.standing(states.view(-1, 2, 3)), one.standing(states))
 
 
 def test_whole_episodes_are_kept_aside():
@@ -63,7 +63,7 @@ def test_whole_episodes_are_kept_aside():
     unit = torch.arange(1600) // 8
     rail = BadStates.fit(states, bad, unit=unit, share=0.9, config=QUICK)
     new, is_bad = labelled(4000, 6)
-    assert float((rail.level(new) > 0)[is_bad].float().mean()) > 0.85
+    assert float((rail.standing(new) > 0)[is_bad].float().mean()) > 0.85
 
 
 @pytest.mark.parametrize(

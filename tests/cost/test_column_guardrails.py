@@ -75,7 +75,7 @@ def test_what_is_not_a_number_is_never_safe(rail):
     imagined, actions = future()
     imagined.states[0, 0, 2, 1] = math.nan
     assert not bool(rail.margin(imagined, actions)[0, 0, 1] <= 0)
-    assert not bool(rail.level(imagined.states)[0, 0, 2] <= 0)
+    assert not bool(rail.standing(imagined.states)[0, 0, 2] <= 0)
     assert not bool(rail.barrier(imagined, actions, 0.5)[0, 0, 1] <= 0)
     assert not bool(rail.barrier(imagined, actions, 0.5)[0, 0, 2] <= 0)  # whence it came counts too
 
@@ -92,7 +92,7 @@ def test_the_bare_limit_keeps_nothing_for_the_models_error(make):
     drawn_in, without = make(kept), make(0.0)
     bare = drawn_in.bare()
     assert torch.equal(bare.margin(imagined, actions), without.margin(imagined, actions))
-    assert torch.equal(bare.level(imagined.states), without.level(imagined.states))
+    assert torch.equal(bare.standing(imagined.states), without.standing(imagined.states))
     assert bare.name == drawn_in.name
     drawn = drawn_in.margin(imagined, actions) - bare.margin(imagined, actions)
     torch.testing.assert_close(drawn, kept.expand(2, 3, 4))
@@ -110,7 +110,7 @@ def test_margins_can_be_descended(rail):
 @pytest.mark.parametrize("rail", RAILS)
 def test_a_barrier_permits_what_its_rate_permits(rail):
     imagined, actions = future(3)
-    level, margin = rail.level(imagined.states), rail.margin(imagined, actions)
+    level, margin = rail.standing(imagined.states), rail.margin(imagined, actions)
     torch.testing.assert_close(level[:, :, 1:], margin)
     for alpha in (0.2, 1.0):
         allowed = rail.barrier(imagined, actions, alpha) <= 0

@@ -122,8 +122,8 @@ def test_every_guardrail_on_columns_keeps_a_margin_for_each_step(make):
         wide.margin(*future(horizon=5))
     now = imagined.states[:, :, :-1]
     shifted = Imagined(torch.cat([now[:, :, :1], now], 2))
-    torch.testing.assert_close(wide.level(now), plain.margin(shifted, actions) + 0.1)
-    torch.testing.assert_close(wide.level(now[:, 0, 0]), wide.level(now)[:, 0, 0])
+    torch.testing.assert_close(wide.standing(now), plain.margin(shifted, actions) + 0.1)
+    torch.testing.assert_close(wide.standing(now[:, 0, 0]), wide.standing(now)[:, 0, 0])
 
 
 def test_a_region_keeps_a_margin_for_each_step_and_knows_its_level():
@@ -135,14 +135,14 @@ def test_a_region_keeps_a_margin_for_each_step_and_knows_its_level():
     wide = Region(Itself(), mask, margin=[1.0, 2.0, 3.0])
     torch.testing.assert_close(wide.margin(way, actions), plain + torch.tensor([1.0, 2.0, 3.0]))
     assert wide.clear == 1.0
-    level = wide.level(way.states)
+    level = wide.standing(way.states)
     torch.testing.assert_close(level[0, 0], torch.tensor([2.0, 5.0, 8.0, 11.0]) - 15 + 1.0 + 0.71)
-    torch.testing.assert_close(wide.level(way.states[0, 0]), level[0, 0])
+    torch.testing.assert_close(wide.standing(way.states[0, 0]), level[0, 0])
     slow = Region(Itself(), mask).barrier(way, actions, 0.25)  # a reserve of 12.3 px, of which 3 px are a quarter
     assert (slow <= 0).tolist() == [[[True, False, False]]]
     lost = Imagined(torch.full_like(way.states, math.nan))
     assert not bool((wide.margin(lost, actions) <= 0).any())
-    assert not bool((wide.level(lost.states) <= 0).any())
+    assert not bool((wide.standing(lost.states) <= 0).any())
 
 
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, [0.1, -1.0], []])

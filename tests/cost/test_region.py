@@ -109,9 +109,9 @@ def test_each_problem_has_its_own_region_and_keeps_it() -> None:
         alone = Region(Plain(), masks[b], margin=1.5).margin(Imagined(states[b : b + 1]), torch.zeros(1, 7, 4, 2))
         torch.testing.assert_close(alone[0], whole[b])
     rows = torch.tensor([True, False, True])
-    torch.testing.assert_close(region.keep(rows).margin(Imagined(states[rows]), torch.zeros(2, 7, 4, 2)), whole[rows])
+    torch.testing.assert_close(region.rows(rows).margin(Imagined(states[rows]), torch.zeros(2, 7, 4, 2)), whole[rows])
     torch.testing.assert_close(
-        region.keep(torch.tensor([2])).margin(Imagined(states[2:]), torch.zeros(1, 7, 4, 2)), whole[2:])
+        region.rows(torch.tensor([2])).margin(Imagined(states[2:]), torch.zeros(1, 7, 4, 2)), whole[2:])
     shared = Region(Plain(), masks[0], margin=1.5)
     torch.testing.assert_close(
         shared.margin(Imagined(states[:1].expand(3, -1, -1, -1)), torch.zeros(3, 7, 4, 2))[2], whole[0])

@@ -15,9 +15,9 @@ from logs import MIXED, VECTORS, assert_equal, make_log
 
 from steersman.core import ActionSpec, DataError, ObservationSpec, Recording, Signature, UsageError
 from steersman.data import Limits, ReadOptions, read, write
-from steersman.data.isolation import _pool
-from steersman.data.rooms import Rooms
-from steersman.data.wire import Channel, Reply
+from steersman.data.sandbox.host import _pool
+from steersman.data.sandbox.shared_memory import Rooms
+from steersman.data.sandbox.wire import Channel, Reply
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="elsewhere logs are parsed in this process")
 

@@ -9,7 +9,7 @@ import torch
 
 from steersman.core import Imagined, Readout, UsageError
 from steersman.cost import Apart, Box, HalfSpace, OnColumns
-from steersman.evaluation.judging import over_columns, told
+from steersman.evaluation.measured_limits import over_columns, told
 from steersman.worlds import GymnasiumWorld, Hazards, TwoRooms
 
 

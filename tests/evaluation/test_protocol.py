@@ -33,7 +33,7 @@ class Pilot:
         self.rows = torch.arange(len(self.seeds))
         self.world = None
 
-    def keep(self, rows):
+    def select(self, rows):
         self.rows = self.rows[rows]
 
     def act(self, observation, task, since=None):
@@ -158,7 +158,7 @@ class Limit(Guardrail):
     def margin(self, imagined, actions):
         return torch.zeros(actions.shape[:3])
 
-    def keep(self, rows):
+    def rows(self, rows):
         return Limit(self.mask[rows])
 
 

@@ -22,7 +22,6 @@ def batch(
     shape: tuple[int, ...] = (4,),
     cells: int = 16,
     state: Tensor | None = None,
-    weight: Tensor | None = None,
     sig: Signature | None = None,
 ) -> LearningBatch:
     """Latents that need gradients, windows of 5 steps, rollouts of 3 steps from rows 0 and 2."""
@@ -47,5 +46,4 @@ def batch(
             leaf(windows, len(STARTS), STEPS + 1, *state.shape[2:]),
             attention=leaf(windows, len(STARTS), STEPS, cells),
         ),
-        weight,
     )

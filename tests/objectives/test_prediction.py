@@ -2,7 +2,7 @@ import pytest
 import torch
 from objective_batches import STARTS, STEPS, batch, signature
 
-from steersman.objectives import Prediction, step_errors
+from steersman.objectives import Prediction
 
 
 def build(shape=(4,), **config):
@@ -28,16 +28,6 @@ def test_equals_a_loop_over_windows_starts_and_steps(shape, distance, rho):
     assert float(loss.total) == pytest.approx(3 * total, rel=1e-6)
 
 
-def test_weighted_windows_give_the_weighted_mean():
-    w = torch.tensor([0.0, 1.0, 2.0, 0.5, 0.0, 3.0])
-    b = batch(weight=w)
-    per_window = step_errors(b).mean((1, 2))
-    assert float(build()(b).total) == pytest.approx(float((w * per_window).sum() / w.sum()), rel=1e-6)
-    build()(b).total.backward()
-    assert bool((b.predicted.states.grad[0] == 0).all())
-    assert bool((b.predicted.states.grad[1, :, 1:] != 0).all())
-
-
 def test_gradient_reaches_targets_unless_stopped():
     free, stopped = batch(), batch()
     build()(free).total.backward()
@@ -53,7 +43,3 @@ def test_bf16_latents_are_compared_in_float32():
     loss = build()(half).total
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(float(build()(b).total), rel=2e-2)
-
-
-def test_all_weights_zero_is_finite():
-    assert float(build()(batch(weight=torch.zeros(6))).total) == 0.0

@@ -42,8 +42,7 @@ def leaves(b: LearningBatch) -> dict[str, Tensor | None]:
 
 
 def whole_batch() -> LearningBatch:
-    b = batch(windows=WINDOWS, state=0.5 * torch.randn(WINDOWS, 6, 3, 4, generator=torch.Generator().manual_seed(1)),
-              weight=torch.linspace(0, 2, WINDOWS))
+    b = batch(windows=WINDOWS, state=0.5 * torch.randn(WINDOWS, 6, 3, 4, generator=torch.Generator().manual_seed(1)))
     b.window.observations["image"][:3] = 7  # windows without motion: on one side only
     return b
 

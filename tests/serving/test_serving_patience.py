@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 from small_server import ACT, LIMITS, TOKEN, make_agent
 
+from steersman.core import Planner
 from steersman.serving import Desk, Limits, Server
 
 HEAD = (f"POST /act HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
@@ -66,7 +67,7 @@ def test_a_full_queue_says_so_and_a_late_answer_too():
     slow = make_agent()
     planner, released = slow.planner, threading.Event()
 
-    class Waits:
+    class Waits(Planner):
         def plan(self, problem):
             released.wait(5)
             return planner.plan(problem)
@@ -97,7 +98,7 @@ def test_what_is_being_worked_on_is_finished_when_the_server_ends():
     planner = slow.planner
     begun = threading.Event()
 
-    class Sleeps:
+    class Sleeps(Planner):
         def plan(self, problem):
             begun.set()
             time.sleep(0.5)

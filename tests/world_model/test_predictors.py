@@ -80,7 +80,7 @@ def test_imagining_in_two_pieces_equals_imagining_at_once(name):
         joined = torch.cat([first.states, second.states[:, 0, 1:].unflatten(0, (3, 4))], 2)
         torch.testing.assert_close(joined, whole.states, rtol=1e-10, atol=1e-10)
         for a, b in zip(second.carry, whole.carry, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(a[:, 0].unflatten(0, (3, 4)), b, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from steersman.core import Belief, ConfigError, Task
-from steersman.core.types import CallableGoal
+from steersman.core.task import CallableGoal
 from steersman.world_model import TabularModel
 from steersman.worlds import Grid, TabularCost, TabularMDP
 

@@ -9,27 +9,35 @@ floor to measure them against.
 docs/planners.md has the measured table.
 """
 
-from steersman.actor.astar import AStar
-from steersman.actor.augmented_lagrangian import AugmentedLagrangian
-from steersman.actor.backup import Backup
-from steersman.actor.barrier import Barrier
-from steersman.actor.beam import Beam
-from steersman.actor.bounds import Bounds, fallback_action
-from steersman.actor.cem import CEM
-from steersman.actor.dynamic_programming import DynamicProgramming
-from steersman.actor.gradient import Gradient
-from steersman.actor.greedy import Greedy
-from steersman.actor.icem import ICEM
-from steersman.actor.manoeuvres import AnyManoeuvre, Brake, Constant
-from steersman.actor.mcts import MCTS
-from steersman.actor.mppi import MPPI
-from steersman.actor.newton import Newton
-from steersman.actor.policy import DistilledPolicy, Reactive
-from steersman.actor.predictive_sampling import PredictiveSampling
-from steersman.actor.ranking import feasibility_first
-from steersman.actor.rounds import Proposal, Searched, Spending, decide, examine, plan_in_rounds, search_in_rounds
-from steersman.actor.scoring import Scores, score, total_energy
-from steersman.actor.search import Search
+from steersman.actor.descent.augmented_lagrangian import AugmentedLagrangian
+from steersman.actor.descent.gradient import Gradient
+from steersman.actor.descent.newton import Newton
+from steersman.actor.graph.astar import AStar
+from steersman.actor.graph.search import Search
+from steersman.actor.ground.bounds import Bounds, fallback_action
+from steersman.actor.ground.ranking import feasibility_first
+from steersman.actor.ground.rounds import (
+    Proposal,
+    Searched,
+    Spending,
+    decide,
+    examine,
+    plan_in_rounds,
+    search_in_rounds,
+)
+from steersman.actor.ground.scoring import Scores, score, total_energy
+from steersman.actor.policy.manoeuvres import AnyManoeuvre, Brake, Constant
+from steersman.actor.policy.policy import DistilledPolicy, Reactive
+from steersman.actor.safety.backup import Backup
+from steersman.actor.safety.barrier import Barrier
+from steersman.actor.sampling.cem import CEM
+from steersman.actor.sampling.greedy import Greedy
+from steersman.actor.sampling.icem import ICEM
+from steersman.actor.sampling.mppi import MPPI
+from steersman.actor.sampling.predictive_sampling import PredictiveSampling
+from steersman.actor.tree.beam import Beam
+from steersman.actor.tree.dynamic_programming import DynamicProgramming
+from steersman.actor.tree.mcts import MCTS
 from steersman.core import Planner, Policy, register_all
 
 AnyPlanner = (

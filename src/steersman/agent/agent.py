@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -19,19 +20,19 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.agent import hub, pretrained
+from steersman.agent.building.fingerprint import model_fingerprint
+from steersman.agent.building.origin import Origin, origin_of
+from steersman.agent.building.parts import load_parts
+from steersman.agent.building.readouts import load_readout
 from steersman.agent.config import AgentConfig
-from steersman.agent.fingerprint import model_fingerprint
+from steersman.agent.fitted.additions import Kept, require_name
+from steersman.agent.fitted.in_run import load_kept, save_kept
+from steersman.agent.fitted.sealing import build_sealed, distinct, seals, verify_sealed
 from steersman.agent.flight import Carried, Recorder
 from steersman.agent.flight.recorder import Inputs
-from steersman.agent.keeping import load_kept, save_kept
-from steersman.agent.kept import Kept, require_name
 from steersman.agent.moments import moment_of, require_forecast
-from steersman.agent.origin import Origin, origin_of
-from steersman.agent.parts import load_parts
-from steersman.agent.readouts import load_readout
-from steersman.agent.remembered import goal_space_of, memory_of, remember
-from steersman.agent.sealing import build_sealed, distinct, seals, verify_sealed
+from steersman.agent.remembered import Remembering, graph_of, memory_of
+from steersman.agent.sharing import hub, pretrained
 from steersman.core import (
     Belief,
     ConfigError,
@@ -92,8 +93,7 @@ class Agent:
         self.perception, self.world_model = perception.eval(), world_model.eval()
         self.planner = planner or config.planner.build()
         self.readout = readout
-        if isinstance(self.planner, Planner):  # whatever plans may be given; only ours ask for more
-            self.planner.prepare(signature, readout, perception.latent_shape)
+        self.planner.prepare(signature, readout, perception.latent_shape)
         scale = getattr(readout, "scale", None)
         self.sealed = build_sealed(config, signature)
         self.costs = distinct(
@@ -141,7 +141,7 @@ class Agent:
         agent = cls(config, signature, perception, model, planner=planner, readout=readout,
                     origin=origin_of(run, file.step), trusted=limit, kept=added)
         verify_sealed(agent.own_sealed, run.manifest.config.get("seals", {}))
-        remember(agent, run)
+        agent.planner.remember(partial(graph_of, run, Remembering(perception, model, signature, config.history)))
         return agent
 
     @classmethod
@@ -248,13 +248,12 @@ class Agent:
 
     @property
     def execute(self) -> int:
-        """Actions of a plan that the planner means to be carried out before the next decision."""
-        return int(getattr(self.planner, "execute", 1))
+        """How many actions of a plan are carried out before the next decision."""
+        return self.planner.execute
 
     def commits(self, task: Task) -> int:
-        """The same for `task`: a planner may look again sooner where there is more to lose."""
-        commits = getattr(self.planner, "commits", None)
-        return self.execute if commits is None else int(commits(task))
+        """`execute` for this task. Some planners look again after one action where the task has guardrails."""
+        return self.planner.commits(task)
 
     def reset(self, seeds: Sequence[int] | Tensor | int | None = None) -> None:
         """Begin new episodes. seeds: one per episode (or a first one, counted up); all randomness comes from them.
@@ -308,7 +307,7 @@ class Agent:
         readout = self.readout if isinstance(self.readout, nn.Module) else None
         return model_fingerprint((self.perception, self.world_model, readout))
 
-    def keep(self, rows: Tensor) -> None:
+    def select(self, rows: Tensor) -> None:
         """Go on with some of the episodes only: rows is a mask (B,) or indices."""
         take = lambda x: None if x is None else x[rows]  # noqa: E731
         self._states, self._actions, self._done = take(self._states), take(self._actions), take(self._done)
@@ -384,7 +383,8 @@ class Agent:
 
     def _resolve(self, task: Task) -> None:
         if self._task is None or task.goal is not self._task.goal:
-            space = goal_space_of(self.planner, self.config.goal_space)
+            wanted = self.config.goal_space
+            space = "latent" if wanted == "auto" and self.planner.wants_latent_goal() else wanted
             self._resolved = resolve(task.goal, self.perception, self.signature, self.readout, space)
         self._task = task
 

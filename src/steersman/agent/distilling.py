@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steersman.actor.policy import DistilledPolicy
+from steersman.actor.policy.policy import DistilledPolicy
 from steersman.agent.agent import Agent
 from steersman.agent.fitting import Frames
 from steersman.core import ColumnGoal, Task, UsageError

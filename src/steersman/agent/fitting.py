@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steersman.agent.agent import Agent
-from steersman.agent.readouts import build_readout, save_readout
+from steersman.agent.building.readouts import build_readout, save_readout
 from steersman.core import Signature
 from steersman.cost import column_names
 from steersman.perception.readout import ColumnReadout

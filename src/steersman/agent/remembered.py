@@ -9,10 +9,7 @@ Shapes: N nodes, E edges, M members, D latent size, A action size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, fields
 
 import msgspec
 import torch
@@ -20,23 +17,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load as decode
 from safetensors.torch import save as encode
 
-from steersman.actor import AStar
-from steersman.actor.primitives import rays
-from steersman.agent.fingerprint import model_fingerprint
-from steersman.core import LatentGraph, Planner, PlanningError, RunError
+from steersman.actor.ground.primitives import rays
+from steersman.agent.building.fingerprint import model_fingerprint
+from steersman.core import LatentGraph, Perception, Planner, PlanningError, RunError, Signature, WorldModel
+from steersman.core.latent_graph import GraphConfig
 from steersman.data import Dataset
 from steersman.memory import build_graph
 from steersman.runs import Run
 from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, refusals, sha256
 from steersman.runs.seals import seal, seal_holds
 
-if TYPE_CHECKING:
-    from steersman.agent.agent import Agent
-
 FOLDER, FORMAT = "memory", 1
 FRAMES = 20_000
 """Most moments of the log that are encoded for a graph, in whole episodes drawn at random."""
-GoalSpace = Literal["auto", "columns", "latent"]
 _LIMIT = 4 << 30
 _BATCH = 512
 
@@ -52,42 +45,40 @@ class Built(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     sha256: str = ""
 
 
-def remember(agent: Agent, run: Run) -> None:
-    """Tell the A* planners of an agent, those within other planners too, where their graph comes from."""
-    for planner in _within(agent.planner):
-        if isinstance(planner, AStar) and planner.graph is None:
-            planner.source = partial(graph_of, run, agent, planner.config)
+@dataclass(frozen=True)
+class Remembering:
+    """What a graph is made with: the boxes that see and imagine, for whose world, how many moments they are given."""
 
-
-def goal_space_of(planner: Planner, wanted: GoalSpace) -> GoalSpace:
-    """How an observation as the goal is to be read, "auto" decided by planners that know latent goals only."""
-    latent = any(isinstance(inner, AStar) for inner in _within(planner))
-    return "latent" if latent and wanted == "auto" else wanted
+    perception: Perception
+    world_model: WorldModel
+    signature: Signature
+    history: int = 1
 
 
 def memory_of(planner: Planner) -> str:
     """SHA-256 over the graphs that a planner searches; "" if it searches none."""
-    found = [_encoded(inner.remembered()) for inner in _within(planner) if isinstance(inner, AStar)]
+    found = [_encoded(graph) for graph in planner.remembered()]
     return sha256(b"".join(found)) if found else ""
 
 
-def graph_of(run: Run, agent: Agent, config: AStar.Config) -> LatentGraph:
-    """The graph that the run keeps for these weights, or a new one from the run's log.
+def graph_of(run: Run, by: Remembering, config: GraphConfig, fan: int) -> LatentGraph:
+    """The graph that the run keeps for these weights, or a new one from the run's log; fan: constant actions that
+    neighbours are tried with.
 
     Raises:
-        PlanningError: an agent, or actions, that no graph can be made for.
+        PlanningError: boxes, or actions, that no graph can be made for.
         DataError: the log is not there any more. StorageError: the disk refused.
     """
-    _require_searchable(agent, config)
+    _require_searchable(by, fan)
     dataset = Dataset.open(run.path / run.manifest.data["path"])
     wanted = Built(
-        model=model_fingerprint((agent.perception, agent.world_model)), log=dataset.fingerprint, graph="",
-        planner={"graph": msgspec.to_builtins(config.graph), "fan": config.fan},
+        model=model_fingerprint((by.perception, by.world_model)), log=dataset.fingerprint, graph="",
+        planner={"graph": msgspec.to_builtins(config), "fan": fan},
     )
-    kept = _kept(run, wanted, agent)
+    kept = _kept(run, wanted, by)
     if kept is not None:
         return kept
-    graph = _from_log(dataset, agent, config)
+    graph = _from_log(dataset, by, config, fan)
     content = _encoded(graph)
     folder = run.path / FOLDER
     with refusals("a folder for memories", run.path):
@@ -98,28 +89,28 @@ def graph_of(run: Run, agent: Agent, config: AStar.Config) -> LatentGraph:
     return graph
 
 
-def _require_searchable(agent: Agent, config: AStar.Config) -> None:
+def _require_searchable(by: Remembering, fan: int) -> None:
     why = ""
-    if agent.config.history > 1:
-        why = f"a history of {agent.config.history} moments"
-    elif agent.signature.exogenous:
-        why = f"exogenous inputs {', '.join(agent.signature.exogenous)}"
-    elif agent.perception.context_shape is not None:
+    if by.history > 1:
+        why = f"a history of {by.history} moments"
+    elif by.signature.exogenous:
+        why = f"exogenous inputs {', '.join(by.signature.exogenous)}"
+    elif by.perception.context_shape is not None:
         why = "a scene map: a way that was remembered in one scene may be closed in another"
-    elif len(agent.perception.latent_shape) != 1:
-        why = f"states {agent.perception.latent_shape} made of tokens"
+    elif len(by.perception.latent_shape) != 1:
+        why = f"states {by.perception.latent_shape} made of tokens"
     if why:
         raise PlanningError("an agent whose state is one vector that tells all, to remember a graph of", why,
                             "use planner 'icem' or 'search'")
-    action = agent.signature.action
-    if action.kind == "continuous" and config.fan < 2 * action.size:
+    action = by.signature.action
+    if action.kind == "continuous" and fan < 2 * action.size:
         raise PlanningError(
             f"a fan of at least {2 * action.size} constant actions, for {action.size} continuous entries",
-            f"{config.fan}", "raise the planner's fan, or use planner 'icem': A* tries constant actions only")
+            f"{fan}", "raise the planner's fan, or use planner 'icem': A* tries constant actions only")
 
 
 @torch.inference_mode()
-def _from_log(dataset: Dataset, agent: Agent, config: AStar.Config) -> LatentGraph:
+def _from_log(dataset: Dataset, by: Remembering, config: GraphConfig, fan: int) -> LatentGraph:
     """Encode whole episodes, drawn at random, up to so many frames, and build."""
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
     size = (dataset.lengths[order] + 1).cumsum(0)
@@ -129,16 +120,16 @@ def _from_log(dataset: Dataset, agent: Agent, config: AStar.Config) -> LatentGra
     row = torch.arange(len(episode)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     states, actions = [], []
     for e, r in zip(episode.split(_BATCH), row.split(_BATCH), strict=True):
-        states.append(agent.encode(dataset.frames(e, r)).state.float())
+        moments = {name: value[:, None] for name, value in dataset.frames(e, r).items()}
+        states.append(by.perception.encode(moments).state[:, 0].float())
         actions.append(dataset.windows(e, torch.minimum(r, dataset.lengths[e] - 1), 1).actions[:, 0])
     each = counts.tolist()
     latents = torch.cat(states).clone().split(each)
     done = [part[:-1] for part in torch.cat(actions).clone().split(each)]
-    fan = rays(agent.signature.action, config.fan)
-    return build_graph(latents, done, agent.world_model, fan, config.graph)
+    return build_graph(latents, done, by.world_model, rays(by.signature.action, fan), config)
 
 
-def _kept(run: Run, wanted: Built, agent: Agent) -> LatentGraph | None:
+def _kept(run: Run, wanted: Built, by: Remembering) -> LatentGraph | None:
     """What the run keeps, if it is whole and was built from the same."""
     folder = run.path / FOLDER
     try:
@@ -152,13 +143,13 @@ def _kept(run: Run, wanted: Built, agent: Agent) -> LatentGraph | None:
         graph = LatentGraph(**decode(stored))
     except (OSError, RunError, msgspec.MsgspecError, SafetensorError, TypeError):
         return None
-    return graph if _sane(graph, agent) else None
+    return graph if _sane(graph, by) else None
 
 
-def _sane(graph: LatentGraph, agent: Agent) -> bool:
+def _sane(graph: LatentGraph, by: Remembering) -> bool:
     n, e = len(graph.nodes), graph.neighbour.shape[-1]
-    action = agent.signature.action
-    shapes = ((n, *agent.perception.latent_shape), (n, e), (graph.cost.shape[0], n, e), (n, e, action.size), ())
+    action = by.signature.action
+    shapes = ((n, *by.perception.latent_shape), (n, e), (graph.cost.shape[0], n, e), (n, e, action.size), ())
     return (
         tuple(tuple(getattr(graph, f.name).shape) for f in fields(graph)) == shapes
         and graph.neighbour.dtype == torch.int64 and bool(((graph.neighbour >= -1) & (graph.neighbour < n)).all())
@@ -167,12 +158,3 @@ def _sane(graph: LatentGraph, agent: Agent) -> bool:
 
 def _encoded(graph: LatentGraph) -> bytes:
     return encode({f.name: getattr(graph, f.name).detach().cpu().contiguous() for f in fields(graph)})
-
-
-def _within(planner: object) -> Iterator[object]:
-    """A planner and those inside it."""
-    yield planner
-    for name in ("planner", "follower"):
-        inner = getattr(planner, name, None)
-        if isinstance(inner, Planner):
-            yield from _within(inner)

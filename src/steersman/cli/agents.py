@@ -29,6 +29,6 @@ def agent_at(place: str, checkpoint: str = "latest", trusted: bool = False) -> A
 
 def _looks_published(place: str) -> bool:
     """OWNER/NAME, where OWNER is no folder here: otherwise it is a mistyped path."""
-    from steersman.agent.hub import is_hub_id
+    from steersman.agent.sharing.hub import is_hub_id
 
     return is_hub_id(place) and not Path(place).parent.exists()

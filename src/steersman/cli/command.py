@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import tyro
 
 if TYPE_CHECKING:
+    from steersman.cli.done import Done
     from steersman.cli.terminal import Terminal
 
 
 def option(metavar: str | None = None) -> Any:
     """How an option is shown whose default needs no words: `path: Annotated[Path | None, option("FOLDER")] = None`."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended.
-
-    facts  what `--json` prints
-    code   exit code: 0 done, 1 failed
-    """
-
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    code: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,7 +101,7 @@ def judges(texts: tuple[str, ...], agent: Agent, shown: Readout) -> tuple[Guardr
     Raises:
         UsageError: as `limits`, or a kept guardrail that reads something else.
     """
-    from steersman.evaluation.judging import over_columns
+    from steersman.evaluation.measured_limits import over_columns
 
     kept = [(_kept(text, agent), text) for text in texts]
     return tuple(limit(text, shown) if rail is None else over_columns(rail.bare(), tuple(shown.columns))

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from steersman.cli.command import Done
+from steersman.cli.done import Done
 from steersman.runs.artefacts import Figure, Table
 from steersman.studio import quantities as q
 

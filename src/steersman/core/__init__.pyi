@@ -3,14 +3,11 @@ from .boxes import (
     Cost as Cost,
     Critic as Critic,
     FittedCost as FittedCost,
-    Guardrail as Guardrail,
     Memory as Memory,
     Objective as Objective,
     Perception as Perception,
-    Planner as Planner,
     Policy as Policy,
     Readout as Readout,
-    WorldModel as WorldModel,
 )
 from .checks import (
     check_cost as check_cost,
@@ -36,7 +33,8 @@ from .errors import (
     StorageError as StorageError,
     UsageError as UsageError,
 )
-from .graph import LatentGraph as LatentGraph
+from .guardrail import Guardrail as Guardrail
+from .latent_graph import LatentGraph as LatentGraph
 from .levels import Level as Level
 from .parts import (
     CostConfig as CostConfig,
@@ -51,27 +49,33 @@ from .parts import (
     register as register,
     register_all as register_all,
 )
+from .planner import Planner as Planner
+from .problem import Plan as Plan, Problem as Problem
 from .random import Streams as Streams
+from .records import TensorRecord as TensorRecord
 from .recording import Recording as Recording
 from .signature import ActionSpec as ActionSpec, ObservationSpec as ObservationSpec, Signature as Signature
-from .types import (
-    Belief as Belief,
+from .task import (
     Budget as Budget,
     CallableGoal as CallableGoal,
     ColumnGoal as ColumnGoal,
-    Episode as Episode,
     Goal as Goal,
+    LatentGoal as LatentGoal,
+    ObservationGoal as ObservationGoal,
+    Risk as Risk,
+    Task as Task,
+)
+from .types import (
+    Belief as Belief,
+    Episode as Episode,
+    Filtered as Filtered,
     Imagined as Imagined,
     Latent as Latent,
-    LatentGoal as LatentGoal,
     LearningBatch as LearningBatch,
     Loss as Loss,
     Observation as Observation,
-    ObservationGoal as ObservationGoal,
     Outcomes as Outcomes,
-    Plan as Plan,
-    Problem as Problem,
-    Task as Task,
-    TensorRecord as TensorRecord,
+    Surprise as Surprise,
     Window as Window,
 )
+from .world_model import WorldModel as WorldModel

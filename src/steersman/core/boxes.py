@@ -7,27 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from steersman.core.closed_forms import Distance, Perceptron
-from steersman.core.errors import PlanningError
-from steersman.core.parts import FittedCostConfig
-from steersman.core.signature import Signature
-from steersman.core.types import (
-    Belief,
-    Imagined,
-    Latent,
-    LearningBatch,
-    Loss,
-    Observation,
-    Outcomes,
-    Plan,
-    Problem,
-    Task,
-)
+from steersman.core.closed_forms import Distance
+from steersman.core.task import Task
+from steersman.core.types import Belief, Imagined, Latent, LearningBatch, Loss, Observation
 
 
 class Perception(nn.Module, ABC):
@@ -71,71 +58,6 @@ class Perception(nn.Module, ABC):
         """
 
 
-class WorldModel(nn.Module, ABC):
-    """Latent, action, z -> next latent."""
-
-    @abstractmethod
-    def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
-        """History -> where imagination starts. Done once per problem, never once per candidate.
-
-        latent (B, T, …) is the last T moments, actions (B, T-1, A) those between them, T >= 1.
-        """
-
-    @abstractmethod
-    def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
-    ) -> Imagined:
-        """Roll out K action sequences (B, K, H, A) from each of B beliefs; exogenous (B, H, E); z (B, K, H, Z).
-
-        z is what is left to chance, uniform on (0, 1): one z, one future. Without it, the future that the model expects
-        (its mean, its mode or, for a table, the distribution itself). A deterministic model ignores it.
-
-        Differentiable in actions and belief.
-        """
-
-    def outcomes(self, belief: Belief, states: Tensor, actions: Tensor) -> Outcomes | None:
-        """What may come of one step from states (B, K, D) with actions (B, K, A); None: nothing is left to chance.
-
-        Few outcomes are listed with their probabilities. Where there are endlessly many, a fixed set of draws that
-        stands for them is, each as probable as the others.
-        """
-        return None
-
-    def singles(self) -> tuple[WorldModel, ...]:
-        """The members of an ensemble, each a world model of its own; this one alone if it is none."""
-        return (self,)
-
-    def as_perceptron(self, actions: Tensor) -> Perceptron | None:
-        """This model as a plain perceptron for the actions (R, A), for searches that compile; None: it is none, or not
-        one in float32 on the CPU. What it gives must be what `imagine` gives, to rounding."""
-        return None
-
-    def branch(
-        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
-        z: Tensor | None = None,
-    ) -> Imagined:
-        """Roll out from K different states (B, K, D) that share each problem's context; actions (B, K, H, A),
-        exogenous (B, H, E), z (B, K, H, Z).
-
-        For memoryless models. The default repeats the context K times; override where it can be shared.
-        """
-        if belief.carry:
-            raise PlanningError(
-                "a world model whose belief is its state alone", "one that carries a history",
-                "use planner 'cem' or 'icem', or a memoryless world model",
-            )
-        k = states.shape[1]
-        context = None if belief.context is None else belief.context.repeat_interleave(k, 0)
-        exogenous = None if exogenous is None else exogenous.repeat_interleave(k, 0)
-        chance = None if z is None else z.flatten(0, 1)[:, None]
-        flat = self.imagine(Belief(states.flatten(0, 1), context), actions.flatten(0, 1)[:, None], exogenous, chance)
-        spread = flat.disagreement
-        return Imagined(
-            flat.states.unflatten(0, (-1, k)).squeeze(2), belief.context,
-            None if spread is None else spread.view(-1, k, spread.shape[-1]),
-        )
-
-
 class Readout(nn.Module, ABC):
     """State -> named quantities that people understand (the other way round from perception)."""
 
@@ -153,6 +75,10 @@ class Cost(ABC):
     """An energy over actions; lower is better. One term, unweighted: weights belong to the task."""
 
     name: ClassVar[str]
+    unit: float = 1.0
+    """The energy of one step that counts as 1, if this cost is made intrinsic."""
+    intrinsic: bool = False
+    """Whether it weighs 1 where a task does not name it (`cost.Sealed`)."""
 
     @abstractmethod
     def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:
@@ -171,66 +97,8 @@ class FittedCost(nn.Module, Cost):
     Config that is its `config`, registered with `register(FittedCost)`, builds what they are loaded into.
     """
 
-    config: FittedCostConfig
+    config: Any
     latent_shape: tuple[int, ...]
-
-
-class Guardrail(ABC):
-    """A limit g <= 0 on every imagined step; never traded against the task.
-
-    One that has an attribute `config`, a Config registered with `register(Guardrail)`, can be kept with an agent.
-    """
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """For people: which limit this is."""
-
-    @abstractmethod
-    def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
-        """-> (B, K, H): g of the step that actions[:, :, t] takes from states[:, :, t] to states[:, :, t+1].
-
-        <= 0 is safe. The unit is the guardrail's own; only the sign decides, and the size ranks infeasible plans.
-        """
-
-    def level(self, states: Tensor, context: Tensor | None = None) -> Tensor | None:
-        """g of where one stands, whatever led there: (B, …, D), context (B, M, C) -> (B, …), in the unit of `margin`.
-
-        None (the default): this guardrail judges steps only. Override it where a state alone tells, so that a barrier
-        can slow the agent down before the limit.
-        """
-        return None
-
-    def barrier(self, imagined: Imagined, actions: Tensor, alpha: float) -> Tensor:
-        """-> (B, K, H): <= 0 where a step keeps the limit and does not spend its reserve too fast,
-
-            level(s') <= (1 - alpha) · level(s),        that is h(s') >= (1 - alpha) h(s) with h = -level
-
-        From outside the limit, where `margin` might refuse every step, it asks for the way back at the same rate.
-        `alpha` in (0, 1]: 1 asks for no more than the limit. A guardrail without a level is judged by its margin.
-
-        Source: discrete-time control barrier function, Agrawal & Sreenath 2017.
-        """
-        margin = self.margin(imagined, actions)
-        level = self.level(imagined.states, imagined.context)
-        if level is None:
-            return margin
-        here, there = level[:, :, :-1], level[:, :, 1:]
-        permitted = (1 - alpha) * here
-        return torch.maximum(there - permitted, margin - permitted.clamp_min(0))
-
-    def tensors(self) -> Mapping[str, Tensor]:
-        """What was fitted or painted and is kept beside `config`; nothing by default."""
-        return {}
-
-    def bare(self) -> Guardrail:
-        """The limit itself, without what is kept from it for the model's error. Override it where there is a margin."""
-        return self
-
-    def keep(self, rows: Tensor) -> Guardrail:
-        """The guardrail for some of the B problems: rows is a mask (B,) or indices. Override where it differs by
-        problem."""
-        return self
 
 
 class Critic(nn.Module, ABC):
@@ -247,22 +115,6 @@ class Policy(nn.Module, ABC):
     @abstractmethod
     def propose(self, belief: Belief, task: Task) -> Tensor:
         """-> actions (B, H, A)."""
-
-
-class Planner(ABC):
-    """Mode 2: search for actions that minimise energy and keep every guardrail.
-
-    Every planner keeps actions within bounds, gives the same plan to a problem alone as in a batch, honours the
-    budget, and answers an infeasible problem with the task's fallback and `feasible = False`.
-    """
-
-    @abstractmethod
-    def plan(self, problem: Problem) -> Plan: ...
-
-    def prepare(self, signature: Signature, readout: Readout | None, latent_shape: tuple[int, ...]) -> None:
-        """Told once, by the agent that it plans for, before it plans. Override it where a configuration names columns,
-        or where there are planners inside, to hand it on."""
-        return
 
 
 class Memory(nn.Module, ABC):

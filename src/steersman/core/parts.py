@@ -17,18 +17,11 @@ from steersman.core.errors import ConfigError, PartError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from steersman.core.boxes import (
-        Cost,
-        FittedCost,
-        Guardrail,
-        Objective,
-        Perception,
-        Planner,
-        Policy,
-        Readout,
-        WorldModel,
-    )
+    from steersman.core.boxes import Cost, FittedCost, Objective, Perception, Policy, Readout
+    from steersman.core.guardrail import Guardrail
+    from steersman.core.planner import Planner
     from steersman.core.signature import Signature
+    from steersman.core.world_model import WorldModel
 
 T = TypeVar("T")
 

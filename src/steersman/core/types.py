@@ -6,45 +6,19 @@ M entries of a scene map of width C, A action size, E exogenous size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from steersman.core.errors import PlanningError
 from steersman.core.recording import Array, Recording
-from steersman.core.signature import ActionSpec, Signature
-
-if TYPE_CHECKING:
-    from steersman.core.boxes import Cost, Guardrail, WorldModel
+from steersman.core.records import TensorRecord
+from steersman.core.signature import Signature
 
 Observation = Mapping[str, Tensor]
 """Named observations of one moment or of many: image (…, H, W, C) uint8, vector (…, C) float32."""
-
-
-def _map(value: Any, f: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        return f(value)
-    if isinstance(value, TensorRecord):
-        return value.map(f)
-    if isinstance(value, Mapping):
-        return {k: _map(v, f) for k, v in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_map(v, f) for v in value)
-    return value
-
-
-class TensorRecord:
-    """Mixin for the dataclasses below: one function applied to every tensor inside, also in records within."""
-
-    def map(self, f: Callable[[Tensor], Tensor]) -> Self:
-        changes = {x.name: _map(getattr(self, x.name), f) for x in fields(self)}  # type: ignore[arg-type]
-        return replace(self, **changes)  # type: ignore[type-var]
-
-    def to(self, *args: Any, **kwargs: Any) -> Self:
-        return self.map(lambda x: x.to(*args, **kwargs))
 
 
 @dataclass(frozen=True)
@@ -141,21 +115,24 @@ class Belief(TensorRecord):
 
     state    (B, D) or (B, N, D)
     context  (B, M, C) or None
-    carry    explicit state of the predictor: key-value cache, recurrent state, fast weights; each (B, …)
+    carry    what the predictor writes as it goes on: a recurrent state, keys and values; each (B, …)
+    shared   what it only reads while it imagines: keys and values of the past, a memory's fast weights; each (B, …).
+             All candidates of a problem read the same: it is never copied for each of them
     """
 
     state: Tensor
     context: Tensor | None = None
     carry: tuple[Tensor, ...] = ()
+    shared: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return self.state.shape[0]
 
     def __getitem__(self, index: Any) -> Belief:
-        return self.map(lambda x: x[index])
+        return self.rows(index)
 
     def repeat(self, times: int) -> Belief:
-        """Each problem `times` over, neighbours together: (B, …) -> (B*times, …)."""
+        """Each problem `times` over, neighbours together, the shared parts too: (B, …) -> (B*times, …)."""
         return self.map(lambda x: x.repeat_interleave(times, 0))
 
 
@@ -167,7 +144,8 @@ class Imagined(TensorRecord):
     context       (B, M, C) or None: shared by a problem's candidates
     disagreement  (B, K, H) or None: epistemic uncertainty of each step (ensembles)
     attention     (B, K, H, M) or None: logits of where the predictor looked
-    carry         the predictor's explicit state after the last step; each (B*K, …)
+    carry         what the predictor wrote, after the last step; each (B, K, …)
+    shared        what it only read, as in the belief; each (B, …)
     """
 
     states: Tensor
@@ -175,22 +153,62 @@ class Imagined(TensorRecord):
     disagreement: Tensor | None = None
     attention: Tensor | None = None
     carry: tuple[Tensor, ...] = ()
+    shared: tuple[Tensor, ...] = ()
 
     def last(self) -> Belief:
-        """The end of every future as a start for more imagination, flattened to B*K."""
+        """The end of every future as a belief of its own, B*K of them. What was shared is copied K times:
+        `WorldModel.branch` goes on from there without a copy."""
         k = self.states.shape[1]
         context = None if self.context is None else self.context.repeat_interleave(k, 0)
-        return Belief(self.states[:, :, -1].flatten(0, 1), context, self.carry)
+        shared = tuple(x.repeat_interleave(k, 0) if k > 1 else x for x in self.shared)
+        return Belief(self.states[:, :, -1].flatten(0, 1), context, tuple(x.flatten(0, 1) for x in self.carry), shared)
 
     def select(self, index: Tensor) -> Imagined:
         """One future per problem, index (B,) -> K = 1."""
         rows = torch.arange(len(index), device=index.device)
-        k = self.states.shape[1]
-        carry = tuple(x.unflatten(0, (-1, k))[rows, index] for x in self.carry)
+        carry = tuple(x[rows, index][:, None] for x in self.carry)
         disagreement, attention = (
             None if x is None else x[rows, index][:, None] for x in (self.disagreement, self.attention)
         )
-        return Imagined(self.states[rows, index][:, None], self.context, disagreement, attention, carry)
+        return Imagined(
+            self.states[rows, index][:, None], self.context, disagreement, attention, carry, self.shared)
+
+
+@dataclass(frozen=True)
+class Surprise(TensorRecord):
+    """How far what was measured lies from what had been foreseen: an energy, lower is better, 0 is as foreseen.
+
+    energy   (B, P, D) for vector states: (s - ŝ)² of each dimension; (B, P, N) for tokens: its mean over each token's
+             dimensions; one for each of P predictions of different age. Where a model leaves something to chance, of
+             the outcome that explains the moment best
+    known    the same shape, bool: False where nothing was measured, or nothing foreseen; energy is 0 there
+    horizon  (B, P) int64: steps ahead from which it was foreseen; 0 where it was not
+
+    Who uses it pools it: a mean over dimensions, a maximum over tokens, a sum over time.
+    """
+
+    energy: Tensor
+    known: Tensor
+    horizon: Tensor
+
+    def pooled(self) -> Tensor:
+        """(B,): the mean over what is known; 0 where nothing is."""
+        energy, known = self.energy.flatten(1), self.known.flatten(1)
+        return energy.sum(1) / known.sum(1).clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Filtered(TensorRecord):
+    """What a world model believes of recorded moments, each with all that came before it.
+
+    belief    after the last moment: what `observe` comes to, moment by moment
+    states    (B, T, …): what is believed of each moment once it was measured
+    surprise  of each moment: energy and known (B, T, P, …), horizon (B, T, P)
+    """
+
+    belief: Belief
+    states: Tensor
+    surprise: Surprise
 
 
 @dataclass(frozen=True)
@@ -205,157 +223,6 @@ class Outcomes(TensorRecord):
     probability: Tensor
 
 
-# Goals -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ObservationGoal(TensorRecord):
-    """Reach what this observation shows: name -> (H, W, C) / (C,), or with a leading B."""
-
-    observation: Observation
-
-
-@dataclass(frozen=True)
-class ColumnGoal:
-    """Bring named columns (of a vector observation, or of a read-out) to targets.
-
-    targets  column -> value, or one per problem (B,), in the column's own unit
-    scale    column -> size of an error that counts as 1 (default: the column's standard deviation in the log)
-    """
-
-    targets: Mapping[str, float | Tensor]
-    scale: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CallableGoal:
-    """Any energy: `energy(columns, imagined) -> (B, K, H)`, where columns maps read-out names to (B, K, H)."""
-
-    energy: Callable[[Mapping[str, Tensor], Imagined], Tensor]
-    name: str = "callable"
-
-
-@dataclass(frozen=True)
-class LatentGoal(TensorRecord):
-    """An encoded goal (B, D): what an observation goal becomes, or what a higher level asks for."""
-
-    latent: Latent
-
-
-Goal = ObservationGoal | ColumnGoal | CallableGoal | LatentGoal
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What one decision may cost: predictor calls per problem, seconds for the whole batch (None: no limit)."""
-
-    calls: int | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the agent is asked to do.
-
-    goal        see the four kinds of goal
-    weights     name of a cost term -> weight (u and v of the architecture); a term that is not named weighs 0
-    guardrails  limits that hold at every imagined step and are never traded against the task
-    horizon     steps to imagine; None: the planner's own
-    trusted     most steps that any plan may look ahead, whatever `horizon` and planner say; None: no limit
-    budget      see Budget
-    fallback    (A,) action taken when no plan is feasible; None: the middle of the action range
-    """
-
-    goal: Goal
-    weights: Mapping[str, float] = field(default_factory=lambda: {"goal": 1.0})
-    guardrails: tuple[Guardrail, ...] = ()
-    horizon: int | None = None
-    trusted: int | None = None
-    budget: Budget = Budget()
-    fallback: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """B planning problems that share a model, costs and a task; what a planner gets.
-
-    belief     (B, …) where each problem starts
-    costs      the terms that the task weighs
-    action     bounds: a planner never returns an action outside them
-    seeds      (B,) int64: all randomness of problem b comes from seeds[b] and decision[b], whatever its neighbours
-    decision   (B,) int64 number of this decision within its episode
-    exogenous  (B, H, E) or None, known in advance
-    warm       what the planner returned in `Plan.warm` for the decision before, or None
-    proposal   (B, H, A) or None: a policy's suggestion
-    """
-
-    model: WorldModel
-    belief: Belief
-    costs: tuple[Cost, ...]
-    task: Task
-    action: ActionSpec
-    seeds: Tensor
-    decision: Tensor
-    exogenous: Tensor | None = None
-    warm: Any = None
-    proposal: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.belief)
-
-    def horizon(self, own: int) -> int:
-        """Steps to look ahead: the task's wish, else the planner's `own`; never beyond what is trusted.
-
-        Raises:
-            PlanningError: fewer than one.
-        """
-        return self.within_trust(self.task.horizon or own)
-
-    def within_trust(self, steps: int) -> int:
-        """`steps`, or what is trusted if that is less.
-
-        Raises:
-            PlanningError: no step is trusted.
-        """
-        trusted = self.task.trusted
-        if trusted is not None and trusted < 1:
-            raise PlanningError("a trusted horizon of at least 1 step", f"{trusted}", "train the model for longer")
-        return steps if trusted is None else min(steps, trusted)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a planner decided for each of B problems.
-
-    actions   (B, H, A) within bounds; actions[:, 0] is to be executed next
-    imagined  what the model expects of them (K = 1)
-    energy    name of a cost term -> (B, H), weighted
-    feasible  (B,) bool: every guardrail holds at every imagined step; False: actions hold the declared fallback
-    kept      (B,) int64 candidates (or graph nodes) that met all guardrails
-    vetoed    name of a guardrail -> (B,) int64 candidates that it refused
-    reason    B sentences: why this action
-    calls     (B,) int64 predictor calls spent
-    seconds   wall-clock time of the decision
-    warm      opaque; hand it back in the next Problem
-    """
-
-    actions: Tensor
-    imagined: Imagined
-    energy: Mapping[str, Tensor]
-    feasible: Tensor
-    kept: Tensor
-    vetoed: Mapping[str, Tensor]
-    reason: tuple[str, ...]
-    calls: Tensor
-    seconds: float
-    warm: Any = None
-
-    @property
-    def action(self) -> Tensor:
-        """(B, A): what to do now."""
-        return self.actions[:, 0]
-
-
 # Learning --------------------------------------------------------------------------------------------------------
 
 
@@ -367,7 +234,6 @@ class LearningBatch(TensorRecord):
     latent     state (B, L+1, D), context (B, S, M, C) surveyed at the starts or None, attention (B, L+1, M) or None
     starts     (S,) rows at which rollouts begin
     predicted  states (B, S, n+1, D) (the first is the encoded start), attention (B, S, n, M)
-    weight     (B,) or None: how much each window counts (prioritised sampling)
     measured   which entries of latent.state stem from measurements only, bool that broadcasts to it; None: all
     """
 
@@ -375,7 +241,6 @@ class LearningBatch(TensorRecord):
     latent: Latent
     starts: Tensor
     predicted: Imagined
-    weight: Tensor | None = None
     measured: Tensor | None = None
 
     def targets(self) -> Tensor:

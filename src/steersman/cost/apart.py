@@ -88,7 +88,7 @@ class Apart(Guardrail):
         value = (size[:, :, 1:] - distance).amax(-1)
         return value + self._margin.steps(value)
 
-    def level(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+    def standing(self, states: Tensor, context: Tensor | None = None) -> Tensor:
         place, size = self._placed(self.readout.read(states, context))
         return (size - place.norm(dim=-1)).amax(-1) + self._margin.first
 

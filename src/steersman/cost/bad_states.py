@@ -165,9 +165,9 @@ class BadStates(Guardrail):
         return {"mean": self.mean, "deviation": self.deviation, **network}
 
     def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
-        return self.level(imagined.states[:, :, 1:])
+        return self.standing(imagined.states[:, :, 1:])
 
-    def level(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+    def standing(self, states: Tensor, context: Tensor | None = None) -> Tensor:
         rank = len(self.latent_shape)
         return self._odds(states.flatten(-rank) if rank > 1 else states) - self.threshold
 

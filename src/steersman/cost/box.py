@@ -114,7 +114,7 @@ class Box(Guardrail):
         ends = self._way.points(values[:, :, :-1], values[:, :, 1:], self._way.change(read, self._rate))
         return torch.stack([self._excess(point, margins) for point in list(ends)[1:]]).amax(0)
 
-    def level(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+    def standing(self, states: Tensor, context: Tensor | None = None) -> Tensor:
         values = self.readout.read(states, context)[..., self._index]
         return self._excess(values, [margin.first for margin in self._margin.values()])
 

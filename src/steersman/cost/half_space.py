@@ -85,7 +85,7 @@ class HalfSpace(Guardrail):
         value = self._value(imagined.states[:, :, 1:], imagined.context)
         return (value + self._margin.steps(value)) / self._scale
 
-    def level(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+    def standing(self, states: Tensor, context: Tensor | None = None) -> Tensor:
         return (self._value(states, context) + self._margin.first) / self._scale
 
     def _value(self, states: Tensor, context: Tensor | None) -> Tensor:

@@ -63,7 +63,7 @@ class OnColumns(Guardrail):
         value = self._value(imagined.states[:, :, 1:], imagined.context)
         return value + self._margin.steps(value)
 
-    def level(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+    def standing(self, states: Tensor, context: Tensor | None = None) -> Tensor:
         return self._value(states, context) + self._margin.first
 
     def _value(self, states: Tensor, context: Tensor | None) -> Tensor:

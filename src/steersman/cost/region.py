@@ -97,13 +97,13 @@ class Region(Guardrail):
         """px kept from the region at the next step."""
         return self._margin.first
 
-    def keep(self, rows: Tensor) -> Region:
-        """The guardrail of some of the problems: rows is a mask (B,), indices, or a slice."""
+    def rows(self, index: Tensor) -> Region:
+        """The guardrail of some of the problems: index is a mask (B,), indices, or a slice."""
         if len(self._distance) == 1:
             return self
         other = object.__new__(Region)
         other.__dict__.update(self.__dict__)
-        other._distance, other._mask = self._distance[rows], self._mask[rows]
+        other._distance, other._mask = self._distance[index], self._mask[index]
         return other
 
     @property
@@ -127,13 +127,13 @@ class Region(Guardrail):
         clear = self._margin.steps(least)
         return torch.where(start < clear, way_out, clear - least)
 
-    def level(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+    def standing(self, states: Tensor, context: Tensor | None = None) -> Tensor:
         y = self.readout.read(states, context)[..., self._index]
         there = y.reshape(len(y), 1, -1, 2)  # as standing still
         return self.clear - self.clearance(there, there)[..., 0].view(y.shape[:-1])
 
     def barrier(self, imagined: Imagined, actions: Tensor, alpha: float) -> Tensor:
-        level = self.level(imagined.states, imagined.context)
+        level = self.standing(imagined.states, imagined.context)
         return torch.maximum(level[:, :, 1:] - (1 - alpha) * level[:, :, :-1], self.margin(imagined, actions))
 
     def clearance(self, a: Tensor, b: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ from .cache import CacheWriter as CacheWriter, cache_bytes as cache_bytes
 from .conversion import Conversion as Conversion, convert as convert
 from .dataset import Dataset as Dataset
 from .formats import FORMATS as FORMATS, read as read, write as write
-from .isolation import Limits as Limits
+from .sandbox.host import Limits as Limits
 from .repairing import Repaired as Repaired, repair as repair
 from .resampling import Account as Account, Resampled as Resampled, resample as resample
 from .schema import Column as Column, Schema as Schema

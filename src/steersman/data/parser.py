@@ -20,9 +20,9 @@ import numpy as np
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Array, Recording
 from steersman.data.formats import named
-from steersman.data.rooms import LARGE, Room
+from steersman.data.sandbox.shared_memory import LARGE, Room
+from steersman.data.sandbox.wire import Channel, Part, Reply, Request, parts
 from steersman.data.source import Source
-from steersman.data.wire import Channel, Part, Reply, Request, parts
 
 Answer = tuple[Reply, dict[str, Array]]
 

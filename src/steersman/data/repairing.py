@@ -19,7 +19,7 @@ import msgspec
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Recording
 from steersman.data.formats import FORMATS, LIMITS, read
-from steersman.data.isolation import Limits
+from steersman.data.sandbox.host import Limits
 from steersman.data.source import ReadOptions, Saved, Source, fingerprint
 from steersman.runs.files import leftovers, refusals
 

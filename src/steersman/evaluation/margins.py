@@ -13,7 +13,7 @@ from steersman.core import Guardrail, UsageError
 from steersman.cost import Margins, calibrate_margins, labels_needed
 from steersman.data import Dataset
 from steersman.evaluation.bands import coverage_of
-from steersman.evaluation.judging import over_columns
+from steersman.evaluation.measured_limits import over_columns
 from steersman.evaluation.tape import ahead_of, draw, imagine, record, units_of
 
 ROWS, WINDOWS = 20_000, 4_000
@@ -73,7 +73,7 @@ def _errors(
     rows = draw(units, left, tape, horizon, agent.config.history, WINDOWS, seed)
     ahead = ahead_of(tape, rows, horizon)
     states = imagine(agent, tape, rows, tape.actions[ahead[:, :-1]][:, None])[:, 0, 1:]
-    foreseen, true = bare.level(states), judge.level(tape.columns[ahead[:, 1:]])
+    foreseen, true = bare.standing(states), judge.standing(tape.columns[ahead[:, 1:]])
     if foreseen is None or true is None:
         raise UsageError("a guardrail that tells the level of a state", limit.name, "use a limit on columns")
     error = true - foreseen

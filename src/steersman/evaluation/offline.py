@@ -157,7 +157,7 @@ def measure(
 
 def default_horizon(agent: Agent, learned: Dataset, held_out: Dataset) -> int:
     """What the planner looks ahead, at least 10, at most what half of the episodes of either part last."""
-    wanted = max(10, int(getattr(agent.config.planner, "horizon", 0)))
+    wanted = max(10, agent.planner.horizon or 0)
     room = min(int(part.lengths.median()) for part in (learned, held_out)) - agent.config.history + 1
     if room < 1:
         raise DataError(

@@ -202,7 +202,7 @@ def _run(agent: Agent, protocol: PlanningProtocol, world: Rooms, task: Task, see
             still &= ~near[running]
         since = plan.actions[still][:, : agent.commits(task)]
         if not bool(still.all()):
-            agent.keep(still)
+            agent.select(still)
             running = running[still]
             task = _keep(task, still)
     path = torch.stack(paths, 1)
@@ -220,7 +220,7 @@ def _run(agent: Agent, protocol: PlanningProtocol, world: Rooms, task: Task, see
 def _keep(task: Task, rows: Tensor) -> Task:
     """The task of the episodes that go on; guardrails that are made per episode follow."""
     assert isinstance(task.goal, ObservationGoal)
-    limits = tuple(g.keep(rows) for g in task.guardrails)
+    limits = tuple(g.rows(rows) for g in task.guardrails)
     return replace(task, goal=task.goal.map(lambda x: x[rows]), guardrails=limits)
 
 

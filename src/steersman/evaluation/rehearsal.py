@@ -20,7 +20,7 @@ from torch import Tensor
 from steersman.agent import Agent
 from steersman.core import ActionSpec, Guardrail, Imagined, Latent, Readout, Task, UsageError
 from steersman.cost import column_names
-from steersman.evaluation.judging import BAD, COST, AsShown, over_columns, told
+from steersman.evaluation.measured_limits import BAD, COST, AsShown, over_columns, told
 from steersman.runs.rehearsal import Case, Kind, Push
 from steersman.worlds import GymnasiumWorld
 

@@ -20,7 +20,7 @@ from steersman import data
 from steersman.core.errors import SteersmanError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ActionSpec, ObservationSpec, Signature
-from steersman.data.isolation import idle, measured
+from steersman.data.sandbox.host import idle, measured
 from steersman.evidence.context import Context, Outcome
 from steersman.evidence.drawing import png
 from steersman.runs.artefacts import Column, Figure, Picture, Row, Table

@@ -192,7 +192,7 @@ def run(
         if not bool(on.all()):
             if not bool(on.any()):
                 break
-            agent.keep(on)
+            agent.select(on)
             rows, state = rows[on], state[on]
     return Episodes(violated, reached, infeasible, torch.stack(path, 1), torch.cat(missed), torch.cat(episode))
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steersman.actor.shortest import shortest_ways
+from steersman.actor.graph.shortest import shortest_ways
 from steersman.core import ActionSpec, Belief, CallableGoal, Planner, PlanningError, Problem, Task
 from steersman.core.checks.drift import draw_case
 from steersman.world_model import LinearModel, TabularModel

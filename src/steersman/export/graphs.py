@@ -271,7 +271,7 @@ class _Recur(nn.Module):
         exogenous = _spread(rest[0], k)[:, None] if self.exogenous else None
         belief = Belief(state.flatten(0, 1), None, (rest[-1].flatten(0, 1),))
         imagined = self.model.imagine(belief, action.flatten(0, 1)[:, None, None], exogenous)
-        return imagined.states[:, 0, 1].view(state.shape), imagined.carry[0].view(rest[-1].shape)
+        return imagined.states[:, 0, 1].view(state.shape), imagined.carry[0][:, 0].view(rest[-1].shape)
 
 
 class _Attend(nn.Module):

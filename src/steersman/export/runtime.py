@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steersman.agent import Agent
-from steersman.agent.blueprint import require_plannable
+from steersman.agent.building.blueprint import require_plannable
 from steersman.core import (
     Belief,
     CheckpointError,
@@ -111,14 +111,9 @@ class OnnxWorldModel(WorldModel):
 
     def branch(
         self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
-        z: Tensor | None = None,
+        z: Tensor | None = None, carry: tuple[Tensor, ...] = (),
     ) -> Imagined:
-        if belief.carry:
-            raise PlanningError(
-                "a world model whose belief is its state alone", "one that carries a history",
-                "use planner 'cem' or 'icem', or a memoryless world model",
-            )
-        return self._roll(states, belief.context, (), actions, exogenous)
+        return self._roll(states, belief.context, carry, actions, exogenous)
 
     def _roll(
         self, state: Tensor, context: Tensor | None, carry: tuple[Tensor, ...], actions: Tensor,
@@ -130,10 +125,7 @@ class OnnxWorldModel(WorldModel):
             state, disagreement, carry = self._advance(state, actions[:, :, t], known, context, carry)
             states.append(state)
             spread += [disagreement] if disagreement is not None else []
-        return Imagined(
-            torch.stack(states, 2), context, torch.stack(spread, 2) if spread else None,
-            carry=tuple(x.flatten(0, 1) for x in carry),
-        )
+        return Imagined(torch.stack(states, 2), context, torch.stack(spread, 2) if spread else None, carry=carry)
 
     def _advance(
         self, state: Tensor, action: Tensor, exogenous: Tensor | None, context: Tensor | None,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steersman.core import Belief, DataError, WorldModel
-from steersman.core.graph import GraphConfig, LatentGraph
+from steersman.core.latent_graph import GraphConfig, LatentGraph
 
 _AT_ONCE = 2048  # rows of a distance table in memory at a time
 

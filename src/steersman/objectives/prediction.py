@@ -74,9 +74,5 @@ class Prediction(Objective):
 
     def forward(self, batch: LearningBatch) -> Loss:
         errors = step_errors(batch, self.config.distance, self.config.stop_gradient)
-        weight = None if batch.weight is None else batch.weight[:, None, None]
-        share = measured_share(batch)
-        if share is not None:
-            weight = share if weight is None else weight * share
-        error = mean(errors, weight)
+        error = mean(errors, measured_share(batch))
         return Loss(self.config.weight * error, {"prediction": error.detach()})

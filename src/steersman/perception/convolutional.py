@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from steersman.core.boxes import Perception
 from steersman.core.errors import ConfigError
 from steersman.core.signature import Signature
-from steersman.core.types import Latent, Observation, Task
+from steersman.core.task import Task
+from steersman.core.types import Latent, Observation
 from steersman.nn.convolution import grid, image_of, map_stem, pictures, residual_stack
 
 

@@ -16,7 +16,8 @@ from steersman.core.boxes import Perception
 from steersman.core.errors import ConfigError, MismatchError
 from steersman.core.parts import PerceptionConfig
 from steersman.core.signature import Signature
-from steersman.core.types import Latent, Observation, Task
+from steersman.core.task import Task
+from steersman.core.types import Latent, Observation
 from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.vector import VectorEncoder
 

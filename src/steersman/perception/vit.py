@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from steersman.core.boxes import Perception
 from steersman.core.errors import ConfigError
 from steersman.core.signature import Signature
-from steersman.core.types import Latent, Observation, Task
+from steersman.core.task import Task
+from steersman.core.types import Latent, Observation
 from steersman.nn.attention import attend
 from steersman.nn.batch_norm import BatchNorm
 from steersman.nn.convolution import centred, grid, image_of, map_stem, padded, pictures

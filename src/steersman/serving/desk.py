@@ -114,7 +114,7 @@ class Desk:
 
     def horizon(self) -> int | None:
         """Steps that plans look ahead where nobody asks for others; None: the planner has no such number."""
-        own = getattr(getattr(self.agent.planner, "config", None), "horizon", None)
+        own = self.agent.planner.horizon
         return own if own is None or self.agent.trusted is None else min(own, self.agent.trusted)
 
     def encode(self, body: Body) -> dict[str, Any]:

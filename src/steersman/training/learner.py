@@ -16,12 +16,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from steersman.agent.blueprint import build_like
-from steersman.agent.parts import build_parts
-from steersman.core.boxes import Perception, WorldModel
+from steersman.agent.building.blueprint import build_like
+from steersman.agent.building.parts import build_parts
+from steersman.core.boxes import Perception
 from steersman.core.errors import CheckpointError, DivergedError
 from steersman.core.signature import Signature
 from steersman.core.types import LearningBatch, Loss, Window
+from steersman.core.world_model import WorldModel
 from steersman.nn import AdamW
 from steersman.objectives import Sum, measured_share, step_errors
 from steersman.runs import CheckpointFile

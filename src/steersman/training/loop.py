@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import torch
 
-from steersman.agent.sealing import build_sealed, seals
+from steersman.agent.fitted.sealing import build_sealed, seals
 from steersman.core.errors import ConfigError, MismatchError
 from steersman.core.parts import convert, origins
 from steersman.nn import keep_freed_memory

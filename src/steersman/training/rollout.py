@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steersman.core.boxes import Perception, WorldModel
+from steersman.core.boxes import Perception
 from steersman.core.types import Imagined, Latent, LearningBatch, Window
+from steersman.core.world_model import WorldModel
 
 
 def imagine_windows(

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steersman.agent.sealing import build_sealed, verify_sealed
-from steersman.core.boxes import Perception, WorldModel
+from steersman.agent.fitted.sealing import build_sealed, verify_sealed
+from steersman.core.boxes import Perception
 from steersman.core.errors import CheckpointError, DivergedError
 from steersman.core.types import Window
+from steersman.core.world_model import WorldModel
 from steersman.runs import Run
 from steersman.training.checkpoints import Checkpoint, CheckpointStore
 from steersman.training.config import TrainConfig

@@ -51,7 +51,7 @@ class LinearModel(WorldModel):
 
     def branch(
         self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
-        z: Tensor | None = None,
+        z: Tensor | None = None, carry: tuple[Tensor, ...] = (),
     ) -> Imagined:
         return Imagined(self._roll(states, actions, exogenous), belief.context)
 

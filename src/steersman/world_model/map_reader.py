@@ -82,7 +82,7 @@ class MapReader(WorldModel):
 
     def branch(
         self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
-        z: Tensor | None = None,
+        z: Tensor | None = None, carry: tuple[Tensor, ...] = (),
     ) -> Imagined:
         return self._roll(belief, states, actions, exogenous)
 

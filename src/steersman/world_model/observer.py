@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel
 from steersman.nn import ActionEmbedding
-from steersman.world_model.residual import drive_inputs
+from steersman.world_model.drive import drive_inputs
 
 
 class ObserverModel(WorldModel):
@@ -101,7 +101,7 @@ class ObserverModel(WorldModel):
             state = self._step(state, now)
             states.append(state)
         imagined = torch.stack(states, 1).unflatten(0, (b, k)).unflatten(-1, shape)
-        return Imagined(imagined, belief.context, carry=(disturbance.repeat_interleave(k, 0),))
+        return Imagined(imagined, belief.context, carry=(disturbance[:, None].expand(-1, k, -1),))
 
     def _step(self, state: Tensor, drive: Tensor) -> Tensor:
         """state (N, D), drive (N, W) of action and disturbances -> (N, D)."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel
 from steersman.nn import ActionEmbedding
-from steersman.world_model.residual import drive_inputs
+from steersman.world_model.drive import drive_inputs
 
 
 class RecurrentModel(WorldModel):
@@ -63,4 +63,4 @@ class RecurrentModel(WorldModel):
             state = state + self.to_change(memory)
             states.append(state)
         imagined = torch.stack(states, 1).unflatten(0, (b, k)).unflatten(-1, shape)
-        return Imagined(imagined, belief.context, carry=(memory,))
+        return Imagined(imagined, belief.context, carry=(memory.unflatten(0, (b, k)),))

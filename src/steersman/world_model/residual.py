@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from steersman.core import Belief, ConfigError, Imagined, Latent, Perceptron, Signature, WorldModel
 from steersman.core.compiled import compiled
 from steersman.nn import ActionEmbedding, DenseMembers
+from steersman.world_model.drive import drive_inputs
 
 _FEW = 8  # rows below which products are slower than a compiled loop, and round in ways that depend on their number
 
@@ -97,10 +98,10 @@ class ResidualModel(WorldModel):
 
     def branch(
         self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
-        z: Tensor | None = None,
+        z: Tensor | None = None, carry: tuple[Tensor, ...] = (),
     ) -> Imagined:
         if not self._in_place(states):
-            return super().branch(belief, states, actions, exogenous, z)
+            return super().branch(belief, states, actions, exogenous, z, carry)
         inputs = drive_inputs(self.actions, actions, exogenous).flatten(0, 1).transpose(0, 1)
         ends = self._unrolled(states.reshape(inputs.shape[1], -1), inputs)
         return Imagined(ends.transpose(0, 1).reshape(*states.shape[:2], -1, *states.shape[2:]), belief.context)
@@ -240,12 +241,3 @@ class Deal:
     def gather(self, x: Tensor) -> Tensor:
         """(E, N / E, …) -> (N, …)."""
         return x[self.member[: self.rows], self.slot[: self.rows]]
-
-
-def drive_inputs(encoding: ActionEmbedding, actions: Tensor, exogenous: Tensor | None) -> Tensor:
-    """What drives each step: actions (B, K, H, A) and exogenous (B, H, X), shared by candidates -> (B, K, H, W + X)."""
-    encoded = encoding(actions)
-    if exogenous is None:
-        return encoded
-    shared = exogenous[:, None, : actions.shape[2]].expand(-1, actions.shape[1], -1, -1)
-    return torch.cat([encoded, shared.to(encoded.dtype)], -1)

@@ -47,9 +47,13 @@ class TabularModel(WorldModel):
 
     def branch(
         self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
-        z: Tensor | None = None,
+        z: Tensor | None = None, carry: tuple[Tensor, ...] = (),
     ) -> Imagined:
         return Imagined(self._roll(states, actions, z), belief.context)
+
+    @property
+    def chance(self) -> int:
+        return 1
 
     def outcomes(self, belief: Belief, states: Tensor, actions: Tensor) -> Outcomes | None:
         """Every state that may follow a known (one-hot) one, the most probable first; None where all is certain."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel
 from steersman.nn import ActionEmbedding, CausalBlock, mlp, rotate
-from steersman.world_model.residual import drive_inputs
+from steersman.world_model.drive import drive_inputs
 
 
 class TransformerModel(WorldModel):
@@ -119,7 +119,7 @@ class TransformerModel(WorldModel):
             state = state + self.to_change(self.norm(x))
             states.append(state)
         imagined = torch.stack(states, 2).unflatten(-1, shape)
-        carry = tuple(step.expand(b, k, -1).flatten(0, 1) for steps in cache for step in steps)
+        carry = tuple(step.expand(b, k, -1) for steps in cache for step in steps)
         return Imagined(imagined, belief.context, carry=carry)
 
     def advance(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steersman.core.types import TensorRecord
+from steersman.core.records import TensorRecord
 from steersman.worlds.hazards import (
     SUBSTEPS,
     HazardsConfig,

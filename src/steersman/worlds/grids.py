@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steersman.core import ActionSpec, ConfigError, Cost, Imagined, ObservationSpec, Signature, Task
-from steersman.core.types import TensorRecord
+from steersman.core.records import TensorRecord
 
 MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))
 """(x, y) of the four choices: up, right, down, left."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steersman.core import ActionError, ActionSpec, ConfigError, ObservationSpec, Signature
-from steersman.core.types import TensorRecord
+from steersman.core.records import TensorRecord
 
 SUBSTEPS = 4
 SUCCESS_RADIUS = 0.5

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from steersman.core import ActionSpec, ConfigError, Cost, Imagined, ObservationSpec, Signature, Task
-from steersman.core.types import TensorRecord
+from steersman.core.records import TensorRecord
 
 
 @dataclass(frozen=True)

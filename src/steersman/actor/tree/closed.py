@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from steersman.actor.bounds import fallback_action
-from steersman.actor.stepping import Stepper, nearest_choice
+from steersman.actor.ground.bounds import fallback_action
 from steersman.actor.tree import closed_kernels as kernels
 from steersman.actor.tree.compiled import CompiledTree
 from steersman.actor.tree.growth import Grown, Search
 from steersman.actor.tree.kernels import ARRIVED, DEPTH
+from steersman.actor.tree.stepping import Stepper, nearest_choice
 from steersman.core import Distance, Imagined, Perceptron, Problem
 from steersman.core.closed_forms import speaks_for
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steersman.actor.bounds import fallback_action
-from steersman.actor.scoring import judge
-from steersman.actor.stepping import Allowance, Step, Stepper, nearest_choice
+from steersman.actor.ground.bounds import fallback_action
+from steersman.actor.ground.scoring import judge
 from steersman.actor.tree.arrays import ArrayTree
 from steersman.actor.tree.rules import Bools, Floats, Rule
+from steersman.actor.tree.stepping import Allowance, Step, Stepper, nearest_choice
 from steersman.actor.tree.tree import Line, Tree, Walk
 from steersman.core import Critic, Imagined, PlanningError, Problem, Streams
 from steersman.core.compiled import compiled

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save as encode
 from torch import Tensor
 
-from steersman.agent.kept import KeptGuardrail, build_guardrail, record_guardrail, under
+from steersman.agent.fitted.additions import KeptGuardrail, build_guardrail, record_guardrail, under
 from steersman.core import (
     Budget,
     CallableGoal,

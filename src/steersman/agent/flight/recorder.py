@@ -51,7 +51,7 @@ class Recorder:
     ) -> None:
         """model: see `model_fingerprint`; kept: bytes of records to keep, the oldest go first; costs: fitted terms that
         were added to the agent, and their fingerprints."""
-        config = getattr(planner, "config", None)
+        config = planner.config
         self.readout, self.failure = readout, ""
         self._writer = DecisionWriter(run.path, Session(
             started=datetime.now(UTC).isoformat(timespec="seconds"), run=run.manifest.id, checkpoint=checkpoint,

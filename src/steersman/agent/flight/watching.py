@@ -79,11 +79,11 @@ class Sheet:
             notes.add(found.detach(), rows)
             return found
 
-        def keep(chosen: Any) -> Guardrail:
+        def some(chosen: Any) -> Guardrail:
             numbers = torch.arange(self._size) if rows is None else rows
-            return self._guard(guardrail.keep(chosen), notes, numbers[chosen])
+            return self._guard(guardrail.rows(chosen), notes, numbers[chosen])
 
-        return _with(guardrail, margin=margin, keep=keep, bare=guardrail.bare)
+        return _with(guardrail, margin=margin, rows=some, bare=guardrail.bare)
 
     # Telling -------------------------------------------------------------------------------------------------------
 

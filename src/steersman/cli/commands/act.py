@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from steersman.cli import imports
-from steersman.cli.command import Command, Done, option
+from steersman.cli.command import Command, option
+from steersman.cli.done import Done
 from steersman.cli.imports import Modules
 from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal

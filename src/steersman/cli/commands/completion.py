@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from steersman.cli.command import Command, Done
+from steersman.cli.command import Command
+from steersman.cli.done import Done
 from steersman.cli.terminal import Terminal
 
 

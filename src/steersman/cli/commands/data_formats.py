@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from steersman.cli.command import Command, Done
+from steersman.cli.command import Command
+from steersman.cli.done import Done
 from steersman.cli.terminal import Terminal
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from steersman.cli import checks
-from steersman.cli.command import Command, Done, option
+from steersman.cli.command import Command, option
+from steersman.cli.done import Done
 from steersman.cli.terminal import Terminal
 
 _SIGNS = {"ok": ("✓", "good"), "note": ("!", "warn"), "bad": ("✗", "bad")}

@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar
 import msgspec
 import tyro
 
-from steersman.cli.command import Command, Done, option
+from steersman.cli.command import Command, option
+from steersman.cli.done import Done
 from steersman.cli.terminal import Terminal
 from steersman.studio.quantities import duration
 

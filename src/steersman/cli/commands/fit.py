@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from steersman.cli import imports
-from steersman.cli.command import Command, Done, option
+from steersman.cli.command import Command, option
+from steersman.cli.done import Done
 from steersman.cli.imports import Modules
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
@@ -71,7 +72,7 @@ class Fit(Command):
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.agent import Agent
-        from steersman.agent.kept import require_name
+        from steersman.agent.fitted.additions import require_name
         from steersman.runs import Run
 
         imports.load(self.imports)
@@ -99,7 +100,7 @@ class Fit(Command):
 
         wanted = limit(self.limit, agent.readout)
         learned, later = require_held_out(run)
-        horizon = self.horizon or int(getattr(agent.config.planner, "horizon", 10))
+        horizon = self.horizon or agent.planner.horizon or 10
         margins = measure_margins(agent, learned, later, wanted, level=self.level, horizon=horizon,
                                   recourse=self.recourse, seed=self.seed)
         assert agent.readout is not None
@@ -148,7 +149,7 @@ class Fit(Command):
         return {"name": distance.name, "step": step, "moments": len(episode)}
 
     def _drop(self, run: Run, terminal: Terminal) -> Done:
-        from steersman.agent.keeping import drop_kept, read_index
+        from steersman.agent.fitted.in_run import drop_kept, read_index
 
         kinds = ["cost" if entry.cost else "guardrail" for entry in read_index(run).entries
                  if entry.record.name == self.drop]

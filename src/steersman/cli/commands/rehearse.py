@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import tyro
 
 from steersman.cli import imports
-from steersman.cli.command import Command, Done, option
+from steersman.cli.command import Command, option
+from steersman.cli.done import Done
 from steersman.cli.imports import Modules
 from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal
@@ -172,7 +173,7 @@ def _rehearsal(
     """The task in the command line's words, and judges that read what the world shows, or the world's own flag."""
     from steersman.cli import goals
     from steersman.core import Task
-    from steersman.evaluation.judging import told
+    from steersman.evaluation.measured_limits import told
     from steersman.evaluation.rehearsal import Rehearsal, shown
     from steersman.worlds import GymnasiumWorld, TwoRooms, make_world
 

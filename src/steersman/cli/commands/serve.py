@@ -12,7 +12,8 @@ import tyro
 
 from steersman.cli import imports
 from steersman.cli.agents import agent_at
-from steersman.cli.command import Command, Done, option
+from steersman.cli.command import Command, option
+from steersman.cli.done import Done
 from steersman.cli.imports import Modules
 from steersman.cli.terminal import Terminal
 

@@ -15,8 +15,9 @@ import tyro
 
 from steersman.cli import imports
 from steersman.cli import recipe as flags
-from steersman.cli.command import Command, Done, option
+from steersman.cli.command import Command, option
 from steersman.cli.company import place_in_company
+from steersman.cli.done import Done
 from steersman.cli.imports import Modules
 from steersman.cli.logs import INFERRED, Log, LogOptions, read_options
 from steersman.cli.parse import listing

@@ -11,7 +11,8 @@ from torch import Tensor
 from steersman.core.boxes import Cost
 from steersman.core.checks.promises import CASES, Futures, Ledger, same, taken, worst
 from steersman.core.signature import ActionSpec
-from steersman.core.types import Imagined, Latent, LatentGoal, Task
+from steersman.core.task import LatentGoal, Task
+from steersman.core.types import Imagined, Latent
 
 
 def check_cost(

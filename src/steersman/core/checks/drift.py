@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from steersman.core.boxes import Cost, Guardrail, WorldModel
+from steersman.core.boxes import Cost
+from steersman.core.guardrail import Guardrail
+from steersman.core.problem import Problem
 from steersman.core.signature import ActionSpec
-from steersman.core.types import Belief, Budget, Imagined, Latent, LatentGoal, Problem, Task
+from steersman.core.task import Budget, LatentGoal, Task
+from steersman.core.types import Belief, Imagined, Latent
+from steersman.core.world_model import WorldModel
 
 
 class Drift(WorldModel):
@@ -110,7 +114,7 @@ class Wall(Guardrail):
     def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
         return imagined.states[:, :, 1:, 0] - self.below.reshape(-1, 1, 1)
 
-    def keep(self, rows: Tensor) -> Wall:
+    def rows(self, rows: Tensor) -> Wall:
         return Wall(self.below if self.below.numel() == 1 else self.below[rows])
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steersman.core.boxes import Guardrail
 from steersman.core.checks.promises import CASES, Futures, Ledger, same, taken, worst
+from steersman.core.guardrail import Guardrail
 from steersman.core.signature import ActionSpec
 from steersman.core.types import Imagined
 
@@ -29,7 +29,7 @@ def check_guardrail(
     has a name; one margin per step, (B, K, H); a future that is not a number is never safe (if states matter to it at
     all); the same when asked again, for a candidate alone as among others, and for a problem alone, taken with `keep`
     by mask, by index, as in a batch; leaves its inputs, the global random generator and its own tensors as they were;
-    if it has a level, one per state, whatever stands between B and D; and, if asked for, finite gradients in states.
+    if it has a standing, one per state, whatever stands between B and D; and, if asked for, finite gradients in states.
 
     problems   B of every case: how many it was built for, if it differs by problem
 
@@ -55,7 +55,7 @@ def check_guardrail(
     _unknown(ledger, guardrail, futures, imagined, actions)
     _repeats(ledger, guardrail, imagined, actions)
     _independent(ledger, guardrail, imagined, actions)
-    _level(ledger, guardrail, imagined, actions)
+    _standing(ledger, guardrail, imagined, actions)
     if differentiable:
         _gradient(ledger, guardrail, imagined, actions)
     return ledger.kept
@@ -92,23 +92,23 @@ def _independent(ledger: Ledger, guardrail: Guardrail, imagined: Imagined, actio
     last = len(actions) - 1
     mask = torch.arange(last + 1) == last
     for rows, case in ((mask, "the last problem, by mask"), (torch.tensor([last]), "the last problem, by index")):
-        alone = ledger.ask(case, lambda r=rows: guardrail.keep(r).margin(  # type: ignore[misc]
+        alone = ledger.ask(case, lambda r=rows: guardrail.rows(r).margin(  # type: ignore[misc]
             taken(imagined, slice(last, None), every), actions[last:]))
-        ledger.keep("judges a problem alone, taken with keep, as in a batch", same(alone, margin[last:]), case,
+        ledger.keep("judges a problem alone, taken with rows, as in a batch", same(alone, margin[last:]), case,
                     worst(alone, margin[last:]), "override `keep` if the guardrail differs by problem")
 
 
-def _level(ledger: Ledger, guardrail: Guardrail, imagined: Imagined, actions: Tensor) -> None:
-    level = ledger.ask("the level of states", lambda: guardrail.level(imagined.states, imagined.context))
-    if level is None:
+def _standing(ledger: Ledger, guardrail: Guardrail, imagined: Imagined, actions: Tensor) -> None:
+    standing = ledger.ask("the standing of states", lambda: guardrail.standing(imagined.states, imagined.context))
+    if standing is None:
         return
     expected = tuple(imagined.states.shape[:3])
-    ledger.keep("returns one level per state", tuple(level.shape) == expected, "(B, K, H+1, D)",
-                f"{tuple(level.shape)}", "return (B, …) for states (B, …, D)")
-    first = ledger.ask("(B, D)", lambda: guardrail.level(imagined.states[:, 0, 0], imagined.context))
+    ledger.keep("returns one standing per state", tuple(standing.shape) == expected, "(B, K, H+1, D)",
+                f"{tuple(standing.shape)}", "return (B, …) for states (B, …, D)")
+    first = ledger.ask("(B, D)", lambda: guardrail.standing(imagined.states[:, 0, 0], imagined.context))
     assert first is not None
-    ledger.keep("gives a state the same level in every arrangement", same(first, level[:, 0, 0]), "(B, D)",
-                worst(first, level[:, 0, 0]), "treat what stands between B and D as entries")
+    ledger.keep("gives a state the same standing in every arrangement", same(first, standing[:, 0, 0]), "(B, D)",
+                worst(first, standing[:, 0, 0]), "treat what stands between B and D as entries")
     barrier = ledger.ask("its barrier", lambda: guardrail.barrier(imagined, actions, 0.5))
     ledger.keep("has a barrier per step", barrier.shape == actions.shape[:3], "alpha 0.5", f"{tuple(barrier.shape)}",
                 "return (B, K, H)")

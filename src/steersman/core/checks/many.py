@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from steersman.core.boxes import Planner
 from steersman.core.checks.drift import Case, Drift, allowed, draw_case
 from steersman.core.errors import ActionError, PlanningError
+from steersman.core.planner import Planner
+from steersman.core.problem import Plan, Problem
 from steersman.core.signature import ActionSpec
-from steersman.core.types import Plan, Problem
 
 
 @dataclass(frozen=True)

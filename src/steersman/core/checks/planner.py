@@ -14,12 +14,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steersman.core.boxes import Planner, WorldModel
 from steersman.core.checks.drift import Case, Drift, allowed, draw_case
 from steersman.core.checks.promises import Ledger
 from steersman.core.errors import PlanningError
+from steersman.core.planner import Planner
+from steersman.core.problem import Plan, Problem
 from steersman.core.signature import ActionSpec
-from steersman.core.types import Belief, Budget, Imagined, Plan, Problem
+from steersman.core.task import Budget
+from steersman.core.types import Belief, Imagined
+from steersman.core.world_model import WorldModel
 
 Kind = Literal["amounts", "whole", "choices"]
 

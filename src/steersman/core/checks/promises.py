@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from steersman.core.errors import PromiseError
+from steersman.core.records import tensors
 from steersman.core.signature import ActionSpec
 from steersman.core.types import Imagined
 
@@ -108,8 +108,7 @@ def taken(imagined: Imagined, problems: slice, candidates: slice) -> Imagined:
 
 def unchanged(imagined: Imagined, before: Imagined) -> bool:
     """Bit for bit."""
-    pairs = ((getattr(imagined, f.name), getattr(before, f.name)) for f in fields(imagined) if f.name != "carry")
-    return all(b is None if a is None else torch.equal(a, b) for a, b in pairs)
+    return same_tensors(tensors(imagined), tensors(before))
 
 
 def tensors_of(part: object) -> dict[str, Tensor]:

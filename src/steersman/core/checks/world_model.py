@@ -10,10 +10,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from steersman.core.boxes import WorldModel
 from steersman.core.checks.promises import CASES, Futures, Ledger, same, worst
 from steersman.core.signature import ActionSpec
 from steersman.core.types import Belief, Imagined, Latent
+from steersman.core.world_model import WorldModel
 
 
 def check_world_model(

@@ -9,7 +9,7 @@ import msgspec
 from steersman.data.doctor import examination
 from steersman.data.doctor.report import Report
 from steersman.data.formats import LIMITS, recognised
-from steersman.data.isolation import POSSIBLE, Limits, examine_isolated
+from steersman.data.sandbox.host import POSSIBLE, Limits, examine_isolated
 from steersman.data.source import ReadOptions
 
 

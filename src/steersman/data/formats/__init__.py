@@ -18,7 +18,7 @@ from steersman.data.formats.lerobot import LeRobot
 from steersman.data.formats.minari import Minari, MinariArrow
 from steersman.data.formats.npz import Npz
 from steersman.data.formats.parquet import Parquet
-from steersman.data.isolation import POSSIBLE, Limits, open_isolated
+from steersman.data.sandbox.host import POSSIBLE, Limits, open_isolated
 from steersman.data.schema import Schema
 from steersman.data.source import Format, ReadOptions, Source
 

@@ -1,0 +1,1 @@
+"""Planners that follow gradients of the energy through the world model."""

@@ -1,0 +1,1 @@
+"""Planners that search a graph of states, remembered or imagined."""

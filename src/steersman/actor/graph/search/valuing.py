@@ -1,0 +1,63 @@
+"""Valuing: how many steps lead from every node, and from any state, to the goal.
+
+Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ray, D state, A action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from steersman.actor.graph.search.graph import FAR, Graph, nearest, put
+from steersman.actor.graph.search.settings import Settings
+from steersman.core import LatentGoal, PlanningError, Problem
+
+
+def goal_of(problem: Problem) -> Tensor:
+    if not isinstance(problem.task.goal, LatentGoal):
+        raise PlanningError("an observation as the goal", type(problem.task.goal).__name__,
+                            "give an ObservationGoal, or use planner 'cem' for goals on columns")
+    state = problem.task.goal.latent.state
+    return state.expand(len(problem), -1)
+
+
+def solve(config: Settings, graph: Graph, goal: Tensor, stale: Tensor) -> Graph:
+    """Value iteration over the imagined rays, for the problems of a mask (B,)."""
+    c, part = config, graph.map(lambda x: x[stale])
+    padding = torch.arange(c.nodes, device=goal.device) >= part.count[:, None]
+    apart = (part.nodes - goal[stale][:, None]).norm(dim=-1).masked_fill(padding, FAR) / part.step[:, None]
+    stretch = torch.where(part.tries > 1, apart.amin(1) * 1.1, 0)  # at last: from the nearest that is known
+    touch = stretch.clamp_min(c.touch)[:, None]
+    value = torch.where(apart <= touch, apart, FAR)
+    total = part.share.sum(-1)
+    weight = (part.share / total.clamp_min(1e-6)[..., None]).flatten(1)
+    closed = (total <= 1e-6) | padding[..., None]
+    index = part.near.flatten(1)
+    moving = torch.ones_like(part.count, dtype=torch.bool)
+    for _ in range(4 * c.nodes):  # a loop over the length of ways, not over nodes or problems
+        through = (value.gather(1, index) * weight).view(*part.near.shape).sum(-1) + part.via.shape[3]
+        better = torch.minimum(value, through.masked_fill(closed, FAR).amin(2))
+        better = torch.where(moving[:, None], better, value)
+        moving = (better < value - 1e-3).any(1)
+        value = better
+        if not bool(moving.any()):
+            break
+    outside = put(graph.outside, stale, apart.amin(1) > c.touch)
+    fresh = {"record": torch.full_like(part.step, 2 * FAR), "stuck": torch.zeros_like(part.count)}
+    fresh = {name: put(getattr(graph, name), stale, new) for name, new in fresh.items()}
+    return replace(graph, goal=goal, value=put(graph.value, stale, value), outside=outside, **fresh)
+
+
+def value_of(config: Settings, graph: Graph, points: Tensor) -> Tensor:
+    """Steps to the goal from points (B, P, D): interpolated, or straight where the goal is in touch."""
+    index, weight = nearest(config, graph.nodes, graph.count, points, graph.step)
+    value = graph.value.gather(1, index.flatten(1)).view(index.shape)
+    known = (value < FAR / 2) & (weight > 0)
+    weight = weight * known
+    mean = (value * weight).sum(-1) / weight.sum(-1).clamp_min(1e-6)
+    apart = (points - graph.goal[:, None]).norm(dim=-1) / graph.step[:, None]
+    far = FAR + apart  # off the graph: at least go nearer
+    mean = torch.where(weight.sum(-1) > 1e-6, mean, far)
+    return torch.where(apart <= config.touch, torch.minimum(apart, mean), mean)

@@ -1,0 +1,1 @@
+"""Planners that stand around another one and keep it inside its limits."""

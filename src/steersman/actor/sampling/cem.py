@@ -1,0 +1,103 @@
+"""The cross-entropy method: draw plans, keep the best, refit, repeat. Continuous and discrete actions.
+
+Shapes: B problems, K candidates, E elites, H horizon, A action size.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from torch import Tensor
+
+from steersman.actor.ground.bounds import Bounds
+from steersman.actor.ground.configured import Configured, require_ranges
+from steersman.actor.ground.rounds import Proposal, plan_in_rounds
+from steersman.actor.ground.scoring import Scores
+from steersman.actor.sampling.distributions import Gaussian, fitted
+from steersman.actor.sampling.drawing import Choices, Warm, best_of, require_sizes, start_from
+from steersman.core import Plan, Problem, Streams
+
+
+class CEM(Configured["CEM.Config"]):
+    """Cross-entropy method (Rubinstein 1999; settings of LeWM and PLDM: 300 candidates, 30 rounds, 30 elites).
+
+        a^k = clamp(μ + σ ε^k), ε white noise held for `hold` steps;  (μ, σ) <- mean and deviation of the E best
+
+    Candidate 0 of each round is μ itself; candidate 1 of the first round is a policy's proposal, if there is one.
+    Discrete actions draw from a categorical distribution per step instead. The plan is the best candidate of all
+    rounds. Candidates are ranked feasibility first; bounds hold for every candidate, the mean included.
+
+    The next decision starts from μ moved by `execute` steps (`Problem.warm`), unless it is the first of an episode.
+    """
+
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="cem"):
+        """samples K, iterations, elites E; horizon when the task does not say.
+
+        hold      steps for which noise is held: slow worlds need pushes that last
+        spread    first deviation over half the action range
+        momentum  share of the old distribution that a refit keeps
+        floor     smallest deviation over half the range (discrete: share of uniform choice)
+        execute   actions of a plan to carry out before the next decision
+        tolerance above 0: stop where three rounds have improved the best energy by less than this share
+        """
+
+        samples: int = 300
+        iterations: int = 30
+        elites: int = 30
+        horizon: int = 15
+        hold: int = 1
+        spread: float = 0.5
+        momentum: float = 0.0
+        floor: float = 0.0
+        execute: int = 1
+        tolerance: float = 0.0
+
+        def __post_init__(self) -> None:
+            require_sizes(self.samples, self.iterations, self.elites, self.horizon, self.hold, self.execute)
+            require_ranges(self, {
+                "spread > 0": self.spread > 0, "0 <= momentum < 1": 0 <= self.momentum < 1,
+                "0 <= floor <= 1": 0 <= self.floor <= 1, "tolerance >= 0": self.tolerance >= 0,
+            })
+
+        def build(self) -> CEM:
+            return CEM(self)
+
+    def plan(self, problem: Problem) -> Plan:
+        horizon = problem.horizon(self.config.horizon)
+        proposal: Proposal
+        if problem.action.kind == "discrete":
+            c = self.config
+            proposal = Choices(problem, horizon, c.samples, c.elites, c.momentum, c.floor, c.execute, c.hold)
+        else:
+            proposal = _Pushes(self.config, problem, horizon)
+        return plan_in_rounds(problem, proposal, self.config.iterations, horizon, self.config.tolerance)
+
+
+class _Pushes(Proposal):
+    """Continuous actions."""
+
+    def __init__(self, config: CEM.Config, problem: Problem, horizon: int) -> None:
+        self.config, self.streams = config, Streams(problem.seeds, problem.decision)
+        bounds = Bounds(problem.action, problem.belief.state)
+        self.size, self.horizon = problem.action.size, horizon
+        self.suggested = problem.proposal
+        start = start_from(problem, horizon, bounds.middle.expand(len(problem), horizon, -1), config.execute)
+        self.distribution = Gaussian(start, bounds, config.spread)
+
+    def candidates(self, number: int) -> int:
+        return self.config.samples
+
+    def sample(self, number: int, count: int) -> Tensor:
+        knots = -(-self.horizon // self.config.hold)
+        noise = self.streams.normal(count, knots, self.size).repeat_interleave(self.config.hold, 2)
+        noise = noise[:, :, : self.horizon]
+        noise[:, 0] = 0
+        actions = self.distribution.actions(noise)
+        if number == 0 and count > 1 and self.suggested is not None:
+            actions[:, 1] = self.distribution.bounds.clamp(fitted(self.suggested, self.horizon))
+        return actions
+
+    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+        self.distribution.refit(best_of(actions, order, self.config.elites), self.config.momentum, self.config.floor)
+
+    def warm(self) -> Warm:
+        return Warm(self.distribution.mean)

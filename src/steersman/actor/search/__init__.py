@@ -1,6 +1,0 @@
-"""Search in imagination, in three parts: growing a graph, valuing its nodes, acting on it."""
-
-from steersman.actor.search.graph import Graph
-from steersman.actor.search.planner import Search
-
-__all__ = ["Graph", "Search"]

@@ -1,0 +1,1 @@
+"""Making an agent's boxes from their configurations and stored weights."""

@@ -1,0 +1,1 @@
+"""What was fitted to an agent after training: kept with it, stored in its run, sealed."""

@@ -1,0 +1,255 @@
+"""What was fitted to an agent and is kept with it: cost terms and guardrails, as configurations and tensors.
+
+Knows no folder: `agent.keeping` puts them into a run, `agent.pretrained` into a folder for hubs. No pickle, no code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+from torch import Tensor
+
+from steersman.agent.building.blueprint import build_like, require_same, require_sane
+from steersman.agent.building.fingerprint import model_fingerprint
+from steersman.agent.building.readouts import ReadoutRecord, build_readout, readout_record
+from steersman.core import (
+    CheckpointError,
+    ConfigError,
+    Cost,
+    FittedCost,
+    Guardrail,
+    PlanningError,
+    Readout,
+    Signature,
+)
+from steersman.core.parts import CostConfig, FittedCostConfig, GuardrailConfig, registered
+from steersman.cost import Sealed
+from steersman.runs.tensors import Header
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_AGAIN = "fit it again and keep that"
+
+
+class KeptCost(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A cost term: `config` of one without weights, `fitted` of one with.
+
+    seal  what was sealed, part by part, of an intrinsic one (`cost.Sealed`); None: an ordinary one
+    """
+
+    name: str
+    config: CostConfig | None = None
+    fitted: FittedCostConfig | None = None
+    latent_shape: tuple[int, ...]
+    seal: dict[str, str] | None = None
+
+
+class KeptGuardrail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A guardrail under the name that tasks call it by; readout: its own, None: it reads by the agent's."""
+
+    name: str
+    config: GuardrailConfig
+    latent_shape: tuple[int, ...]
+    readout: ReadoutRecord | None = None
+
+
+Record = KeptCost | KeptGuardrail
+
+
+class Records(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All of them."""
+
+    costs: tuple[KeptCost, ...] = ()
+    guardrails: tuple[KeptGuardrail, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.costs or self.guardrails)
+
+
+@dataclass
+class Kept:
+    """What was added to an agent beside its configuration.
+
+    costs       name -> term, `Sealed` if it is intrinsic
+    guardrails  name -> guardrail
+    outdated    names of those that a run keeps for other weights
+    """
+
+    costs: dict[str, Cost] = field(default_factory=dict)
+    guardrails: dict[str, Guardrail] = field(default_factory=dict)
+    outdated: tuple[str, ...] = ()
+
+    def fingerprints(self) -> dict[str, str]:
+        """Name -> SHA-256 of each fitted cost."""
+        inner = {name: cost.inner if isinstance(cost, Sealed) else cost for name, cost in self.costs.items()}
+        return {name: model_fingerprint([cost]) for name, cost in inner.items() if isinstance(cost, FittedCost)}
+
+
+def key(record: Record) -> str:
+    """What tells it apart from all others: "cost.NAME", "guardrail.NAME"."""
+    return f"{'cost' if isinstance(record, KeptCost) else 'guardrail'}.{record.name}"
+
+
+def require_name(name: str) -> str:
+    """The name, if it is one that files and the command line can carry.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError("a name of at most 64 letters, digits, - and _", repr(name), "rename it")
+    return name
+
+
+# Writing down -----------------------------------------------------------------------------------------------------
+
+
+def record_cost(cost: Cost, latent_shape: tuple[int, ...]) -> tuple[KeptCost, dict[str, Tensor]]:
+    """A term as configuration and tensors.
+
+    Raises:
+        ConfigError: no registered Config builds it; a name that no file can carry.
+    """
+    inner = cost.inner if isinstance(cost, Sealed) else cost
+    fitted = isinstance(inner, FittedCost)
+    config = _config_of(inner, FittedCost if fitted else Cost, f"cost {cost.name!r}")
+    record = KeptCost(
+        name=require_name(cost.name), config=None if fitted else config, fitted=config if fitted else None,
+        latent_shape=inner.latent_shape if isinstance(inner, FittedCost) else latent_shape,
+        seal=cost.fingerprint if isinstance(cost, Sealed) else None,
+    )
+    return record, dict(inner.state_dict()) if isinstance(inner, FittedCost) else {}
+
+
+def record_guardrail(
+    name: str, guardrail: Guardrail, own: Readout | None, latent_shape: tuple[int, ...]
+) -> tuple[KeptGuardrail, dict[str, Tensor]]:
+    """A guardrail as configuration and tensors, its read-out's among them unless that is the agent's `own`.
+
+    Raises:
+        ConfigError: no registered Config builds it or its read-out; a name that no file can carry.
+    """
+    config = _config_of(guardrail, Guardrail, f"guardrail {name!r}")
+    tensors = {f"guardrail.{k}": v for k, v in guardrail.tensors().items()}
+    readout, record = getattr(guardrail, "readout", None), None
+    if readout is not None and readout is not own:
+        record = readout_record(readout)
+        tensors |= {f"readout.{k}": v for k, v in readout.state_dict().items()}
+    return KeptGuardrail(
+        name=require_name(name), config=config, latent_shape=latent_shape, readout=record
+    ), tensors
+
+
+def recorded(
+    kept: Kept, latent_shape: tuple[int, ...], own: Readout | None
+) -> list[tuple[Record, dict[str, Tensor]]]:
+    """All of them; raises as above."""
+    found: list[tuple[Record, dict[str, Tensor]]] = [record_cost(cost, latent_shape) for cost in kept.costs.values()]
+    return found + [record_guardrail(name, x, own, latent_shape) for name, x in kept.guardrails.items()]
+
+
+def _config_of(part: Any, box: type, what: str) -> Any:
+    config = getattr(part, "config", None)
+    if type(config) not in registered(box):
+        raise ConfigError(
+            f"a `config` of {what} that register({box.__name__}) knows", type(config or part).__name__,
+            "give its class one (see docs/extend.md), or leave it out: code cannot be kept",
+        )
+    return config
+
+
+# Building ---------------------------------------------------------------------------------------------------------
+
+
+def build_cost(
+    record: KeptCost, tensors: Mapping[str, Tensor], header: Header, signature: Signature,
+    latent_shape: tuple[int, ...], where: str,
+) -> Cost:
+    """The term again; nothing is allocated that its tensors do not vouch for.
+
+    Raises:
+        CheckpointError: not what its record says. ConfigError: its configuration is refused.
+        SealError: an intrinsic one that is not what was sealed.
+    """
+    require_name(record.name)
+    _require_latent(record, latent_shape, where)
+    if (record.config is None) == (record.fitted is None):
+        raise CheckpointError(f"one configuration of cost {record.name!r} in {where}", "none or two", _AGAIN)
+    cost: Cost
+    if record.fitted is not None:
+        config = record.fitted
+        built = build_like(lambda: config.build(latent_shape), header, where, config)
+        built.load_state_dict(dict(tensors))
+        cost = built.eval().requires_grad_(False)
+    else:
+        require_sane(record.config, where)
+        require_same({}, header, where)
+        cost = cast(CostConfig, record.config).build(signature)
+    if cost.name != record.name:
+        raise CheckpointError(f"the cost {record.name!r} in {where}", repr(cost.name), _AGAIN)
+    if record.seal is None:
+        return cost
+    sealed = Sealed(cost)
+    sealed.verify(record.seal)
+    return sealed
+
+
+def build_guardrail(
+    record: KeptGuardrail, tensors: Mapping[str, Tensor], header: Header, own: Readout | None,
+    latent_shape: tuple[int, ...], where: str,
+) -> Guardrail:
+    """The guardrail again, as `build_cost`."""
+    require_name(record.name)
+    require_sane(record.config, where)
+    _require_latent(record, latent_shape, where)
+    places = ("guardrail.",) if record.readout is None else ("guardrail.", "readout.")
+    stray = sorted(name for name in header if not name.startswith(places))
+    if stray:
+        raise CheckpointError(f"tensors of guardrail {record.name!r} in {where}", stray[0], _AGAIN)
+    readout, mine = own, under("guardrail.", tensors)
+    if record.readout is not None:
+        r = record.readout
+        reading = build_like(lambda: build_readout(r.config, r.columns, latent_shape), under("readout.", header),
+                             where, r, latent_shape)
+        reading.load_state_dict(under("readout.", tensors))
+        readout = reading.eval().requires_grad_(False)
+    try:
+        guardrail = record.config.build(readout, latent_shape, mine)
+    except PlanningError as error:
+        raise CheckpointError(f"{error.expected}, of {record.name!r} in {where}", error.got, error.fix) from error
+    require_same(guardrail.tensors(), under("guardrail.", header), where)
+    return guardrail
+
+
+def rebuilt(
+    records: Records, tensors: Mapping[str, Tensor], header: Header, signature: Signature,
+    latent_shape: tuple[int, ...], own: Readout | None, where: str,
+) -> Kept:
+    """All of them, from tensors that are named "KEY.NAME"; raises as above, and for tensors that belong to none."""
+    kept, rest = Kept(), set(header)
+    every: tuple[Record, ...] = (*records.costs, *records.guardrails)
+    for record in every:
+        mine, heads = (under(f"{key(record)}.", named) for named in (tensors, header))
+        rest -= {f"{key(record)}.{name}" for name in heads}
+        if isinstance(record, KeptCost):
+            kept.costs[record.name] = build_cost(record, mine, heads, signature, latent_shape, where)
+        else:
+            kept.guardrails[record.name] = build_guardrail(record, mine, heads, own, latent_shape, where)
+    if rest or len(kept.costs) + len(kept.guardrails) != len(every):
+        raise CheckpointError(f"each kept part once in {where}", f"{min(rest, default='one twice')}", _AGAIN)
+    return kept
+
+
+def _require_latent(record: Record, latent_shape: tuple[int, ...], where: str) -> None:
+    if record.latent_shape != latent_shape:
+        raise CheckpointError(f"{record.name!r} for latents {latent_shape} in {where}", f"{record.latent_shape}",
+                              _AGAIN)
+
+
+def under(prefix: str, named: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `named` whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
+

@@ -1,0 +1,234 @@
+"""What was fitted to an agent, in its run's directory: found again by `Agent.load`.
+
+    kept/kept.json                           what there is, each part's configuration and hash; its own hash last
+    kept/cost.NAME-0123456789ab.safetensors  tensors of one part; the name holds the first of its hash
+
+Tensors are written first, under a name that no part has, then `kept.json`, at once: what is kept is the old or the new.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from safetensors.torch import save as encode
+from torch import Tensor
+
+from steersman.agent.building.fingerprint import model_fingerprint
+from steersman.agent.building.parts import tensors
+from steersman.agent.fitted.additions import (
+    Kept,
+    KeptCost,
+    KeptGuardrail,
+    Record,
+    build_cost,
+    build_guardrail,
+    key,
+    recorded,
+    require_name,
+)
+from steersman.core import (
+    CheckpointError,
+    ConfigError,
+    Perception,
+    Readout,
+    RunError,
+    SealError,
+    Signature,
+    WorldModel,
+)
+from steersman.core.parts import convert, origins
+from steersman.runs import Run
+from steersman.runs.checkpoints import LIMIT, FileRecord
+from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, refusals, sha256
+from steersman.runs.seals import seal, seal_holds
+from steersman.runs.tensors import parse_header
+
+FOLDER, INDEX = "kept", "kept.json"
+FORMAT = 1
+_HASH = re.compile("[0-9a-f]{64}")
+_AGAIN = "restore the file from a copy, or fit it again: Agent.load(run, kept=False)"
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One part: model is the fingerprint of the weights that it was fitted to; tensors None: it has none."""
+
+    model: str
+    tensors: FileRecord | None = None
+    cost: KeptCost | None = None
+    guardrail: KeptGuardrail | None = None
+
+    @property
+    def record(self) -> Record:
+        record = self.cost if self.cost is not None else self.guardrail
+        if record is None or (self.cost is not None and self.guardrail is not None):
+            raise CheckpointError(f"one cost or guardrail in an entry of {INDEX}", "none or two", _AGAIN)
+        return record
+
+    @property
+    def file(self) -> str:
+        assert self.tensors is not None
+        require_name(self.record.name)
+        if not _HASH.fullmatch(self.tensors.sha256):
+            raise CheckpointError(f"a SHA-256 of {key(self.record)} in {INDEX}", repr(self.tensors.sha256), _AGAIN)
+        return f"{key(self.record)}-{self.tensors.sha256[:12]}.safetensors"
+
+
+class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`kept.json`. parts: where other people's Configs come from; sha256: of the file with this entry empty."""
+
+    format: int = FORMAT
+    entries: tuple[Entry, ...] = ()
+    parts: dict[str, str] = {}
+    sha256: str = ""
+
+
+def save_kept(
+    run: Run, kept: Kept, signature: Signature, perception: Perception, model: WorldModel, readout: Readout | None
+) -> list[str]:
+    """Add what was added to an agent to what its run keeps; a part of the same kind and name is replaced. Its names.
+
+    Raises:
+        ConfigError: a part that no registered Config builds.
+        RunError: what the run keeps already is damaged. StorageError: the disk refused.
+    """
+    latent, fingerprint = perception.latent_shape, model_fingerprint((perception, model))
+    entries = {key(entry.record): entry for entry in read_index(run).entries}
+    contents = {}
+    found = recorded(kept, latent, readout)
+    for record, values in found:
+        content = encoded(values)
+        entry = Entry(
+            model=fingerprint, tensors=FileRecord(len(content), sha256(content)) if values else None,
+            cost=record if isinstance(record, KeptCost) else None,
+            guardrail=record if isinstance(record, KeptGuardrail) else None,
+        )
+        _built(entry, content, signature, latent, readout, f"{key(record)} of this agent")  # what is kept can be read
+        entries[key(record)] = entry
+        if values:
+            contents[entry.file] = content
+    _write(run, entries.values(), contents)
+    return [key(record) for record, _ in found]
+
+
+def drop_kept(run: Run, kind: str, name: str) -> None:
+    """Keep one part no longer; kind "cost" or "guardrail".
+
+    Raises:
+        ConfigError: there is none of that name. RunError: what the run keeps is damaged. StorageError: as above.
+    """
+    entries = {key(entry.record): entry for entry in read_index(run).entries}
+    if f"{kind}.{name}" not in entries:
+        raise ConfigError(f"a kept part among {', '.join(entries) or 'none'}", f"{kind}.{name}", "correct the name")
+    del entries[f"{kind}.{name}"]
+    _write(run, entries.values(), {})
+
+
+def load_kept(
+    run: Run, signature: Signature, perception: Perception, model: WorldModel, readout: Readout | None
+) -> Kept:
+    """What a run keeps for these weights; what it keeps for others is named as outdated.
+
+    Raises:
+        CheckpointError: missing, damaged, altered, foreign, or of a later format.
+        SealError: an intrinsic cost is not what it was, or was fitted to other weights.
+        ConfigError: a part that nobody registered, or that does not fit.
+    """
+    index = read_index(run)
+    if not index.entries:
+        return Kept()
+    latent, fingerprint, kept = perception.latent_shape, model_fingerprint((perception, model)), Kept()
+    for entry in index.entries:
+        record = entry.record
+        where = f"{run.path / FOLDER / (entry.file if entry.tensors else INDEX)}"
+        if entry.model != fingerprint:
+            if isinstance(record, KeptCost) and record.seal is not None:
+                raise SealError(f"the weights that intrinsic cost {record.name!r} was fitted to, {entry.model[:12]}…",
+                                f"{fingerprint[:12]}…", "fit it to these: Agent.load(run, kept=False)")
+            kept.outdated += (record.name,)
+            continue
+        content = b"" if entry.tensors is None else _verified(run.path / FOLDER / entry.file, entry.tensors)
+        part = _built(entry, content, signature, latent, readout, where)
+        if isinstance(record, KeptCost):
+            kept.costs[record.name] = part
+        else:
+            kept.guardrails[record.name] = part
+    return kept
+
+
+def read_index(run: Run) -> Index:
+    """`kept.json` of a run, verified against its own hash; empty where nothing is kept.
+
+    Raises:
+        CheckpointError: damaged, altered, foreign, or of a later format. PartError: a part that nobody registered.
+    """
+    path = run.path / FOLDER / INDEX
+    if not path.exists():
+        if path.parent.is_dir() and any(path.parent.glob("*.safetensors")):
+            raise CheckpointError(f"{path}, beside tensors that are kept", "no such file", _AGAIN)
+        return Index()
+    try:
+        content = read_capped(path, 16 << 20)
+        plain = parse_json(content)
+        version = plain.get("format") if isinstance(plain, dict) else None
+        if isinstance(version, int) and version > FORMAT:
+            raise CheckpointError(f"parts of format {FORMAT} or earlier in {path}", f"format {version}",
+                                  "update steersman")
+        said = msgspec.convert(plain.get("parts", {}), dict[str, str]) if isinstance(plain, dict) else {}
+        index = convert(plain, Index, origins=said)
+    except CheckpointError:
+        raise
+    except (OSError, RunError, msgspec.MsgspecError) as error:
+        raise CheckpointError(f"what a run keeps in {path}", f"{error}", _AGAIN) from error
+    if not seal_holds(content):
+        raise CheckpointError(f"an unaltered {path}", "content that does not fit its own SHA-256", _AGAIN)
+    return index
+
+
+def encoded(values: Mapping[str, Tensor]) -> bytes:
+    """A safetensors file."""
+    return encode({name: value.detach().cpu().contiguous().clone() for name, value in values.items()})
+
+
+def _write(run: Run, entries: Iterable[Entry], contents: Mapping[str, bytes]) -> None:
+    folder, entries = run.path / FOLDER, tuple(entries)
+    with refusals("a folder for what is kept", run.path):
+        folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        atomic_write(folder / name, content)
+    index = Index(entries=entries, parts=origins(entries))
+    atomic_write(folder / INDEX, seal(pretty(index)))
+    named = {entry.file for entry in entries if entry.tensors is not None}
+    for path in folder.glob("*.safetensors"):
+        if path.name not in named:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _verified(path: Path, record: FileRecord) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size != record.bytes or size > LIMIT:
+            raise CheckpointError(f"{min(record.bytes, LIMIT)} bytes in {path}", f"{size}", _AGAIN)
+        content = read_capped(path, record.bytes)
+    except OSError as error:
+        raise CheckpointError(f"what is kept at {path}", f"{error.strerror or error}".lower(), _AGAIN) from error
+    if sha256(content) != record.sha256:
+        raise CheckpointError(f"SHA-256 {record.sha256[:12]}… of {path}", f"{sha256(content)[:12]}…", _AGAIN)
+    return content
+
+
+def _built(
+    entry: Entry, content: bytes, signature: Signature, latent_shape: tuple[int, ...], readout: Readout | None,
+    where: str,
+) -> Any:
+    record = entry.record
+    header = parse_header(content, where) if entry.tensors is not None else {}
+    values = tensors(content, where) if entry.tensors is not None else {}
+    if isinstance(record, KeptCost):
+        return build_cost(record, values, header, signature, latent_shape, where)
+    return build_guardrail(record, values, header, readout, latent_shape, where)
