@@ -1,4 +1,4 @@
-"""The process that parses logs which nobody vouches for: `python -m steersman.data.parser FD`. See `data.isolation`.
+"""The process that parses logs which nobody vouches for: `python -m steersman.data.parser FD`. See `data.sandbox.host`.
 
 It limits its own memory, cannot write files, and answers requests on the socket FD until the other end closes. Loads no
 torch.
