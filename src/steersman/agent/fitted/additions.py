@@ -1,6 +1,7 @@
 """What was fitted to an agent and is kept with it: cost terms and guardrails, as configurations and tensors.
 
-Knows no folder: `agent.fitted.in_run` puts them into a run, `agent.sharing.pretrained` into a folder for hubs. No pickle, no code.
+Knows no folder: `agent.fitted.in_run` puts them into a run, `agent.sharing.pretrained` into a folder for hubs. No
+pickle, no code.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A task as plain values and tensors, so that a recorded decision can be made again; what is code is not stored.
 
 Guardrails that have a configuration are stored as that and their tensors, like those that are kept with a run
-(`agent.fitted.additions`). Others are taken apart into their attributes and put together again as the same class, if this process
-knows one of that name beside its guardrails. A read-out is stored as a reference to the agent's own, if it is that.
+(`agent.fitted.additions`). Others are taken apart into their attributes and put together again as the same class, if
+this process knows one of that name beside its guardrails. A read-out is stored as a reference to the agent's own, if it is that.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def read(
 ) -> Source:
     """Open a log of any known format: a file, a folder, or a Minari dataset id.
 
-    limits  what parsing may take: it is done in a process of its own (`data.sandbox.host`); None parses in this process,
+    limits  what parsing may take: it is done in a process of its own (`data.sandbox.host`); None parses in this one,
             for logs that you trust
 
     Raises:
