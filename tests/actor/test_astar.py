@@ -213,7 +213,7 @@ def test_it_says_what_it_lacks(graph):
     asked = problem([[2.0, 2.0]], [[8.0, 2.0]])
     with pytest.raises(PlanningError, match="a graph of remembered states"):
         SMALL.build().plan(asked)
-    with pytest.raises(PlanningError, match="an observation as the goal"):
+    with pytest.raises(PlanningError, match="the columns of a read-out"):
         AStar(SMALL, graph).plan(replace(asked, task=Task(ColumnGoal({"x": 1.0}))))
     other = LatentGraph(**{f.name: getattr(graph, f.name) for f in dataclasses.fields(graph)})
     other = replace(other, nodes=torch.zeros(len(graph), 3))

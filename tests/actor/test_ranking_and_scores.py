@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from problems import Limit, reach
 
-from steersman.actor import Bounds, feasibility_first, score, total_energy
+from steersman.actor import Bounds, feasibility_first, score, weighted_terms
 from steersman.actor.sampling.distributions import Categorical, fitted, shifted
 from steersman.actor.sampling.noise import coloured_basis
 from steersman.core import ActionError, ActionSpec, ConfigError, Cost, PlanningError, Streams
@@ -85,7 +85,8 @@ def test_parts_of_the_wrong_shape_are_refused():
     problem = reach([[0.0]], [[1.0]])
     imagined = problem.model.imagine(problem.belief, torch.zeros(1, 2, 3, 1))
     with pytest.raises(PlanningError, match=r"\(1, 2, 3\)"):
-        total_energy((Total(),), {"total": 1.0}, imagined, torch.zeros(1, 2, 3, 1), problem.task)
+        weighted_terms(replace(problem, costs=(Total(),), task=replace(problem.task, weights={"total": 1.0})), imagined,
+                       torch.zeros(1, 2, 3, 1))
     guarded = replace(problem, task=replace(problem.task, guardrails=(Short(),)))
     with pytest.raises(PlanningError, match="guardrail 'limit'"):
         score(guarded, torch.zeros(1, 2, 3, 1))

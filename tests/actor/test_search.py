@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,20 +15,26 @@ from steersman.actor.graph.search import Search
 from steersman.actor.graph.search import planner as search
 from steersman.actor.graph.search.graph import nearest as nearest_nodes
 from steersman.actor.graph.search.growing import add
+from steersman.actor.ground.verdict import verdict
 from steersman.core import (
     ActionSpec,
     Belief,
     Budget,
     ColumnGoal,
+    Cost,
     Guardrail,
     Imagined,
     Latent,
     LatentGoal,
+    ObservationSpec,
     PlanningError,
     Problem,
+    Readout,
+    Signature,
     Task,
     WorldModel,
 )
+from steersman.cost import EffortCost, GoalCost
 
 STEP, SIDE, DOOR, GAP = 2.0, 24.0, 20.0, 3.0
 CONTINUOUS = ActionSpec("continuous", (-1.0, -1.0), (1.0, 1.0))
@@ -84,7 +91,7 @@ def problem(state, goal, action=CONTINUOUS, decision=0, warm=None, **task) -> Pr
     state, goal = torch.as_tensor(state), torch.as_tensor(goal)
     n = len(state)
     return Problem(
-        Arena(), Belief(state), (), Task(LatentGoal(Latent(goal)), **task), action, torch.arange(n),
+        Arena(), Belief(state), (GoalCost(),), Task(LatentGoal(Latent(goal)), **task), action, torch.arange(n),
         torch.full((n,), decision), warm=warm,
     )
 
@@ -148,7 +155,7 @@ def test_a_plan_is_the_same_alone_and_among_64():
     whole = planner.plan(problem(start, goal))
     for i in (0, 17, 63):
         one = problem(start[i : i + 1], goal[i : i + 1])
-        one = Problem(one.model, one.belief, (), one.task, one.action, torch.tensor([i]), one.decision)
+        one = Problem(one.model, one.belief, one.costs, one.task, one.action, torch.tensor([i]), one.decision)
         alone = planner.plan(one)
         assert torch.equal(alone.actions[0], whole.actions[i])
         assert int(alone.warm.count[0]) == int(whole.warm.count[i])
@@ -179,11 +186,11 @@ def test_a_limit_holds_on_every_node_and_on_the_way():
     assert not bool(((guarded - disk.centre).norm(dim=-1) < disk.radius).any())
     assert bool(reached(guarded, goal).all())
     assert bool(feasible.all())
-    plan = planner.plan(problem(start, goal, guardrails=(disk,)))
-    graph = plan.warm
-    kept = graph.nodes[0, : int(graph.count[0])]
-    assert float((kept - disk.centre).norm(dim=-1).min()) >= disk.radius
-    assert int(plan.vetoed["disk"][0]) + int(graph.vetoed[0].sum()) > 0
+    graph = planner.plan(problem(start, goal, guardrails=(disk,))).warm
+    nodes = graph.nodes[0, : int(graph.count[0])]
+    assert float((nodes - disk.centre).norm(dim=-1).min()) >= disk.radius
+    beside = planner.plan(problem(torch.tensor([[4.0, 20.0]]), goal[:1], guardrails=(disk,)))
+    assert int(beside.vetoed["disk"][0]) > 0
 
 
 def test_it_looks_again_after_every_step_where_there_are_limits():
@@ -225,11 +232,11 @@ def test_choices_are_searched_too():
 def test_it_says_what_it_cannot_plan_for():
     start, goal = places(2, 4)
     good = problem(start, goal)
-    tokens = Problem(good.model, Belief(torch.zeros(2, 3, 2)), (), good.task, CONTINUOUS, good.seeds, good.decision)
+    tokens = replace(good, belief=Belief(torch.zeros(2, 3, 2)))
     columns = Problem(good.model, good.belief, (), Task(ColumnGoal({"x": 1.0})), CONTINUOUS, good.seeds, good.decision)
     history = Belief(start, carry=(torch.zeros(2, 4),))
-    carried = Problem(good.model, history, (), good.task, CONTINUOUS, good.seeds, good.decision)
-    for bad, words in ((tokens, "vectors"), (columns, "an observation as the goal"), (carried, "its state alone")):
+    carried = Problem(good.model, history, good.costs, good.task, CONTINUOUS, good.seeds, good.decision)
+    for bad, words in ((tokens, "vectors"), (columns, "the columns of a read-out"), (carried, "one state vector")):
         with pytest.raises(PlanningError, match=words):
             SMALL.build().plan(bad)
     SMALL.build().plan(problem(start, goal, budget=Budget(seconds=60.0)))
@@ -312,3 +319,113 @@ def dijkstra(goal):
                 best[x + i, y + j] = new
                 heapq.heappush(queue, (new, (x + i, y + j)))
     return best
+
+
+# What else a task weighs ------------------------------------------------------------------------------------------
+
+
+class South(Cost):
+    """Being low costs: 1 a step at y = 0, 0 at the upper edge."""
+
+    name = "south"
+
+    def energy(self, imagined, actions, task):
+        return 1 - imagined.states[:, :, 1:, 1] / SIDE
+
+
+def weighed(state, goal, weights, **more) -> Problem:
+    plain = problem(state, goal, weights=weights, **more)
+    return replace(plain, costs=(GoalCost(), EffortCost(CONTINUOUS), South()))
+
+
+def test_every_term_counts_and_its_weight_changes_the_way():
+    open_ = Open()
+    start, goal = torch.tensor([[4.0, 12.0]]), torch.tensor([[20.0, 12.0]])
+    ways = {}
+    for weight in (0.0, 1e6):
+        asked = replace(weighed(start, goal, {"goal": 1.0, "south": weight}), model=open_)
+        ways[weight] = SMALL.build().plan(asked).actions[0, 0]
+    assert float(ways[0.0][1].abs()) < 0.3  # straight
+    assert float(ways[1e6][1]) > 0.5  # up first, whatever that costs in steps
+
+
+def test_effort_without_end_changes_an_action_and_an_unknown_term_is_refused():
+    start, goal = torch.tensor([[4.0, 12.0]]), torch.tensor([[20.0, 12.0]])
+    plain, dear = (SMALL.build().plan(weighed(start, goal, {"goal": 1.0, "effort": w})) for w in (0.0, 1e6))
+    assert not torch.equal(plain.actions, dear.actions)
+    with pytest.raises(PlanningError, match="one for nonsense"):
+        SMALL.build().plan(weighed(start, goal, {"goal": 1.0, "nonsense": 1.0}))
+    with pytest.raises(PlanningError, match="a weight above 0 for 'goal'"):
+        SMALL.build().plan(weighed(start, goal, {"effort": 1.0}))
+
+
+def test_energies_are_the_weighted_terms_of_the_chosen_plan():
+    start, goal = places(3, 5)
+    asked = weighed(start, goal, {"goal": 2.0, "effort": 0.5})
+    plan = SMALL.build().plan(asked)
+    found = verdict(asked, asked.model.imagine(asked.belief, plan.actions[:, None]), plan.actions[:, None])
+    assert set(plan.energy) == {"goal", "effort"}
+    for name, part in found.parts.items():
+        assert torch.equal(plan.energy[name], part[:, 0])
+    assert float(plan.energy["goal"].sum()) == pytest.approx(
+        2 * float((plan.imagined.states[:, 0, 1:] - goal[:, None]).square().mean(-1).sum()), rel=1e-5)
+
+
+# Goals on columns -------------------------------------------------------------------------------------------------
+
+
+class Read(Readout):
+    """x and y as they are, under names."""
+
+    columns = ("x", "y")
+
+    def read(self, states, context=None):
+        return states
+
+
+def test_a_goal_on_one_column_is_reached_wherever_it_matches():
+    start = torch.tensor([[4.0, 4.0], [4.0, 16.0]])
+    planner = SMALL.build()
+    planner.prepare(Signature({"vector": ObservationSpec("vector", (2,))}, CONTINUOUS), Read(), (2,))
+    state, warm = start, None
+    for number in range(1, 30):
+        asked = replace(problem(state, start, decision=number, warm=warm), costs=(GoalCost(Read()),))
+        plan = planner.plan(replace(asked, task=Task(ColumnGoal({"x": 20.0}))))
+        warm, state = plan.warm, Arena().step(state, plan.actions[:, 0])
+    assert float((state[:, 0] - 20).abs().max()) < 2.5
+    assert float((start[:, 1] - state[:, 1]).abs().max()) < 24  # y is anything
+
+
+# Choices and episodes ---------------------------------------------------------------------------------------------
+
+
+def test_choice_0_that_stalls_is_noticed():
+    """Right (choice 0) is imagined to lead on, and in truth nothing moves."""
+    planner, goal = Search.Config(directions=4, nodes=80, look=4, look_ahead=4).build(), torch.tensor([[20.0, 4.0]])
+    state, warm, taken = torch.tensor([[4.0, 4.0]]), None, []
+    for number in range(1, 5):
+        plan = planner.plan(replace(problem(state, goal, CHOICES, number, warm), model=Open()))
+        warm = plan.warm
+        taken.append(int(plan.actions[0, 0]))
+    assert taken[0] == 0
+    assert set(taken[1:]) - {0}, "it pushes on for ever"
+
+
+def test_where_an_episode_begins_anew_the_graph_does_too():
+    start, goal = places(2, 7)
+    planner = SMALL.build()
+    first = planner.plan(problem(start, goal))
+    moved = torch.stack([start[0] + 0.5, torch.tensor([20.0, 20.0])])
+    asked = replace(problem(moved, goal, warm=first.warm), decision=torch.tensor([1, 0]))
+    second = planner.plan(asked)
+    assert torch.equal(second.warm.nodes[0], first.warm.nodes[0])
+    assert torch.equal(second.warm.nodes[1, 0], moved[1])
+    alone = planner.plan(replace(problem(moved[1:], goal[1:]), seeds=torch.tensor([1])))
+    assert torch.equal(alone.actions[0], second.actions[1])
+
+
+class Open(Arena):
+    """An arena without a wall."""
+
+    def step(self, state, action):
+        return (state + self.displacement(action)).clamp(0, SIDE)

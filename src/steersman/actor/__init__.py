@@ -25,7 +25,7 @@ from steersman.actor.ground.rounds import (
     plan_in_rounds,
     search_in_rounds,
 )
-from steersman.actor.ground.scoring import Scores, score, total_energy
+from steersman.actor.ground.verdict import Verdict, score, verdict, weighted_terms
 from steersman.actor.policy.manoeuvres import AnyManoeuvre, Brake, Constant
 from steersman.actor.policy.policy import DistilledPolicy, Reactive
 from steersman.actor.safety.backup import Backup
@@ -71,10 +71,10 @@ __all__ = [
     "PredictiveSampling",
     "Proposal",
     "Reactive",
-    "Scores",
     "Search",
     "Searched",
     "Spending",
+    "Verdict",
     "decide",
     "examine",
     "fallback_action",
@@ -82,5 +82,6 @@ __all__ = [
     "plan_in_rounds",
     "score",
     "search_in_rounds",
-    "total_energy",
+    "verdict",
+    "weighted_terms",
 ]

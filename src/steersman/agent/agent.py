@@ -94,7 +94,7 @@ class Agent:
         self.planner = planner or config.planner.build()
         self.readout = readout
         self.planner.prepare(signature, readout, perception.latent_shape)
-        scale = getattr(readout, "scale", None)
+        scale = None if readout is None else readout.scale
         self.sealed = build_sealed(config, signature)
         self.costs = distinct(
             (config.goal.build(readout, scale), *(cost.build(signature) for cost in config.costs), *self.sealed)

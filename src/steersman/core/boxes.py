@@ -66,6 +66,11 @@ class Readout(nn.Module, ABC):
     def columns(self) -> tuple[str, ...]:
         """Names of the quantities."""
 
+    @property
+    def scale(self) -> Mapping[str, float]:
+        """Column -> its standard deviation in the log, where that is known: the size of an error that counts as 1."""
+        return {}
+
     @abstractmethod
     def read(self, states: Tensor, context: Tensor | None = None) -> Tensor:
         """(B, …, D), context (B, M, C) -> (B, …, len(columns)), in the columns' own units."""

@@ -18,12 +18,15 @@ T = TypeVar("T")
 
 
 def apply(f: Callable[..., Any], first: T, *others: Any) -> T:
-    """`f` on every tensor inside, and on the tensors that stand at the same places in `others`.
+    """`f` on every tensor inside, and on the tensors that stand at the same places in `others`. Where one of them has
+    nothing (None), there is nothing.
 
     Raises:
         ValueError: the others are of another form.
     """
     value: Any = first
+    if any(other is None for other in others):
+        return None  # type: ignore[return-value]
     if isinstance(value, Tensor):
         return f(value, *others)  # type: ignore[no-any-return]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

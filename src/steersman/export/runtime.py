@@ -158,11 +158,15 @@ class OnnxReadout(Readout):
 
     def __init__(self, session: Any, columns: tuple[str, ...], scale: dict[str, float], rank: int) -> None:
         super().__init__()
-        self._session, self._columns, self.scale, self._rank = session, columns, scale, rank
+        self._session, self._columns, self._scale, self._rank = session, columns, scale, rank
 
     @property
     def columns(self) -> tuple[str, ...]:
         return self._columns
+
+    @property
+    def scale(self) -> dict[str, float]:
+        return self._scale
 
     def read(self, states: Tensor, context: Tensor | None = None) -> Tensor:
         leading = states.shape[: states.dim() - self._rank]

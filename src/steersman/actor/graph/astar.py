@@ -13,8 +13,10 @@ import msgspec
 import torch
 from torch import Tensor
 
+from steersman.actor.graph.aim import Aim, aim_of
 from steersman.actor.graph.shortest import Ways, shortest_ways
 from steersman.actor.ground.bounds import fallback_action
+from steersman.actor.ground.verdict import verdict
 from steersman.actor.sampling.cem import CEM
 from steersman.actor.tree.stepping import choices
 from steersman.core import (
@@ -27,14 +29,17 @@ from steersman.core import (
     PlannerConfig,
     PlanningError,
     Problem,
+    Readout,
+    Signature,
     Task,
+    TensorRecord,
 )
 from steersman.core.latent_graph import GraphConfig, LatentGraph
 from steersman.core.planner import GraphSource
 
 
 @dataclass(frozen=True)
-class Following:
+class Following(TensorRecord):
     """What the follower hands on, and the sub-goals (B, D) that it went for."""
 
     inner: Any
@@ -55,9 +60,12 @@ class AStar(Planner):
     the way's first edge is its proposal. Where no way is known it plans towards the goal, and the reason says so.
 
     The graph comes from `memory.build_graph`. A planner of a run's agent gets it from the run's log when it first
-    plans (`source`, see `agent.remembered`); without either there is nothing to search: PlanningError. Goals are latent
-    (give an observation), beliefs one state without a history. Random draws are the follower's; what is imagined to
-    enter and leave the graph is taken off its budget.
+    plans (`remember`); without either there is nothing to search: PlanningError. Goals are states (give an observation)
+    or columns that the agent's read-out knows; then the follower gets the state, of those that leaving the graph
+    imagines, that comes nearest to them (`aim.Aim`). Beliefs are one state without a history. Random draws are the
+    follower's; what is imagined to enter and leave the graph is taken off its budget.
+
+    Ways are short in steps; the terms that a task weighs beside the goal are weighed by the follower.
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="astar"):
@@ -90,12 +98,17 @@ class AStar(Planner):
         self.config, self.graph, self.source = config or AStar.Config(), graph, source
         self.follower: Planner = self.config.follow.build()
         self.execute, self.horizon = self.follower.execute, self.follower.horizon
+        self._readout: Readout | None = None
 
     def commits(self, task: Task) -> int:
         return self.follower.commits(task)
 
     def inside(self) -> tuple[Planner, ...]:
         return (self.follower,)
+
+    def prepare(self, signature: Signature, readout: Readout | None, latent_shape: tuple[int, ...]) -> None:
+        super().prepare(signature, readout, latent_shape)
+        self._readout = readout
 
     def wants_latent_goal(self) -> bool:
         return True
@@ -109,9 +122,9 @@ class AStar(Planner):
         return (self.memory(), *super().remembered())
 
     def plan(self, problem: Problem) -> Plan:
-        graph, goal = self._graph(problem), self._goal(problem)
+        graph, aim = self._graph(problem), aim_of(problem, self._readout, "astar")
         state = problem.belief.state
-        ways = self._ways(graph, problem, goal)
+        ways, goal = self._ways(graph, problem, aim)
         towards, edge = self._towards(graph, ways, state, goal, fallback_action(problem))
         proposal = problem.proposal if problem.proposal is not None else edge
         used = len(choices(problem, self.config.fan)) * self.config.ray * (1 + min(self.config.exits, len(graph)))
@@ -148,25 +161,33 @@ class AStar(Planner):
                                 f"{tuple(problem.belief.state.shape[1:])}", "build the graph with this perception")
         return graph.to(problem.belief.state.device)
 
-    @staticmethod
-    def _goal(problem: Problem) -> Tensor:
-        if not isinstance(problem.task.goal, LatentGoal):
-            raise PlanningError("an observation as the goal", type(problem.task.goal).__name__,
-                                "give an ObservationGoal, or use planner 'cem' for goals on columns")
-        return problem.task.goal.latent.state.expand(len(problem), -1).to(problem.belief.state)
-
     @torch.no_grad()
-    def _ways(self, graph: LatentGraph, problem: Problem, goal: Tensor) -> Ways:
-        cost = graph.pessimistic(self.config.limit)
+    def _ways(self, graph: LatentGraph, problem: Problem, aim: Aim) -> tuple[Ways, Tensor]:
+        """The shortest ways, and the state (B, D) that they lead to in the end."""
+        cost, every = graph.pessimistic(self.config.limit), problem.belief.context
+        placed = aim.place(graph.nodes.expand(len(problem), -1, -1), every)
         to = graph.nodes[graph.neighbour.clamp(min=0)]
-        length = (to - graph.nodes[:, None]).norm(dim=-1)
-        speed = torch.where(torch.isfinite(cost), length / cost.clamp_min(1e-9), 0).max().clamp_min(graph.step)
+        there = placed[:, graph.neighbour.clamp(min=0)]  # (B, N, E, C)
+        length = (there - placed[:, :, None]).norm(dim=-1)
+        speed = torch.where(torch.isfinite(cost), length / cost.clamp_min(1e-9), 0).flatten(1).amax(1)
+        unit = self._unit(graph, placed, aim)
         if problem.task.guardrails:
             cost = cost.masked_fill(self._refused(graph, problem, to), torch.inf)
-        apart = _apart(goal, graph.nodes)
-        estimate = apart / speed * (1 - 1e-5)  # rounding must not make it too much
-        entry, leave = self._entries(graph, problem), self._exits(graph, problem, goal)
-        return shortest_ways(graph.neighbour, cost, entry, leave, estimate)
+        apart = (placed - aim.target[:, None]).norm(dim=-1)
+        estimate = apart / speed.maximum(unit)[:, None] * (1 - 1e-5)  # rounding must not make it too much
+        leave, goal = self._exits(graph, problem, aim, apart, unit)
+        return shortest_ways(graph.neighbour, cost, self._entries(graph, problem), leave, estimate), goal
+
+    @staticmethod
+    def _unit(graph: LatentGraph, placed: Tensor, aim: Aim) -> Tensor:
+        """(B,): what one step is worth where the goal is a point; of columns the median over edges."""
+        if aim.readout is None:
+            return graph.step.expand(len(placed))
+        there = placed[:, graph.neighbour.clamp(min=0)]
+        cost = graph.cost.amin(0)
+        pace = (there - placed[:, :, None]).norm(dim=-1) / cost.clamp_min(1e-9)
+        known = torch.isfinite(cost) & (graph.neighbour >= 0)
+        return pace.masked_fill(~known, torch.nan).flatten(1).nanmedian(1).values.nan_to_num(nan=1.0).clamp_min(1e-9)
 
     def _entries(self, graph: LatentGraph, problem: Problem) -> Tensor:
         """(B, N): steps in which nodes are reached from here; infinite for others, the nearest apart."""
@@ -175,17 +196,23 @@ class AStar(Planner):
         number = torch.arange(self.config.ray + 1, device=state.device).repeat(ways.shape[2] // (self.config.ray + 1))
         rest = torch.cdist(ways[:, 0], graph.nodes.expand(len(state), -1, -1), compute_mode=_EXACT) / graph.step
         needed = torch.where(rest <= self.config.touch, number[:, None] + rest, torch.inf).amin(1)
-        return self._or_nearest(needed, state, graph)
+        return self._or_nearest(needed, _apart(state, graph.nodes) / graph.step)
 
-    def _exits(self, graph: LatentGraph, problem: Problem, goal: Tensor) -> Tensor:
-        """(B, N): steps in which the goal is reached from nodes; infinite for others, the nearest apart."""
-        apart = _apart(goal, graph.nodes)
+    def _exits(
+        self, graph: LatentGraph, problem: Problem, aim: Aim, apart: Tensor, unit: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(B, N): steps in which the goal is reached from nodes, infinite for others, the nearest apart; and the state
+        (B, D) that is the goal: for columns, of all that was imagined the nearest to them."""
         near = apart.topk(min(self.config.exits, len(graph)), dim=1, largest=False).indices
         ways = self._rays(problem, graph.nodes[near])  # (B, K, R·(T+1), D)
-        number = torch.arange(self.config.ray + 1, device=goal.device).repeat(ways.shape[2] // (self.config.ray + 1))
-        rest = (ways - goal[:, None, None]).norm(dim=-1) / graph.step
+        number = torch.arange(self.config.ray + 1, device=near.device).repeat(ways.shape[2] // (self.config.ray + 1))
+        left = aim.apart(ways, problem.belief.context)
+        rest = left / unit[:, None, None]
         needed = torch.where(rest <= self.config.touch, number + rest, torch.inf).amin(2)
-        return self._or_nearest(torch.full_like(apart, torch.inf).scatter(1, near, needed), goal, graph)
+        rows, best = torch.arange(len(near), device=near.device), left.flatten(1).argmin(1)
+        goal = aim.target if aim.readout is None else ways.flatten(1, 2)[rows, best]
+        leave = torch.full_like(apart, torch.inf).scatter(1, near, needed)
+        return self._or_nearest(leave, apart / unit[:, None]), goal
 
     def _rays(self, problem: Problem, starts: Tensor) -> Tensor:
         """Where rays from starts (B, K, D) pass, the starts included: (B, K, R·(T+1), D)."""
@@ -198,8 +225,8 @@ class AStar(Planner):
         return after.reshape(len(starts), k, -1, starts.shape[-1])
 
     @staticmethod
-    def _or_nearest(needed: Tensor, states: Tensor, graph: LatentGraph) -> Tensor:
-        apart = _apart(states, graph.nodes) / graph.step
+    def _or_nearest(needed: Tensor, apart: Tensor) -> Tensor:
+        """`needed` (B, N), and the nearest of all where it is nowhere finite; apart (B, N) in steps."""
         nearest = apart <= apart.amin(1, keepdim=True)
         none = ~torch.isfinite(needed).any(1, keepdim=True)
         return torch.where(none & nearest, apart, needed)
@@ -212,8 +239,7 @@ class AStar(Planner):
         states = torch.stack([start, (start + to) / 2, to], 2).flatten(0, 1)  # (N·E, 3, D)
         imagined = Imagined(states.expand(b, -1, -1, -1), problem.belief.context)
         actions = graph.action.flatten(0, 1)[:, None].expand(-1, 2, -1).expand(b, -1, -1, -1)
-        kept = [(guardrail.margin(imagined, actions) <= 0).all(2) for guardrail in problem.task.guardrails]
-        return ~torch.stack(kept).all(0).view(b, n, e)
+        return ~verdict(problem, imagined, actions, terms=()).feasible.view(b, n, e)
 
     def _towards(
         self, graph: LatentGraph, ways: Ways, state: Tensor, goal: Tensor, spare: Tensor

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,9 +17,10 @@ from torch import Tensor
 from steersman.actor.ground.bounds import fallback_action
 from steersman.actor.ground.differentiation import differentiable
 from steersman.actor.ground.ranking import feasibility_first
-from steersman.actor.ground.scoring import Scores, score
-from steersman.core import Imagined, Plan, PlanningError, Problem
+from steersman.actor.ground.verdict import Verdict, scenarios_of, score
+from steersman.core import Imagined, Plan, PlanningError, Problem, TensorRecord
 from steersman.core.clock import now
+from steersman.core.records import where
 
 
 class Proposal(ABC):
@@ -34,7 +35,7 @@ class Proposal(ABC):
         """`count` candidates of round `number` within bounds, (B, count, H, A)."""
 
     @abstractmethod
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         """Learn from a round: actions (B, K, H, A), what they are worth, order (B, K) best first."""
 
     @abstractmethod
@@ -55,7 +56,7 @@ class Proposal(ABC):
 
 
 @dataclass(frozen=True)
-class Best:
+class Best(TensorRecord):
     """The best candidate of each problem so far (K = 1), and what was kept and refused on the way.
 
     actions (B, H, A); value (B,) energy if feasible, else violation; parts name -> (B, H); kept (B,);
@@ -71,13 +72,13 @@ class Best:
     refused: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, actions: Tensor, scores: Scores, order: Tensor) -> Best:
+    def of(cls, actions: Tensor, scores: Verdict, order: Tensor) -> Best:
         rows, first = torch.arange(len(order), device=order.device), order[:, 0]
         feasible = scores.feasible[rows, first]
         return cls(
             actions[rows, first], feasible,
             torch.where(feasible, scores.energy[rows, first], scores.violation[rows, first]),
-            {name: part[rows, first] for name, part in scores.parts.items()}, scores.imagined.select(first),
+            {name: part[rows, first] for name, part in scores.parts.items()}, scores.future(first),
             scores.feasible.sum(1), {name: veto.sum(1) for name, veto in scores.refused.items()},
         )
 
@@ -88,23 +89,9 @@ class Best:
 
     def followed(self, later: Best, rows: Tensor) -> Best:
         """The later one for the problems of a mask (B,); what was kept and refused adds up."""
-        best = later if bool(rows.all()) else choose(rows, later, self)
+        best = later if bool(rows.all()) else later.where(rows, self)
         refused = {name: self.refused[name] + veto for name, veto in later.refused.items()}
         return replace(best, kept=self.kept + later.kept, refused=refused)
-
-
-def choose(rows: Tensor, yes: Any, no: Any) -> Any:
-    """Problem by problem: `yes` for those of a mask (B,), else `no`; tensors, and dataclasses, mappings, tuples of
-    them."""
-    if isinstance(yes, Tensor):
-        return torch.where(rows.view(-1, *[1] * (yes.dim() - 1)).to(yes.device), yes, no)
-    if isinstance(yes, tuple):
-        return tuple(choose(rows, a, b) for a, b in zip(yes, no, strict=True))
-    if isinstance(yes, Mapping):
-        return {name: choose(rows, value, no[name]) for name, value in yes.items()}
-    if is_dataclass(yes) and type(yes) is type(no):
-        return replace(yes, **{f.name: choose(rows, getattr(yes, f.name), getattr(no, f.name)) for f in fields(yes)})  # type: ignore[type-var]
-    return yes
 
 
 class Spending:
@@ -112,9 +99,10 @@ class Spending:
 
     def __init__(self, problem: Problem, horizon: int, later: int = 0) -> None:
         """later: candidates that must still be affordable when the search is over, the fallback apart."""
-        self.budget, self.horizon, self.started = problem.task.budget, horizon, now()
+        self.budget, self.started = problem.task.budget, now()
+        self.each = horizon * scenarios_of(problem)  # predictor calls of a candidate
         self.calls, self._slowest, self._round = 0, 0.0, self.started
-        self._reserve = horizon * (later + bool(problem.task.guardrails))  # to imagine the fallback
+        self._reserve = self.each * (later + bool(problem.task.guardrails))  # to imagine the fallback
 
     def affords(self, wanted: int, passes: int = 1) -> int:
         """Candidates of the next round, at most `wanted`, each `passes` times the horizon in predictor calls; 0 ends
@@ -126,17 +114,17 @@ class Spending:
             return 0
         if self.budget.calls is None:
             return wanted
-        each = passes * self.horizon
+        each = passes * self.each
         count = min(wanted, (self.budget.calls - self.calls - self._reserve) // each)
         if not self.calls and count < 1:
             raise PlanningError(
-                f"a budget of at least {each + self._reserve} predictor calls for horizon {self.horizon}",
+                f"a budget of at least {each + self._reserve} predictor calls, {self.each} for a candidate",
                 f"{self.budget.calls}", "raise the budget or shorten the horizon",
             )
         return max(count, 0)
 
     def spend(self, candidates: int, passes: int = 1) -> None:
-        self.calls += candidates * passes * self.horizon
+        self.calls += candidates * passes * self.each
 
     @property
     def seconds(self) -> float:
@@ -144,7 +132,7 @@ class Spending:
 
 
 @dataclass(frozen=True)
-class Searched:
+class Searched(TensorRecord):
     """Where a search stands: the best candidates, how many were scored and what was spent (B,), the warm start."""
 
     best: Best
@@ -186,7 +174,7 @@ def search_in_rounds(
             proposal.refit(actions, scores, order)
         later = replace(later, warm=proposal.warm())
         joined = later if found is None else found.followed(later)
-        found = joined if found is None or over is None else choose(over, found, joined)
+        found = joined if found is None or over is None else found.where(over, joined)
         if tolerance:
             values = (*values, found.best.value)[-4:]
             if len(values) == 4:
@@ -202,14 +190,15 @@ def search_in_rounds(
     return found
 
 
-def examine(problem: Problem, actions: Tensor, passes: int = 1) -> tuple[Searched, Scores, Tensor]:
+def examine(problem: Problem, actions: Tensor, passes: int = 1) -> tuple[Searched, Verdict, Tensor]:
     """Imagine and rank candidates (B, K, H, A): the best of them, what all are worth, and their order (B, K)."""
     scores = score(problem, actions)
     plain = scores.map(Tensor.detach)
     order = feasibility_first(plain.energy, plain.violation, plain.feasible)
     scored = torch.full((len(problem),), actions.shape[1], dtype=torch.int64)
     best = Best.of(actions.detach(), plain, order)
-    return Searched(best, scored, scored * passes * actions.shape[2]), scores, order
+    calls = scored * (passes * actions.shape[2] * scenarios_of(problem))
+    return Searched(best, scored, calls), scores, order
 
 
 @torch.no_grad()
@@ -220,10 +209,10 @@ def decide(problem: Problem, found: Searched, spending: Spending) -> Plan:
     if not bool(best.feasible.all()):
         spare = fallback_action(problem).to(actions.dtype).expand_as(actions)
         scores = score(problem, spare[:, None])
-        actions = choose(best.feasible, actions, spare)
-        imagined = choose(best.feasible, imagined, scores.imagined)
-        energy = {name: choose(best.feasible, part, scores.parts[name][:, 0]) for name, part in energy.items()}
-        calls = calls + torch.where(best.feasible.cpu(), 0, actions.shape[1])
+        there = scores.future(torch.zeros_like(best.kept))
+        actions, imagined = where(best.feasible, (actions, imagined), (spare, there))
+        energy = {name: where(best.feasible, part, scores.parts[name][:, 0]) for name, part in energy.items()}
+        calls = calls + torch.where(best.feasible.cpu(), 0, actions.shape[1] * scenarios_of(problem))
     return Plan(
         actions, imagined, energy, best.feasible, best.kept, best.refused, _reasons(best, found.scored), calls,
         spending.seconds, found.warm,

@@ -6,8 +6,7 @@ steps, A action size.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import msgspec
 import torch
@@ -16,10 +15,11 @@ from torch import Tensor
 from steersman.actor.ground.bounds import Bounds, fallback_action
 from steersman.actor.ground.primitives import rays
 from steersman.actor.ground.ranking import feasibility_first
-from steersman.actor.ground.scoring import Scores, score, total_energy
+from steersman.actor.ground.verdict import Verdict, guardrail_names, imagine, scenarios_of, score, verdict
 from steersman.actor.sampling.icem import ICEM
 from steersman.core import (
     ConfigError,
+    Guardrail,
     Imagined,
     Plan,
     Planner,
@@ -29,6 +29,7 @@ from steersman.core import (
     Task,
 )
 from steersman.core.clock import now
+from steersman.core.records import where
 
 _ENDINGS = 3  # ways to go on after a corrected action: as planned, holding it, with the fallback
 _SHARE = 0.9  # of the seconds, for the planner inside
@@ -92,7 +93,7 @@ class Barrier(Planner):
         plan = self.planner.plan(self._inner(problem, steps))
         steps, horizon = min(steps, plan.actions.shape[1]), plan.actions.shape[1]
         refused = self._refused(problem, plan.actions[:, None, :steps])[:, 0]  # (B, guardrails)
-        wrong, vetoes, calls = refused.any(1), refused.long(), plan.calls + steps
+        wrong, vetoes, calls = refused.any(1), refused.long(), plan.calls + steps * scenarios_of(problem)
         if bool(wrong.any()):
             fan = self._fan(problem, plan.actions[:, 0], self._affordable(problem, int(calls.max()), steps, horizon))
             held = fan[:, :, None].expand(-1, -1, steps, -1)
@@ -100,17 +101,17 @@ class Barrier(Planner):
             choice, found = self._nearest(problem, held, ~refusals.any(2), plan.actions[:, 0])
             mended, scores, feasible = self._continued(problem, plan, choice, found, steps)
             reasons = self._reasons(problem, plan, refused, choice, found, feasible)
-            energy = {name: _where(wrong, x[:, 0], _energy(plan, name, x)) for name, x in scores.parts.items()}
+            energy = {name: where(wrong, x[:, 0], _energy(plan, name, x)) for name, x in scores.parts.items()}
             plan = replace(
-                plan, actions=_where(wrong, mended, plan.actions), energy=energy, reason=reasons,
-                imagined=_where(wrong, scores.imagined, plan.imagined),
+                plan, actions=where(wrong, mended, plan.actions), energy=energy, reason=reasons,
+                imagined=where(wrong, scores.imagined, plan.imagined),
                 feasible=torch.where(wrong, feasible, plan.feasible),
             )
             vetoes = vetoes + refusals.sum(1) * wrong[:, None]
-            calls = calls + (fan.shape[1] * steps + _ENDINGS * horizon) * wrong.cpu()
+            each = fan.shape[1] * steps + _ENDINGS * horizon
+            calls = calls + each * scenarios_of(problem) * wrong.cpu()
         vetoed = dict(plan.vetoed)
-        for i, guardrail in enumerate(problem.task.guardrails):
-            name = f"barrier: {guardrail.name}"
+        for i, name in enumerate(f"barrier: {name}" for name in guardrail_names(problem.task.guardrails)):
             vetoed[name] = vetoes[:, i] + vetoed.get(name, 0)
         return replace(plan, vetoed=vetoed, calls=calls, seconds=now() - started)
 
@@ -121,7 +122,7 @@ class Barrier(Planner):
         budget = problem.task.budget
         if budget.calls is not None:
             horizon = problem.horizon(self.horizon or steps)
-            wanted = (1 + self.config.fan) * steps + _ENDINGS * horizon
+            wanted = ((1 + self.config.fan) * steps + _ENDINGS * horizon) * scenarios_of(problem)
             budget = replace(budget, calls=max(budget.calls - wanted, budget.calls // 2))
         if budget.seconds is not None:
             budget = replace(budget, seconds=_SHARE * budget.seconds)
@@ -131,11 +132,12 @@ class Barrier(Planner):
         limit = problem.task.budget.calls
         if limit is None:
             return self.config.fan
-        count = (limit - spent - _ENDINGS * horizon) // steps
+        each = scenarios_of(problem)
+        count = (limit - spent - _ENDINGS * horizon * each) // (steps * each)
         if count < 1:
             raise PlanningError(
-                f"a budget of at least {2 * (_ENDINGS * horizon + 2 * steps)} predictor calls, half of them to filter",
-                f"{limit}", "raise the budget or shorten the horizon",
+                f"a budget of at least {2 * (_ENDINGS * horizon + 2 * steps) * each} predictor calls, half of them to "
+                "filter", f"{limit}", "raise the budget or shorten the horizon",
             )
         return min(self.config.fan, count)
 
@@ -143,9 +145,9 @@ class Barrier(Planner):
 
     def _refused(self, problem: Problem, actions: Tensor) -> Tensor:
         """Which guardrail's barrier each of `actions` (B, K, n, A) breaks: (B, K, guardrails)."""
-        imagined = _imagine(problem, actions)
-        kept = [(g.barrier(imagined, actions, self.config.alpha) <= 0).all(2) for g in problem.task.guardrails]
-        return ~torch.stack(kept, -1)
+        guarded = tuple(_Slowed(g, self.config.alpha) for g in problem.task.guardrails)
+        found = verdict(problem, imagine(problem, actions), actions, terms=(), guardrails=guarded)
+        return torch.stack(list(found.refused.values()), -1)
 
     def _fan(self, problem: Problem, wanted: Tensor, count: int) -> Tensor:
         """Actions to choose from (B, F, A): half of them spread over the range, half around what was wanted (B, A)."""
@@ -169,9 +171,7 @@ class Barrier(Planner):
     def _nearest(self, problem: Problem, held: Tensor, kept: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """The actions (B, n, A) that keep the barrier, nearest to `wanted` (B, A); which problems have one (B,)."""
         if problem.action.kind == "discrete":
-            imagined = _imagine(problem, held)
-            energy = total_energy(problem.costs, problem.task.weights, imagined, held, problem.task)[0].sum(2)
-            apart = energy.nan_to_num(nan=torch.inf)
+            apart = verdict(problem, imagine(problem, held), held, guardrails=()).energy
         else:
             half = Bounds(problem.action, wanted).half
             apart = ((held[:, :, 0] - wanted[:, None]) / half).norm(dim=-1)
@@ -181,19 +181,19 @@ class Barrier(Planner):
 
     def _continued(
         self, problem: Problem, plan: Plan, choice: Tensor, found: Tensor, steps: int
-    ) -> tuple[Tensor, Scores, Tensor]:
+    ) -> tuple[Tensor, Verdict, Tensor]:
         """Plans (B, H, A) that begin with `choice` (B, n, A), or the fallback where nothing was found; their scores,
         K = 1, and whether they keep every guardrail to the end."""
         spare = fallback_action(problem).to(plan.actions).expand_as(plan.actions)
         endings = torch.stack([plan.actions, choice[:, -1:].expand_as(plan.actions), spare], 1)
         endings = torch.cat([choice[:, None].expand(-1, _ENDINGS, -1, -1), endings[:, :, steps:]], 2)
-        endings = _where(found, endings, spare[:, None].expand_as(endings))
+        endings = where(found, endings, spare[:, None].expand_as(endings))
         scores = score(problem, endings)
         best = feasibility_first(scores.energy, scores.violation, scores.feasible)[:, 0]
         rows = torch.arange(len(best), device=best.device)
         one = replace(
             scores, parts={name: part[rows, best][:, None] for name, part in scores.parts.items()},
-            imagined=scores.imagined.select(best),
+            imagined=scores.future(best), shown=None,
         )
         return endings[rows, best], one, scores.feasible[rows, best] & found
 
@@ -202,7 +202,7 @@ class Barrier(Planner):
     def _reasons(
         self, problem: Problem, plan: Plan, refused: Tensor, choice: Tensor, found: Tensor, feasible: Tensor
     ) -> tuple[str, ...]:
-        names = [guardrail.name for guardrail in problem.task.guardrails]
+        names = guardrail_names(problem.task.guardrails)
         sentences = []
         for b, said in enumerate(plan.reason):
             broke = ", ".join(name for name, hit in zip(names, refused[b].tolist(), strict=True) if hit)
@@ -218,26 +218,24 @@ class Barrier(Planner):
         return tuple(sentences)
 
 
-def _imagine(problem: Problem, actions: Tensor) -> Imagined:
-    exogenous = None if problem.exogenous is None else problem.exogenous[:, : actions.shape[2]]
-    return problem.model.imagine(problem.belief, actions, exogenous)
+class _Slowed(Guardrail):
+    """A guardrail's barrier as its margin: the reserve is not spent too fast either."""
+
+    def __init__(self, guardrail: Guardrail, alpha: float) -> None:
+        self.guardrail, self.alpha = guardrail, alpha
+
+    @property
+    def name(self) -> str:
+        return self.guardrail.name
+
+    def margin(self, imagined: Imagined, actions: Tensor) -> Tensor:
+        return self.guardrail.barrier(imagined, actions, self.alpha)
 
 
 def _energy(plan: Plan, name: str, like: Tensor) -> Tensor:
     """(B, H) of a term in the planner's own words, or not known."""
     known = plan.energy.get(name)
     return torch.full_like(like[:, 0], torch.nan) if known is None or known.shape != like[:, 0].shape else known
-
-
-def _where(mask: Tensor, yes: Any, no: Any) -> Any:
-    """Problem by problem, in tensors, tuples of them and imagined futures."""
-    if isinstance(yes, Tensor) and isinstance(no, Tensor):
-        return torch.where(mask.view(-1, *[1] * (yes.dim() - 1)), yes, no)
-    if isinstance(yes, tuple) and isinstance(no, tuple):
-        return tuple(_where(mask, a, b) for a, b in zip(yes, no, strict=True))
-    if isinstance(yes, Imagined) and isinstance(no, Imagined):
-        return replace(yes, **{f.name: _where(mask, getattr(yes, f.name), getattr(no, f.name)) for f in fields(yes)})
-    return yes
 
 
 def _words(action: Tensor) -> str:

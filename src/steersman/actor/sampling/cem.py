@@ -11,7 +11,7 @@ from torch import Tensor
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
-from steersman.actor.ground.scoring import Scores
+from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Gaussian, fitted
 from steersman.actor.sampling.drawing import Choices, Warm, best_of, require_sizes, start_from
 from steersman.core import Plan, Problem, Streams
@@ -96,7 +96,7 @@ class _Pushes(Proposal):
             actions[:, 1] = self.distribution.bounds.clamp(fitted(self.suggested, self.horizon))
         return actions
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         self.distribution.refit(best_of(actions, order, self.config.elites), self.config.momentum, self.config.floor)
 
     def warm(self) -> Warm:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steersman.actor.ground.rounds import Proposal
-from steersman.actor.ground.scoring import Scores
+from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Categorical, fitted, shifted
 from steersman.core import ConfigError, Problem, Streams
 
@@ -50,7 +50,7 @@ class Choices(Proposal):
             actions[:, 1] = fitted(self.suggested, self.horizon)
         return actions
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         self.distribution.refit(best_of(actions, order, self.elites), self.momentum, self.floor)
 
     def warm(self) -> Warm:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.primitives import rays
-from steersman.actor.ground.scoring import judge, total_energy
+from steersman.actor.ground.verdict import verdict, weighted_terms
 from steersman.core import ConfigError, Imagined, Outcomes, PlanningError, Problem
 from steersman.core.clock import now
 
@@ -111,7 +111,7 @@ class Stepper:
             carry = tuple(x.repeat_interleave(count, 1) for x in carry)
         imagined = self.imagine(states, carry, each, when, z)
         actions = self.choices[each][:, :, None].expand(-1, -1, self.hold, -1)
-        scores = judge(self.problem, imagined, actions)
+        scores = verdict(self.problem, imagined, actions)
         parts, energy = self._energies(imagined, actions, scores.parts, scores.energy, when)
         may = None if outcomes is None else outcomes.probability > 0
         refused = {
@@ -150,20 +150,19 @@ class Stepper:
     def _within(self, imagined: Imagined, actions: Tensor) -> dict[str, Tensor]:
         """Terms of the same steps when the plan goes on after them."""
         longer = torch.cat([actions, actions[:, :, -1:]], 2)
-        task = self.problem.task
-        parts = total_energy(self.problem.costs, task.weights, _lingering(imagined), longer, task)[1]
+        parts = weighted_terms(self.problem, _lingering(imagined), longer)
         return {name: part[:, :, : self.hold] for name, part in parts.items()}
 
     @cached_property
     def last_differs(self) -> bool:
         """Whether a step's energy depends on its being the last: tried once, on states that are like no others."""
-        task, state = self.problem.task, self.problem.belief.state
+        state = self.problem.belief.state
         noise = torch.randn(self.hold + 1, *state.shape[1:], generator=torch.Generator().manual_seed(0))
         states = state[:, None, None] + noise.to(state)
         spread = noise.new_ones(len(state), 1, self.hold).to(state)
         imagined = Imagined(states, self.problem.belief.context, spread)
         actions = self.choices[None, :1, None].expand(len(state), -1, self.hold, -1)
-        ends = total_energy(self.problem.costs, task.weights, imagined, actions, task)[1]
+        ends = weighted_terms(self.problem, imagined, actions)
         within = self._within(imagined, actions)
         return any(not torch.equal(within[name], part) for name, part in ends.items())
 

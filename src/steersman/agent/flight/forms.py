@@ -2,7 +2,8 @@
 
 Guardrails that have a configuration are stored as that and their tensors, like those that are kept with a run
 (`agent.fitted.additions`). Others are taken apart into their attributes and put together again as the same class, if
-this process knows one of that name beside its guardrails. A read-out is stored as a reference to the agent's own, if it is that.
+this process knows one of that name beside its guardrails. A read-out is stored as a reference
+to the agent's own, if it is that.
 """
 
 from __future__ import annotations

@@ -11,21 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steersman.actor.graph.search.graph import FAR, Graph, put
-from steersman.actor.graph.search.growing import allowed_steps
+from steersman.actor.graph.aim import Aim
+from steersman.actor.graph.search.graph import FAR, Graph
+from steersman.actor.graph.search.judging import judged_steps
 from steersman.actor.graph.search.settings import Settings
 from steersman.actor.graph.search.valuing import value_of
 from steersman.actor.ground.bounds import fallback_action
 from steersman.actor.ground.primitives import rays
-from steersman.actor.ground.rounds import choose
+from steersman.actor.ground.verdict import verdict
 from steersman.core import Imagined, Plan, Problem, Streams
 from steersman.core.clock import now
+from steersman.core.records import put, where
 
 
 def noticed(config: Settings, graph: Graph, state: Tensor) -> Tensor:
     """(B,) bool: the last decision's action hardly moved the state."""
     moved = (state - graph.last).norm(dim=1)
-    return (graph.pushed != 0).any(1) & (moved < config.stall * graph.step) & (graph.aside == 0)
+    return graph.acted & (moved < config.stall * graph.step) & (graph.aside == 0)
 
 
 def corrected(config: Settings, graph: Graph, problem: Problem, wrong: Tensor) -> Graph:
@@ -34,7 +36,7 @@ def corrected(config: Settings, graph: Graph, problem: Problem, wrong: Tensor) -
     graph = replace(graph, aside=aside)
     if not bool(wrong.any()):
         return graph
-    part = graph.map(lambda x: x[wrong])
+    part = graph.rows(wrong)
     alike = _similar(part.fan, part.pushed)  # (b, R)
     here = problem.belief.state[wrong]
     reach = config.touch * part.step
@@ -45,41 +47,37 @@ def corrected(config: Settings, graph: Graph, problem: Problem, wrong: Tensor) -
     return replace(graph, share=put(graph.share, wrong, part.share * ~closed[..., None]))
 
 
-def decide(config: Settings, problem: Problem, graph: Graph, began: float, fresh: bool) -> Plan:
+def decide(config: Settings, problem: Problem, aim: Aim, graph: Graph, began: float, fresh: Tensor) -> Plan:
+    """The plan from here; fresh (B,) bool: the graph was grown for this decision."""
     c, b = config, len(problem)
     fan = rays(problem.action, c.look).to(problem.belief.state.device)
     r, far = len(fan), problem.within_trust(c.look_ahead)
     actions = fan[None, :, None].expand(b, r, far, -1)
     imagined = problem.model.imagine(problem.belief, actions)
-    allowed, refused = allowed_steps(imagined, actions, problem.task)
-    value = value_of(config, graph, imagined.states[:, :, 1:].flatten(1, 2)).view(b, r, far)
-    steps = torch.arange(1, far + 1, device=value.device)
-    score = (value + steps).masked_fill(~allowed, 2 * FAR)
-    best, which = score.flatten(1).min(1)
-    ray, length = which // far, which % far
+    judged = judged_steps(problem, imagined, actions)
+    value = value_of(config, graph, problem, aim, imagined.states[:, :, 1:].flatten(1, 2)).view(b, r, far)
+    total = (value + judged.cost.cumsum(2)).masked_fill(~judged.allowed, 2 * FAR)
+    best, which = total.flatten(1).min(1)
+    ray = which // far
     noise = Streams(problem.seeds, problem.decision).uniform(r).to(value.device)
-    sideways = (noise * allowed[:, :, : c.execute].all(2)).argmax(1)
+    sideways = (noise * judged.allowed[:, :, : c.execute].all(2)).argmax(1)
     ray = torch.where(graph.aside > 0, sideways, ray)
-    rows = torch.arange(b)
-    feasible = allowed[rows, ray, 0]
+    rows = torch.arange(b, device=ray.device)
+    feasible = judged.allowed[rows, ray, 0]
     chosen, picked = actions[rows, ray], imagined.select(ray)
-    energy = score.gather(2, length[:, None, None].expand(b, r, 1))[rows, ray].expand(b, far)
-    calls = torch.full((b,), r * far) + (graph.calls if fresh else 0)
+    calls = torch.full((b,), r * far) + torch.where(fresh, graph.calls, 0).cpu()
     if problem.task.guardrails:  # one step is taken on one look: what lies beyond it was not promised
-        chosen, picked, energy = chosen[:, :1], _first_step(picked), energy[:, :1]
+        chosen, picked = chosen[:, :1], _first_step(picked)
         if not bool(feasible.all()):
             spare = fallback_action(problem).to(chosen.dtype).expand_as(chosen)
             there = problem.model.imagine(problem.belief, spare[:, None])
-            chosen, calls = choose(feasible, chosen, spare), calls + (~feasible).cpu().long()
-            picked = replace(picked, states=choose(feasible, picked.states, there.states))
-    pushed = torch.where(feasible[:, None], fan[ray], torch.zeros_like(fan[ray]))
-    graph = replace(graph, last=problem.belief.state, pushed=pushed)
-    names = [g.name for g in problem.task.guardrails]
-    refusals = refused.any(2).sum(1)
+            chosen, picked = where(feasible, (chosen, picked), (spare, there))
+            calls = calls + (~feasible).cpu().long()
+    graph = replace(graph, last=problem.belief.state, pushed=fan[ray], acted=feasible & _pushes(fan[ray]))
     return Plan(
-        actions=chosen, imagined=picked, energy={"goal": energy}, feasible=feasible,
-        kept=allowed[..., 0].sum(1),
-        vetoed={name: refusals[:, i] for i, name in enumerate(names)},
+        actions=chosen, imagined=picked, feasible=feasible, kept=judged.allowed[..., 0].sum(1),
+        energy={name: part[:, 0] for name, part in verdict(problem, picked, chosen[:, None]).parts.items()},
+        vetoed={name: broken.any(2).sum(1) for name, broken in judged.refused.items()},
         reason=_reasons(best, feasible, graph), calls=calls,
         seconds=now() - began, warm=graph,
     )
@@ -93,15 +91,22 @@ def _first_step(imagined: Imagined) -> Imagined:
 def _reasons(best: Tensor, feasible: Tensor, graph: Graph) -> tuple[str, ...]:
     def say(steps: float, ok: bool, aside: int, count: int) -> str:
         if not ok:
-            return "no direction keeps every guardrail: the declared fallback is taken"
+            return "INFEASIBLE: no direction keeps every guardrail; fallback action"
         if aside > 0:
             return "the last actions did not move the state as imagined: stepping aside"
         if steps >= FAR:
-            return f"the goal lies outside the {count} imagined states: going nearer in latent distance"
+            return f"the goal lies outside the {count} imagined states: going nearer to it, straight"
         return f"the shortest of {count} imagined states' ways reaches the goal in about {steps:.0f} steps"
 
     rows: Any = zip(best.tolist(), feasible.tolist(), graph.aside.tolist(), graph.count.tolist(), strict=True)
     return tuple(say(*row) for row in rows)
+
+
+def _pushes(actions: Tensor) -> Tensor:
+    """(B,) bool: actions (B, A) that are to move something: every choice, and amounts that are not all 0."""
+    if not actions.is_floating_point():
+        return torch.ones_like(actions[:, 0], dtype=torch.bool)
+    return (actions != 0).any(1)
 
 
 def _similar(fan: Tensor, pushed: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The graph that search grows, values and follows, and what its three parts share.
 
-Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ray, D state, A action.
+Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ray, D state, C goal space, A action.
 """
 
 from __future__ import annotations
@@ -16,47 +16,31 @@ from steersman.core import TensorRecord
 FAR = 1e6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Graph(TensorRecord):
-    """What was imagined from B starts; handed on from decision to decision in `Plan.warm`.
+    """What was imagined from B starts; handed on from decision to decision in `Plan.warm`."""
 
-    nodes     (B, N, D) states, node 0 the start; rows from `count` on are padding
-    count     (B,)
-    step      (B,) length of one full step in latent space
-    near      (B, N, R, 3) nodes that lie nearest to the end of each ray, and their weights `share`
-    via       (B, N, R, H, D) the states along each ray
-    goal      (B, D) the state that `value` leads to
-    value     (B, N) steps from each node to the goal
-    last      (B, D) state at the decision before, and `pushed` (B, A) what was done there
-    aside     (B,) decisions left in which to step aside
-    kept      (B,) rays that met every guardrail; `vetoed` (B, guardrails) rays that each refused
-    calls     (B,) predictor calls spent on growing it
-    age       (B,) decisions since it was grown, and `tries`, how often it was
-    fan       (B, R, A) the constant actions that it was grown with
-    outside   (B,) bool: no node touches the goal; the value leads to the nearest
-    record    (B,) least value met since it was grown, and `stuck`, decisions since
-    """
-
-    nodes: Tensor
-    count: Tensor
-    step: Tensor
-    near: Tensor
-    share: Tensor
-    via: Tensor
-    goal: Tensor
-    value: Tensor
-    last: Tensor
-    pushed: Tensor
-    aside: Tensor
-    kept: Tensor
-    vetoed: Tensor
-    calls: Tensor
-    age: Tensor
-    tries: Tensor
-    fan: Tensor
-    outside: Tensor
-    record: Tensor
-    stuck: Tensor
+    nodes: Tensor  # (B, N, D) states, node 0 the start; rows from `count` on are padding
+    count: Tensor  # (B,)
+    step: Tensor  # (B,) length of one full step in latent space
+    near: Tensor  # (B, N, R, 3) nodes that lie nearest to the end of each ray
+    share: Tensor  # (B, N, R, 3) their weights; 0 for rays that are closed
+    via: Tensor  # (B, N, R, H, D) the states along each ray
+    length: Tensor  # (B, N, R) what each ray costs, in steps: H, and what other terms weigh
+    fan: Tensor  # (B, R, A) the constant actions that it was grown with
+    calls: Tensor  # (B,) predictor calls spent on growing it
+    goal: Tensor  # (B, C) the goal that `value` leads to, in its own space (`aim.Aim`)
+    unit: Tensor  # (B,) length of one full step in that space
+    value: Tensor  # (B, N) steps from each node to the goal
+    outside: Tensor  # (B,) bool: no node touches the goal; the value leads to the nearest
+    last: Tensor  # (B, D) state at the decision before
+    pushed: Tensor  # (B, A) what was done there
+    acted: Tensor  # (B,) bool: it was to move something
+    aside: Tensor  # (B,) decisions left in which to step aside
+    age: Tensor  # (B,) decisions since it was grown
+    tries: Tensor  # (B,) how often it was grown
+    record: Tensor  # (B,) least value met since it was grown
+    stuck: Tensor  # (B,) decisions since that record
 
 
 def nearest(
@@ -75,9 +59,3 @@ def distances(a: Tensor, b: Tensor) -> Tensor:
     """(B, P, D), (B, Q, D) -> (B, P, Q)."""
     square = torch.baddbmm((b**2).sum(-1)[:, None], a, b.transpose(1, 2), alpha=-2)
     return square.add_((a**2).sum(-1, keepdim=True)).clamp_min_(0).sqrt_()
-
-
-def put(old: Tensor, rows: Tensor, new: Tensor) -> Tensor:
-    out = old.clone()
-    out[rows] = new
-    return out

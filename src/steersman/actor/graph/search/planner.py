@@ -13,14 +13,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from steersman.actor.graph.aim import Aim, aim_of
 from steersman.actor.graph.search.acting import corrected, decide, noticed
-from steersman.actor.graph.search.graph import FAR, Graph, put
+from steersman.actor.graph.search.graph import FAR, Graph
 from steersman.actor.graph.search.growing import grow_all
 from steersman.actor.graph.search.settings import Settings
-from steersman.actor.graph.search.valuing import goal_of, solve, value_of
+from steersman.actor.graph.search.valuing import solve, value_of
 from steersman.actor.ground.configured import Configured
 from steersman.actor.ground.primitives import rays
-from steersman.core import Plan, PlanningError, Problem, Task
+from steersman.actor.ground.verdict import refuse_scenarios
+from steersman.core import Plan, PlanningError, Problem, Readout, Signature, Task
 from steersman.core.clock import now
 
 _PATIENCE = 6  # decisions before a graph that knows no way is grown again
@@ -49,7 +51,13 @@ class Search(Configured["Search.Config"]):
     Source: measured against CEM and greedy descent in design/search.md; graph search over latents as in
     "Semi-parametric topological memory" (Savinov 2018) and SoRB (Eysenbach 2019), grown in imagination.
 
-    Errors: PlanningError if states are not vectors or the belief carries a history.
+    A step towards the goal counts as the goal's weight; any other term that the task weighs makes the steps that pay
+    it dearer, in the graph and from the present state (`judging.Steps`). Goals are states, or columns that the
+    agent's read-out knows: then every state that matches is the goal (`aim.Aim`). `Plan.energy` is the verdict on the
+    chosen plan; how many steps are left to the goal stands in the reason.
+
+    Errors: PlanningError if states are not vectors or the belief carries a history, for tasks that do not weigh the
+    goal, and for scenarios.
     """
 
     class Config(Settings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="search"):
@@ -58,35 +66,37 @@ class Search(Configured["Search.Config"]):
         def build(self) -> Search:
             return Search(self)
 
+    _readout: Readout | None = None
+
     def commits(self, task: Task) -> int:
         """`execute`, or 1 where there are guardrails: a second step would rest on what the first was imagined to do,
         and a model errs most where it matters, in doors and beside walls."""
         return 1 if task.guardrails else self.config.execute
 
+    def prepare(self, signature: Signature, readout: Readout | None, latent_shape: tuple[int, ...]) -> None:
+        self._readout = readout
+
     @torch.inference_mode()
     def plan(self, problem: Problem) -> Plan:
         began = now()
-        if problem.belief.state.ndim != 2:
-            raise PlanningError("states that are vectors (B, D)", f"{tuple(problem.belief.state.shape)}",
-                                "use planner 'cem' for token states")
-        self._affords(problem)
-        known = isinstance(problem.warm, Graph) and len(problem.warm.nodes) == len(problem)
-        graph = problem.warm if known else None
-        fresh = graph is None
-        if graph is None:
-            graph = grow_all(self.config, problem, torch.arange(len(problem), device=problem.belief.state.device))
-        goal = goal_of(problem)
+        self._require(problem)
+        aim = aim_of(problem, self._readout, "search")
+        graph, fresh = self._graph(problem, aim)
         wrong = noticed(self.config, graph, problem.belief.state)
         graph = corrected(self.config, graph, problem, wrong)
-        stale = (goal != graph.goal).any(1) | wrong | fresh
+        stale = (aim.target != graph.goal).any(1) | wrong | fresh
         if bool(stale.any()):
-            graph = solve(self.config, graph, goal, stale)
-        graph = self._regrown(graph, problem, goal)
-        return decide(self.config, problem, graph, began, fresh)
+            graph = solve(self.config, graph, problem, aim, stale)
+        graph = self._regrown(graph, problem, aim)
+        return decide(self.config, problem, aim, graph, began, fresh)
 
-    def _affords(self, problem: Problem) -> None:
+    def _require(self, problem: Problem) -> None:
         """Refuse what would be overspent or ignored: a graph is grown whole, and knows no time of its own."""
-        c, limit = self.config, problem.task.budget.calls
+        c, limit, belief = self.config, problem.task.budget.calls, problem.belief
+        if belief.state.ndim != 2 or belief.carry:
+            what = "a history" if belief.carry else f"states of shape {tuple(belief.state.shape[1:])}"
+            raise PlanningError("a belief that is one state vector", what,
+                                "use planner 'cem' or 'icem', or a memoryless world model of vectors")
         fan = len(rays(problem.action, c.directions))
         least = 2 * fan * (12 + (c.nodes + c.expand) * c.ray) + len(rays(problem.action, c.look)) * c.look_ahead
         if limit is not None and limit < least:
@@ -95,11 +105,22 @@ class Search(Configured["Search.Config"]):
         if problem.exogenous is not None:
             raise PlanningError("a world without exogenous inputs", f"{problem.exogenous.shape[-1]} of them",
                                 "use planner 'cem' or 'icem', which follow a forecast")
+        refuse_scenarios(problem, "search")
 
-    def _regrown(self, graph: Graph, problem: Problem, goal: Tensor) -> Graph:
+    def _graph(self, problem: Problem, aim: Aim) -> tuple[Graph, Tensor]:
+        """The graphs of the decision before, new ones where an episode begins; which are new, (B,) bool."""
+        kept, every = problem.warm, torch.arange(len(problem), device=problem.belief.state.device)
+        if not isinstance(kept, Graph) or len(kept.nodes) != len(every) or kept.goal.shape != aim.target.shape:
+            return grow_all(self.config, problem, aim, every), torch.ones_like(every, dtype=torch.bool)
+        fresh = problem.decision.to(every.device) == 0
+        if bool(fresh.any()):
+            kept = kept.put(fresh, grow_all(self.config, problem, aim, every[fresh]))
+        return kept, fresh
+
+    def _regrown(self, graph: Graph, problem: Problem, aim: Aim) -> Graph:
         """Grow anew from where we are, where no way to the goal is known or the known one leads nowhere: coarser if
         the graph was full, else denser, and in other directions."""
-        value = value_of(self.config, graph, problem.belief.state[:, None])[:, 0]
+        value = value_of(self.config, graph, problem, aim, problem.belief.state[:, None])[:, 0]
         better = value < graph.record - 1
         stuck = torch.where(better, 0, graph.stuck + 1)
         lost = (value >= FAR / 2) | graph.outside
@@ -115,8 +136,9 @@ class Search(Configured["Search.Config"]):
                 rows = (lost & kind & (graph.tries == tries)).nonzero()[:, 0]
                 if not len(rows):
                     continue
-                new = grow_all(self.config, problem, rows, closeness, tries)
+                new = grow_all(self.config, problem, aim, rows, closeness, tries)
                 new = replace(new, tries=graph.tries[rows] + 1, calls=new.calls + graph.calls[rows])
-                new = solve(self.config, new, goal[rows], torch.ones_like(rows, dtype=torch.bool))
-                graph = Graph(*(put(getattr(graph, k), rows, getattr(new, k)) for k in Graph.__dataclass_fields__))
+                every = torch.ones_like(rows, dtype=torch.bool)
+                new = solve(self.config, new, problem.rows(rows), replace(aim, target=aim.target[rows]), every)
+                graph = graph.put(rows, new)
         return graph

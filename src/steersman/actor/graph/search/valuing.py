@@ -10,24 +10,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from steersman.actor.graph.search.graph import FAR, Graph, nearest, put
+from steersman.actor.graph.aim import Aim
+from steersman.actor.graph.search.graph import FAR, Graph, nearest
 from steersman.actor.graph.search.settings import Settings
-from steersman.core import LatentGoal, PlanningError, Problem
+from steersman.core import Problem
+from steersman.core.records import put
 
 
-def goal_of(problem: Problem) -> Tensor:
-    if not isinstance(problem.task.goal, LatentGoal):
-        raise PlanningError("an observation as the goal", type(problem.task.goal).__name__,
-                            "give an ObservationGoal, or use planner 'cem' for goals on columns")
-    state = problem.task.goal.latent.state
-    return state.expand(len(problem), -1)
-
-
-def solve(config: Settings, graph: Graph, goal: Tensor, stale: Tensor) -> Graph:
+def solve(config: Settings, graph: Graph, problem: Problem, aim: Aim, stale: Tensor) -> Graph:
     """Value iteration over the imagined rays, for the problems of a mask (B,)."""
-    c, part = config, graph.map(lambda x: x[stale])
-    padding = torch.arange(c.nodes, device=goal.device) >= part.count[:, None]
-    apart = (part.nodes - goal[stale][:, None]).norm(dim=-1).masked_fill(padding, FAR) / part.step[:, None]
+    c, part = config, graph.rows(stale)
+    context = None if problem.belief.context is None else problem.belief.context[stale]
+    padding = torch.arange(c.nodes, device=stale.device) >= part.count[:, None]
+    goal = replace(aim, target=aim.target[stale])
+    apart = goal.apart(part.nodes, context).masked_fill(padding, FAR) / part.unit[:, None]
     stretch = torch.where(part.tries > 1, apart.amin(1) * 1.1, 0)  # at last: from the nearest that is known
     touch = stretch.clamp_min(c.touch)[:, None]
     value = torch.where(apart <= touch, apart, FAR)
@@ -37,27 +33,28 @@ def solve(config: Settings, graph: Graph, goal: Tensor, stale: Tensor) -> Graph:
     index = part.near.flatten(1)
     moving = torch.ones_like(part.count, dtype=torch.bool)
     for _ in range(4 * c.nodes):  # a loop over the length of ways, not over nodes or problems
-        through = (value.gather(1, index) * weight).view(*part.near.shape).sum(-1) + part.via.shape[3]
+        through = (value.gather(1, index) * weight).view(*part.near.shape).sum(-1) + part.length
         better = torch.minimum(value, through.masked_fill(closed, FAR).amin(2))
         better = torch.where(moving[:, None], better, value)
         moving = (better < value - 1e-3).any(1)
         value = better
         if not bool(moving.any()):
             break
-    outside = put(graph.outside, stale, apart.amin(1) > c.touch)
-    fresh = {"record": torch.full_like(part.step, 2 * FAR), "stuck": torch.zeros_like(part.count)}
-    fresh = {name: put(getattr(graph, name), stale, new) for name, new in fresh.items()}
-    return replace(graph, goal=goal, value=put(graph.value, stale, value), outside=outside, **fresh)
+    before = {"goal": graph.goal, "value": graph.value, "outside": graph.outside, "record": graph.record,
+              "stuck": graph.stuck}
+    solved = {"goal": goal.target, "value": value, "outside": apart.amin(1) > c.touch,
+              "record": torch.full_like(part.step, 2 * FAR), "stuck": torch.zeros_like(part.count)}
+    return replace(graph, **put(before, stale, solved))
 
 
-def value_of(config: Settings, graph: Graph, points: Tensor) -> Tensor:
+def value_of(config: Settings, graph: Graph, problem: Problem, aim: Aim, points: Tensor) -> Tensor:
     """Steps to the goal from points (B, P, D): interpolated, or straight where the goal is in touch."""
     index, weight = nearest(config, graph.nodes, graph.count, points, graph.step)
     value = graph.value.gather(1, index.flatten(1)).view(index.shape)
     known = (value < FAR / 2) & (weight > 0)
     weight = weight * known
     mean = (value * weight).sum(-1) / weight.sum(-1).clamp_min(1e-6)
-    apart = (points - graph.goal[:, None]).norm(dim=-1) / graph.step[:, None]
+    apart = aim.apart(points, problem.belief.context) / graph.unit[:, None]
     far = FAR + apart  # off the graph: at least go nearer
     mean = torch.where(weight.sum(-1) > 1e-6, mean, far)
     return torch.where(apart <= config.touch, torch.minimum(apart, mean), mean)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from steersman.actor.ground.primitives import rays
+from steersman.actor.ground.verdict import guardrail_names, refuse_scenarios
 from steersman.actor.policy.manoeuvres import Constant
 from steersman.actor.safety.backup.refining import refined
 from steersman.actor.safety.backup.ways import Judge, Ways
@@ -23,13 +24,10 @@ from steersman.actor.sampling.distributions import fitted, shifted
 from steersman.actor.sampling.icem import ICEM
 from steersman.core import (
     ActionSpec,
-    Belief,
     CallableGoal,
-    ColumnGoal,
     ConfigError,
     Guardrail,
     GuardrailConfig,
-    LatentGoal,
     Plan,
     Planner,
     PlannerConfig,
@@ -39,13 +37,13 @@ from steersman.core import (
     Problem,
     Readout,
     Signature,
-    Task,
+    TensorRecord,
 )
 from steersman.core.clock import now
 
 
 @dataclass(frozen=True)
-class Held:
+class Held(TensorRecord):
     """What the next decision gets: the planner's own warm start, and each problem's certificate (B, S, A)."""
 
     inner: Any
@@ -153,6 +151,7 @@ class Backup(Planner):
         plan = self.planner.plan(inner)
         if not problem.task.guardrails:
             return replace(plan, warm=Held(plan.warm, fitted(plan.actions, self.config.steps)))
+        refuse_scenarios(problem, "backup")
         judge = Judge(self.manoeuvre, self.rest, self.config.steps)
         tried = judge.ways(problem, *self._beginnings(plan))
         begun, good = tried.best()
@@ -160,8 +159,7 @@ class Backup(Planner):
         for ways, rows, calls in self._searches(judge, problem, held, decision):
             decision.take(ways, rows, calls)
         vetoed = dict(plan.vetoed)
-        for i, guardrail in enumerate(problem.task.guardrails):
-            name = f"backup: {guardrail.name}"
+        for i, name in enumerate(f"backup: {name}" for name in guardrail_names(problem.task.guardrails)):
             vetoed[name] = decision.vetoes[:, i] + vetoed.get(name, 0)
         return replace(decision.plan, vetoed=vetoed, calls=decision.calls, warm=Held(plan.warm, decision.begun),
                        seconds=now() - began)
@@ -176,14 +174,14 @@ class Backup(Planner):
             if bool(decision.taken.all()):
                 return
             rows = _rows_of(problem, ~decision.taken)
-            some = _some(problem, rows)
+            some = problem.rows(rows)
             ways = judge.ways(some, *self._manoeuvres(some, None if last is None else last[rows], fan))
             yield ways, rows, ways.calls
         lost = ~decision.taken[rows] & self._affordable(problem, decision.calls[rows])
         if bool(lost.any()):
             c, index = self.config, _rows_of(some, lost)
             start = ways.best_of(c.bend)[index]
-            found, calls = refined(judge, _some(some, index), start, max(c.lengths), c.rounds, decision.late(problem))
+            found, calls = refined(judge, some.rows(index), start, max(c.lengths), c.rounds, decision.late(problem))
             yield found, rows[index], calls
 
     def _affordable(self, problem: Problem, spent: Tensor) -> Tensor:
@@ -304,26 +302,3 @@ def _rows_of(problem: Problem, mask: Tensor) -> Tensor:
     if isinstance(problem.task.goal, CallableGoal):
         return torch.arange(len(problem))
     return mask.nonzero()[:, 0]
-
-
-def _some(problem: Problem, rows: Tensor) -> Problem:
-    """Some of the problems."""
-    n = len(problem)
-    if len(rows) == n:
-        return problem
-    belief: Belief = problem.belief[rows]
-    exogenous = None if problem.exogenous is None else problem.exogenous[rows]
-    return replace(problem, belief=belief, task=_task(problem.task, rows, n), seeds=problem.seeds[rows],
-                   decision=problem.decision[rows], exogenous=exogenous, warm=None, proposal=None)
-
-
-def _task(task: Task, rows: Tensor, count: int) -> Task:
-    goal = task.goal
-    if isinstance(goal, ColumnGoal):
-        goal = replace(goal, targets={
-            name: value[rows] if isinstance(value, Tensor) and value.numel() == count else value
-            for name, value in goal.targets.items()
-        })
-    elif isinstance(goal, LatentGoal) and len(goal.latent.state) == count:
-        goal = goal.map(lambda x: x[rows])
-    return replace(task, goal=goal, guardrails=tuple(g.rows(rows) for g in task.guardrails))

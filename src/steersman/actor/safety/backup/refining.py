@@ -13,6 +13,7 @@ from torch import Tensor
 from steersman.actor.descent.descent import fading
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.differentiation import differentiable
+from steersman.actor.ground.verdict import verdict
 from steersman.actor.safety.backup.ways import Judge, Ways
 from steersman.core import Problem
 
@@ -69,7 +70,7 @@ def refined(
 def _shares(judge: Judge, problem: Problem, actions: Tensor, lengths: Tensor) -> Tensor:
     """(B, K, S · guardrails)."""
     imagined, whole = judge.follow(problem, actions, lengths)
-    margins = [guardrail.margin(imagined, whole) for guardrail in problem.task.guardrails]
+    margins = list(verdict(problem, imagined, whole, terms=()).margins.values())
     return judge.shares(problem, imagined, whole, margins).flatten(2)
 
 

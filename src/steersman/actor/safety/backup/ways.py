@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.ranking import feasibility_first
-from steersman.actor.ground.scoring import total_energy
+from steersman.actor.ground.verdict import verdict
 from steersman.core import Guardrail, Imagined, Policy, Problem
 
 _LEAST = 1e-6  # in a guardrail's unit: where nothing is kept for the model's error, clearance itself ranks
@@ -86,15 +86,14 @@ class Judge:
     def ways(self, problem: Problem, prefix: Tensor, lengths: Tensor) -> Ways:
         """prefix (B, K, P, A), of which lengths (B, K) count; then the manoeuvre."""
         imagined, actions = self.follow(problem, prefix, lengths)
-        limits = problem.task.guardrails
-        margins = [g.margin(imagined, actions) for g in limits]
+        found = verdict(problem, imagined, actions)
+        limits, margins = problem.task.guardrails, list(found.margins.values())
         share = self.shares(problem, imagined, actions, margins).flatten(2).amin(2)
         if self.rest is not None:
             final = self.rest.margin(imagined, actions)[..., -1:]
             margins.append(torch.cat([torch.full_like(final, -torch.inf).expand_as(margins[0][..., 1:]), final], -1))
         worst = torch.stack([m.nan_to_num(nan=torch.inf).amax(2) for m in margins], -1)
-        energy, parts = total_energy(problem.costs, problem.task.weights, imagined, actions, problem.task)
-        return Ways(actions, imagined, energy.sum(2), parts, worst, share, len(limits))
+        return Ways(actions, imagined, found.energy, dict(found.parts), worst, share, len(limits))
 
     @staticmethod
     def shares(problem: Problem, imagined: Imagined, actions: Tensor, margins: list[Tensor]) -> Tensor:
