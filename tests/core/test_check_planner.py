@@ -14,11 +14,15 @@ from steersman.actor import (
     MPPI,
     AugmentedLagrangian,
     Barrier,
+    Beam,
+    DynamicProgramming,
     Gradient,
     Greedy,
+    Newton,
     PredictiveSampling,
+    Search,
 )
-from steersman.core import Budget, Plan, Planner, PlanningError
+from steersman.core import Budget, Plan, Planner, PlanningError, Risk
 from steersman.core.errors import PromiseError
 
 SMALL = {"samples": 16, "iterations": 3, "horizon": 4}
@@ -29,6 +33,10 @@ OURS = {
     "predictive sampling": (PredictiveSampling.Config(**SMALL), True),
     "gradient": (Gradient.Config(restarts=2, steps=5, horizon=4), True),
     "augmented lagrangian": (AugmentedLagrangian.Config(restarts=2, outer=2, inner=3, horizon=4, fan=8), False),
+    "newton": (Newton.Config(iterations=2, samples=8, horizon=4), True),
+    "beam": (Beam.Config(width=16, horizon=3), False),
+    "dynamic programming": (DynamicProgramming.Config(horizon=3, states=64), False),
+    "search": (Search.Config(nodes=16, directions=6, look=6, expand=8), False),
     "greedy": (Greedy.Config(directions=8, ahead=2), False),
     "barrier": (Barrier.Config(planner=ICEM.Config(**SMALL, elites=4), fan=32), True),
 }
@@ -137,6 +145,29 @@ class Sleepless(Altered):
         return self.inner.plan(problem)
 
 
+class Single(Altered):
+    """Hears of the goal and of nothing else."""
+
+    def plan(self, problem):
+        known = {name: w for name, w in problem.task.weights.items() if name == "goal"}
+        return self.inner.plan(replace(problem, task=replace(problem.task, weights=known)))
+
+
+class Unweighted(Altered):
+    """Weighs a term and says what it was before it was weighed."""
+
+    def altered(self, plan, problem):
+        weights = problem.task.weights
+        return replace(plan, energy={name: part / weights[name] for name, part in plan.energy.items()})
+
+
+class Hopeful(Altered):
+    """Plans for the future that the model expects, and calls feasible what one in two scenarios breaks."""
+
+    def plan(self, problem):
+        return self.inner.plan(replace(problem, task=replace(problem.task, risk=Risk())))
+
+
 class Silent(Altered):
     def altered(self, plan, problem):
         return replace(plan, reason=("",) * len(problem))
@@ -147,6 +178,7 @@ class Silent(Altered):
     (Bold, "feasible"), (Stubborn, "takes the fallback"), (Spendthrift, "no more calls"),
     (Farsighted, "no farther than is trusted"), (Deaf, "exogenous"), (Scribbling, "answers|as it was|alone"),
     (Forgetful, "another batch size"), (Sleepless, "ends in time"), (Silent, "reasons"),
+    (Single, "every term|every weighted term"), (Unweighted, "what every weighted term is"), (Hopeful, "in every scenario"),
 ])
 def test_each_broken_promise_is_named(broken, words):
     with pytest.raises(PromiseError, match=words):

@@ -158,7 +158,7 @@ def refuse_scenarios(problem: Problem, planner: str) -> None:
         PlanningError: the task asks for them.
     """
     if scenarios_of(problem) > 1:
-        raise PlanningError(f"a task without scenarios for planner {planner!r}", f"{problem.task.risk}",
+        raise PlanningError(f"a task without scenarios for a planner {planner}", f"{problem.task.risk}",
                             "use planner 'cem', 'icem', 'mppi' or 'gradient' for risk, or leave it out")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.primitives import rays
-from steersman.actor.ground.verdict import verdict, weighted_terms
+from steersman.actor.ground.verdict import refuse_scenarios, verdict, weighted_terms
 from steersman.core import ConfigError, Imagined, Outcomes, PlanningError, Problem
 from steersman.core.clock import now
 
@@ -59,6 +59,8 @@ class Stepper:
     def __init__(self, problem: Problem, horizon: int, hold: int, fan: int, listed: bool = True) -> None:
         """listed: see every outcome of a step with its probability; otherwise what the model expects."""
         self.problem, self.listed = problem, listed
+        if not listed:
+            refuse_scenarios(problem, "that searches a tree")
         self.hold = min(hold, horizon)
         self.depth = horizon // self.hold
         self.choices = choices(problem, fan)
@@ -128,6 +130,8 @@ class Stepper:
         if not self.listed:
             return None
         outcomes = self.problem.model.outcomes(self.problem.belief, states, self.choices[choice])
+        if outcomes is None or self.problem.task.risk.over != "mean":  # listed outcomes are weighed by probability
+            refuse_scenarios(self.problem, "that searches a tree")
         if outcomes is not None and self.hold > 1:
             raise PlanningError("hold 1 where steps are left to chance", f"{self.hold}",
                                 "set the planner's hold to 1: outcomes are listed for one step")

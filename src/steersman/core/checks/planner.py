@@ -16,9 +16,11 @@ from torch import Tensor
 
 from steersman.core.checks.drift import Case, Drift, allowed, draw_case
 from steersman.core.checks.promises import Ledger
+from steersman.core.checks.terms import takes_chance_as_told, weighs_every_term
 from steersman.core.errors import PlanningError
 from steersman.core.planner import Planner
 from steersman.core.problem import Plan, Problem
+from steersman.core.records import rows as rows_of
 from steersman.core.signature import ActionSpec
 from steersman.core.task import Budget
 from steersman.core.types import Belief, Imagined
@@ -58,7 +60,9 @@ def check_planner(
     the declared fallback where nothing is feasible, with `feasible` False and a reason; no more calls than the budget
     has; an end in time; futures that are not numbers never chosen; a horizon of 1; nothing beyond the trusted horizon;
     a policy's proposal out of bounds; exogenous inputs handed to the model, or refused; a warm start taken again, for
-    some of the problems, and by a batch of another size; in inference mode the same plan; the problem left as it was.
+    some of the problems, and by a batch of another size; in inference mode the same plan; the problem left as it was;
+    every term that the task weighs counted, or refused by name; guardrails kept in every scenario, or scenarios
+    refused.
 
     It asks for amounts, whole numbers and choices; a kind that is refused with a PlanningError is left out. Bit for bit
     is promised where the world model computes each problem's figures on their own, as the one used here does; matrix
@@ -90,6 +94,7 @@ def check_planner(
         asked.guardrails(first)
         asked.limits(first)
         asked.odd_inputs(first)
+        asked.terms(first)
     if len(refusals) == len(SPECS):
         raise PlanningError("a planner of amounts, whole numbers or choices", "; ".join(refusals), "check your problem")
     return ledger.kept
@@ -250,6 +255,13 @@ class _Asked:
         self.keep("ends in time", took <= seconds + self.passes * patience + 0.5, "a slow model",
                   f"{took:.2f} s of {seconds}", "start no round that will not fit")
 
+    # Terms and chance --------------------------------------------------------------------------------------------
+
+    def terms(self, spec: ActionSpec) -> None:
+        case = replace(draw_case(spec, 3, self.seed + 50), horizon=4)
+        weighs_every_term(self.planner.plan, self.keep, self.make(case))
+        takes_chance_as_told(self.planner.plan, self.keep, case, self.make)
+
     # Odd inputs --------------------------------------------------------------------------------------------------
 
     def odd_inputs(self, spec: ActionSpec) -> None:
@@ -273,7 +285,7 @@ class _Asked:
         plan, _ = self.plan(case, "first decision")
         rows = torch.tensor([2, 0])
         later = replace(case, decision=case.decision + 1)
-        go_on, _ = self.plan(later.rows(rows), "a warm start of some rows", warm=_rows(plan.warm, rows))
+        go_on, _ = self.plan(later.rows(rows), "a warm start of some rows", warm=rows_of(plan.warm, rows))
         whole, _ = self.plan(later, "a warm start", warm=plan.warm)
         self._same(go_on, whole, rows, "a warm start of some rows")
         self.plan(later.rows(torch.tensor([0])), "a warm start of another batch size", warm=plan.warm)
@@ -348,15 +360,6 @@ def _declared(spec: ActionSpec) -> Tensor:
         return torch.tensor([spec.choices - 1])
     share = torch.tensor(spec.low) * 0.75 + torch.tensor(spec.high) * 0.25
     return torch.where(torch.tensor([i in spec.whole for i in range(spec.size)]), share.round(), share)
-
-
-def _rows(warm: Any, rows: Tensor) -> Any:
-    """What an agent does that goes on with some of its episodes."""
-    if isinstance(warm, Tensor):
-        return warm[rows]
-    if dataclasses.is_dataclass(warm) and not isinstance(warm, type):
-        return replace(warm, **{f.name: _rows(getattr(warm, f.name), rows) for f in dataclasses.fields(warm)})
-    return warm
 
 
 def _tensors(value: Any) -> list[Tensor]:

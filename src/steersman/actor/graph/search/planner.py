@@ -105,7 +105,7 @@ class Search(Configured["Search.Config"]):
         if problem.exogenous is not None:
             raise PlanningError("a world without exogenous inputs", f"{problem.exogenous.shape[-1]} of them",
                                 "use planner 'cem' or 'icem', which follow a forecast")
-        refuse_scenarios(problem, "search")
+        refuse_scenarios(problem, "that searches a graph")
 
     def _graph(self, problem: Problem, aim: Aim) -> tuple[Graph, Tensor]:
         """The graphs of the decision before, new ones where an episode begins; which are new, (B,) bool."""

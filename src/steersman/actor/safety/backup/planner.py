@@ -151,7 +151,7 @@ class Backup(Planner):
         plan = self.planner.plan(inner)
         if not problem.task.guardrails:
             return replace(plan, warm=Held(plan.warm, fitted(plan.actions, self.config.steps)))
-        refuse_scenarios(problem, "backup")
+        refuse_scenarios(problem, "with a way out in hand")
         judge = Judge(self.manoeuvre, self.rest, self.config.steps)
         tried = judge.ways(problem, *self._beginnings(plan))
         begun, good = tried.best()
