@@ -178,7 +178,8 @@ class Silent(Altered):
     (Bold, "feasible"), (Stubborn, "takes the fallback"), (Spendthrift, "no more calls"),
     (Farsighted, "no farther than is trusted"), (Deaf, "exogenous"), (Scribbling, "answers|as it was|alone"),
     (Forgetful, "another batch size"), (Sleepless, "ends in time"), (Silent, "reasons"),
-    (Single, "every term|every weighted term"), (Unweighted, "what every weighted term is"), (Hopeful, "in every scenario"),
+    (Single, "every term|every weighted term"), (Unweighted, "what every weighted term is"),
+    (Hopeful, "in every scenario"),
 ])
 def test_each_broken_promise_is_named(broken, words):
     with pytest.raises(PromiseError, match=words):

@@ -25,7 +25,8 @@ _PLAIN = (str, bytes, bool, int, float, complex, type(None), PurePath, torch.dty
 
 
 class Sealed(Cost):
-    """A cost that can be weighed and not be changed.
+    """A cost that can be weighed and not be changed. In every task it weighs 1, in its own unit, unless the task says
+    otherwise: E = C / unit of the cost C that was sealed (`Cost.unit`).
 
     It must have no trainable parameter. When sealed, everything that it is made of is hashed: class and code, weights
     and buffers, attributes down to the last number, functions that it was given. `verify` compares; attributes of the
@@ -48,9 +49,13 @@ class Sealed(Cost):
         if trainable:
             raise ConfigError("an intrinsic cost without trainable parameters", f"{cost.name!r} with {trainable[0]}",
                               "call requires_grad_(False) on it, or make it an ordinary cost")
+        if not 0 < cost.unit < math.inf:
+            raise ConfigError("an intrinsic cost with a unit above 0", f"{cost.name!r} with {cost.unit}",
+                              "give the energy of one step that counts as 1")
         for name, value in {"name": cost.name, "_cost": cost, "_found": found}.items():
             object.__setattr__(self, name, value)
 
+    intrinsic = True
     _cost: Cost
     _found: Mapping[str, str]
 
@@ -67,7 +72,8 @@ class Sealed(Cost):
         return self._cost
 
     def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:
-        return self._cost.energy(imagined, actions, task)
+        energy = self._cost.energy(imagined, actions, task)
+        return energy if self._cost.unit == 1 else energy / self._cost.unit
 
     @property
     def fingerprint(self) -> dict[str, str]:

@@ -76,9 +76,17 @@ def imagine(problem: Problem, actions: Tensor) -> Imagined:
     scenarios = scenarios_of(problem)
     if scenarios == 1:
         return problem.model.imagine(problem.belief, actions, exogenous)
-    draws = Streams(problem.seeds ^ _CHANCE, problem.decision).uniform(scenarios, horizon, problem.model.chance)
-    shared = draws.to(problem.belief.state.device)[:, None].expand(-1, actions.shape[1], -1, -1, -1).flatten(1, 2)
+    shared = _draws(problem, scenarios, horizon)[:, None].expand(-1, actions.shape[1], -1, -1, -1).flatten(1, 2)
     return problem.model.imagine(problem.belief, actions.repeat_interleave(scenarios, 1), exogenous, shared)
+
+
+def _draws(problem: Problem, scenarios: int, horizon: int) -> Tensor:
+    """(B, S, H, Z) on (0, 1), stratified: at each step every S-th of the interval is met once, in random order, so that
+    few scenarios tell probabilities well (Latin hypercube sampling, McKay et al. 1979)."""
+    streams = Streams(problem.seeds ^ _CHANCE, problem.decision)
+    place, within = (streams.uniform(scenarios, horizon, problem.model.chance) for _ in range(2))
+    draws = (place.argsort(1).argsort(1) + within) / scenarios
+    return draws.clamp(max=1 - 2.0**-24).to(problem.belief.state.device)
 
 
 def scenarios_of(problem: Problem) -> int:
