@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from small_world import Drift, config
 from small_world import agent as parts
 
-from steersman.agent import Agent, save_readout
+from steersman.agent import Agent, from_pretrained, record_decisions, save_pretrained, save_readout, store_additions
 from steersman.agent.fitted.in_run import drop_kept, read_index
 from steersman.core import (
     ConfigError,
@@ -109,7 +109,7 @@ def judged(agent):
     found |= {f"{name} level": rail.standing(imagined.states) for name, rail in agent.guardrails.items()}
     found["learned"] = agent.kept.costs["learned"].energy(imagined, actions, Task(goal))
     agent.reset([1, 2])
-    weights = {"goal": 1.0, "learned": 0.5, "effort": 0.1, "temporal-distance": 0.2}
+    weights = {"goal": 1.0, "learned": 0.5, "effort": 0.1, "temporal-distance": 0.2, "curiosity": 0.0}
     rails = (agent.guardrails["bad"], agent.guardrails["apart"])
     plan = agent.act({"vector": torch.randn(2, 3, generator=g)}, Task(goal, weights, rails, horizon=3))
     return found | {"actions": plan.actions} | {f"energy {k}": v for k, v in plan.energy.items()}
@@ -123,7 +123,7 @@ def same(a, b):
 
 def test_everything_is_the_same_bit_for_bit_in_the_run_and_in_a_folder(run, tmp_path):
     ours = fitted(Agent.load(run))
-    assert ours.keep_in(run) == [
+    assert store_additions(ours, run) == [
         "cost.learned", "cost.temporal-distance", "cost.effort", "cost.curiosity", "guardrail.bad", "guardrail.box",
         "guardrail.half", "guardrail.apart", "guardrail.region",
     ]
@@ -133,20 +133,20 @@ def test_everything_is_the_same_bit_for_bit_in_the_run_and_in_a_folder(run, tmp_
     assert theirs.guardrails["box"].config.margin == {"x": MARGINS}
     assert theirs.guardrails["bad"].good_refused == ours.guardrails["bad"].good_refused
     assert theirs.guardrails["box"].readout is theirs.readout
-    folder = theirs.save_pretrained(tmp_path / "model")
-    again = Agent.from_pretrained(folder)
+    folder = save_pretrained(theirs, tmp_path / "model")
+    again = from_pretrained(folder)
     same(judged(ours), judged(again))
     assert [cost.name for cost in again.sealed] == ["temporal-distance", "curiosity"]
     text = (folder / "README.md").read_text()
     assert "| `bad` | guardrail, refuses 90.0% of bad states | BadStates |" in text
     assert "| `box` | guardrail, margin at 95.0% | Box |" in text
-    second = again.save_pretrained(tmp_path / "second")
+    second = save_pretrained(again, tmp_path / "second")
     for file in ("config.json", "model.safetensors", "README.md"):
         assert (second / file).read_bytes() == (folder / file).read_bytes()
 
 
 def test_an_agent_with_nothing_added_is_written_as_earlier_versions_read_it(run, tmp_path):
-    stored = json.loads((Agent.load(run).save_pretrained(tmp_path / "model") / "config.json").read_text())
+    stored = json.loads((save_pretrained(Agent.load(run), tmp_path / "model") / "config.json").read_text())
     assert stored["format"] == 1
     assert "kept" not in stored
     assert not (run.path / "kept").exists()
@@ -155,17 +155,17 @@ def test_an_agent_with_nothing_added_is_written_as_earlier_versions_read_it(run,
 def test_parts_are_added_to_what_is_kept_replaced_and_dropped(run):
     agent = Agent.load(run)
     agent.add_guardrail("a", Box(agent.readout, {"x": (0, 1)}))
-    agent.keep_in(run)
+    store_additions(agent, run)
     other = Agent.load(run, kept=False)
     assert not other.guardrails
     other.add_guardrail("b", BadStates.fit(torch.randn(200, 8), torch.arange(200) % 2 == 0, share=0.9,
                                            config=BadStates.Config(steps=2)))
-    other.keep_in(run)
+    store_additions(other, run)
     file, = (run.path / "kept").glob("*.safetensors")
     again = Agent.load(run)
     assert set(again.guardrails) == {"a", "b"}
     again.add_guardrail("b", Box(again.readout, {"x": (0, 2)}))
-    again.keep_in(run)
+    store_additions(again, run)
     assert not file.exists()
     assert Agent.load(run).guardrails["b"].config.limits == {"x": (0, 2)}
     drop_kept(run, "guardrail", "a")
@@ -177,14 +177,14 @@ def test_parts_are_added_to_what_is_kept_replaced_and_dropped(run):
 def test_what_was_fitted_to_other_weights_is_left_out_and_named_and_refused_if_intrinsic(run):
     agent = Agent.load(run)
     agent.add_guardrail("a", Box(agent.readout, {"x": (0, 1)}))
-    agent.keep_in(run)
+    store_additions(agent, run)
     index = json.loads((run.path / "kept/kept.json").read_text())
     index["entries"][0]["model"] = "0" * 64
     write(run, index)
     later = Agent.load(run)
     assert (dict(later.guardrails), later.kept.outdated) == ({}, ("a",))
     agent.add_cost(CuriosityCost(), intrinsic=True)
-    agent.keep_in(run)
+    store_additions(agent, run)
     index = json.loads((run.path / "kept/kept.json").read_text())
     index["entries"][1]["model"] = "0" * 64
     write(run, index)
@@ -211,13 +211,13 @@ class Own(Cost):
 def test_code_is_not_kept_and_says_so(run, tmp_path):
     agent = Agent.load(run)
     agent.add_guardrail("code", OnColumns(agent.readout, lambda y: y["x"]))
-    for keep in (lambda: agent.keep_in(run), lambda: agent.save_pretrained(tmp_path / "model")):
+    for keep in (lambda: store_additions(agent, run), lambda: save_pretrained(agent, tmp_path / "model")):
         with pytest.raises(ConfigError, match=r"`config` of guardrail 'code'.*OnColumns.*code cannot be kept"):
             keep()
     other = Agent.load(run)
     other.add_cost(Own())
     with pytest.raises(ConfigError, match=r"register\(Cost\) knows; got Own"):
-        other.keep_in(run)
+        store_additions(other, run)
     with pytest.raises(ConfigError, match="letters, digits"):
         other.add_guardrail("speed<=6", agent.guardrails["code"])
     assert not (run.path / "kept").exists()
@@ -229,7 +229,7 @@ def test_an_agent_of_another_run_is_not_kept_here(run, tmp_path):
     with create_run(tmp_path / "other", c, DATA, recipe="drift") as other:
         train(c, DATA, other)
         with pytest.raises(MismatchError, match="run of these weights"):
-            agent.keep_in(other)
+            store_additions(agent, other)
 
 
 # Tampering -----------------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def test_an_agent_of_another_run_is_not_kept_here(run, tmp_path):
 @pytest.fixture
 def whole(run):
     agent = Agent.load(run)
-    fitted(agent).keep_in(run)
+    store_additions(fitted(agent), run)
     return run
 
 
@@ -360,10 +360,10 @@ def test_decisions_under_kept_guardrails_and_costs_are_made_again(run):
     from steersman.agent.replay import replays
 
     agent = fitted(Agent.load(run))
-    agent.keep_in(run)
-    recorder = agent.record(run)
+    store_additions(agent, run)
+    recorder = record_decisions(agent, run)
     g = torch.Generator().manual_seed(5)
-    goal, weights = ObservationGoal({"vector": torch.ones(3)}), {"goal": 1.0, "learned": 5.0}
+    goal, weights = ObservationGoal({"vector": torch.ones(3)}), {"goal": 1.0, "learned": 5.0, "curiosity": 0.0}
     for rails in ((), tuple(agent.guardrails.values())):
         agent.act({"vector": torch.randn(1, 3, generator=g)}, Task(goal, weights, rails, horizon=3))
     recorder.close()
@@ -372,7 +372,7 @@ def test_decisions_under_kept_guardrails_and_costs_are_made_again(run):
     learned = LearnedCost((8,), LearnedCost.Config(hidden=(12,), rounds=1, steps=4))
     learned.fit(torch.ones(4, 8), lambda: torch.zeros(4, 8))
     other.add_cost(learned)
-    other.keep_in(run)
+    store_additions(other, run)
     again = list(replays(run))
     assert not again[0].identical
     assert again[0].notes == ("cost 'learned' was fitted to something else then",)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from steersman import training
-from steersman.agent import Agent, AgentConfig
+from steersman.agent import Agent, AgentConfig, from_pretrained, save_pretrained
 from steersman.core import (
     ColumnGoal,
     ConfigError,
@@ -163,12 +163,12 @@ def test_every_box_may_be_somebody_elses(theirs: Any, known: Any, dataset: Datas
     assert agent.config == config(theirs).agent
     plan = agent.act({"p": torch.zeros(2)}, Task(ColumnGoal({"x": 0.5}), weights={"goal": 1.0, "dear": 0.1}))
     assert set(plan.energy) == {"goal", "dear"}
-    agent.save_pretrained(tmp_path / "model")
-    assert Agent.from_pretrained(tmp_path / "model").config == agent.config
+    save_pretrained(agent, tmp_path / "model")
+    assert from_pretrained(tmp_path / "model").config == agent.config
     forget(known, theirs)
     needs = (r"got 'twice' \(Twice\.Config of their_parts\); this run needs the part 'twice': import the module that "
              r"registers it; on the command line: --import their_parts$")
-    for attempt, place in [(Agent.load, "run"), (training.resume, "run"), (Agent.from_pretrained, "model")]:
+    for attempt, place in [(Agent.load, "run"), (training.resume, "run"), (from_pretrained, "model")]:
         with pytest.raises(PartError, match=needs):
             attempt(tmp_path / place)
     assert "their_parts" not in sys.modules, "a run imports nothing by itself"

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from small_world import Drift, agent, config
 
 from steersman.actor import CEM, ICEM
-from steersman.agent import Agent, AgentConfig
+from steersman.agent import Agent, AgentConfig, from_pretrained, push_to_hub, save_pretrained
 from steersman.agent.building.origin import origin_of
 from steersman.agent.sharing.pretrained import Stored
 from steersman.cli.agents import agent_at
@@ -78,7 +78,7 @@ def plans(one, goal):
 @pytest.mark.parametrize("goal", [ObservationGoal({"vector": torch.ones(3)}), ColumnGoal({"y": 0.3})])
 def test_plans_are_the_same_bit_for_bit_after_a_round_trip(run, tmp_path, goal, readout):
     ours = fitted(run, readout=readout, planner=CEM.Config(samples=12, iterations=2, elites=3, horizon=4).build())
-    theirs = Agent.from_pretrained(ours.save_pretrained(tmp_path / "model"))
+    theirs = from_pretrained(save_pretrained(ours, tmp_path / "model"))
     assert theirs.planner.config == ours.planner.config
     assert theirs.readout.scale == ours.readout.scale
     assert theirs.origin == ours.origin
@@ -86,19 +86,19 @@ def test_plans_are_the_same_bit_for_bit_after_a_round_trip(run, tmp_path, goal, 
         assert torch.equal(a.actions, b.actions)
         assert torch.equal(a.imagined.states, b.imagined.states)
         assert a.reason == b.reason
-    again = theirs.save_pretrained(tmp_path / "again")
+    again = save_pretrained(theirs, tmp_path / "again")
     for file in ("config.json", "model.safetensors", "README.md"):
         assert (again / file).read_bytes() == (tmp_path / "model" / file).read_bytes()
 
 
 def test_the_card_is_filled(run, tmp_path):
-    text = (fitted(run).save_pretrained(tmp_path / "model") / "README.md").read_text()
+    text = (save_pretrained(fitted(run), tmp_path / "model") / "README.md").read_text()
     head, _, body = text.removeprefix("---\n").partition("\n---\n")
     assert "library_name: steersman" in head.splitlines()
     manifest = Run.open(run).manifest
     for said in (manifest.data["fingerprint"], manifest.id, "12 episodes, 240 steps", "2 of 2", "prediction, vicreg",
                  "| observation `vector` | vector 3 | x, y, z |", "-1 to 1", "97.0% [93.0%, 99.0%]", "Goals | reached",
-                 "0 of 100 &lt;violations>", "`x`, `y`, `z`", "Agent.from_pretrained", "## Limits"):
+                 "0 of 100 &lt;violations>", "`x`, `y`, `z`", "from_pretrained", "## Limits"):
         assert said in body, said
     code = body.split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
@@ -107,11 +107,11 @@ def test_the_card_is_filled(run, tmp_path):
 def test_an_agent_without_a_run_or_read_out_says_so(run, tmp_path):
     loaded = Agent.load(run)
     bare = Agent(loaded.config, loaded.signature, loaded.perception, loaded.world_model)
-    text = (bare.save_pretrained(tmp_path / "model") / "README.md").read_text()
+    text = (save_pretrained(bare, tmp_path / "model") / "README.md").read_text()
     assert "Not recorded" in text
     assert "Nothing yet" in text
     assert "no read-out" in text
-    assert Agent.from_pretrained(tmp_path / "model").readout is None
+    assert from_pretrained(tmp_path / "model").readout is None
 
 
 def test_parts_that_the_configuration_does_not_build_are_refused(run, tmp_path):
@@ -119,7 +119,7 @@ def test_parts_that_the_configuration_does_not_build_are_refused(run, tmp_path):
     other = VectorEncoder.Config(hidden=(5,), size=8).build(loaded.signature)
     wrong = Agent(loaded.config, loaded.signature, other, loaded.world_model)
     with pytest.raises(ConfigError, match="configuration builds"):
-        wrong.save_pretrained(tmp_path / "model")
+        save_pretrained(wrong, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
@@ -132,15 +132,15 @@ def test_parts_that_the_configuration_does_not_build_are_refused(run, tmp_path):
 def test_a_measured_horizon_travels_with_the_folder_or_is_said_to_be_missing(run, tmp_path, measured, says):
     ours = fitted(run)
     ours.origin = msgspec.structs.replace(ours.origin, trusted=measured)
-    folder = ours.save_pretrained(tmp_path / "model")
+    folder = save_pretrained(ours, tmp_path / "model")
     assert ("trusted" in json.loads((folder / "config.json").read_bytes())["origin"]) == (measured is not UNSET)
-    assert Agent.from_pretrained(folder).trusted is None
+    assert from_pretrained(folder).trusted is None
     if not says:
-        assert Agent.from_pretrained(folder, trusted=True).trusted == measured
+        assert from_pretrained(folder, trusted=True).trusted == measured
         assert agent_at(str(folder), trusted=True).trusted == measured
         return
     with pytest.raises(UsageError, match=says):
-        Agent.from_pretrained(folder, trusted=True)
+        from_pretrained(folder, trusted=True)
 
 
 def test_a_horizon_of_other_weights_does_not_travel(run):
@@ -183,11 +183,11 @@ def resealed(folder, **agent_changes):
 def test_a_hostile_configuration_is_refused_without_being_built(run, tmp_path, change):
     import resource
 
-    folder = fitted(run).save_pretrained(tmp_path / "model")
+    folder = save_pretrained(fitted(run), tmp_path / "model")
     resealed(folder, **change)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CheckpointError) as error:
-        Agent.from_pretrained(folder)
+        from_pretrained(folder)
     assert "\n" not in str(error.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
@@ -216,26 +216,26 @@ def damage(folder, kind):
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "deep", "pickle", "foreign", "bit-flipped"])
 def test_damaged_and_foreign_files_are_refused_in_one_line(run, tmp_path, kind):
-    folder = fitted(run).save_pretrained(tmp_path / "model")
+    folder = save_pretrained(fitted(run), tmp_path / "model")
     for path, whole, damaged in damage(folder, kind):
         path.write_bytes(damaged)
         with pytest.raises(SteersmanError) as error:
-            Agent.from_pretrained(folder)
+            from_pretrained(folder)
         assert "\n" not in str(error.value)
         path.write_bytes(whole)
-    Agent.from_pretrained(folder)
+    from_pretrained(folder)
 
 
 def test_what_is_missing_or_of_a_later_format_is_said(run, tmp_path):
     with pytest.raises(RunError, match="no such folder"):
-        Agent.from_pretrained(tmp_path / "nothing")
-    folder = fitted(run).save_pretrained(tmp_path / "model")
+        from_pretrained(tmp_path / "nothing")
+    folder = save_pretrained(fitted(run), tmp_path / "model")
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="weights at"):
-        Agent.from_pretrained(folder)
+        from_pretrained(folder)
     (folder / "config.json").write_text('{"format": 99}')
     with pytest.raises(CheckpointError, match="update steersman"):
-        Agent.from_pretrained(folder)
+        from_pretrained(folder)
 
 
 # The hub, by a stub --------------------------------------------------------------------------------------------------
@@ -272,8 +272,8 @@ def stub(monkeypatch, tmp_path):
 
 def test_what_is_pushed_can_be_loaded_by_its_id(run, stub):
     ours = fitted(run)
-    assert ours.push_to_hub("somebody/drift", token="t").endswith("somebody/drift/commit/1")
-    theirs = Agent.from_pretrained("somebody/drift", revision="main")
+    assert push_to_hub(ours, "somebody/drift", token="t").endswith("somebody/drift/commit/1")
+    theirs = from_pretrained("somebody/drift", revision="main")
     goal = ColumnGoal({"x": 0.1})
     assert torch.equal(plans(ours, goal)[1].actions, plans(theirs, goal)[1].actions)
     assert stub == [
@@ -281,10 +281,10 @@ def test_what_is_pushed_can_be_loaded_by_its_id(run, stub):
         ("download", "somebody/drift", "main", ("config.json", "model.safetensors", "README.md")),
     ]
     with pytest.raises(RunError, match="404") as error:
-        Agent.from_pretrained("somebody/else")
+        from_pretrained("somebody/else")
     assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match="OWNER/NAME"):
-        ours.push_to_hub("no id at all")
+        push_to_hub(ours, "no id at all")
 
 
 def test_the_hubs_library_is_imported_only_when_it_is_needed(run, tmp_path, monkeypatch):
@@ -292,9 +292,9 @@ def test_the_hubs_library_is_imported_only_when_it_is_needed(run, tmp_path, monk
             "assert 'huggingface_hub' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    Agent.from_pretrained(fitted(run).save_pretrained(tmp_path / "model"))
+    from_pretrained(save_pretrained(fitted(run), tmp_path / "model"))
     with pytest.raises(UsageError, match=r"steersman\[hub\]"):
-        fitted(run).push_to_hub("somebody/drift")
+        push_to_hub(fitted(run), "somebody/drift")
     assert AgentConfig
 
 

@@ -15,7 +15,7 @@ from small_world import SIGNATURE, Drift, config
 from small_world import agent as parts
 
 from steersman.actor import CEM, AStar, Barrier
-from steersman.agent import Agent
+from steersman.agent import Agent, from_pretrained, record_decisions, save_pretrained
 from steersman.agent.replay import replays
 from steersman.core import Episode, ObservationGoal, PlanningError, Task
 from steersman.core.latent_graph import GraphConfig
@@ -104,7 +104,7 @@ def test_a_graph_of_earlier_weights_is_not_searched(run, log, tmp_path):
 def test_a_planner_within_another_is_told_too_and_decisions_are_made_again(tmp_path, log):
     run = trained(tmp_path / "run", log, Barrier.Config(planner=ASTAR))
     agent = Agent.load(run)
-    recorder = agent.record(run)
+    recorder = record_decisions(agent, run)
     for _ in range(2):
         agent.act(MOMENT, GOAL)
     recorder.close()
@@ -125,6 +125,6 @@ def test_agents_and_actions_that_a_graph_cannot_serve_are_refused_in_words(tmp_p
 
 
 def test_a_folder_without_a_log_says_where_the_graph_would_come_from(run, tmp_path):
-    folder = Agent.load(run).save_pretrained(tmp_path / "model")
+    folder = save_pretrained(Agent.load(run), tmp_path / "model")
     with pytest.raises(PlanningError, match="load the agent from its run"):
-        Agent.from_pretrained(folder).act(MOMENT, GOAL)
+        from_pretrained(folder).act(MOMENT, GOAL)

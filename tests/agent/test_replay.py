@@ -18,7 +18,7 @@ from small_world import agent as parts
 
 from steersman.actor import CEM, ICEM, MCTS, Greedy, Search
 from steersman.actor.tree.arrays import ArrayTree
-from steersman.agent import Agent
+from steersman.agent import Agent, record_decisions
 from steersman.agent.config import AgentConfig
 from steersman.agent.replay import replay, replays
 from steersman.core import (
@@ -79,7 +79,7 @@ def moments(count, step):
 
 def record(path, planner, task, decisions, batch=2, seeds=3):
     agent = Agent.load(path, planner=planner)
-    with_recorder = agent.record(Run.open(path))
+    with_recorder = record_decisions(agent, Run.open(path))
     agent.reset(seeds)
     plans = [agent.act(moments(batch, step), task) for step in range(decisions)]
     with_recorder.close()
@@ -131,7 +131,7 @@ def test_a_replay_starts_at_the_last_whole_record(trained):
 
 def test_history_and_new_episodes_are_replayed(remembering):
     agent = Agent.load(remembering, planner=PLANNERS["cem"].build())
-    agent.record(Run.open(remembering))
+    record_decisions(agent, Run.open(remembering))
     for episode in range(2):
         agent.reset(episode)
         for step in range(4):
@@ -176,7 +176,7 @@ def with_columns(tmp_path_factory):
 
 def test_guardrails_on_columns_are_stored_and_what_they_said_is_told(with_columns):
     agent = Agent.load(with_columns, planner=PLANNERS["icem"].build())
-    agent.record(Run.open(with_columns))
+    record_decisions(agent, Run.open(with_columns))
     column = agent.readout.columns[0]
     task = Task(ColumnGoal({column: 0.5}), guardrails=(Box(agent.readout, {column: (-float("inf"), 0.0)}, name="low"),),
                 fallback=torch.zeros(agent.signature.action.size))
@@ -220,14 +220,14 @@ def test_other_weights_are_refused(trained, tmp_path_factory):
 
 def test_only_the_run_of_the_weights_records_them(trained, remembering):
     with pytest.raises(MismatchError, match="the run of these weights"):
-        Agent.load(trained).record(Run.open(remembering))
+        record_decisions(Agent.load(trained), Run.open(remembering))
 
 
 def test_a_full_disk_does_not_stop_the_agent(trained, monkeypatch):
     from steersman.runs import decisions
 
     agent = Agent.load(trained, planner=PLANNERS["cem"].build())
-    recorder = agent.record(Run.open(trained))
+    recorder = record_decisions(agent, Run.open(trained))
     agent.act(moments(1, 0), AIM)
 
     def refuse(fd, data):
@@ -244,7 +244,7 @@ def test_a_full_disk_does_not_stop_the_agent(trained, monkeypatch):
 def test_agents_that_take_turns_share_a_record(trained):
     """As served sessions do: each goes on from its own last decision."""
     one, other = (Agent.load(trained, planner=PLANNERS["icem"].build()) for _ in range(2))
-    other.recorder = one.record(Run.open(trained))
+    other.recorder = record_decisions(one, Run.open(trained))
     one.reset(1)
     other.reset(2)
     for step in range(3):

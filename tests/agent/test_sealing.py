@@ -16,7 +16,7 @@ from small_world import Drift, config
 from small_world import agent as parts
 
 from steersman import training
-from steersman.agent import Agent
+from steersman.agent import Agent, from_pretrained, save_pretrained
 from steersman.core import ConfigError, Cost, ObservationGoal, SealError, Task, register
 from steersman.cost import EffortCost, SmoothnessCost
 
@@ -65,7 +65,11 @@ def test_a_sealed_cost_is_weighed_like_the_others(trained):
     plan = agent.act({"vector": torch.ones(3)}, Task(goal, {"goal": 1.0, "pain": 5.0, "effort": 0.1}))
     assert set(plan.energy) == {"goal", "pain", "effort"}
     plan = agent.act({"vector": torch.ones(3)}, Task(goal, {"goal": 1.0}))
+    assert set(plan.energy) == {"goal", "pain"}, "an intrinsic cost weighs 1 where the task does not name it"
+    assert "silences" not in plan.reason[0]
+    plan = agent.act({"vector": torch.ones(3)}, Task(goal, {"goal": 1.0, "pain": 0.0}))
     assert set(plan.energy) == {"goal"}
+    assert plan.reason[0].endswith("; the task silences 'pain'")
 
 
 @pytest.mark.parametrize(
@@ -117,8 +121,8 @@ def test_training_leaves_intrinsic_costs_bit_identical(trained):
 
 def test_a_folder_for_hubs_keeps_the_seals(trained, tmp_path):
     agent = Agent.load(trained)
-    folder = agent.save_pretrained(tmp_path / "model")
-    assert Agent.from_pretrained(folder).sealed[0].fingerprint == agent.sealed[0].fingerprint
+    folder = save_pretrained(agent, tmp_path / "model")
+    assert from_pretrained(folder).sealed[0].fingerprint == agent.sealed[0].fingerprint
     assert "pain" in json.loads((folder / "config.json").read_text())["seals"]
 
 

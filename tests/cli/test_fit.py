@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steersman.agent import Agent
+from steersman.agent import Agent, from_pretrained
 from steersman.cli import main
 from steersman.recipes import RECIPES
 from steersman.runs import Run
@@ -67,7 +67,7 @@ def test_bad_moments_become_a_guardrail_that_travels_with_an_export(
     assert ended.code == 0, ended.err
     assert (ended.json["bad"], ended.json["good"]) == (360, 6 * 201 - 360)
     assert steersman("export", swings, "--format", "pretrained", "--out", "model").code == 0
-    assert Agent.from_pretrained("model").guardrails["early"].share == 0.9
+    assert from_pretrained("model").guardrails["early"].share == 0.9
     assert "early" in Path("model/README.md").read_text()
     pictures = steersman("rehearse", swings, "--env", "Pendulum-v1", "--goal", "cos=1", "--keep", "early")
     assert pictures.code == 2

@@ -91,13 +91,13 @@ def guarded(pendulum: Path) -> Path:
     """The run with a guardrail that reads no column."""
     import torch
 
-    from steersman.agent import Agent
+    from steersman.agent import Agent, store_additions
     from steersman.cost import BadStates
 
     agent = Agent.load(pendulum)
     states = torch.randn(300, *agent.perception.latent_shape, generator=torch.Generator().manual_seed(0))
     agent.add_guardrail("odd", BadStates.fit(states, states[:, 0] > 1, share=0.9, config=BadStates.Config(steps=5)))
-    agent.keep_in(Run.open(pendulum))
+    store_additions(agent, Run.open(pendulum))
     return pendulum
 
 

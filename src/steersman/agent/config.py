@@ -24,6 +24,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     intrinsic    the same, sealed: frozen, hashed when the agent is built, verified ever after (`cost.Sealed`)
     readout      fitted on frozen latents after training, for the columns of the vector observations; None: no columns
     history      moments that the world model sees before it imagines
+    streaming    the belief is corrected from moment to moment, and nothing cuts its history: recurrent states live as
+                 long as the episode (`history` is then what training shows). False: as agents were before
     """
 
     perception: PerceptionConfig
@@ -35,3 +37,4 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     intrinsic: tuple[CostConfig, ...] = ()
     readout: ReadoutConfig | None = None
     history: int = 1
+    streaming: bool = False

@@ -9,7 +9,7 @@ Shapes: N nodes, E edges, M members, D latent size, A action size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import msgspec
 import torch
@@ -18,8 +18,9 @@ from safetensors.torch import load as decode
 from safetensors.torch import save as encode
 
 from steersman.actor.ground.primitives import rays
+from steersman.agent.believing import Boxes
 from steersman.agent.building.fingerprint import model_fingerprint
-from steersman.core import LatentGraph, Perception, Planner, PlanningError, RunError, Signature, WorldModel
+from steersman.core import LatentGraph, Planner, PlanningError, RunError
 from steersman.core.latent_graph import GraphConfig
 from steersman.data import Dataset
 from steersman.memory import build_graph
@@ -45,23 +46,13 @@ class Built(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     sha256: str = ""
 
 
-@dataclass(frozen=True)
-class Remembering:
-    """What a graph is made with: the boxes that see and imagine, for whose world, how many moments they are given."""
-
-    perception: Perception
-    world_model: WorldModel
-    signature: Signature
-    history: int = 1
-
-
 def memory_of(planner: Planner) -> str:
     """SHA-256 over the graphs that a planner searches; "" if it searches none."""
     found = [_encoded(graph) for graph in planner.remembered()]
     return sha256(b"".join(found)) if found else ""
 
 
-def graph_of(run: Run, by: Remembering, config: GraphConfig, fan: int) -> LatentGraph:
+def graph_of(run: Run, by: Boxes, config: GraphConfig, fan: int) -> LatentGraph:
     """The graph that the run keeps for these weights, or a new one from the run's log; fan: constant actions that
     neighbours are tried with.
 
@@ -89,7 +80,7 @@ def graph_of(run: Run, by: Remembering, config: GraphConfig, fan: int) -> Latent
     return graph
 
 
-def _require_searchable(by: Remembering, fan: int) -> None:
+def _require_searchable(by: Boxes, fan: int) -> None:
     why = ""
     if by.history > 1:
         why = f"a history of {by.history} moments"
@@ -110,7 +101,7 @@ def _require_searchable(by: Remembering, fan: int) -> None:
 
 
 @torch.inference_mode()
-def _from_log(dataset: Dataset, by: Remembering, config: GraphConfig, fan: int) -> LatentGraph:
+def _from_log(dataset: Dataset, by: Boxes, config: GraphConfig, fan: int) -> LatentGraph:
     """Encode whole episodes, drawn at random, up to so many frames, and build."""
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
     size = (dataset.lengths[order] + 1).cumsum(0)
@@ -120,8 +111,7 @@ def _from_log(dataset: Dataset, by: Remembering, config: GraphConfig, fan: int) 
     row = torch.arange(len(episode)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     states, actions = [], []
     for e, r in zip(episode.split(_BATCH), row.split(_BATCH), strict=True):
-        moments = {name: value[:, None] for name, value in dataset.frames(e, r).items()}
-        states.append(by.perception.encode(moments).state[:, 0].float())
+        states.append(by.encode(dataset.frames(e, r)).state.float())
         actions.append(dataset.windows(e, torch.minimum(r, dataset.lengths[e] - 1), 1).actions[:, 0])
     each = counts.tolist()
     latents = torch.cat(states).clone().split(each)
@@ -129,7 +119,7 @@ def _from_log(dataset: Dataset, by: Remembering, config: GraphConfig, fan: int) 
     return build_graph(latents, done, by.world_model, rays(by.signature.action, fan), config)
 
 
-def _kept(run: Run, wanted: Built, by: Remembering) -> LatentGraph | None:
+def _kept(run: Run, wanted: Built, by: Boxes) -> LatentGraph | None:
     """What the run keeps, if it is whole and was built from the same."""
     folder = run.path / FOLDER
     try:
@@ -146,7 +136,7 @@ def _kept(run: Run, wanted: Built, by: Remembering) -> LatentGraph | None:
     return graph if _sane(graph, by) else None
 
 
-def _sane(graph: LatentGraph, by: Remembering) -> bool:
+def _sane(graph: LatentGraph, by: Boxes) -> bool:
     n, e = len(graph.nodes), graph.neighbour.shape[-1]
     action = by.signature.action
     shapes = ((n, *by.perception.latent_shape), (n, e), (graph.cost.shape[0], n, e), (n, e, action.size), ())

@@ -18,9 +18,9 @@ from safetensors.torch import load
 from torch import Tensor
 
 from steersman.agent.agent import Agent
-from steersman.agent.flight.carried import Carried
 from steersman.agent.flight.forms import task_of
 from steersman.agent.remembered import memory_of
+from steersman.agent.state import AgentState
 from steersman.core import CheckpointError, Plan, Planner, RunError, Task
 from steersman.core.clock import taped
 from steersman.core.compiled import compiler, compiling
@@ -114,7 +114,7 @@ class _Again:
             state = {k.removeprefix("carried."): v for k, v in tensors.items() if k.startswith("carried.")}
             if any(name.startswith("warm") for name in state) and self._form is None:
                 self._form = self._warm_form(tensors, record)
-            self.agent.resume(Carried.of(state, record.decision, self._form), tensors["decided"])
+            self.agent.resume(AgentState.restored(state, tensors["decided"], record.decision, self._form))
         assert self.task is not None
         with taped(record.clock) if record.clock else nullcontext():
             plan = self._act(tensors, self.task)
@@ -124,13 +124,15 @@ class _Again:
     def _warm_form(self, tensors: Mapping[str, Tensor], record: Recorded) -> Any:
         """What a warm start of this planner looks like: that of a decision without one."""
         assert self.task is not None
-        self.agent.resume(Carried(), tensors["decided"])
+        self.agent.reset(tensors["decided"])
         with taped(record.clock) if record.clock else nullcontext():
             return self._act(tensors, self.task).warm
 
     def _act(self, tensors: Mapping[str, Tensor], task: Task) -> Plan:
         moment = {k.removeprefix("observation."): v for k, v in tensors.items() if k.startswith("observation.")}
-        return self.agent.act(moment, task, exogenous=tensors.get("exogenous"), since=tensors.get("since"))
+        seen = {k.removeprefix("measured."): v for k, v in tensors.items() if k.startswith("measured.")}
+        return self.agent.act(moment, task, exogenous=tensors.get("exogenous"), since=tensors.get("since"),
+                              measured=seen or None)
 
 
 def _agent(run: Run, session: Session, planner: Planner | None) -> tuple[Agent, tuple[str, ...]]:

@@ -18,12 +18,12 @@ def agent_at(place: str, checkpoint: str = "latest", trusted: bool = False) -> A
         RunError, CheckpointError: missing, damaged, foreign or of a later format.
         UsageError: a checkpoint is asked of what has none, or no horizon was measured.
     """
-    from steersman.agent import Agent
+    from steersman.agent import Agent, from_pretrained
 
     if (Path(place) / "config.json").is_file() or (not Path(place).exists() and _looks_published(place)):
         if checkpoint != "latest":
             raise UsageError("a run, to choose a checkpoint of", place, "leave out --checkpoint")
-        return Agent.from_pretrained(place, trusted=trusted)
+        return from_pretrained(place, trusted=trusted)
     return Agent.load(place, checkpoint, trusted=trusted)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from steersman import actor, training
-from steersman.agent import Agent
+from steersman.agent import Agent, record_decisions
 from steersman.agent.fitting import fit_readout
 from steersman.core import (
     Budget,
@@ -151,7 +151,7 @@ def _record(context: Context, world: World, path: Path, unsuited: list[str]) -> 
         agent = Agent.load(run, planner=config.build())
         for setting, task in _tasks(world, agent, context.seed):
             try:
-                recorder = agent.record(run, world=world.id)
+                recorder = record_decisions(agent, run, world=world.id)
                 try:
                     act_in(agent, world.id, task, episodes=EPISODES, seed=context.seed, longest=world.longest)
                 finally:

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from steersman.agent import Agent
+from steersman.agent import Agent, save_pretrained
 from steersman.core import ColumnGoal, Task
 from steersman.evidence.context import Context, Outcome
 from steersman.recipes import vectors
@@ -41,7 +41,7 @@ import sys
 from steersman.agent import Agent
 from steersman.cost import Box
 from steersman.serving import Desk, Limits, Server, read_token
-agent = Agent.from_pretrained(sys.argv[1])
+agent = from_pretrained(sys.argv[1])
 limits = Limits(header_seconds={header}, body_seconds={header}, body_bytes=1 << 20, held_bytes=4 << 20)
 server = Server(Desk(agent, [Box(agent.readout, {{"x0": (-1e9, 1e9)}}, name="x0")], limits), read_token()[0])
 server.run(lambda: print(server.port, flush=True))
@@ -64,7 +64,7 @@ def experiment(context: Context) -> Outcome:
     """Start the server, measure it idle, attack it, measure it among hung clients, end it gracefully."""
     token = secrets.token_urlsafe(24)
     agent = _agent(context.seed)
-    folder = agent.save_pretrained(context.run / "model")
+    folder = save_pretrained(agent, context.run / "model")
     with _served(folder, token) as (port, process):
         asked = _request(agent, context.seed)
         right = _right(agent, asked, port, token)

@@ -114,6 +114,7 @@ class Recorded(_Part, frozen=True, kw_only=True):
     weights    name of a term -> its weight; `goal`, the task's goal in words
     vetoed     guardrail -> (B,) as the planner counted them; `limits` as they were seen
     expected   column -> (B, H+1): what the read-out makes of the imagined course, the present first
+    surprise   (B,) mean energy by which the moment differs from what was foreseen; None where nothing was; () unknown
     memory     SHA-256 of the memory that was read; "" where there is none
     whole      the record holds the agent's state from before the decision, and the task
     task       how to make the task again (`agent.flight`); None: as before
@@ -138,6 +139,7 @@ class Recorded(_Part, frozen=True, kw_only=True):
     candidates: Candidates | None
     limits: dict[str, Limits]
     expected: dict[str, tuple[Numbers, ...]]
+    surprise: tuple[float | None, ...] = ()
     memory: str = ""
     whole: bool = False
     task: dict[str, Any] | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,10 +17,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from steersman.agent.flight.carried import Carried
+from steersman.actor.ground.verdict import guardrail_names
 from steersman.agent.flight.forms import goal_words, task_form
 from steersman.agent.flight.watching import Sheet
-from steersman.core import Observation, Plan, Planner, Problem, Readout, StorageError, Task
+from steersman.agent.state import AgentState
+from steersman.core import Observation, Plan, Planner, Problem, Readout, StorageError, Surprise, Task
 from steersman.core.clock import taped
 from steersman.core.compiled import compiled, compiler
 from steersman.runs import Run
@@ -30,11 +31,12 @@ from steersman.runs.decisions import KEPT, DecisionWriter, Recorded, Session
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a decision is made from, beside the weights: as given to `Agent.act`, and what was carried before it."""
+    """What a decision is made from, beside the weights: as given to `Agent.act`, and the agent's state before it."""
 
     observation: Observation
     since: Tensor | None
-    carried: Carried
+    measured: Mapping[str, Tensor] | None
+    state: AgentState
     task: Task
 
 
@@ -61,14 +63,14 @@ class Recorder:
             machine={**manifests.machine(), "simd": _simd()},
         ), kept)
         self._memory = memory
-        self._after: tuple[Carried, Task] | None = None  # what the next decision goes on from
+        self._after: tuple[AgentState, Task] | None = None  # what the next decision goes on from
 
     @property
     def session(self) -> str:
         """Name of the session's folder."""
         return self._writer.path.name
 
-    def decide(self, planner: Planner, problem: Problem, inputs: Inputs) -> Plan:
+    def decide(self, planner: Planner, problem: Problem, inputs: Inputs, surprise: Surprise | None = None) -> Plan:
         """The planner's plan, unchanged, after it was written down."""
         if self.failure:
             return planner.plan(problem)
@@ -77,35 +79,37 @@ class Recorder:
             plan = planner.plan(sheet.problem)
         try:
             clock = tuple(tape.readings) if problem.task.budget.seconds is not None else ()
-            self._writer.append(self._record(plan, problem, sheet, inputs, clock))
+            self._writer.append(self._record(plan, problem, sheet, inputs, clock, surprise))
         except StorageError as error:
             self.failure = str(error)
             warnings.warn(f"decisions are no longer recorded: {error}", RuntimeWarning, stacklevel=3)
         return plan
 
-    def decided(self, carried: Carried, task: Task) -> None:
-        """What the agent carries after the decision."""
-        self._after = carried, task
+    def decided(self, state: AgentState, task: Task) -> None:
+        """The agent's state after the decision."""
+        self._after = state, task
 
     def close(self) -> None:
         """Wait until everything is on disk."""
         self._writer.close()
 
     def _record(
-        self, plan: Plan, problem: Problem, sheet: Sheet, inputs: Inputs, clock: tuple[float, ...]
+        self, plan: Plan, problem: Problem, sheet: Sheet, inputs: Inputs, clock: tuple[float, ...],
+        surprise: Surprise | None,
     ) -> Recorded:
-        carried, whole = inputs.carried, self._writer.due or not self._goes_on(inputs)
+        state, whole = inputs.state, self._writer.due or not self._goes_on(inputs)
         tensors = {f"observation.{name}": value for name, value in inputs.observation.items()}
         tensors |= {"actions": plan.actions, "decided": problem.seeds}
+        tensors |= {f"measured.{name}": value for name, value in (inputs.measured or {}).items()}
         for name, value in (("since", inputs.since), ("exogenous", problem.exogenous)):
             if value is not None:
                 tensors[name] = value
         form = None
         if whole:
             form, parts = task_form(problem.task, self.readout, tuple(problem.belief.state.shape[1:]))
-            tensors |= parts | {f"carried.{name}": value for name, value in carried.tensors().items()}
+            tensors |= parts | {f"carried.{name}": value for name, value in state.stored().items()}
         return Recorded(
-            number=self._writer.number, decision=carried.decision, when=time.time(), seconds=plan.seconds,
+            number=self._writer.number, decision=int(state.decision.max()), when=time.time(), seconds=plan.seconds,
             seeds=tuple(problem.seeds.tolist()), actions=_rows(plan.actions[:, 0]),
             feasible=tuple(plan.feasible.tolist()),
             energy={name: _rows(value) for name, value in plan.energy.items()},
@@ -113,7 +117,7 @@ class Recorder:
             kept=tuple(plan.kept.tolist()), calls=tuple(plan.calls.tolist()),
             vetoed={name: tuple(value.tolist()) for name, value in plan.vetoed.items()}, reason=plan.reason,
             candidates=sheet.candidates(), limits=sheet.limits(_margins(plan, problem.task)),
-            expected=self._expected(plan), memory=self._memory, whole=whole, task=form,
+            expected=self._expected(plan), surprise=_pooled(surprise), memory=self._memory, whole=whole, task=form,
             clock=clock,
             tensors=save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}),
         )
@@ -123,8 +127,7 @@ class Recorder:
         if self._after is None:
             return False
         after, task = self._after
-        same = all(getattr(after, f.name) is getattr(inputs.carried, f.name) for f in fields(after)[:-1])
-        return same and after.decision == inputs.carried.decision and inputs.task is task
+        return after is inputs.state and inputs.task is task
 
     def _expected(self, plan: Plan) -> dict[str, tuple[tuple[float, ...], ...]]:
         if self.readout is None:
@@ -137,13 +140,16 @@ def _margins(plan: Plan, task: Task) -> dict[str, Tensor]:
     """Guardrail -> margin (B, H) of each step of the chosen plan, where the plan shows what it imagined of it."""
     if plan.imagined.states.shape[2] != plan.actions.shape[1] + 1:
         return {}
-    found: dict[str, Tensor] = {}
-    for guardrail in task.guardrails:
-        name, number = guardrail.name, 2
-        while name in found:
-            name, number = f"{guardrail.name} ({number})", number + 1
-        found[name] = guardrail.margin(plan.imagined, plan.actions[:, None])[:, 0]
-    return found
+    margins = (guardrail.margin(plan.imagined, plan.actions[:, None])[:, 0] for guardrail in task.guardrails)
+    return dict(zip(guardrail_names(task.guardrails), margins, strict=True))
+
+
+def _pooled(surprise: Surprise | None) -> tuple[float | None, ...]:
+    """Of each problem, None where nothing had been foreseen."""
+    if surprise is None:
+        return ()
+    known = surprise.known.flatten(1).any(1).tolist()
+    return tuple(value if ok else None for value, ok in zip(surprise.pooled().tolist(), known, strict=True))
 
 
 def _rows(value: Tensor) -> tuple[tuple[float, ...], ...]:

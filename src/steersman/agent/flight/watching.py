@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steersman.actor.ground.verdict import guardrail_names
 from steersman.agent.flight.forms import finite
 from steersman.core import Cost, Distance, Guardrail, Imagined, Problem
 from steersman.runs.decisions import QUANTILES, Candidates, Limits
@@ -28,7 +29,7 @@ class Sheet:
 
     def __init__(self, problem: Problem) -> None:
         self._size = len(problem)
-        self._weights = {name: weight for name, weight in problem.task.weights.items() if weight}
+        self._weights = {name: weight for name, weight in problem.weights.items() if weight}
         self._totals: list[Tensor] = []  # each (B, K)
         self._kept = self._scored = 0
         self._open: dict[str, Tensor] = {}  # terms of the futures that are being scored
@@ -100,13 +101,8 @@ class Sheet:
 
     def limits(self, chosen: dict[str, Tensor]) -> dict[str, Limits]:
         """Guardrail -> what it said; chosen: guardrail -> margins (B, H) along the chosen plans."""
-        found: dict[str, Limits] = {}
-        for guardrail, notes in zip(self.problem.task.guardrails, self._guards, strict=True):
-            name, number = guardrail.name, 2
-            while name in found:
-                name, number = f"{guardrail.name} ({number})", number + 1
-            found[name] = notes.told(chosen.get(name))
-        return found
+        names = guardrail_names(self.problem.task.guardrails)
+        return {name: notes.told(chosen.get(name)) for name, notes in zip(names, self._guards, strict=True)}
 
 
 class _Judged:

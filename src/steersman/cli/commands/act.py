@@ -66,7 +66,7 @@ class Act(Command):
     """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
-        from steersman.agent import Agent
+        from steersman.agent import Agent, record_decisions
         from steersman.cli import goals
         from steersman.cli.planners import planner
         from steersman.core import Task
@@ -78,7 +78,7 @@ class Act(Command):
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint, planner(self.planner), trusted=self.trusted)
-        recorder = None if self.no_record else agent.record(run, world=self.env)
+        recorder = None if self.no_record else record_decisions(agent, run, world=self.env)
         goal = goals.goal(self.goal, agent.signature) if self.goal else own_goal(self.env, self.episodes, self.seed)
         task = Task(goal, self._weights(agent.costs), goals.limits(self.keep, agent))
         with Watcher(terminal) as watcher:

@@ -85,14 +85,18 @@ class Export(Command):
                  f"{differences[path.stem]:.1e}" if path.stem in differences else "") for path in files]
         terminal.grid(("file", "size", "difference from torch" if differences else ""), rows)
         if self.push:
-            facts["pushed"] = agent.push_to_hub(self.push)
+            from steersman.agent import push_to_hub
+
+            facts["pushed"] = push_to_hub(agent, self.push)
             terminal.say(f"sent to {facts['pushed']}")
         return Done({"run": self.run, "format": self.format, "out": str(out),
                      "bytes": sum(path.stat().st_size for path in files), **facts})
 
     def _written(self, agent: Agent, out: Path, terminal: Terminal) -> dict[str, Any]:
         if self.format == "pretrained":
-            agent.save_pretrained(out)
+            from steersman.agent import save_pretrained
+
+            save_pretrained(agent, out)
             return {}
         from steersman import export
 

@@ -71,7 +71,7 @@ class Fit(Command):
     """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
-        from steersman.agent import Agent
+        from steersman.agent import Agent, store_additions
         from steersman.agent.fitted.additions import require_name
         from steersman.runs import Run
 
@@ -89,7 +89,7 @@ class Fit(Command):
         agent = Agent.load(run, kept=False)
         facts = self._limit(run, agent, terminal) if self.limit else (
             self._bad(run, agent, terminal) if self.bad is not None else self._distance(run, agent, terminal))
-        kept = agent.keep_in(run)
+        kept = store_additions(agent, run)
         return Done({"run": str(self.run), "kept": kept, **facts})
 
     def _limit(self, run: Run, agent: Agent, terminal: Terminal) -> dict[str, Any]:

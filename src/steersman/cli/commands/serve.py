@@ -74,7 +74,9 @@ class Serve(Command):
         agent = agent_at(self.run, self.checkpoint, self.trusted)
         recorder = None
         if not self.no_record and (Path(self.run) / "manifest.json").is_file():
-            recorder = agent.record(Run.open(self.run), world="served")
+            from steersman.agent import record_decisions
+
+            recorder = record_decisions(agent, Run.open(self.run), world="served")
         desk = Desk(agent, limits(self.keep, agent), allowed)
         server = Server(desk, token, host=self.host, port=self.port)
 

@@ -1,0 +1,122 @@
+"""An agent's one state: everything that its next decision goes on from. Saved, restored, cut to rows, recorded.
+
+Shapes: B episodes, T moments of history, n actions, A action size, E exogenous size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steersman.core import Belief, PlanningError, RunError, TensorRecord
+from steersman.core.records import tensors
+
+_TUPLES = ("carry", "shared")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentState(TensorRecord):
+    """What is carried from one decision to the next, for B episodes. None where there is nothing yet.
+
+    seeds     (B,) int64: all randomness of an episode comes from its seed and the number of the decision
+    decision  (B,) int64: number of the next decision within each episode
+    fresh     (B,) bool: an episode begins with the next observation
+    done      (B, 1, A): the first action of the last plan
+    foreseen  (B, …): what the last plan expects of the next moment
+    warm      what the planner handed over
+    belief    of a streaming agent, after the last moment; what it carries lives as long as the episode
+    states    (B, T, …) the last moments, where history is cut to so many; actions (B, T-1, A) between them
+    outside   (B, n, E) exogenous inputs: between the moments, or of a streaming agent those of the last plan
+    """
+
+    seeds: Tensor
+    decision: Tensor
+    fresh: Tensor
+    done: Tensor | None = None
+    foreseen: Tensor | None = None
+    warm: Any = None
+    belief: Belief | None = None
+    states: Tensor | None = None
+    actions: Tensor | None = None
+    outside: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    @classmethod
+    def begin(cls, seeds: Sequence[int] | Tensor | int | None, batch: int, decision: int = 0) -> AgentState:
+        """New episodes. seeds: one each, or a first one, counted up (None: 0).
+
+        Raises:
+            PlanningError: another number of seeds than of episodes.
+        """
+        if seeds is None or isinstance(seeds, int):
+            each = torch.arange(batch) + (seeds or 0)
+        else:
+            each = torch.as_tensor(seeds, dtype=torch.int64)
+        if len(each) != batch:
+            raise PlanningError(f"{batch} seeds, one for each episode", f"{len(each)}", "reset() with one seed each")
+        return cls(seeds=each, decision=torch.full((batch,), decision), fresh=torch.ones(batch, dtype=torch.bool))
+
+    def begun(self, rows: Tensor, seeds: Tensor | None = None) -> AgentState:
+        """In some rows (a mask or indices) another episode begins with the next observation."""
+        fresh, decision, each = self.fresh.clone(), self.decision.clone(), self.seeds.clone()
+        fresh[rows], decision[rows] = True, 0
+        if seeds is not None:
+            each[rows] = seeds
+        return replace(self, seeds=each, decision=decision, fresh=fresh)
+
+    def stored(self) -> dict[str, Tensor]:
+        """Every tensor under a name, for a file."""
+        return tensors(self)
+
+    @classmethod
+    def restored(cls, stored: Mapping[str, Tensor], seeds: Tensor, decision: int, form: Any) -> AgentState:
+        """From what `stored` gave; seeds and decision where an older file does not say them.
+
+        form  a warm start of the planner in question, whatever it holds: it says what the stored tensors are parts of,
+              so that a file never names a class
+
+        Raises:
+            RunError: the tensors are not those of such a state.
+        """
+        start = cls.begin(seeds, len(seeds), decision)
+        plain = {f.name: stored[f.name] for f in dataclasses.fields(cls) if f.name in stored}
+        warm = {name: value for name, value in stored.items() if name.split(".")[0] == "warm"}
+        belief = {name.removeprefix("belief."): x for name, x in stored.items() if name.startswith("belief.")}
+        if "fresh" not in plain and "done" in plain:
+            plain["fresh"] = torch.zeros_like(start.fresh)
+        return replace(start, **plain, belief=_belief(belief) if belief else None,
+                       warm=_like(form, warm, "warm") if warm else None)
+
+
+def _belief(stored: Mapping[str, Tensor]) -> Belief:
+    several = {name: tuple(stored[f"{name}.{i}"] for i in range(len(stored)) if f"{name}.{i}" in stored)
+               for name in _TUPLES}
+    return Belief(stored["state"], stored.get("context"), **several)
+
+
+def _like(form: Any, stored: Mapping[str, Tensor], name: str) -> Any:
+    """`form` with its tensors replaced by the stored ones."""
+    if isinstance(form, Tensor) or form is None:
+        return stored.get(name)
+    if dataclasses.is_dataclass(form) and not isinstance(form, type):
+        if not any(key.startswith(f"{name}.") for key in stored):
+            return None
+        fields = {f.name: _like(getattr(form, f.name), stored, f"{name}.{f.name}") for f in dataclasses.fields(form)}
+        depth = name.count(".") + 1
+        unknown = sorted({key.split(".")[depth] for key in stored if key.startswith(f"{name}.")} - set(fields))
+        if unknown:
+            raise RunError(f"a warm start {type(form).__name__}", f"one with {', '.join(unknown)}",
+                           "replay with the version of steersman that recorded it")
+        return dataclasses.replace(form, **fields)
+    if isinstance(form, (tuple, list)):
+        return type(form)(_like(inner, stored, f"{name}.{i}") for i, inner in enumerate(form))
+    if isinstance(form, Mapping):
+        return {key: _like(inner, stored, f"{name}.{key}") for key, inner in form.items()}
+    return form
