@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from steersman.agent import Agent
-from steersman.core import Observation, ObservationGoal, Plan, Task, UsageError
+from steersman.agent.flight.recorder import pooled
+from steersman.core import Observation, ObservationGoal, Plan, Surprise, Task, UsageError
 from steersman.runs.artefacts import Decision
 from steersman.worlds import GymnasiumWorld, TwoRooms, make_world, uniform
 
@@ -83,7 +84,7 @@ def act_in(
         since: Tensor | None = None
         while not all(lanes.over):
             plan = agent.act(lanes.batch(), task, since=since)
-            story.decided(plan, lanes)
+            story.decided(plan, lanes, agent.surprise)
             steps = min(max(1, agent.commits(task)), plan.actions.shape[1])
             since = plan.actions[:, :steps]
             for k in range(steps):
@@ -166,14 +167,14 @@ class _Story:
         self.actual: dict[str, list[float]] = {name: [] for name in self.columns}
         self.imagined: dict[str, list[float | None]] = {name: [] for name in self.columns}
 
-    def decided(self, plan: Plan, lanes: _Lanes) -> None:
+    def decided(self, plan: Plan, lanes: _Lanes, surprise: Surprise | None) -> None:
         self.infeasible += sum(not ok and not over for ok, over in zip(plan.feasible.tolist(), lanes.over, strict=True))
         self._expected: Mapping[str, list[float]] = {}
         if self.readout is not None:
             values = self.readout.read(plan.imagined.states[:1, 0, 1:], plan.imagined.context)[0]
             self._expected = {name: values[:, i].tolist() for i, name in enumerate(self.readout.columns)}
         if not lanes.over[0]:
-            self.decisions.append(decision_of(plan, 0, 0, lanes.lengths[0]))
+            self.decisions.append(decision_of(plan, 0, 0, lanes.lengths[0], surprise))
 
     def stepped(self, plan: Plan, k: int, lanes: _Lanes) -> None:
         if not self.columns or lanes.lengths[0] == len(self.actual[self.columns[0]]):
@@ -184,7 +185,9 @@ class _Story:
             self.imagined[name].append(expected[k] if k < len(expected) else None)
 
 
-def decision_of(plan: Plan, problem: int, episode: int, step: int) -> Decision:
+def decision_of(
+    plan: Plan, problem: int, episode: int, step: int, surprise: Surprise | None = None
+) -> Decision:
     """One problem of a plan, for people."""
     return Decision(
         episode=episode, step=step, action=tuple(plan.actions[problem, 0].tolist()), seconds=plan.seconds,
@@ -192,6 +195,7 @@ def decision_of(plan: Plan, problem: int, episode: int, step: int) -> Decision:
         calls=int(plan.calls[problem]), kept=int(plan.kept[problem]), feasible=bool(plan.feasible[problem]),
         vetoed={name: int(value[problem]) for name, value in plan.vetoed.items()},
         reason=plan.reason[problem] if plan.reason else "",
+        surprise=None if surprise is None else pooled(surprise)[problem],
     )
 
 

@@ -265,6 +265,7 @@ class Decision(_Part, frozen=True, kw_only=True):
     energy   cost term -> weighted energy of the chosen plan (summed over its horizon)
     margins  guardrail -> largest margin along the chosen plan (<= 0 is safe)
     vetoed   guardrail -> candidates that it refused
+    surprise mean energy by which the moment differs from what was foreseen; None: nothing was
     """
 
     episode: int
@@ -278,6 +279,7 @@ class Decision(_Part, frozen=True, kw_only=True):
     margins: dict[str, float] = {}
     vetoed: dict[str, int] = {}
     reason: str = ""
+    surprise: float | None = None
 
 
 class Flight(Artefact, frozen=True, tag="flight", kw_only=True):

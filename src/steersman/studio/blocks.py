@@ -207,6 +207,9 @@ def flight_blocks(flight: Flight, most: int = 200) -> list[Block]:
                             "At most 0 is safe, at every imagined step."))
     if any(d.vetoed for d in decisions):
         charts.append(lines("Candidates vetoed", "candidates", by_name(lambda d: d.vetoed)))
+    if any(d.surprise is not None for d in decisions):
+        charts.append(lines("Surprise", "latent energy", {"surprise": [d.surprise for d in decisions]},
+                            caption="How far each moment lies from what had been foreseen of it, a mean over it."))
     charts.append(lines("Time of a decision", "ms", {"planning": [1000 * d.seconds for d in decisions]}))
     header = ["episode", "step", "action", "energy", "margin", "kept", "vetoed", "calls", "ms", "why"]
     rows = [{"alarm": not d.feasible, "cells": _decision_cells(d)} for d in decisions[:most]]

@@ -33,6 +33,9 @@ def sentences(
     if not record.limits:
         found.append("No guardrail was set.")
     found += _course(record, problem, units or {})
+    if record.surprise and record.surprise[problem] is not None:
+        found.append(f"The moment differed from what had been foreseen of it by a latent energy of "
+                     f"{record.surprise[problem]:.4g} (surprise, a mean over the latent).")
     calls = f"{record.calls[problem]:,} predictor calls"
     found.append(f"The planner ({session.planner_name}) said: {record.reason[problem]}." if record.reason else "")
     found.append(f"It took {1000 * record.seconds:.1f} ms and {calls}; seed {record.seeds[problem]}, decision "
@@ -208,6 +211,7 @@ def facts(record: Recorded, session: Session, problem: int = 0) -> dict[str, Any
             for name, x in record.limits.items()
         },
         "expected": {name: rows[problem] for name, rows in record.expected.items()},
+        "surprise": record.surprise[problem] if record.surprise else None,
         "reason": record.reason[problem] if record.reason else "", "model": session.model,
         "checkpoint": session.checkpoint, "memory": record.memory, "planner": session.planner_name,
         "sentences": sentences(record, session, problem),

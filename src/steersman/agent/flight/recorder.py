@@ -113,11 +113,11 @@ class Recorder:
             seeds=tuple(problem.seeds.tolist()), actions=_rows(plan.actions[:, 0]),
             feasible=tuple(plan.feasible.tolist()),
             energy={name: _rows(value) for name, value in plan.energy.items()},
-            weights=dict(problem.task.weights), goal=goal_words(problem.task.goal),
+            weights=dict(problem.weights), goal=goal_words(problem.task.goal),
             kept=tuple(plan.kept.tolist()), calls=tuple(plan.calls.tolist()),
             vetoed={name: tuple(value.tolist()) for name, value in plan.vetoed.items()}, reason=plan.reason,
             candidates=sheet.candidates(), limits=sheet.limits(_margins(plan, problem.task)),
-            expected=self._expected(plan), surprise=_pooled(surprise), memory=self._memory, whole=whole, task=form,
+            expected=self._expected(plan), surprise=pooled(surprise), memory=self._memory, whole=whole, task=form,
             clock=clock,
             tensors=save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}),
         )
@@ -144,7 +144,7 @@ def _margins(plan: Plan, task: Task) -> dict[str, Tensor]:
     return dict(zip(guardrail_names(task.guardrails), margins, strict=True))
 
 
-def _pooled(surprise: Surprise | None) -> tuple[float | None, ...]:
+def pooled(surprise: Surprise | None) -> tuple[float | None, ...]:
     """Of each problem, None where nothing had been foreseen."""
     if surprise is None:
         return ()
