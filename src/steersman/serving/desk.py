@@ -19,6 +19,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from steersman.actor.ground.verdict import guardrail_names, margins_of
 from steersman.agent import Agent
 from steersman.core import (
     Budget,
@@ -108,7 +109,7 @@ class Desk:
             "trusted": self.agent.trusted,
             "costs": [cost.name for cost in self.agent.costs],
             "columns": list(readout.columns) if readout is not None else [],
-            "guardrails": [guardrail.name for guardrail in self.guardrails],
+            "guardrails": guardrail_names(self.guardrails),
             "limits": msgspec.to_builtins(self.limits),
         }
 
@@ -283,7 +284,7 @@ class Desk:
             "energy": {name: one(x.sum(1)) for name, x in plan.energy.items()},
             "kept": one(plan.kept), "vetoed": {name: one(x) for name, x in plan.vetoed.items()},
             "margins": {name: one(x.amax((1, 2))) for name, x in margins.items()},
-            "guardrails": [guardrail.name for guardrail in self.guardrails],
+            "guardrails": guardrail_names(self.guardrails),
             "reason": plan.reason[0] if single else list(plan.reason),
             "calls": one(plan.calls), "seconds": round(plan.seconds, 6),
         }
@@ -291,7 +292,7 @@ class Desk:
     def _margins(self, imagined: Imagined, actions: Tensor) -> dict[str, Tensor]:
         """Guardrail -> (B, K, H), <= 0 is safe."""
         with torch.inference_mode():
-            return {guardrail.name: guardrail.margin(imagined, actions) for guardrail in self.guardrails}
+            return margins_of(self.guardrails, imagined, actions)
 
 
 def _count(moment: Mapping[str, Tensor]) -> int:

@@ -114,11 +114,7 @@ def verdict(
     if value is not None:
         before = imagined.states.new_zeros(*each.shape[:2], each.shape[2] - 1)
         parts[VALUE] = torch.cat([before, value[..., None].to(before)], -1)
-    margins: dict[str, Tensor] = {}
-    for guardrail in problem.task.guardrails if guardrails is None else guardrails:
-        margin = guardrail.margin(imagined, each)
-        _require(f"guardrail {guardrail.name!r}", margin, each)
-        margins[fresh(guardrail.name, margins)] = margin
+    margins = margins_of(problem.task.guardrails if guardrails is None else guardrails, imagined, each)
     shown = None
     if scenarios > 1:
         parts, margins, shown = _unfolded(problem.task.risk, scenarios, parts, margins)
@@ -178,20 +174,28 @@ def total_of(parts: Mapping[str, Tensor], like: Tensor) -> Tensor:
     return torch.stack([first, *others]).sum(0) if others else first
 
 
-def fresh(name: str, taken: Mapping[str, object]) -> str:
-    """Two guardrails may share a name: the second is "NAME (2)", so that they are counted apart."""
-    number, candidate = 2, name
-    while candidate in taken:
-        candidate, number = f"{name} ({number})", number + 1
-    return candidate
+def margins_of(guardrails: Collection[Guardrail], imagined: Imagined, actions: Tensor) -> dict[str, Tensor]:
+    """Name -> margin (B, K, H) of each guardrail along `actions` (B, K, H, A); <= 0 is safe.
+
+    Raises:
+        PlanningError: a guardrail that returns another shape.
+    """
+    margins: dict[str, Tensor] = {}
+    for name, guardrail in zip(guardrail_names(guardrails), guardrails, strict=True):
+        margins[name] = guardrail.margin(imagined, actions)
+        _require(f"guardrail {name!r}", margins[name], actions)
+    return margins
 
 
 def guardrail_names(guardrails: Collection[Guardrail]) -> list[str]:
-    """The names under which a verdict counts them."""
-    names: dict[str, None] = {}
+    """The names under which a verdict counts them: a second one of the same name is "NAME (2)"."""
+    names: list[str] = []
     for guardrail in guardrails:
-        names[fresh(guardrail.name, names)] = None
-    return list(names)
+        number, name = 2, guardrail.name
+        while name in names:
+            name, number = f"{guardrail.name} ({number})", number + 1
+        names.append(name)
+    return names
 
 
 def _judged(

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from steersman.actor.ground.verdict import guardrail_names
+from steersman.actor.ground.verdict import margins_of
 from steersman.agent.flight.forms import goal_words, task_form
 from steersman.agent.flight.watching import Sheet
 from steersman.agent.state import AgentState
@@ -140,8 +140,8 @@ def _margins(plan: Plan, task: Task) -> dict[str, Tensor]:
     """Guardrail -> margin (B, H) of each step of the chosen plan, where the plan shows what it imagined of it."""
     if plan.imagined.states.shape[2] != plan.actions.shape[1] + 1:
         return {}
-    margins = (guardrail.margin(plan.imagined, plan.actions[:, None])[:, 0] for guardrail in task.guardrails)
-    return dict(zip(guardrail_names(task.guardrails), margins, strict=True))
+    found = margins_of(task.guardrails, plan.imagined, plan.actions[:, None])
+    return {name: margin[:, 0] for name, margin in found.items()}
 
 
 def pooled(surprise: Surprise | None) -> tuple[float | None, ...]:
