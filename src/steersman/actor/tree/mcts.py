@@ -17,7 +17,7 @@ from steersman.actor.ground.configured import Configured
 from steersman.actor.ground.rounds import Best, Searched, Spending, decide
 from steersman.actor.sampling.distributions import fitted
 from steersman.actor.tree.growth import Grown, Growth, Search, calls_of_one, outcomes_of
-from steersman.actor.tree.rules import PUCT, Floats, Gumbel, Rule
+from steersman.actor.tree.rules import Floats, Rules, gumbel, puct
 from steersman.actor.tree.stepping import Allowance, Stepper, nearest_choice, require_tree_sizes
 from steersman.core import ConfigError, Critic, Plan, Problem, Streams, TensorRecord
 from steersman.core.compiled import compiled
@@ -117,7 +117,7 @@ class _Decision:
         outcomes = 1 if compiled_form is not None else outcomes_of(stepper)
         allowance = Allowance(problem, stepper.steps * (1 + len(stepper.choices)))
         simulations = self._affordable(allowance, calls_of_one(stepper, outcomes, self.config.rollout))
-        search = Search(problem, stepper, allowance, self.streams, self._rule(simulations), self._prior(), simulations)
+        search = Search(problem, stepper, allowance, self.streams, self._rules(simulations), simulations)
         if compiled_form is not None:
             return self._conclude(compiled_form.grown(search))
         return self._conclude(Growth(search, outcomes, self.config.rollout, self.critic).grown())
@@ -134,11 +134,12 @@ class _Decision:
         left = allowance.left()
         return self.config.simulations if left is None else min(self.config.simulations, left // each)
 
-    def _rule(self, simulations: int) -> Rule:
+    def _rules(self, simulations: int) -> Rules:
+        choices, prior = len(self.stepper.choices), self._prior()
         if self.config.select == "puct":
-            return PUCT(self.config.c1, self.config.c2)
-        draw = self.streams.uniform(len(self.stepper.choices)).cpu().numpy().T.astype(np.float64)
-        return Gumbel(simulations, self.config.considered, -np.log(-np.log(draw)))
+            return puct(choices, simulations, prior, self.config.c1, self.config.c2)
+        draw = self.streams.uniform(choices).cpu().numpy().astype(np.float64)
+        return gumbel(-np.log(-np.log(draw)), simulations, self.config.considered, prior)
 
     def _prior(self) -> Floats | None:
         """Probabilities (B, T, R) by depth, from what was proposed and what the last plan visited; None: uniform."""
