@@ -63,10 +63,10 @@ def considered_visits(considered: int, simulations: int) -> list[int]:
         return list(range(simulations))
     rounds = math.ceil(math.log2(considered))
     sequence: list[int] = []
-    visits, number = [0] * considered, considered
+    visits, number = 0, considered
     while len(sequence) < simulations:
         for _ in range(max(1, simulations // (rounds * number))):
-            sequence += visits[:number]
-            visits[:number] = [count + 1 for count in visits[:number]]
+            sequence += [visits] * number
+            visits += 1
         number = max(2, number // 2)
     return sequence[:simulations]
