@@ -16,7 +16,7 @@ from steersman.actor.descent.quasi_newton import QuasiNewton
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, Searched, Spending, choose, decide, search_in_rounds
-from steersman.actor.ground.scoring import Scores
+from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted, shifted
 from steersman.actor.sampling.drawing import Warm, require_sizes
 from steersman.core import Plan, Problem
@@ -134,7 +134,7 @@ class _Priced(Proposal):
             self.best = torch.zeros_like(self.best)
         return self.descent.actions().requires_grad_()
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         energy = scores.energy
         margins = torch.stack(list(scores.margins.values()), 2).to(energy) if scores.margins else self.prices
         if self.number == 0 and scores.margins:
@@ -210,7 +210,7 @@ class _Fan(Proposal):
         self.places = self.low[:, None] + (self.high - self.low)[:, None] * share
         return self.bounds.action(self.start[:, None] + self.places[..., None, None] * self.way[:, None])
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         around = (order[:, :1] + torch.tensor([-1, 1], device=order.device)).clamp(0, self.places.shape[1] - 1)
         self.low, self.high = self.places.gather(1, around).unbind(1)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from steersman.actor.descent.descent import Descent, fading, refuse_choices, slope_of
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
-from steersman.actor.ground.scoring import Scores
+from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.drawing import Warm, require_sizes
 from steersman.core import Plan, Problem
 
@@ -100,7 +100,7 @@ class _Steps(Proposal):
             self.descent.select(index.to(self.best.device))
         return self.descent.actions().requires_grad_(number < self.config.steps)
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         self.order, plain = order, actions.detach()
         self.best = plain[torch.arange(len(plain), device=plain.device), order[:, 0]]
         if self.number < self.config.steps:

@@ -15,7 +15,7 @@ from steersman.actor.descent.quadratic import solve_quadratic
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
-from steersman.actor.ground.scoring import Scores
+from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted
 from steersman.actor.sampling.drawing import amounts_from, require_sizes
 from steersman.actor.sampling.noise import coloured_basis
@@ -130,7 +130,7 @@ class _Iterate(Proposal):
         actions = self.bounds.action(points.unflatten(2, (self.horizon, -1)))
         return actions.requires_grad_(self.passes(number) > 1)
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         self._remember(actions.detach(), scores, order)
         if self.number == 0:
             safer = scores.violation <= scores.violation[:, :1]
@@ -162,7 +162,7 @@ class _Iterate(Proposal):
         self.moved = torch.where(self.u > 0, -_DELTA, _DELTA)
         return torch.cat([self.u[:, None], self.u[:, None] + torch.diag_embed(self.moved)], 1)
 
-    def _merit(self, scores: Scores) -> Tensor:
+    def _merit(self, scores: Verdict) -> Tensor:
         """The augmented Lagrangian, (B, K)."""
         if not scores.margins:
             return scores.energy
@@ -170,7 +170,7 @@ class _Iterate(Proposal):
         over = (prices + 2 * rho * (_limits(scores) + self.room[:, None])).clamp(min=0)
         return scores.energy + ((over.square() - prices.square()) / (4 * rho)).sum((2, 3))
 
-    def _look_around(self, actions: Tensor, scores: Scores) -> None:
+    def _look_around(self, actions: Tensor, scores: Verdict) -> None:
         """Slopes of the Lagrangian and guardrails at u and around it, for `_aim`."""
         total, g = scores.energy, None
         if scores.margins:
@@ -208,7 +208,7 @@ class _Iterate(Proposal):
             rho = (size.square().sum(1).sqrt() * self.horizon**2 / steep).nan_to_num(posinf=0.0)
             self.rho = torch.where(self.rho > 0, self.rho, rho[:, None, None].to(self.rho))
 
-    def _walk(self, actions: Tensor, scores: Scores) -> None:
+    def _walk(self, actions: Tensor, scores: Verdict) -> None:
         """To the best point of the line; more room where it breaks a guardrail."""
         merit = self._merit(scores).nan_to_num(nan=torch.inf)
         first = merit.argmin(1)
@@ -220,7 +220,7 @@ class _Iterate(Proposal):
         still = (self.u - before).abs().amax(1) <= self.config.tolerance
         self.over = self.over | (still & (self.best_energy < torch.inf))
 
-    def _remember(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def _remember(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         """The best feasible candidate so far."""
         rows, first = torch.arange(len(order), device=order.device), order[:, 0]
         energy = torch.where(scores.feasible, scores.energy, torch.inf)[rows, first].detach()
@@ -236,6 +236,6 @@ def _picked(actions: Tensor, index: Tensor) -> Tensor:
     return actions.detach()[torch.arange(len(index), device=index.device), index]
 
 
-def _limits(scores: Scores) -> Tensor:
+def _limits(scores: Verdict) -> Tensor:
     """Every guardrail at every step, (B, K, G, H)."""
     return torch.stack(list(scores.margins.values()), 2).to(scores.energy)

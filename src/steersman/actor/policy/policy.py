@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
-from steersman.actor.ground.scoring import Scores
+from steersman.actor.ground.verdict import Verdict
 from steersman.core import (
     ActionSpec,
     Belief,
@@ -168,7 +168,7 @@ class _Proposed(Proposal):
     def sample(self, number: int, count: int) -> Tensor:
         return self.action
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         pass
 
     def warm(self) -> None:

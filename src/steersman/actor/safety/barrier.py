@@ -16,7 +16,7 @@ from torch import Tensor
 from steersman.actor.ground.bounds import Bounds, fallback_action
 from steersman.actor.ground.primitives import rays
 from steersman.actor.ground.ranking import feasibility_first
-from steersman.actor.ground.scoring import Scores, score, total_energy
+from steersman.actor.ground.verdict import Verdict, score, total_energy
 from steersman.actor.sampling.icem import ICEM
 from steersman.core import (
     ConfigError,
@@ -181,7 +181,7 @@ class Barrier(Planner):
 
     def _continued(
         self, problem: Problem, plan: Plan, choice: Tensor, found: Tensor, steps: int
-    ) -> tuple[Tensor, Scores, Tensor]:
+    ) -> tuple[Tensor, Verdict, Tensor]:
         """Plans (B, H, A) that begin with `choice` (B, n, A), or the fallback where nothing was found; their scores,
         K = 1, and whether they keep every guardrail to the end."""
         spare = fallback_action(problem).to(plan.actions).expand_as(plan.actions)

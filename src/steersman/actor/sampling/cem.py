@@ -11,7 +11,7 @@ from torch import Tensor
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
-from steersman.actor.ground.scoring import Scores
+from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Categorical, Gaussian, fitted
 from steersman.actor.sampling.drawing import Warm, amounts_from, best_of, choices_from, require_sizes
 from steersman.core import Plan, Problem, Streams
@@ -93,7 +93,7 @@ class _Drawn(Proposal):
             actions[:, 1] = fitted(self.suggested, self.horizon)
         return actions
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         self.distribution.refit(best_of(actions, order, self.config.elites), self.config.momentum, self.config.floor)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from steersman.actor.ground.configured import Configured
 from steersman.actor.ground.primitives import rays
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
-from steersman.actor.ground.scoring import Scores
+from steersman.actor.ground.verdict import Verdict
 from steersman.core import ConfigError, Plan, Problem
 
 
@@ -63,7 +63,7 @@ class _Fan(Proposal):
     def sample(self, number: int, count: int) -> Tensor:
         return self.fan[:count][None, :, None].expand(self.problems, -1, self.ahead, -1)
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         pass
 
     def warm(self) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
-from steersman.actor.ground.scoring import Scores
+from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Gaussian, fitted, shifted
 from steersman.actor.sampling.drawing import Warm, amounts_from, best_of, choices_from, require_sizes
 from steersman.actor.sampling.noise import coloured_basis
@@ -122,7 +122,7 @@ class _Improved(Proposal):
             actions[:, kept] = fitted(self.suggested, self.horizon)
         return actions
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         self.suit(best_of(actions, order, self.config.elites))
         count = math.ceil(self.config.keep * self.config.elites)
         self.elites = best_of(actions, order, count) if count else None

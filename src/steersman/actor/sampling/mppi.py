@@ -15,7 +15,7 @@ from torch import Tensor
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, Spending, decide, examine, search_in_rounds
-from steersman.actor.ground.scoring import Scores
+from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Gaussian, fitted
 from steersman.actor.sampling.drawing import Warm, amounts_from, choices_from, require_sizes
 from steersman.actor.sampling.noise import coloured_basis
@@ -107,7 +107,7 @@ class _Weighing(Proposal):
     def candidates(self, number: int) -> int:
         return self.config.samples
 
-    def weights(self, energy: Tensor, scores: Scores, order: Tensor) -> Tensor:
+    def weights(self, energy: Tensor, scores: Verdict, order: Tensor) -> Tensor:
         """(B, K), each row adding up to 1; 0 for candidates that break a guardrail while another breaks none."""
         some = scores.feasible.any(1, keepdim=True)
         value = torch.where(some, energy, scores.violation).double()
@@ -160,7 +160,7 @@ class _Amounts(_Weighing):
             actions[:, 1] = self.suggested
         return actions
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         config, bounds, distribution = self.config, self.bounds, self.distribution
         energy = scores.energy
         if not (config.control or config.refit):
@@ -207,7 +207,7 @@ class _Choices(_Weighing):
             actions[:, 1] = fitted(self.suggested, self.horizon)
         return actions
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         weight = self.weights(scores.energy, scores, order)
         choices = self.distribution.probabilities.shape[-1]
         chosen = torch.nn.functional.one_hot(actions.squeeze(-1), choices)

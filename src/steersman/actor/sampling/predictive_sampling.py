@@ -14,7 +14,7 @@ from torch import Tensor
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
-from steersman.actor.ground.scoring import Scores
+from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted
 from steersman.actor.sampling.drawing import Warm, amounts_from, require_sizes, start_from
 from steersman.core import Plan, Problem, Streams
@@ -90,7 +90,7 @@ class _Disturbing(Proposal):
             actions[:, 1] = fitted(self.suggested, self.horizon)
         return actions
 
-    def refit(self, actions: Tensor, scores: Scores, order: Tensor) -> None:
+    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         self.nominal = actions[torch.arange(len(actions), device=actions.device), order[:, 0]]
 
     def warm(self) -> Warm:

@@ -15,7 +15,7 @@ from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured
 from steersman.actor.ground.ranking import feasibility_first
 from steersman.actor.ground.rounds import Best, Searched, Spending, decide
-from steersman.actor.ground.scoring import Scores, judge, score
+from steersman.actor.ground.verdict import Verdict, verdict, score
 from steersman.actor.sampling.distributions import fitted, shifted
 from steersman.actor.tree.merging import first_of_each
 from steersman.actor.tree.stepping import Allowance, Stepper, require_tree_sizes, widened
@@ -107,7 +107,7 @@ class Beam(Configured["Beam.Config"]):
             if spread is not None and disagreement is not None:
                 spread = torch.cat([disagreement[:, parent], spread], 2)
             states = torch.cat([path[:, parent], step.states[:, :, 1:]], 2)
-            scores = judge(problem, Imagined(states, problem.belief.context, spread, carry=step.carry), actions)
+            scores = verdict(problem, Imagined(states, problem.belief.context, spread, carry=step.carry), actions)
             scored += len(parent)
             kept = kept.to(path.device) + scores.feasible.sum(1)
             refused = {name: refused.get(name, 0) + veto.sum(1) for name, veto in scores.refused.items()}
@@ -119,7 +119,7 @@ class Beam(Configured["Beam.Config"]):
         whole = Best.of(actions, scores, order)
         return replace(whole, kept=kept, refused=refused), scored
 
-    def _ranked(self, scores: Scores, ends: Tensor) -> Tensor:
+    def _ranked(self, scores: Verdict, ends: Tensor) -> Tensor:
         """(B, K) best first; with `merge`, a beginning that ends where a better one does comes last."""
         order = _order(scores)
         if self.config.merge is None:
@@ -146,7 +146,7 @@ class Beam(Configured["Beam.Config"]):
         return max(1, min(width, int(width * left / max(seconds * layers, 1e-9))))
 
 
-def _order(scores: Scores) -> Tensor:
+def _order(scores: Verdict) -> Tensor:
     return feasibility_first(scores.energy, scores.violation, scores.feasible)
 
 

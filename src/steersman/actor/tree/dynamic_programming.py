@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steersman.actor.ground.configured import Configured
 from steersman.actor.ground.rounds import Best, Searched, Spending, decide
-from steersman.actor.ground.scoring import judge
+from steersman.actor.ground.verdict import verdict
 from steersman.actor.tree.merging import keys, merged
 from steersman.actor.tree.stepping import Allowance, Step, Stepper, require_tree_sizes
 from steersman.core import ConfigError, Critic, Plan, PlanningError, Problem
@@ -237,7 +237,7 @@ def _follow(
         at = layer.place[rows, at, mine, outcome].clamp(min=0)
     sequence, z = torch.cat(actions, 1)[:, None], torch.stack(chance, 1)[:, None] if chance else None
     exogenous = None if problem.exogenous is None else problem.exogenous[:, : stepper.steps]
-    scores = judge(problem, problem.model.imagine(problem.belief, sequence, exogenous, z), sequence)
+    scores = verdict(problem, problem.model.imagine(problem.belief, sequence, exogenous, z), sequence)
     energy = {name: torch.cat(part, 1).to(scores.energy) for name, part in parts.items()}
     if z is None and not bool(forward.dropped.any()):
         _require_single_steps(energy, scores.parts, values[0][:, 0])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steersman.actor.ground.bounds import fallback_action
-from steersman.actor.ground.scoring import judge
+from steersman.actor.ground.verdict import verdict
 from steersman.actor.tree.rules import Bools, Floats, Rules
 from steersman.actor.tree.stepping import Allowance, Step, Stepper, nearest_choice
 from steersman.actor.tree.tree import Line, Tree, Walk
@@ -82,7 +82,7 @@ class Growth:
         actions = stepper.choices[choice].repeat_interleave(stepper.hold, 1)
         exogenous = None if problem.exogenous is None else problem.exogenous[:, : stepper.steps]
         imagined = problem.model.imagine(problem.belief, actions[:, None], exogenous, None if z is None else z[:, None])
-        scores, device = judge(problem, imagined, actions[:, None]), actions.device
+        scores, device = verdict(problem, imagined, actions[:, None]), actions.device
         feasible = torch.from_numpy(~tree.dead()).to(device) & open_ & scores.feasible[:, 0]
         vetoed = {name: self.vetoed.get(name, torch.zeros_like(self.kept)).to(device) for name in scores.refused}
         return Grown(

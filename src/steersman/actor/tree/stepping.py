@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.primitives import rays
-from steersman.actor.ground.scoring import judge, total_energy
+from steersman.actor.ground.verdict import verdict, total_energy
 from steersman.core import ConfigError, Imagined, Outcomes, PlanningError, Problem
 from steersman.core.clock import now
 
@@ -111,7 +111,7 @@ class Stepper:
             carry = tuple(x.repeat_interleave(count, 1) for x in carry)
         imagined = self.imagine(states, carry, each, when, z)
         actions = self.choices[each][:, :, None].expand(-1, -1, self.hold, -1)
-        scores = judge(self.problem, imagined, actions)
+        scores = verdict(self.problem, imagined, actions)
         parts, energy = self._energies(imagined, actions, scores.parts, scores.energy, when)
         may = None if outcomes is None else outcomes.probability > 0
         refused = {

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.ranking import feasibility_first
-from steersman.actor.ground.scoring import total_energy
+from steersman.actor.ground.verdict import total_energy
 from steersman.core import Guardrail, Imagined, Policy, Problem
 
 _LEAST = 1e-6  # in a guardrail's unit: where nothing is kept for the model's error, clearance itself ranks
