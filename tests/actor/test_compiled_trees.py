@@ -1,4 +1,4 @@
-"""The compiled forms of tree search against the plain ones: the same trees, the same plans, values to rounding."""
+"""Compiled tree search against the plain one and the judge: the same trees, the same plans, values to rounding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from problems import Limit, choose, reach
 from test_tree_planners import CROSS, tabular
 
-from steersman.actor import MCTS
+from steersman.actor import MCTS, score
 from steersman.actor.tree.closed import closed_search
 from steersman.actor.tree.stepping import Stepper
 from steersman.agent.flight.watching import Sheet
@@ -136,6 +136,32 @@ def test_a_search_in_one_call_is_the_search_step_by_step(select, asked, config):
     same(fast, plain)
     assert fast.reason == plain.reason
     assert float((fast.warm.share > 0).sum(2).max()) > 1
+
+
+class Counted(GoalCost):
+    lowered = 0
+
+    def energy(self, imagined, actions, task):
+        return super().energy(imagined, actions, task)
+
+    def as_distance(self, task):
+        Counted.lowered += 1
+        return super().as_distance(task)
+
+
+@pytest.mark.parametrize("config", [{}, {"distance": "absolute"}, {"over": "last"}])
+@pytest.mark.parametrize("hold", [1, 2])
+def test_its_energies_are_the_judges_and_costs_are_lowered_once_a_plan(config, hold):
+    asked = closed(goals=5, cost=Counted(**config))
+    assert has_closed_form(asked)
+    Counted.lowered = 0
+    plan = MCTS.Config(simulations=40, horizon=6, hold=hold).build().plan(asked)
+    assert Counted.lowered == 1
+    judged = score(asked, plan.actions[:, None])
+    torch.testing.assert_close(plan.energy["goal"], judged.parts["goal"][:, 0])
+    torch.testing.assert_close(plan.imagined.states, judged.imagined.states)
+    assert torch.equal(plan.feasible, judged.feasible[:, 0])
+    assert float(plan.energy["goal"].abs().sum()) > 0.1
 
 
 def test_a_problem_is_searched_alike_alone_and_among_others():

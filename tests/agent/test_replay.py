@@ -17,7 +17,7 @@ from small_world import Drift, config
 from small_world import agent as parts
 
 from steersman.actor import CEM, ICEM, MCTS, Greedy, Search
-from steersman.actor.tree.arrays import ArrayTree
+from steersman.actor.tree.tree import Tree
 from steersman.agent import Agent, record_decisions
 from steersman.agent.config import AgentConfig
 from steersman.agent.replay import replay, replays
@@ -31,7 +31,7 @@ from steersman.core import (
     RunError,
     Task,
 )
-from steersman.core.compiled import compiling
+from steersman.core.compiled import compiled, compiling
 from steersman.cost import Box
 from steersman.perception import LinearReadout, VectorEncoder
 from steersman.runs import Run
@@ -108,15 +108,12 @@ def test_every_planner_is_replayed_bit_for_bit_from_anywhere(trained, name):
 @pytest.mark.parametrize("fast", [True, False])
 def test_the_form_that_decided_decides_again(trained, fast, monkeypatch):
     pytest.importorskip("numba")
-    from steersman.actor.tree.compiled import CompiledTree
-
-    used = []
-    for form in (CompiledTree, ArrayTree):
-        monkeypatch.setattr(form, "line", lambda self, line=form.line: (used.append(type(self)), line(self))[1])
+    used, line = [], Tree.line
+    monkeypatch.setattr(Tree, "line", lambda self: (used.append(compiled()), line(self))[1])
     with compiling(fast):
         record(trained, PLANNERS["mcts"].build(), AIM, 2)
     assert all(r.identical for r in replays(trained))
-    assert set(used) == {CompiledTree if fast else ArrayTree}
+    assert set(used) == {fast}
 
 
 def test_a_replay_starts_at_the_last_whole_record(trained):

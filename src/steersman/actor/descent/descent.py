@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.sampling.distributions import fitted
-from steersman.actor.sampling.drawing import start_from
+from steersman.actor.sampling.drawing import amounts_from
 from steersman.actor.sampling.noise import coloured_basis
 from steersman.core import PlanningError, Problem, Streams
 
@@ -40,10 +40,10 @@ class Descent:
         refuse_choices(problem)
         self.bounds = bounds = Bounds(problem.action, problem.belief.state)
         self._tanh, self._adam, self._momentum = keep_within == "tanh", optimiser == "adam", momentum
-        size, batch = problem.action.size, len(problem)
-        start = bounds.unit(start_from(problem, horizon, bounds.middle.expand(batch, horizon, -1), execute))
+        start = bounds.unit(amounts_from(problem, horizon, bounds, execute))
         colours = coloured_basis(horizon, beta).to(start.device)
-        noise = (Streams(problem.seeds, problem.decision).normal(restarts, size, len(colours)) @ colours).mT
+        streams = Streams(problem.seeds, problem.decision)
+        noise = (streams.normal(restarts, problem.action.size, len(colours)) @ colours).mT
         first = torch.arange(restarts, device=start.device)[:, None, None] == 0
         unit = (start[:, None] + torch.where(first, 0.0, spread * noise)).clamp(-1, 1)
         if problem.proposal is not None and restarts > 1:

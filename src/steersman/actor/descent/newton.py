@@ -17,7 +17,7 @@ from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted
-from steersman.actor.sampling.drawing import require_sizes, start_from
+from steersman.actor.sampling.drawing import amounts_from, require_sizes
 from steersman.actor.sampling.noise import coloured_basis
 from steersman.core import Plan, Problem, Streams
 
@@ -93,8 +93,7 @@ class _Iterate(Proposal):
     def __init__(self, config: Newton.Config, problem: Problem, horizon: int) -> None:
         self.config, self.problem, self.horizon = config, problem, horizon
         self.bounds = Bounds(problem.action, problem.belief.state)
-        start = start_from(problem, horizon, self.bounds.middle.expand(len(problem), horizon, -1), config.execute)
-        self.u = self.bounds.unit(start).flatten(1)
+        self.u = self.bounds.unit(amounts_from(problem, horizon, self.bounds, config.execute)).flatten(1)
         self.direction = torch.zeros_like(self.u)
         self.seen: tuple[Tensor, Tensor | None] | None = None
         self.slack_round = 1 + 2 * config.iterations

@@ -12,8 +12,8 @@ from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
-from steersman.actor.sampling.distributions import Gaussian, fitted
-from steersman.actor.sampling.drawing import Choices, Warm, best_of, require_sizes, start_from
+from steersman.actor.sampling.distributions import Categorical, Gaussian, fitted
+from steersman.actor.sampling.drawing import Warm, amounts_from, best_of, choices_from, require_sizes
 from steersman.core import Plan, Problem, Streams
 
 
@@ -63,41 +63,70 @@ class CEM(Configured["CEM.Config"]):
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)
-        proposal: Proposal
-        if problem.action.kind == "discrete":
-            c = self.config
-            proposal = Choices(problem, horizon, c.samples, c.elites, c.momentum, c.floor, c.execute, c.hold)
-        else:
-            proposal = _Pushes(self.config, problem, horizon)
+        kind = _Choices if problem.action.kind == "discrete" else _Amounts
+        proposal = kind(self.config, problem, horizon)
         return plan_in_rounds(problem, proposal, self.config.iterations, horizon, self.config.tolerance)
 
 
-class _Pushes(Proposal):
-    """Continuous actions."""
+class _Drawn(Proposal):
+    """What amounts and choices share: a distribution that is refitted to the best."""
+
+    distribution: Gaussian | Categorical
 
     def __init__(self, config: CEM.Config, problem: Problem, horizon: int) -> None:
-        self.config, self.streams = config, Streams(problem.seeds, problem.decision)
-        bounds = Bounds(problem.action, problem.belief.state)
-        self.size, self.horizon = problem.action.size, horizon
-        self.suggested = problem.proposal
-        start = start_from(problem, horizon, bounds.middle.expand(len(problem), horizon, -1), config.execute)
-        self.distribution = Gaussian(start, bounds, config.spread)
+        self.config, self.horizon, self.size = config, horizon, problem.action.size
+        self.streams, self.suggested = Streams(problem.seeds, problem.decision), problem.proposal
 
     def candidates(self, number: int) -> int:
         return self.config.samples
 
-    def sample(self, number: int, count: int) -> Tensor:
-        knots = -(-self.horizon // self.config.hold)
-        noise = self.streams.normal(count, knots, self.size).repeat_interleave(self.config.hold, 2)
-        noise = noise[:, :, : self.horizon]
-        noise[:, 0] = 0
-        actions = self.distribution.actions(noise)
-        if number == 0 and count > 1 and self.suggested is not None:
-            actions[:, 1] = self.distribution.bounds.clamp(fitted(self.suggested, self.horizon))
+    def held(self, noise: Tensor) -> Tensor:
+        """Noise (B, K, P, …) of each push, held for `hold` steps: (B, K, H, …)."""
+        return noise.repeat_interleave(self.config.hold, 2)[:, :, : self.horizon]
+
+    @property
+    def pushes(self) -> int:
+        return -(-self.horizon // self.config.hold)
+
+    def with_proposal(self, actions: Tensor, number: int) -> Tensor:
+        if number == 0 and actions.shape[1] > 1 and self.suggested is not None:
+            actions[:, 1] = fitted(self.suggested, self.horizon)
         return actions
 
     def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
         self.distribution.refit(best_of(actions, order, self.config.elites), self.config.momentum, self.config.floor)
 
+
+class _Amounts(_Drawn):
+    distribution: Gaussian
+
+    def __init__(self, config: CEM.Config, problem: Problem, horizon: int) -> None:
+        super().__init__(config, problem, horizon)
+        bounds = Bounds(problem.action, problem.belief.state)
+        self.distribution = Gaussian(amounts_from(problem, horizon, bounds, config.execute), bounds, config.spread)
+        if self.suggested is not None:
+            self.suggested = bounds.clamp(self.suggested)
+
+    def sample(self, number: int, count: int) -> Tensor:
+        noise = self.held(self.streams.normal(count, self.pushes, self.size))
+        noise[:, 0] = 0
+        return self.with_proposal(self.distribution.actions(noise), number)
+
     def warm(self) -> Warm:
         return Warm(self.distribution.mean)
+
+
+class _Choices(_Drawn):
+    distribution: Categorical
+
+    def __init__(self, config: CEM.Config, problem: Problem, horizon: int) -> None:
+        super().__init__(config, problem, horizon)
+        self.distribution = choices_from(problem, horizon, config.execute)
+
+    def sample(self, number: int, count: int) -> Tensor:
+        actions = self.distribution.actions(self.held(self.streams.uniform(count, self.pushes)))
+        actions[:, 0] = self.distribution.mode()
+        return self.with_proposal(actions, number)
+
+    def warm(self) -> Warm:
+        return Warm(self.distribution.probabilities)

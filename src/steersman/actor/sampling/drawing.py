@@ -1,4 +1,4 @@
-"""What sampling planners share: where the next decision starts, drawing choices, picking the best candidates.
+"""What sampling planners share: where the next decision starts, picking the best candidates.
 
 Shapes: B problems, K candidates, E elites, H horizon, A action size, C choices.
 """
@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steersman.actor.ground.rounds import Proposal
-from steersman.actor.ground.verdict import Verdict
+from steersman.actor.ground.bounds import Bounds
 from steersman.actor.sampling.distributions import Categorical, fitted, shifted
-from steersman.core import ConfigError, Problem, Streams
+from steersman.core import ConfigError, Problem
 
 
 @dataclass(frozen=True)
@@ -21,40 +20,6 @@ class Warm:
     """Where the next decision starts: the last distribution's mean (B, H, A), or logits (B, H, C) if discrete."""
 
     mean: Tensor
-
-
-class Choices(Proposal):
-    """Discrete actions: a categorical distribution per step, the warm start mixed half with uniform choice."""
-
-    def __init__(
-        self, problem: Problem, horizon: int, samples: int, elites: int, momentum: float, floor: float,
-        execute: int = 1, hold: int = 1,
-    ) -> None:
-        self.samples, self.elites, self.momentum, self.floor, self.hold = samples, elites, momentum, floor, hold
-        self.streams, self.horizon = Streams(problem.seeds, problem.decision), horizon
-        self.distribution = Categorical(len(problem), horizon, problem.action, problem.belief.state.device)
-        uniform = self.distribution.probabilities
-        flattened = 0.5 * start_from(problem, horizon, uniform, execute) + 0.5 * uniform
-        self.distribution.probabilities = flattened
-        self.suggested = problem.proposal
-
-    def candidates(self, number: int) -> int:
-        return self.samples
-
-    def sample(self, number: int, count: int) -> Tensor:
-        knots = -(-self.horizon // self.hold)
-        uniform = self.streams.uniform(count, knots).repeat_interleave(self.hold, 2)[:, :, : self.horizon]
-        actions = self.distribution.actions(uniform)
-        actions[:, 0] = self.distribution.mode()
-        if number == 0 and count > 1 and self.suggested is not None:
-            actions[:, 1] = fitted(self.suggested, self.horizon)
-        return actions
-
-    def refit(self, actions: Tensor, scores: Verdict, order: Tensor) -> None:
-        self.distribution.refit(best_of(actions, order, self.elites), self.momentum, self.floor)
-
-    def warm(self) -> Warm:
-        return Warm(self.distribution.probabilities)
 
 
 def require_sizes(
@@ -74,6 +39,19 @@ def best_of(actions: Tensor, order: Tensor, count: int) -> Tensor:
     """The `count` best (B, E, H, A) of (B, K, H, A), in their drawn order: sums do not depend on the ranking."""
     chosen = order[:, :count].sort(1).values
     return actions[torch.arange(len(actions), device=actions.device)[:, None], chosen]
+
+
+def amounts_from(problem: Problem, horizon: int, bounds: Bounds, steps: int = 1) -> Tensor:
+    """Where each problem's amounts (B, H, A) start: see `start_from`; otherwise in the middle of their range."""
+    return start_from(problem, horizon, bounds.middle.expand(len(problem), horizon, -1), steps)
+
+
+def choices_from(problem: Problem, horizon: int, steps: int = 1) -> Categorical:
+    """Where each problem's choices start: see `start_from`, mixed half with uniform choice."""
+    distribution = Categorical(len(problem), horizon, problem.action, problem.belief.state.device)
+    uniform = distribution.probabilities
+    distribution.probabilities = 0.5 * start_from(problem, horizon, uniform, steps) + 0.5 * uniform
+    return distribution
 
 
 def start_from(problem: Problem, horizon: int, default: Tensor, steps: int = 1) -> Tensor:

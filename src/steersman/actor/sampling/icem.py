@@ -17,8 +17,8 @@ from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
-from steersman.actor.sampling.distributions import Categorical, Gaussian, fitted, shifted
-from steersman.actor.sampling.drawing import Warm, best_of, require_sizes, start_from
+from steersman.actor.sampling.distributions import Gaussian, fitted, shifted
+from steersman.actor.sampling.drawing import Warm, amounts_from, best_of, choices_from, require_sizes
 from steersman.actor.sampling.noise import coloured_basis
 from steersman.core import Plan, Problem, Streams
 
@@ -135,8 +135,7 @@ class _Amounts(_Improved):
     def __init__(self, config: ICEM.Config, problem: Problem, horizon: int) -> None:
         super().__init__(config, problem, horizon)
         self.bounds = Bounds(problem.action, problem.belief.state)
-        start = start_from(problem, horizon, self.bounds.middle.expand(len(problem), horizon, -1))
-        self.distribution = Gaussian(start, self.bounds, config.spread)
+        self.distribution = Gaussian(amounts_from(problem, horizon, self.bounds), self.bounds, config.spread)
         if self.suggested is not None:
             self.suggested = self.bounds.clamp(self.suggested)
 
@@ -154,9 +153,7 @@ class _Amounts(_Improved):
 class _Choices(_Improved):
     def __init__(self, config: ICEM.Config, problem: Problem, horizon: int) -> None:
         super().__init__(config, problem, horizon)
-        self.distribution = Categorical(len(problem), horizon, problem.action, problem.belief.state.device)
-        uniform = self.distribution.probabilities
-        self.distribution.probabilities = 0.5 * start_from(problem, horizon, uniform) + 0.5 * uniform
+        self.distribution = choices_from(problem, horizon)
 
     def drawn(self, noise: Tensor) -> Tensor:
         actions = self.distribution.actions(torch.special.ndtr(noise.squeeze(-1)))

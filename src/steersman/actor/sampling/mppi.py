@@ -16,8 +16,8 @@ from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, Spending, decide, examine, search_in_rounds
 from steersman.actor.ground.verdict import Verdict
-from steersman.actor.sampling.distributions import Categorical, Gaussian, fitted
-from steersman.actor.sampling.drawing import Warm, require_sizes, start_from
+from steersman.actor.sampling.distributions import Gaussian, fitted
+from steersman.actor.sampling.drawing import Warm, amounts_from, choices_from, require_sizes
 from steersman.actor.sampling.noise import coloured_basis
 from steersman.core import ConfigError, Plan, Problem, Streams
 
@@ -139,7 +139,7 @@ class _Amounts(_Weighing):
         super().__init__(config, problem, horizon)
         self.bounds = Bounds(problem.action, problem.belief.state)
         device, size = self.bounds.low.device, problem.action.size
-        start = start_from(problem, horizon, self.bounds.middle.expand(len(problem), horizon, -1), config.execute)
+        start = amounts_from(problem, horizon, self.bounds, config.execute)
         self.factor = _factor(config.covariance, size).to(device) if config.covariance else None
         self.colours = coloured_basis(horizon, config.beta).to(device) if config.beta else None
         self.size = size
@@ -198,9 +198,7 @@ class _Amounts(_Weighing):
 class _Choices(_Weighing):
     def __init__(self, config: MPPI.Config, problem: Problem, horizon: int) -> None:
         super().__init__(config, problem, horizon)
-        self.distribution = Categorical(len(problem), horizon, problem.action, problem.belief.state.device)
-        uniform = self.distribution.probabilities
-        self.distribution.probabilities = 0.5 * start_from(problem, horizon, uniform, config.execute) + 0.5 * uniform
+        self.distribution = choices_from(problem, horizon, config.execute)
 
     def sample(self, number: int, count: int) -> Tensor:
         actions = self.distribution.actions(self.streams.uniform(count, self.horizon))

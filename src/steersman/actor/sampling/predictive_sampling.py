@@ -16,7 +16,7 @@ from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted
-from steersman.actor.sampling.drawing import Warm, require_sizes, start_from
+from steersman.actor.sampling.drawing import Warm, amounts_from, require_sizes, start_from
 from steersman.core import Plan, Problem, Streams
 
 
@@ -101,9 +101,9 @@ class _Amounts(_Disturbing):
     def __init__(self, config: PredictiveSampling.Config, problem: Problem, horizon: int) -> None:
         super().__init__(config, problem, horizon)
         self.bounds = Bounds(problem.action, problem.belief.state)
-        start = start_from(problem, horizon, self.bounds.middle.expand(len(problem), horizon, -1), config.execute)
-        self.nominal, self.size = self.bounds.clamp(start), problem.action.size
-        self.spline = spline(self.knots, horizon, config.spline).to(start.device)
+        self.nominal = self.bounds.clamp(amounts_from(problem, horizon, self.bounds, config.execute))
+        self.size = problem.action.size
+        self.spline = spline(self.knots, horizon, config.spline).to(self.nominal.device)
         if self.suggested is not None:
             self.suggested = self.bounds.clamp(self.suggested)
 

@@ -14,10 +14,10 @@ import torch
 
 from steersman.actor.ground.bounds import fallback_action
 from steersman.actor.tree import closed_kernels as kernels
-from steersman.actor.tree.compiled import CompiledTree
 from steersman.actor.tree.growth import Grown, Search
 from steersman.actor.tree.kernels import ARRIVED, DEPTH
 from steersman.actor.tree.stepping import Stepper, nearest_choice
+from steersman.actor.tree.tree import Tree
 from steersman.core import Distance, Imagined, Perceptron, Problem
 from steersman.core.closed_forms import speaks_for
 
@@ -40,7 +40,7 @@ class ClosedSearch:
         """After as many simulations as the budget has time for."""
         problem, stepper = self.problem, search.stepper
         b, t, hold = len(problem), stepper.depth, stepper.hold
-        tree = CompiledTree(b, search.simulations, len(stepper.choices), 1, t, search.rule, search.prior)
+        tree = Tree(b, search.simulations, len(stepper.choices), 1, t, search.rules)
         net, aim = kernels.Net(*self.perceptron.arrays()), self._aim()
         states = np.empty((b, tree.size, len(net.bias)), np.float32)
         states[:, 0] = problem.belief.state.flatten(1).numpy()
@@ -65,7 +65,7 @@ class ClosedSearch:
             torch.from_numpy(done), line.visits, line.energy,
         )
 
-    def _run(self, search: Search, tree: CompiledTree, rest: tuple[Any, ...], kept: Any, done: Any) -> None:
+    def _run(self, search: Search, tree: Tree, rest: tuple[Any, ...], kept: Any, done: Any) -> None:
         allowance, number, slowest = search.allowance, 0, 0.0
         together = search.simulations if allowance.budget.seconds is None else _TOGETHER
         while number < search.simulations:

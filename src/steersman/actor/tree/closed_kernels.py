@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from steersman.actor.tree import kernels
 from steersman.actor.tree.kernels import BEST, back_up, blocked, close, grow, refresh, settle, walk
-from steersman.core.compiled import kernel
+from steersman.core.compiled import compilable, kernel
 from steersman.nn.perceptron_kernels import step
+
+compilable(kernels)
 
 
 class Net(NamedTuple):
@@ -53,15 +56,15 @@ def simulate(nodes, rules, size, net, aim, states, horizon, hold, begin, end, ke
     gumbel, schedule, roots, prior = rules
     into, drive, layers, offsets, out, bias = net
     target, weight, squared, last = aim
-    score, path = np.empty(edges.shape[2]), np.empty(horizon + 1, np.int64)
+    score, path = np.empty(edges.shape[2]), np.empty((len(states), horizon + 1), np.int64)
     first, hidden = np.empty(len(into), np.float32), np.empty(out.shape[1], np.float32)
     for b in range(len(states)):
         root = b * size
         for number in range(begin, end):
             if blocked(shut, root):
                 break
-            depth = walk(places, root, path)
-            leaf = path[depth]
+            depth = walk(places, root, path, b)
+            leaf = path[b, depth]
             choice, here, after = places[leaf, BEST], states[b, leaf - root], states[b, 1 + number]
             energy = np.float32(0)
             for time in range(hold):
@@ -74,12 +77,12 @@ def simulate(nodes, rules, size, net, aim, states, horizon, hold, begin, end, ke
                 kept[b] += 1
                 to_come = energy * np.float32(horizon - 1 - depth)
                 grow(values, places, child, prior, horizon, leaf, choice, 0, root + 1 + number, b, energy, to_come)
-                back_up(edges, values, places, path, depth, float(energy) + float(to_come))
+                back_up(edges, values, places, path, b, depth, float(energy) + float(to_come))
                 settle(edges, closed, shut, values, places, child, probability, leaf, choice)
             else:
                 close(edges, closed, shut, values, places, child, probability, leaf, choice)
             for i in range(depth + 1):
-                refresh(edges, shut, values, places, child, probability, gumbel, schedule, roots, prior, path[i], b,
+                refresh(edges, shut, values, places, child, probability, gumbel, schedule, roots, prior, path[b, i], b,
                         score)
 
 

@@ -14,24 +14,21 @@ from torch import Tensor
 
 from steersman.actor.ground.bounds import fallback_action
 from steersman.actor.ground.verdict import verdict
-from steersman.actor.tree.arrays import ArrayTree
-from steersman.actor.tree.rules import Bools, Floats, Rule
+from steersman.actor.tree.rules import Bools, Floats, Rules
 from steersman.actor.tree.stepping import Allowance, Step, Stepper, nearest_choice
 from steersman.actor.tree.tree import Line, Tree, Walk
 from steersman.core import Critic, Imagined, PlanningError, Problem, Streams
-from steersman.core.compiled import compiled
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is to be searched, and how: prior (B, T, R) or None, `simulations` that can be paid."""
+    """What is to be searched, by which rules, and how many `simulations` can be paid."""
 
     problem: Problem
     stepper: Stepper
     allowance: Allowance
     streams: Streams
-    rule: Rule
-    prior: Floats | None
+    rules: Rules
     simulations: int
 
 
@@ -68,8 +65,7 @@ class Growth:
         self.problem, self.stepper, self.allowance = search.problem, search.stepper, search.allowance
         self.each = calls_of_one(self.stepper, outcomes, rollout)
         b, belief = len(self.problem), self.problem.belief
-        self.tree = new_tree(b, search.simulations, len(self.stepper.choices), outcomes, self.stepper.depth,
-                             search.rule, search.prior)
+        self.tree = Tree(b, search.simulations, len(self.stepper.choices), outcomes, self.stepper.depth, search.rules)
         self.states = _store(belief.state, b, self.tree.size)
         self.carry = tuple(_store(x, b, self.tree.size) for x in belief.carry)
         self.z: Tensor | None = None
@@ -117,21 +113,13 @@ class Growth:
         self.allowance.calls += self.each
         to_come = self._to_come(step, when)
         self._remember(step, slice(filled, filled + tree.outcomes))
-        energy, refused = step.energy[:, 0].double().cpu().numpy(), self._refused(step)
-        probability = None if step.outcomes is None else step.outcomes.probability[:, 0].double().cpu().numpy()
-        worth = to_come.double().cpu().numpy()
-        counts = ~walk.over
+        refused, counts = self._refused(step), ~walk.over
+        energy, worth = (x.double().cpu().numpy() for x in (step.energy[:, 0], to_come))
+        p = np.ones_like(energy) if step.outcomes is None else step.outcomes.probability[:, 0].double().cpu().numpy()
         self.done += torch.from_numpy(counts)
         self._note(step, counts, refused)
-        if refused.any():
-            refused &= counts
-            tree.close(walk, refused)
-            energy, worth = (np.where(np.isfinite(x), x, 0) for x in (energy, worth))
-            counts &= ~refused
-        whole = energy + worth
-        returned = whole[:, 0] if probability is None else (whole * probability).sum(1)
-        tree.grow(walk, energy, worth, probability, counts)
-        tree.back_up(walk, returned, counts)
+        returned = (np.where(p > 0, energy + worth, 0) * p).sum(1)
+        tree.tell(walk, energy, worth, p, returned, refused)
 
     def _remember(self, step: Step, slots: slice) -> None:
         self.states[:, slots] = step.states
@@ -232,18 +220,6 @@ def outcomes_of(stepper: Stepper) -> int:
 def calls_of_one(stepper: Stepper, outcomes: int, rollout: int) -> int:
     """Predictor calls of one simulation."""
     return outcomes * stepper.hold + rollout * stepper.hold * outcomes
-
-
-def new_tree(
-    problems: int, simulations: int, choices: int, outcomes: int, depth: int, rule: Rule, prior: Floats | None = None
-) -> Tree:
-    """In the compiled form where there is one. prior (B, depth, R): probabilities at each depth, or None: uniform."""
-    sizes = problems, simulations, choices, outcomes, depth
-    if compiled():
-        from steersman.actor.tree.compiled import CompiledTree
-
-        return CompiledTree(*sizes, rule, prior)
-    return ArrayTree(*sizes, rule, prior)
 
 
 def _store(first: Tensor, problems: int, size: int) -> Tensor:

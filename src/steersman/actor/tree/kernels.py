@@ -1,58 +1,31 @@
-"""The tree of a tree search, compiled: one problem's walk, growth and way back, as plain loops. Imported only where
-numba is installed; `arrays` and `rules` say the same with arrays, and are what this is tested against.
+"""The loops of a tree search, a problem at a time: which choice is tried next, growth, the way back, the plan.
 
-Inner functions get arrays, not tuples of them or views: each would be counted (by lock) for as long as it lives, at
-more than the price of the arithmetic. Shapes: B problems, M nodes of all problems, R choices, O outcomes, T steps.
+Plain functions: numba compiles them, or Python runs them as they stand (`core.compiled.run`): the reference, and what
+searches where numba is not installed. So they take arrays and indices: Python is given memoryviews, which have no
+rows; in compiled code a row, or an array inside a tuple, would be counted (by lock) at more than the price of the
+arithmetic. `rules.Rules` and `tree.Nodes` say what the arrays hold.
+
+Shapes: B problems, M nodes of all problems, R choices, O outcomes, T steps to the horizon.
 """
 
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
-
-import numpy as np
-
-from steersman.core.compiled import kernel
 
 VISITS, ENERGY, MEAN = range(3)
 RAW, ARRIVED, ENTERED = range(3)
 DEPTH, BEST, FOLLOW, CAME, KNOWN = range(5)
+_INF = math.inf
 _TINY, _LOW = 1e-8, -1e9
-
-
-class Nodes(NamedTuple):
-    """edges (M, 3, R): visits of each choice, energy summed over them, its mean; closed (M, R) bool: not allowed; shut
-    (M, R) bool: closed, or leads to known nodes only; values (M, 3): thought to come of a new node, exact for a known
-    one, energy of the step that led here, times entered; places (M, 5): depth, best choice to try next, node that it
-    leads to (itself: none yet), edge node · R + choice that led here, whether it is known; child, probability
-    (M, R, O)."""
-
-    edges: Any
-    closed: Any
-    shut: Any
-    values: Any
-    places: Any
-    child: Any
-    probability: Any
-
-
-class Rules(NamedTuple):
-    """gumbel: which rule; schedule: for Gumbel the visits of a choice in turn, by open choices and simulations, for
-    PUCT a row of its factor by visits; roots (B, 2, R): Gumbel's draws, logits of the prior; prior (B, T, R), or
-    (1, 1, R) where it is the same everywhere."""
-
-    gumbel: bool
-    schedule: Any
-    roots: Any
-    prior: Any
 
 
 # Which choice --------------------------------------------------------------------------------------------------------
 
 
-@kernel()
 def puct(edges, closed, values, schedule, prior, node, p, t):
+    """argmax q(a) + p(a) pull(N) / (1 + n(a)), q the mean return scaled to [0, 1] between the least and the greatest of
+    the node's value and its children's; unvisited choices have 0. pull: see `rules.puct`."""
     choices, number, value = edges.shape[2], 1.0, values[node, RAW]
     for r in range(choices):
         number += edges[node, VISITS, r]
@@ -63,19 +36,20 @@ def puct(edges, closed, values, schedule, prior, node, p, t):
         if edges[node, VISITS, r] > 0:
             low, high = min(low, edges[node, MEAN, r]), max(high, edges[node, MEAN, r])
     scale, pull = 1 / max(high - low, _TINY), schedule[0, int(number)]
-    best, most = 0, -np.inf
+    best, most = 0, -_INF
     for r in range(choices):
-        score = prior[p, t, r] * pull / (edges[node, VISITS, r] + 1)
-        if edges[node, VISITS, r] > 0:
+        visits = edges[node, VISITS, r]
+        score = prior[p, t, r] * pull / (visits + 1)
+        if visits > 0:
             score += (high - edges[node, MEAN, r]) * scale
         if score > most and not closed[node, r]:
             best, most = r, score
     return best
 
 
-@kernel()
 def completed(edges, values, prior, node, p, t, score):
-    """σ(q) into `score` (R,): see `Gumbel`. Returns the sum of visits."""
+    """σ(q) = (50 + max n) · 0.1 · q into `score` (R,): q completed by the mixed value where a choice was not visited,
+    scaled to [0, 1], 0 for the best and less for others: only differences matter. Returns the sum of visits."""
     choices, most, number, share, weighted = edges.shape[2], 0.0, 0.0, 0.0, 0.0
     for r in range(choices):
         visits = edges[node, VISITS, r]
@@ -85,24 +59,25 @@ def completed(edges, values, prior, node, p, t, score):
             share += prior[p, t, r]
             weighted += prior[p, t, r] * edges[node, MEAN, r]
     mixed = (values[node, RAW] + number * (weighted / max(share, 1e-300))) / (number + 1)
-    low, high = np.inf, -np.inf
+    low, high = _INF, -_INF
     for r in range(choices):
-        score[r] = edges[node, MEAN, r] if edges[node, VISITS, r] > 0 else mixed
-        low, high = min(low, score[r]), max(high, score[r])
+        cost = edges[node, MEAN, r] if edges[node, VISITS, r] > 0 else mixed
+        score[r] = cost
+        low, high = min(low, cost), max(high, cost)
     scale = (5 + 0.1 * most) / max(high - low, _TINY)
     for r in range(choices):
         score[r] = (low - score[r]) * scale
     return number
 
 
-@kernel()
 def gumbel_inner(edges, closed, values, prior, node, p, t, score):
+    """argmax π'(a) - n(a) / (1 + N), π' = softmax(logits + σ(q)): below the root."""
     number, total = completed(edges, values, prior, node, p, t, score), 0.0
     for r in range(edges.shape[2]):
         score[r] = 0.0 if closed[node, r] else prior[p, t, r] * math.exp(score[r])
         total += score[r]
     total, number = 1 / max(total, 1e-300), 1 / (1 + number)
-    best, most = 0, -np.inf
+    best, most = 0, -_INF
     for r in range(edges.shape[2]):
         value = score[r] * total - edges[node, VISITS, r] * number
         if value > most and not closed[node, r]:
@@ -110,9 +85,9 @@ def gumbel_inner(edges, closed, values, prior, node, p, t, score):
     return best
 
 
-@kernel()
 def gumbel_root(edges, closed, values, schedule, roots, prior, node, b, p, score, final):
-    """The choice to try next at the root of problem b, or, if `final`, the one to take."""
+    """The choice to try next at the root of problem b, or, if `final`, the one to take: the greatest draw + logit +
+    σ(q) among those whose turn it is, or that were visited most."""
     number = int(completed(edges, values, prior, node, p, 0, score))
     choices, open_, wanted = edges.shape[2], 0, -1.0
     for r in range(choices):
@@ -122,7 +97,7 @@ def gumbel_root(edges, closed, values, schedule, roots, prior, node, b, p, score
                 wanted = max(wanted, edges[node, VISITS, r])
     if not final:
         wanted = schedule[min(open_, len(schedule) - 1), min(number, schedule.shape[1] - 1)]
-    best, most, spare, spare_most = -1, -np.inf, 0, -np.inf
+    best, most, spare, spare_most = -1, -_INF, 0, -_INF
     for r in range(choices):
         visits = edges[node, VISITS, r]
         value = max(_LOW, (roots[b, 0, r] if visits == 0 else 0.0) + roots[b, 1, r] + score[r])
@@ -135,21 +110,18 @@ def gumbel_root(edges, closed, values, schedule, roots, prior, node, b, p, score
     return spare if best < 0 else best  # the choices whose turn it was were closed meanwhile
 
 
-@kernel()
 def most_visited(edges, closed, node):
-    most, best, least = -1.0, 0, np.inf
+    """The choice that was visited most, in a tie the better one."""
+    most, best, least = -1.0, 0, _INF
     for r in range(edges.shape[2]):
         visits = edges[node, VISITS, r]
-        mean = edges[node, MEAN, r] if visits > 0 else np.inf
+        mean = edges[node, MEAN, r] if visits > 0 else _INF
         if not closed[node, r] and (visits > most or (visits == most and mean < least)):
             most, best, least = visits, r, mean
     return best
 
 
-@kernel()
-def refresh(
-    edges, shut, values, places, child, probability, gumbel, schedule, roots, prior, node, b, score
-):
+def refresh(edges, shut, values, places, child, probability, gumbel, schedule, roots, prior, node, b, score):
     """What to try next at a node of problem b, and which node that leads to."""
     p, t = b % len(prior), min(places[node, DEPTH], prior.shape[1] - 1)
     if not gumbel:
@@ -159,7 +131,7 @@ def refresh(
     else:
         best = gumbel_inner(edges, shut, values, prior, node, p, t, score)
     places[node, BEST] = best
-    turn, most = 0, -np.inf
+    turn, most = 0, -_INF
     if child.shape[2] > 1 and child[node, best, 0] >= 0:  # which outcome: unknown, entered least for its probability
         for o in range(child.shape[2]):
             below = child[node, best, o]
@@ -173,19 +145,17 @@ def refresh(
 # A simulation --------------------------------------------------------------------------------------------------------
 
 
-@kernel()
-def walk(places, root, path):
-    """Down to a node whose next choice was not tried yet; returns its depth. path (T + 1,): nodes on the way."""
+def walk(places, root, path, b):
+    """Down to a node whose next choice was not tried yet; returns its depth. path (B, T + 1): nodes on the way."""
     node, depth = root, 0
-    path[0] = node
+    path[b, 0] = node
     while places[node, FOLLOW] != node:
         node = places[node, FOLLOW]
         depth += 1
-        path[depth] = node
+        path[b, depth] = node
     return depth
 
 
-@kernel()
 def grow(values, places, child, prior, horizon, leaf, choice, outcome, slot, b, energy, to_come):
     """Hang an outcome under a leaf of problem b, in the column `slot`."""
     depth = places[leaf, DEPTH] + 1
@@ -200,15 +170,14 @@ def grow(values, places, child, prior, horizon, leaf, choice, outcome, slot, b, 
     places[slot, BEST] = best
 
 
-@kernel()
-def back_up(edges, values, places, path, depth, returned):
+def back_up(edges, values, places, path, b, depth, returned):
     """Tell the way back what a walk returned: the energy from its leaf on."""
     whole = 0.0
     for i in range(depth + 1):
-        whole += values[path[i], ARRIVED]
+        whole += values[path[b, i], ARRIVED]
     whole, passed = whole + returned, 0.0
     for i in range(depth + 1):
-        node = path[i]
+        node = path[b, i]
         passed += values[node, ARRIVED]
         values[node, ENTERED] += 1
         best = places[node, BEST]
@@ -217,7 +186,6 @@ def back_up(edges, values, places, path, depth, returned):
         edges[node, MEAN, best] = edges[node, ENERGY, best] / edges[node, VISITS, best]
 
 
-@kernel()
 def blocked(closed, node):
     """Whether a node has no choice left."""
     open_ = 0
@@ -226,7 +194,6 @@ def blocked(closed, node):
     return open_ == 0
 
 
-@kernel()
 def settle(edges, closed, shut, values, places, child, probability, node, choice):
     """A choice that was just tried (-1: one that was just closed): is it known exactly by now, and the ways up?"""
     while True:
@@ -243,7 +210,7 @@ def settle(edges, closed, shut, values, places, child, probability, node, choice
             shut[node, choice] = True
         if not blocked(shut, node):
             return
-        least = np.inf
+        least = _INF
         for r in range(shut.shape[1]):
             if not closed[node, r]:
                 least = min(least, edges[node, MEAN, r])
@@ -254,7 +221,6 @@ def settle(edges, closed, shut, values, places, child, probability, node, choice
         node, choice = edge // shut.shape[1], edge % shut.shape[1]
 
 
-@kernel()
 def close(edges, closed, shut, values, places, child, probability, leaf, choice):
     """Close a choice, and every way to a node that has no open choice left."""
     closed[leaf, choice] = shut[leaf, choice] = True
@@ -270,29 +236,27 @@ def close(edges, closed, shut, values, places, child, probability, leaf, choice)
 # The plan ------------------------------------------------------------------------------------------------------------
 
 
-@kernel()
 def decide(nodes, rules, node, b, score):
-    """The choice to take at a node when the search is over; one that is known exactly if it is better."""
+    """The choice to take at a node when the search is over; one that is known exactly if it is better: a mean over
+    visits counts what was tried on the way as well."""
     edges, closed, shut = nodes.edges, nodes.closed, nodes.shut
     if nodes.places[node, DEPTH] > 0 or not rules.gumbel:
         choice = most_visited(edges, closed, node)
     else:
         choice = gumbel_root(edges, closed, nodes.values, rules.schedule, rules.roots, rules.prior, node, b,
                              b % len(rules.prior), score, True)
-    least = edges[node, MEAN, choice] if edges[node, VISITS, choice] > 0 else np.inf
+    least = edges[node, MEAN, choice] if edges[node, VISITS, choice] > 0 else _INF
     for r in range(shut.shape[1]):
         if shut[node, r] and not closed[node, r] and edges[node, MEAN, r] < least:
             choice, least = r, edges[node, MEAN, r]
     return choice
 
 
-@kernel()
-def main_line(nodes, rules, size, path, entered, share, visits, energy):
+def main_line(nodes, rules, size, score, path, entered, share, visits, energy):
     """The choices that are taken: path (B, T), -1 where the tree ends; entered (B, T) nodes; share (B, T, R); visits
-    and energy (B,) of the first choice, summed over visits."""
+    and energy (B,) of the first choice, summed over visits. score (R,) is room to work in, here and below."""
     edges, child, probability = nodes.edges, nodes.child, nodes.probability
     choices, outcomes = child.shape[1], child.shape[2]
-    score = np.empty(choices)
     for b in range(len(path)):
         node = b * size
         choice = decide(nodes, rules, node, b, score)
@@ -313,52 +277,44 @@ def main_line(nodes, rules, size, path, entered, share, visits, energy):
             path[b, t], entered[b, t] = choice, node
 
 
-# For all problems at once, where the model is no compiled one --------------------------------------------------------
+# For all problems at once --------------------------------------------------------------------------------------------
 
 
-@kernel()
-def refresh_way(nodes, rules, path, depth):
-    """What to try next at every node on the ways path (B, T + 1) down to depth (B,)."""
+def begin(nodes, rules, size, score, problems):
+    """What to try first at every root."""
     edges, _, shut, values, places, child, probability = nodes
     gumbel, schedule, roots, prior = rules
-    score = np.empty(edges.shape[2])
-    for b in range(len(path)):
-        for i in range(depth[b] + 1):
-            refresh(edges, shut, values, places, child, probability, gumbel, schedule, roots, prior, path[b, i], b,
-                    score)
+    for b in range(problems):
+        refresh(edges, shut, values, places, child, probability, gumbel, schedule, roots, prior, b * size, b, score)
 
 
-@kernel()
 def walk_all(nodes, size, path, leaf, choice, depth, over):
+    """Down every tree; `over` (B,): nothing is left to try."""
     for b in range(len(path)):
-        depth[b] = walk(nodes.places, b * size, path[b])
+        depth[b] = walk(nodes.places, b * size, path, b)
         leaf[b] = path[b, depth[b]]
         choice[b] = nodes.places[leaf[b], BEST]
         over[b] = blocked(nodes.shut, b * size)
 
 
-@kernel()
-def grow_all(nodes, rules, size, horizon, leaf, choice, filled, energy, to_come, probability, counts):
-    for b in range(len(leaf)):
-        for o in range(energy.shape[1] if counts[b] else 0):
-            grow(nodes.values, nodes.places, nodes.child, rules.prior, horizon, leaf[b], choice[b], o,
-                 b * size + filled + o, b, energy[b, o], to_come[b, o])
-            if probability.shape[1]:
-                nodes.probability[leaf[b], choice[b], o] = probability[b, o]
-
-
-@kernel()
-def back_up_all(nodes, path, depth, choice, returned, counts):
+def tell_all(nodes, rules, horizon, score, path, depth, choice, slot, energy, to_come, listed, returned, refused, over):
+    """What came of the choices (B,) that were tried: energy, to_come, `listed` probabilities (B, O); returned (B,)
+    from the leaf on. The outcomes hang in columns `slot` (B,) …, or the choice is closed where it was refused."""
     edges, closed, shut, values, places, child, probability = nodes
+    gumbel, schedule, roots, prior = rules
     for b in range(len(path)):
-        if counts[b]:
-            back_up(edges, values, places, path[b], depth[b], returned[b])
-            settle(edges, closed, shut, values, places, child, probability, path[b, depth[b]], choice[b])
-
-
-@kernel()
-def close_all(nodes, leaf, choice, refused):
-    for b in range(len(leaf)):
+        if over[b]:
+            continue
+        leaf, tried = path[b, depth[b]], choice[b]
         if refused[b]:
-            close(nodes.edges, nodes.closed, nodes.shut, nodes.values, nodes.places, nodes.child, nodes.probability,
-                  leaf[b], choice[b])
+            close(edges, closed, shut, values, places, child, probability, leaf, tried)
+        else:
+            for o in range(energy.shape[1]):
+                grow(values, places, child, prior, horizon, leaf, tried, o, slot[b] + o, b, energy[b, o], to_come[b, o])
+                if len(probability):
+                    probability[leaf, tried, o] = listed[b, o]
+            back_up(edges, values, places, path, b, depth[b], returned[b])
+            settle(edges, closed, shut, values, places, child, probability, leaf, tried)
+        for i in range(depth[b] + 1):
+            refresh(edges, shut, values, places, child, probability, gumbel, schedule, roots, prior, path[b, i], b,
+                    score)

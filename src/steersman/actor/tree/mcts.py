@@ -17,7 +17,7 @@ from steersman.actor.ground.configured import Configured
 from steersman.actor.ground.rounds import Best, Searched, Spending, decide
 from steersman.actor.sampling.distributions import fitted
 from steersman.actor.tree.growth import Grown, Growth, Search, calls_of_one, outcomes_of
-from steersman.actor.tree.rules import PUCT, Floats, Gumbel, Rule
+from steersman.actor.tree.rules import Floats, Rules, gumbel, puct
 from steersman.actor.tree.stepping import Allowance, Stepper, nearest_choice, require_tree_sizes
 from steersman.core import ConfigError, Critic, Plan, Problem, Streams, TensorRecord
 from steersman.core.compiled import compiled
@@ -39,10 +39,11 @@ class MCTS(Configured["MCTS.Config"]):
         each simulation: walk down by PUCT (c1 = 1.25, c2 = 19652) or Gumbel MuZero (16 choices considered at the root,
         sequential halving) to a choice that was not tried; imagine it; value what comes; tell the way back
 
-    One model call a simulation for all problems. Values are energies summed to the horizon, scaled between the least
-    and the greatest of siblings, so no unit enters. What comes of a new state is the critic's word; without one,
-    `rollout` random choices, and after them that the last energy goes on to the horizon. The prior is uniform, mixed
-    with a policy's proposal (`Problem.proposal`) and with the visits along the last decision's plan.
+    One model call a simulation for all problems; trees grow one at a time, so large batches want numba
+    (`steersman[fast]`): 64 problems take a fifth of the time. Values are energies summed to the horizon, scaled between
+    the least and the greatest of siblings, so no unit enters. What comes of a new state is the critic's word; without
+    one, `rollout` random choices, and after them that the last energy goes on to the horizon. The prior is uniform,
+    mixed with a policy's proposal (`Problem.proposal`) and with the visits along the last decision's plan.
 
     Where steps are left to chance (`WorldModel.outcomes`), a choice is a chance node: all its outcomes are imagined at
     once, worth their expectation, and later walks enter the one that was entered least for its probability.
@@ -117,7 +118,7 @@ class _Decision:
         outcomes = 1 if compiled_form is not None else outcomes_of(stepper)
         allowance = Allowance(problem, stepper.steps * (1 + len(stepper.choices)))
         simulations = self._affordable(allowance, calls_of_one(stepper, outcomes, self.config.rollout))
-        search = Search(problem, stepper, allowance, self.streams, self._rule(simulations), self._prior(), simulations)
+        search = Search(problem, stepper, allowance, self.streams, self._rules(simulations), simulations)
         if compiled_form is not None:
             return self._conclude(compiled_form.grown(search))
         return self._conclude(Growth(search, outcomes, self.config.rollout, self.critic).grown())
@@ -134,11 +135,12 @@ class _Decision:
         left = allowance.left()
         return self.config.simulations if left is None else min(self.config.simulations, left // each)
 
-    def _rule(self, simulations: int) -> Rule:
+    def _rules(self, simulations: int) -> Rules:
+        choices, prior = len(self.stepper.choices), self._prior()
         if self.config.select == "puct":
-            return PUCT(self.config.c1, self.config.c2)
-        draw = self.streams.uniform(len(self.stepper.choices)).cpu().numpy().T.astype(np.float64)
-        return Gumbel(simulations, self.config.considered, -np.log(-np.log(draw)))
+            return puct(choices, simulations, prior, self.config.c1, self.config.c2)
+        draw = self.streams.uniform(choices).cpu().numpy().astype(np.float64)
+        return gumbel(-np.log(-np.log(draw)), simulations, self.config.considered, prior)
 
     def _prior(self) -> Floats | None:
         """Probabilities (B, T, R) by depth, from what was proposed and what the last plan visited; None: uniform."""

@@ -1,17 +1,35 @@
 """The tree of a batched tree search: who leads where, how often, at what energy. No problem's tree sees another's.
 
 A node's next choice is kept with it and only recomputed where a simulation passed, so that walking down is one look-up
-a level for all problems. Shapes: B problems, N nodes each, R choices, O outcomes, L levels of the deepest walk.
+a level. Shapes: B problems, N nodes each, M = B·N, R choices, O outcomes, T steps to the horizon.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from steersman.actor.tree.rules import Bools, Floats, Ints
+from steersman.actor.tree import kernels
+from steersman.actor.tree.rules import Bools, Floats, Ints, Rules
+from steersman.core.compiled import run
+
+
+class Nodes(NamedTuple):
+    """edges (M, 3, R): visits of each choice, energy summed over them, its mean; closed (M, R) bool: not allowed; shut
+    (M, R) bool: closed, or leads to known nodes only; values (M, 3): thought to come of a new node, exact for a known
+    one, energy of the step that led here, times entered; places (M, 5): depth, best choice to try next, node that it
+    leads to (itself: none yet), edge node · R + choice that led here, whether it is known; child, probability
+    (M, R, O)."""
+
+    edges: Any
+    closed: Any
+    shut: Any
+    values: Any
+    places: Any
+    child: Any
+    probability: Any
 
 
 @dataclass(frozen=True)
@@ -38,47 +56,59 @@ class Line:
     energy: Floats
 
 
-class Tree(ABC):
-    """Nodes of problem b are columns b·N …, the first one its root.
+class Tree:
+    """Nodes of problem b are columns b·N …, the first one its root. A simulation is `walk`, then `tell`.
 
     A node at the horizon is known exactly, and so is one whose every choice is closed or leads to known nodes only: its
     value is the least of its choices', not a mean over visits, and no walk leads there again. A tree whose root is
     known is over: it is the answer of value iteration. (Winands, Björnsson & Saito 2008, "Monte-Carlo tree search
     solver"; for planning with chance Keller & Helmert 2013.)
-
-    A simulation is `walk`, then `grow` or `close`, then `back_up`. Two forms: `ArrayTree`, the reference, and one that
-    is compiled (`compiled.CompiledTree`).
     """
 
-    def __init__(self, problems: int, simulations: int, choices: int, outcomes: int, depth: int) -> None:
+    def __init__(
+        self, problems: int, simulations: int, choices: int, outcomes: int, depth: int, rules: Rules
+    ) -> None:
         """depth: steps to the horizon."""
-        self.problems, self.size = problems, 1 + simulations * outcomes
+        self.problems, self.size, self.rules = problems, 1 + simulations * outcomes, rules
         self.choices, self.outcomes, self.horizon = choices, outcomes, depth
-        self.roots = np.arange(problems) * self.size
-        self.filled = 1
+        self.roots, self.filled = np.arange(problems) * self.size, 1
+        columns = problems * self.size
+        self.nodes = Nodes(
+            edges=np.zeros((columns, 3, choices)), closed=np.zeros((columns, choices), np.bool_),
+            shut=np.zeros((columns, choices), np.bool_), values=np.zeros((columns, 3)),
+            places=np.zeros((columns, 5), np.int64), child=np.full((columns, choices, outcomes), -1, np.int64),
+            probability=np.ones((columns if outcomes > 1 else 0, choices, outcomes)),
+        )
+        self.nodes.places[:, kernels.FOLLOW], self.nodes.places[:, kernels.CAME] = np.arange(columns), -1
+        self._path, self._score = np.empty((problems, depth + 1), np.int64), np.empty(choices)
+        run(kernels.begin, self.nodes, rules, self.size, self._score, problems)
 
-    @abstractmethod
     def walk(self) -> Walk:
         """Down every tree to a choice that was not tried yet."""
+        b = self.problems
+        walk = Walk(np.empty(b, np.int64), np.empty(b, np.int64), np.empty(b, np.int64), np.empty(b, np.bool_))
+        run(kernels.walk_all, self.nodes, self.size, self._path, walk.leaf, walk.choice, walk.depth, walk.over)
+        return walk
 
-    @abstractmethod
-    def grow(self, walk: Walk, energy: Floats, to_come: Floats, probability: Floats | None, counts: Bools) -> None:
-        """Hang the outcomes of what was tried under the leaves: energy, to_come, probability (B, O). Where `counts`
-        (B,) is False nothing is hung; the columns stay empty."""
+    def tell(
+        self, walk: Walk, energy: Floats, to_come: Floats, probability: Floats, returned: Floats, refused: Bools
+    ) -> None:
+        """What came of a walk's choices: energy, to_come, probability (B, O) of the outcomes, which are hung under the
+        leaf; returned (B,) from the leaf on, told the way back. Where a choice was refused (B,) it is closed instead,
+        and every way to a node that has no open choice left. Trees that are over stay as they are."""
+        run(kernels.tell_all, self.nodes, self.rules, self.horizon, self._score, self._path, walk.depth, walk.choice,
+            self.roots + self.filled, energy, to_come, probability, returned, refused, walk.over)
+        self.filled += self.outcomes
 
-    @abstractmethod
-    def back_up(self, walk: Walk, returned: Floats, counts: Bools) -> None:
-        """Tell the way back what the walk returned (B,): the energy from the leaf on, and what is known exactly by now.
-        Where `counts` (B,) is False the way stays as it was."""
-
-    @abstractmethod
-    def close(self, walk: Walk, refused: Bools) -> None:
-        """Close the choices that were refused (B,), and every way to a node that has no open choice left."""
-
-    @abstractmethod
     def dead(self) -> Bools:
         """(B,): problems that have no open choice at the root."""
+        return np.asarray(self.nodes.closed[self.roots].all(1))
 
-    @abstractmethod
     def line(self) -> Line:
         """The plan so far."""
+        b, t = self.problems, self.horizon
+        line = Line(np.full((b, t), -1), np.full((b, t), -1), np.full((b, t, self.choices), 1 / self.choices),
+                    np.empty(b), np.empty(b))
+        run(kernels.main_line, self.nodes, self.rules, self.size, self._score, line.choice, line.node, line.share,
+            line.visits, line.energy)
+        return line
