@@ -33,7 +33,8 @@ def test_a_run_is_measured_in_its_own_world(steersman: Callable, world: str, for
     assert ("spl" in facts) == (world == "grid")
     (table,) = read_all(Run.open("run").path, Table)[0]
     assert [row.kind for row in table.rows] == ["agent", "baseline"]
-    assert [column.title for column in table.columns][4 if world == "grid" else 3 :] == ([forbidden] if forbidden else [])
+    titles = [column.title for column in table.columns]
+    assert titles[4 if world == "grid" else 3 :] == ([forbidden] if forbidden else [])
     assert all(set(row.figures) >= {"success", *(["violated"] if forbidden else [])} for row in table.rows)
 
 
@@ -45,9 +46,9 @@ def test_a_gymnasium_task_has_a_protocol_and_limits_are_told(pendulum: Path, ste
     assert ended.json["infeasible_decisions"] > 0
     assert "found no plan within speed<=0.0001, speed>=-0.0001" in ended.err
     assert steersman("evaluate", pendulum, "--protocol", "attic").code == 2
-    facts = [steersman("evaluate", pendulum, "--episodes", "2", "--seed", seed, "--json").json for seed in ("0", "0", "1")]
-    first, same, another = ({k: v for k, v in x.items() if k not in ("planning_seconds", "seed")} for x in facts)
-    assert first == same != another
+    facts = [steersman("evaluate", pendulum, "--episodes", "2", "--json").json for _ in range(2)]
+    first, same = ({k: v for k, v in x.items() if k != "planning_seconds"} for x in facts)
+    assert first == same
     other = steersman("evaluate", pendulum, "--protocol", "hazards")
     assert other.code == 1
     assert "`--offline` measures from the log alone" in other.err

@@ -171,7 +171,8 @@ def evaluate(
         limits += guardrails(masks)
     goal = trials.goals()
     asked = replace(task or Task(goal), goal=goal, guardrails=limits)
-    tally, planning, infeasible = _run(agent, Tally(trials, protocol.limit), asked, seed, watch)
+    tally = Tally(trials, protocol.limit)
+    planning, infeasible = follow(agent, tally, asked, seed, watch)
     paths = tally.paths()
     return Evaluation(
         protocol, seed, tally.success, tally.violated, tally.efficiency(), tally.steps, planning,
@@ -185,9 +186,15 @@ def _begun(protocol: PlanningProtocol, episodes: int | None, seed: int, first: i
     return trials if first is None else trials.first(first)
 
 
-def _run(
-    agent: Agent, tally: Tally, task: Task, seed: int, watch: Callable[[Seen], None] | None
-) -> tuple[Tally, Tensor, int]:
+def follow(
+    agent: Agent, tally: Tally, task: Task, seed: int, watch: Callable[[Seen], None] | None = None
+) -> tuple[Tensor, int]:
+    """Let `agent` act until every episode of the tally is over; those that are drop out of its batch.
+
+    task  its goal and guardrails have a row for each episode
+
+    -> CPU-seconds of planning of each episode (B,), and decisions for which no plan met every guardrail.
+    """
     n = len(tally.success)
     running, planning, infeasible = torch.arange(n), torch.zeros(n), 0
     agent.reset([1_000_003 * (seed + 1) + i for i in range(n)])
@@ -212,7 +219,7 @@ def _run(
                 agent.select(on)
                 task = _some(task, on)
             running = running[on]
-    return tally, planning, infeasible
+    return planning, infeasible
 
 
 def _some(task: Task, on: Tensor) -> Task:

@@ -8,6 +8,8 @@ Shapes: B episodes, T steps, A action size.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -23,9 +25,9 @@ class Tally:
     time               T: steps so far
     """
 
-    def __init__(self, trials: Trials, limit: int) -> None:
-        """limit: actions an episode."""
-        self.trials, self.limit, self.time = trials, limit, 0
+    def __init__(self, trials: Trials, limit: int, until: Literal["success", "violation"] = "success") -> None:
+        """limit: actions an episode; until: what else ends it."""
+        self.trials, self.limit, self.until, self.time = trials, limit, until, 0
         self.solved_at_start = int(trials.solved().sum())
         self.success, self.violated = torch.zeros(2, len(trials), dtype=torch.bool)
         self.steps = torch.zeros(len(trials), dtype=torch.long)
@@ -35,7 +37,8 @@ class Tally:
     @property
     def on(self) -> Tensor:
         """(B,) bool: episodes that go on."""
-        return ~self.success & ~self._over & (self.time < self.limit)
+        ended = self.success if self.until == "success" else self.violated
+        return ~ended & ~self._over & (self.time < self.limit)
 
     def step(self, action: Tensor) -> None:
         """Take actions (B, A) in the episodes that go on."""

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from steersman.core import ActionError, ActionSpec, ColumnGoal, ConfigError, Observation, ObservationSpec, Signature
+from steersman.core import ActionError, ActionSpec, ColumnGoal, ConfigError, ObservationSpec, Signature
 from steersman.worlds.trials import Simulated, World
 
 BRIDGE = 0.5  # |y| below this is on the bridge's line
@@ -206,9 +206,6 @@ class Walkers(Simulated):
     def goals(self) -> ColumnGoal:
         end = torch.full((len(self),), float(self.world.config.length))
         return ColumnGoal({"x": end, "y": torch.zeros_like(end)}, {"x": 1.0, "y": 1.0})
-
-    def observe(self) -> Observation:
-        return {"vector": self.state}
 
     def advance(self, action: Tensor) -> Tensor:
         return self.world.step(self.state, action, torch.rand(len(self), generator=self.generator))[0]

@@ -17,7 +17,6 @@ from steersman.core import (
     ConfigError,
     Cost,
     Imagined,
-    Observation,
     ObservationSpec,
     Signature,
     Task,
@@ -226,9 +225,6 @@ class Carts(Simulated):
     def goals(self) -> ColumnGoal:
         names = self.signature.observations["vector"].columns
         return ColumnGoal(dict.fromkeys(names, torch.zeros(len(self))), dict.fromkeys(names, 1.0))
-
-    def observe(self) -> Observation:
-        return {"vector": self.state}
 
     def advance(self, action: Tensor) -> Tensor:
         return self.world.step(self.state, action, self.generator)
