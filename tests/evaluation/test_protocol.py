@@ -199,6 +199,7 @@ def test_a_forbidden_disk_is_seen_on_the_way_and_told_as_a_mask_only():
     assert torch.equal(told[0], rooms.disk_masks(disk))
     inside = ((result.paths - disk[:, None, :2]).norm(dim=-1) < disk[:, 2:3]).any(1)
     assert bool(result.violated[inside].all())
+    assert torch.equal(result.violated, rooms.entered_disk(result.paths, disk)), "the whole way, step by step"
     assert result.figures()["violations"] >= 6  # it takes no notice, and the disk lies on the way
     with pytest.raises(MismatchError, match="forbidden that can be painted"):
         run(guardrails=make)

@@ -205,3 +205,16 @@ def test_pictures_of_many_episodes_are_those_of_their_own_layouts():
         alone = rooms.Painter(world.layout[i : i + 1], noise=0).frames(world.position[i : i + 1, None])[0, 0]
         assert torch.equal(pictures[i], alone)
     assert torch.equal(TwoRooms.Config().begin(5, 3).position, world.position)
+
+
+def test_a_step_that_cuts_through_the_disk_is_bad_though_it_ends_outside():
+    config = TwoRooms.Config(wall_range=(26.0, 27.0), door_range=(19.5, 20.5), forbidden=(13.0, 40.0, 5.0))
+    trials = config.begin(3, 0)
+    trials.position = trials.forbidden[:, :2] + torch.tensor([[-1.2, 4.93], [-1.2, 5.05], [-1.2, 4.93]])
+    outside = lambda: (trials.position - trials.forbidden[:, :2]).norm(dim=1) > 5  # noqa: E731
+    assert bool(outside().all())
+    trials.step(torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]), torch.tensor([True, True, False]))
+    assert bool(outside().all())
+    assert trials.bad().tolist() == [True, False, False]
+    assert torch.equal(trials.painted(), rooms.disk_masks(trials.forbidden))
+    assert TwoRooms.Config().begin(2, 0).bad() is None
