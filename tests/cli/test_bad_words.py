@@ -47,7 +47,6 @@ ONE_LINE = [
     (["collect", "NoSuchWorld-v9", "--steps", "3", "--out", "a.csv"], 2, "Gymnasium"),
     (["collect", "Pendulum-v1", "--out", "a.csv"], 2, "give one"),
     (["collect", "Pendulum-v1", "--steps", "3", "--episodes", "3", "--out", "a.csv"], 2, "both"),
-    (["collect", "two-rooms", "--layouts", "attic", "--out", "a"], 2, "held-out"),
     (["collect", "two-rooms", "--episodes", "0", "--out", "a"], 2, "raise --episodes"),
     (["collect", "Pendulum-v1", "--steps", "3", "--out", "log.csv"], 2, "in use"),
 ]

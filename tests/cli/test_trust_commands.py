@@ -55,7 +55,7 @@ def test_another_log_serves_a_run_that_learned_from_all_of_its_own(pendulum: Pat
     refused = steersman("evaluate", greedy, "--offline")
     assert refused.code == 2
     assert "held_out=0.1" in refused.err
-    rooms = steersman("evaluate", greedy)
+    rooms = steersman("evaluate", greedy, "--protocol", "two-rooms")
     assert rooms.code == 1
     assert "`--offline` measures from the log alone" in rooms.err
     foreign = pendulum / "foreign.csv"

@@ -12,7 +12,8 @@ from steersman.evaluation import Guard, fit_guard, guarding
 from steersman.perception import SceneEncoder
 from steersman.world_model import MapReader
 from steersman.worlds import TwoRooms
-from steersman.worlds.two_rooms import MAX_STEP, SIGNATURE
+from steersman.worlds.rooms import MAX_STEP
+from steersman.worlds.two_rooms import SIGNATURE
 
 DIRECTIONS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [-0.8, 0.6]])
 
@@ -63,7 +64,7 @@ def agent() -> Agent:
 
 @pytest.fixture(scope="module")
 def guard(agent: Agent) -> Guard:
-    return fit_guard(agent, seed=1, labels=300, quantile=0.98)
+    return fit_guard(agent, TwoRooms.Config(), seed=1, labels=300, quantile=0.98)
 
 
 def test_labels_are_counted_and_no_more_are_drawn(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,11 +73,11 @@ def test_labels_are_counted_and_no_more_are_drawn(agent: Agent, monkeypatch: pyt
 
     def counting(*args: object) -> object:
         log = original(*args)  # type: ignore[arg-type]
-        drawn.append(len(log.position))
+        drawn.append(len(log.values))
         return log
 
     monkeypatch.setattr(guarding, "_labelled_log", counting)
-    guard = fit_guard(agent, seed=0, labels=120, quantile=0.9)
+    guard = fit_guard(agent, TwoRooms.Config(), seed=0, labels=120, quantile=0.9)
     assert drawn == [120]
     assert guard.labels_used == 120
     assert len(guard.errors) == 120, "each label calibrates, by a probe that did not see it"
@@ -85,14 +86,14 @@ def test_labels_are_counted_and_no_more_are_drawn(agent: Agent, monkeypatch: pyt
 def test_the_margin_covers_new_frames_as_often_as_promised(agent: Agent, guard: Guard) -> None:
     assert guard.probe_error < 1.0
     new = guarding._labelled_log(agent, TwoRooms.Config(), 400, 2, torch.Generator().manual_seed(99))
-    missed = guard.readout.read(new.states) - new.position[:, None]
+    missed = guard.readout.read(new.states) - new.values[:, None]
     toward = (missed @ DIRECTIONS.T).amax(1)
     assert float((toward > guard.margin).float().mean()) < 0.02 + 0.03, "2% promised, 3 deviations of 300 labels"
     assert float((toward > guard.margin / 3).float().mean()) > 0.01, "a margin no wider than it needs to be"
 
 
 def test_a_lower_quantile_gives_a_narrower_margin_and_fits_are_repeatable(agent: Agent, guard: Guard) -> None:
-    lower = fit_guard(agent, seed=1, labels=300, quantile=0.8)
+    lower = fit_guard(agent, TwoRooms.Config(), seed=1, labels=300, quantile=0.8)
     assert 0 < lower.margin < guard.margin
     assert torch.equal(lower.errors, guard.errors), "same seed, same labels, same probe"
 
@@ -111,13 +112,13 @@ def test_the_guard_makes_one_guardrail_for_all_episodes(guard: Guard) -> None:
 
 def test_a_guard_needs_labels_enough_for_its_promise(agent: Agent) -> None:
     with pytest.raises(UsageError):
-        fit_guard(agent, seed=0, labels=40)
+        fit_guard(agent, TwoRooms.Config(), seed=0, labels=40)
 
 
 def test_fitting_touches_neither_perception_nor_world_model(agent: Agent) -> None:
     modules: list[nn.Module] = [agent.perception, agent.world_model]
     before = [{k: v.clone() for k, v in m.state_dict().items()} for m in modules]
-    fit_guard(agent, seed=3, labels=100, quantile=0.9)
+    fit_guard(agent, TwoRooms.Config(), seed=3, labels=100, quantile=0.9)
     for module, state in zip(modules, before, strict=True):
         for name, value in module.state_dict().items():
             torch.testing.assert_close(value, state[name], rtol=0, atol=0)

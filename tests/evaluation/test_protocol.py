@@ -7,12 +7,25 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from steersman.core import ActionSpec, Guardrail, Imagined, MismatchError, ObservationSpec, Plan, Signature, UsageError
-from steersman.evaluation import PROTOCOLS, PlanningProtocol, disk_masks, evaluate, protocol
-from steersman.worlds import Rooms, TwoRooms, rooms, walk
-from steersman.worlds.two_rooms import SIGNATURE, SUCCESS_RADIUS
+from steersman.core import (
+    ActionSpec,
+    Guardrail,
+    Imagined,
+    MismatchError,
+    ObservationSpec,
+    Plan,
+    Signature,
+    UsageError,
+    records,
+)
+from steersman.evaluation import PROTOCOLS, PlanningProtocol, drifted, evaluate, fitting, protocol
+from steersman.evaluation.seeds import FRAMES, GUARD, LOG, derived
+from steersman.worlds import OURS, TwoRooms, rooms
+from steersman.worlds.rooms_sampling import SUCCESS_RADIUS, displacement
+from steersman.worlds.two_rooms import SIGNATURE
 
-EASY = PlanningProtocol(episodes=12, step_limit=80)
+ROOMS = ("two-rooms", "held-out", "three-rooms")
+EASY = PlanningProtocol(world=TwoRooms.Config(), episodes=12, step_limit=80)
 
 
 class Pilot:
@@ -58,7 +71,7 @@ class Pilot:
         return torch.stack([(red * x).sum(), (red * y).sum()]) / red.sum()
 
     def prepare(self, config, count, seed):
-        world = Rooms.sample(config, count, seed)
+        world = config.begin(count, seed)
         self.layout, self.goal = world.layout, world.goal
         self.seen = {i: world.position[i] for i in range(count)}
         return self
@@ -111,7 +124,7 @@ def test_episodes_that_are_over_drop_out_and_stay_where_they_are(measured):
     for i in range(12):
         path, steps = result.paths[i], int(result.steps[i])
         assert torch.equal(path[steps:], path[steps].expand_as(path[steps:]))
-        near = (path - result.world.goal[i]).norm(dim=1) <= SUCCESS_RADIUS
+        near = (path - result.trials.goal[i]).norm(dim=1) <= SUCCESS_RADIUS
         assert bool(near.any()) == bool(result.success[i])
         if result.success[i]:
             assert int(near.long().argmax()) == steps  # it ends on the step that reaches the goal
@@ -128,7 +141,7 @@ def test_efficiency_is_the_shortest_way_over_the_way_taken(measured):
     _, result = measured
     length = result.paths.diff(dim=1).norm(dim=-1).sum(1)
     for i in range(12):
-        shortest = float(result.world.shortest[i])
+        shortest = float(result.trials.shortest[i])
         expected = shortest / max(float(length[i]), shortest) if result.success[i] else 0.0
         assert float(result.efficiency[i]) == pytest.approx(expected, abs=1e-5)
     good = result.efficiency[result.success]
@@ -137,10 +150,16 @@ def test_efficiency_is_the_shortest_way_over_the_way_taken(measured):
 
 def test_the_floor_walks_from_the_same_starts(measured):
     _, result = measured
-    world = Rooms.sample(EASY.world, 12, 0)
+    world = EASY.world.begin(12, 0)
     assert torch.equal(result.paths[:, 0], world.position)
-    path, _ = walk(world.layout, world.position, 80, torch.Generator().manual_seed(7), full_speed=True)
-    near = (path - world.goal[:, None]).norm(dim=-1).le(SUCCESS_RADIUS).any(1)
+    generator, place, near = torch.Generator().manual_seed(7), world.position, torch.zeros(12, dtype=torch.bool)
+    heading = 2 * torch.pi * torch.rand(12, generator=generator)
+    for _ in range(80):  # always the largest step, straight on, a new heading on contact; goals are walked past
+        way = torch.stack([heading.cos(), heading.sin()], 1)
+        place, touched = rooms.move(world.layout, place, displacement(way, 12))
+        near |= (place - world.goal).norm(dim=1) <= SUCCESS_RADIUS
+        heading = torch.where(touched, 2 * torch.pi * torch.rand(12, generator=generator), heading)
+    assert 0 < int(near.sum()) < 12
     assert torch.equal(result.random, near)
     _, without = run(Pilot(still=tuple(range(12))), random=False)
     assert without.random is None
@@ -176,17 +195,18 @@ def test_a_forbidden_disk_is_seen_on_the_way_and_told_as_a_mask_only():
         return (Limit(masks),)
 
     _, result = run(Obedient(), config, guardrails=make)
-    disk = result.world.forbidden
-    assert torch.equal(told[0], disk_masks(disk))
+    disk = result.trials.forbidden
+    assert torch.equal(told[0], rooms.disk_masks(disk))
     inside = ((result.paths - disk[:, None, :2]).norm(dim=-1) < disk[:, 2:3]).any(1)
     assert bool(result.violated[inside].all())
+    assert torch.equal(result.violated, rooms.entered_disk(result.paths, disk)), "the whole way, step by step"
     assert result.figures()["violations"] >= 6  # it takes no notice, and the disk lies on the way
-    with pytest.raises(MismatchError, match="a world with a forbidden disk"):
+    with pytest.raises(MismatchError, match="forbidden that can be painted"):
         run(guardrails=make)
 
 
 def test_masks_are_the_disks():
-    mask = disk_masks(torch.tensor([[20.0, 40.0, 5.0]]))[0]
+    mask = rooms.disk_masks(torch.tensor([[20.0, 40.0, 5.0]]))[0]
     assert bool(mask[40, 20])
     assert bool(mask[40, 25])
     assert not bool(mask[40, 26])
@@ -204,6 +224,53 @@ def test_protocols_have_names_and_sane_numbers():
     assert protocol("two-rooms") is PROTOCOLS["two-rooms"]
     with pytest.raises(UsageError, match="a protocol of"):
         protocol("nowhere")
-    for wrong in ({"episodes": 0}, {"step_limit": 0}, {"success_radius": 0.0}):
+    for wrong in ({"episodes": 0}, {"step_limit": 0}, {"stream": 4}):
         with pytest.raises(UsageError, match="above 0"):
-            PlanningProtocol(**wrong)
+            PlanningProtocol(world=EASY.world, **wrong)
+
+
+def test_the_seeds_of_test_sets_are_frozen():
+    seeds = {name: PROTOCOLS[name].seed(3) for name in ("two-rooms", "held-out", "three-rooms", "guarded",
+                                                        "guarded-held-out")}
+    assert list(seeds.values()) == [48, 49, 50, 51, 55]
+    assert (derived(3, LOG), derived(3, FRAMES), derived(3, GUARD)) == (52, 53, 54)
+    world = PROTOCOLS["guarded"].world.begin(3, seeds["guarded"])
+    assert torch.allclose(world.position[:, 0], torch.tensor([51.796257, 7.500177, 29.521215]), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_begins_unsolved_as_its_seed_says_and_has_a_floor_below_one(name):
+    one = PROTOCOLS[name]
+    trials, again = (one.world.begin(40, 9) for _ in range(2))
+    assert not bool(trials.solved().any())
+    seen = trials.observe()
+    one.world.signature.require(trials.signature, "the world", "its trials")
+    assert {key: tuple(value.shape) for key, value in seen.items()} == {
+        key: (40, *spec.shape) for key, spec in trials.signature.observations.items()}
+    assert all(torch.equal(value, again.observe()[key]) for key, value in seen.items())
+    floor = drifted(trials, min(one.limit, 150), torch.Generator().manual_seed(0))
+    assert 0 <= float(floor.success.float().mean()) < 1
+    assert bool((floor.steps[floor.success] >= 1).all())
+    assert int(floor.steps.max()) <= one.limit
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_episodes_that_do_not_move_stay_as_they_are(name):
+    trials, fresh = (OURS[name].begin(6, 2) for _ in range(2))
+    moving, act = torch.arange(6) % 2 == 0, trials.drift(torch.Generator().manual_seed(1))
+    for _ in range(8):
+        trials.step(act(), moving)
+    now, start = (records.tensors(x.position if name in ROOMS else x.state, "state") for x in (trials, fresh))
+    assert all(torch.equal(value[~moving], start[key][~moving]) for key, value in now.items())
+    assert any(not torch.equal(value[moving], start[key][moving]) for key, value in now.items())
+    few = trials.first(2)
+    assert len(few) == 2
+    assert torch.equal(few.solved(), trials.solved()[:2])
+
+
+def test_a_run_finds_the_protocol_of_its_own_world():
+    assert fitting(SIGNATURE) == "two-rooms"
+    for name in ("hazards", "reactor", "corridor", "grid", "lqr", "pendulum", "mountain-car"):
+        assert fitting(PROTOCOLS[name].world.signature) == name
+    with pytest.raises(MismatchError, match="protocol"):
+        fitting(Signature({"vector": ObservationSpec("vector", (2,), ("u", "w"))}, ActionSpec("discrete", choices=2)))

@@ -21,7 +21,7 @@ from steersman.runs import Run
 from steersman.runs.artefacts import DataCard, Film, Flight, Lines, Map, Summary, Table, read_all
 from steersman.studio import build
 from steersman.worlds import Painter, TwoRooms
-from steersman.worlds.two_rooms import sample_free, sample_layouts
+from steersman.worlds.rooms_sampling import sample_free, sample_layouts
 
 TINY = Sizes(log=20, log_steps=17, steps=4, batch_size=4, like=4, never=4, three=4, greedy=2, cem=1, guarded=4,
              labels=260, frames=40, step_limit=6)

@@ -60,9 +60,11 @@ def test_levels_are_held_and_drawn_within_their_range():
 
 
 def test_a_log_is_noisy_within_bounds_and_follows_from_its_seed():
-    kept, again = (reactor.log(3, 30, torch.Generator().manual_seed(5)) for _ in range(2))
-    assert kept.measurements.shape == (3, 31, 4)
-    assert torch.equal(kept.measurements, again.measurements)
+    episodes, again = (list(reactor.Plant().log(3, 30, seed=5)) for _ in range(2))
+    seen = torch.stack([episode.observations["vector"] for episode in episodes])
+    assert seen.shape == (3, 31, 4)
+    assert torch.equal(seen, torch.stack([episode.observations["vector"] for episode in again]))
     low, high = torch.tensor(reactor.LOW), torch.tensor(reactor.HIGH)
-    assert bool(((kept.actions >= low) & (kept.actions <= high)).all())
-    assert len(kept.measurements[:, 0, 1].unique()) == 3  # they begin alike, and are measured with noise
+    actions = torch.stack([episode.actions for episode in episodes])
+    assert bool(((actions >= low) & (actions <= high)).all())
+    assert len(seen[:, 0, 1].unique()) == 3  # they begin alike, and are measured with noise

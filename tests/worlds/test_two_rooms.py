@@ -1,19 +1,19 @@
-"""TwoRooms: Gymnasium's own checks, fair episodes, vector steps that agree with single ones, refused mistakes."""
+"""TwoRooms: Gymnasium's own checks, fair episodes, refused mistakes."""
 
 from __future__ import annotations
 
 import re
 import warnings
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
 from steersman.core import ActionError, ConfigError
-from steersman.worlds import Rooms, TwoRooms, TwoRoomsVector, rooms
-from steersman.worlds.two_rooms import STEP_LIMIT, SUCCESS_RADIUS, displacement, sample_tasks
+from steersman.worlds import TwoRooms, rooms
+from steersman.worlds.rooms_sampling import SUCCESS_RADIUS, displacement, sample_tasks
+from steersman.worlds.two_rooms import STEP_LIMIT
 
 
 def test_gymnasiums_own_check_passes_without_a_warning():
@@ -55,7 +55,7 @@ def test_an_episode_is_cut_at_the_limit():
     env = TwoRooms()
     env.reset(seed=1)
     assert env._rooms is not None
-    env._rooms.time = STEP_LIMIT - 2
+    env._steps = STEP_LIMIT - 2
     still = np.zeros(2, np.float32)
     assert [env.step(still)[3] for _ in range(2)] == [False, True]
 
@@ -198,49 +198,23 @@ def test_an_action_that_is_none_is_refused(action):
 # Side by side ------------------------------------------------------------------------------------------------------
 
 
-def test_vector_steps_follow_the_physics_and_restart_on_the_step_after():
-    env = TwoRoomsVector(6)
-    assert env.metadata["autoreset_mode"] == gym.vector.AutoresetMode.NEXT_STEP
-    observation, info = env.reset(seed=0)
-    assert env.observation_space.contains(observation)
-    assert env._rooms is not None
-    env._rooms.position[2] = env._rooms.goal[2]  # episode 2 is about to end
-    before, layout = env._rooms.position.clone(), env._rooms.layout
-    actions = np.full((6, 2), 0.4, np.float32)
-    observation, reward, terminated, truncated, _ = env.step(actions)
-    moved, _ = rooms.move(layout, before, displacement(torch.from_numpy(actions), 6))
-    torch.testing.assert_close(env._rooms.position, moved)
-    assert reward.tolist() == [0, 0, 1, 0, 0, 0]
-    assert terminated.tolist() == [i == 2 for i in range(6)]
-    assert not truncated.any()
-
-    before, walls = env._rooms.position.clone(), env._rooms.layout.wall_x.clone()
-    observation, reward, terminated, truncated, info = env.step(actions)
-    assert reward[2] == 0
-    assert not terminated[2]
-    assert float(env._rooms.layout.wall_x[2]) != float(walls[2])  # a new world
-    others = [0, 1, 3, 4, 5]
-    assert torch.equal(env._rooms.layout.wall_x[others], walls[others])
-    moved, _ = rooms.move(env._rooms.layout[others], before[others], displacement(torch.full((5, 2), 0.4), 5))
-    torch.testing.assert_close(env._rooms.position[others], moved)
-    first = rooms.shortest_path(env._rooms.layout, env._rooms.position, env._rooms.goal)[2]
-    assert float(info["shortest_path"][2]) == pytest.approx(float(first), abs=1e-4)  # it stands at its start
-    assert observation["image"].dtype == np.uint8
-
-
-def test_a_vector_episode_lasts_as_many_steps_as_a_single_one():
-    env = TwoRoomsVector(2)
-    env.reset(seed=1)
-    env._steps[:] = [STEP_LIMIT - 1, STEP_LIMIT - 2]
-    still = np.zeros((2, 2), np.float32)
-    assert [env.step(still)[3].tolist() for _ in range(3)] == [[True, False], [False, True], [False, False]]
-    assert env._steps.tolist() == [1, 0]  # the step of the restart does not count
-
-
 def test_pictures_of_many_episodes_are_those_of_their_own_layouts():
-    world = Rooms.sample(TwoRooms.Config(noise=0), 5, 3)
+    world = TwoRooms.Config(noise=0).begin(5, 3)
     pictures = world.observe()["image"]
     for i in range(5):
         alone = rooms.Painter(world.layout[i : i + 1], noise=0).frames(world.position[i : i + 1, None])[0, 0]
         assert torch.equal(pictures[i], alone)
-    assert torch.equal(Rooms.sample(TwoRooms.Config(), 5, 3).position, world.position)
+    assert torch.equal(TwoRooms.Config().begin(5, 3).position, world.position)
+
+
+def test_a_step_that_cuts_through_the_disk_is_bad_though_it_ends_outside():
+    config = TwoRooms.Config(wall_range=(26.0, 27.0), door_range=(19.5, 20.5), forbidden=(13.0, 40.0, 5.0))
+    trials = config.begin(3, 0)
+    trials.position = trials.forbidden[:, :2] + torch.tensor([[-1.2, 4.93], [-1.2, 5.05], [-1.2, 4.93]])
+    outside = lambda: (trials.position - trials.forbidden[:, :2]).norm(dim=1) > 5  # noqa: E731
+    assert bool(outside().all())
+    trials.step(torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]), torch.tensor([True, True, False]))
+    assert bool(outside().all())
+    assert trials.bad().tolist() == [True, False, False]
+    assert torch.equal(trials.painted(), rooms.disk_masks(trials.forbidden))
+    assert TwoRooms.Config().begin(2, 0).bad() is None

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from steersman.worlds import TwoRooms, rooms, walk, wander
-from steersman.worlds.two_rooms import SIGNATURE, displacement, sample_tasks
+from steersman.worlds.rooms_sampling import displacement, sample_tasks
+from steersman.worlds.two_rooms import SIGNATURE
 
 
 def tasks(count, seed=0):
@@ -39,9 +40,14 @@ def test_the_walk_bumps_and_pushes_and_its_speeds_vary():
     assert float(again) > 0.5  # after a bump it mostly goes on pushing
 
 
-def test_at_full_speed_it_goes_straight_until_contact():
-    layout, start = tasks(32)
-    positions, actions = walk(layout, start, 80, torch.Generator().manual_seed(2), full_speed=True)
+def test_the_strongest_walker_goes_straight_at_full_speed_until_contact():
+    trials = TwoRooms.Config().begin(32, 0)
+    act, places, taken = trials.drift(torch.Generator().manual_seed(2)), [trials.position], []
+    for _ in range(80):
+        taken.append(act())
+        trials.step(taken[-1])
+        places.append(trials.position)
+    positions, actions = torch.stack(places, 1), torch.stack(taken, 1)
     torch.testing.assert_close(actions.norm(dim=-1), torch.ones(32, 80))
     touched = (positions.diff(dim=1) - rooms.MAX_STEP * actions).norm(dim=-1) > 1e-3
     turned = (actions[:, 1:] - actions[:, :-1]).norm(dim=-1) > 1e-4

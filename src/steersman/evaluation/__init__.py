@@ -5,15 +5,9 @@ from steersman.evaluation.guarding import Guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
 from steersman.evaluation.margins import margins_kept, measure_margins
 from steersman.evaluation.offline import measure
-from steersman.evaluation.protocol import (
-    PROTOCOLS,
-    Evaluation,
-    PlanningProtocol,
-    Seen,
-    disk_masks,
-    evaluate,
-    protocol,
-)
+from steersman.evaluation.protocol import Evaluation, PlanningProtocol, Seen, evaluate
+from steersman.evaluation.protocols import PROTOCOLS, fitting, protocol
+from steersman.evaluation.success import Tally, drifted
 
 __all__ = [
     "PROTOCOLS",
@@ -22,10 +16,12 @@ __all__ = [
     "Guard",
     "PlanningProtocol",
     "Seen",
+    "Tally",
     "act_in",
-    "disk_masks",
+    "drifted",
     "evaluate",
     "fit_guard",
+    "fitting",
     "margins_kept",
     "measure",
     "measure_margins",

@@ -17,11 +17,11 @@ from torch import Tensor
 from steersman.agent import Agent
 from steersman.agent.flight.recorder import pooled
 from steersman.core import Observation, ObservationGoal, Plan, Surprise, Task, UsageError
+from steersman.core.records import rows
+from steersman.evaluation.success import Tally, drifted
 from steersman.runs.artefacts import Decision
-from steersman.worlds import GymnasiumWorld, TwoRooms, make_world, uniform
+from steersman.worlds import GymnasiumTrials, make_world
 
-OURS = "two-rooms"
-"""The world of our own that has no Gymnasium id."""
 LONGEST = 1000
 """Steps after which an episode of a world without an end of its own is cut."""
 _ALONE = 12  # decisions that are timed one at a time
@@ -67,7 +67,7 @@ def act_in(
     longest: int = LONGEST,
     watch: Callable[[int, int, int], None] | None = None,
 ) -> Acted:
-    """Let `agent` act in N = `episodes` copies of the environment `env` (or "two-rooms") until each ends.
+    """Let `agent` act in N = `episodes` copies of the environment `env` until each ends.
 
     watch  called after every decision with the steps of the longest episode so far, episodes done, episodes in all
 
@@ -75,28 +75,30 @@ def act_in(
         MismatchError: the environment does not look like the agent's training data.
         UsageError: an environment that Gymnasium cannot make.
     """
-    worlds = [_world(env) for _ in range(episodes)]
+    worlds, seeds = [make_world(env) for _ in range(episodes)], [start_seed(seed, i) for i in range(episodes)]
     try:
         agent.signature.require(worlds[0].signature, "the agent", env)
-        lanes = _Lanes(worlds, seed, longest)
-        story = _Story(agent)
-        agent.reset([start_seed(seed, i) for i in range(episodes)])
+        trials = GymnasiumTrials(worlds, seeds)
+        start, tally, story = trials.observe(), Tally(trials, longest), _Story(agent)
+        agent.reset(seeds)
         since: Tensor | None = None
-        while not all(lanes.over):
-            plan = agent.act(lanes.batch(), task, since=since)
-            story.decided(plan, lanes, agent.surprise)
-            steps = min(max(1, agent.commits(task)), plan.actions.shape[1])
-            since = plan.actions[:, :steps]
-            for k in range(steps):
-                lanes.step(plan.actions[:, k])
-                story.stepped(plan, k, lanes)
+        while bool(tally.on.any()):
+            plan = agent.act(trials.observe(), task, since=since)
+            story.decided(plan, tally.on, tally.time)
+            since = plan.actions[:, : max(1, agent.commits(task))]
+            for k, actions in enumerate(since.unbind(1)):
+                first = bool(tally.on[0])
+                tally.step(actions)
+                if first:
+                    story.stepped(k, trials.observe())
             if watch is not None:
-                watch(max(lanes.lengths), sum(lanes.over), episodes)
-        final = {name: [row[i] for row in lanes.rows()] for i, name in enumerate(story.columns)}
-        alone = _alone(agent, lanes.starts, task)
-        returns, lengths = list(lanes.returns), list(lanes.lengths)
-        return Acted(returns, _random(worlds, seed, longest), lengths, alone, story.infeasible, story.decisions,
-                     story.actual, story.imagined, final)
+                watch(max(trials.lengths), int((~tally.on).sum()), episodes)
+        final = {name: values.tolist() for name, values in _columns(agent, trials.observe()).items()}
+        returns, lengths, alone = trials.returns, trials.lengths, _alone(agent, start, task)
+        again = GymnasiumTrials(worlds, seeds)
+        drifted(again, longest, torch.Generator().manual_seed(seed))
+        return Acted(returns, again.returns, lengths, alone, story.infeasible, story.decisions, story.actual,
+                     story.imagined, final)
     finally:
         for world in worlds:
             world.close()
@@ -108,7 +110,7 @@ def own_goal(env: str, episodes: int, seed: int) -> ObservationGoal:
     Raises:
         UsageError: the world sets none.
     """
-    world = _world(env)
+    world = make_world(env)
     try:
         infos = [world.env.reset(seed=start_seed(seed, i))[1] for i in range(episodes)]
     finally:
@@ -120,69 +122,38 @@ def own_goal(env: str, episodes: int, seed: int) -> ObservationGoal:
     return ObservationGoal({name: torch.stack([torch.as_tensor(info["goal_image"]) for info in infos])})
 
 
-def _world(env: str) -> GymnasiumWorld:
-    return GymnasiumWorld(TwoRooms()) if env == OURS else make_world(env)
+def _columns(agent: Agent, observation: Observation) -> dict[str, Tensor]:
+    """Every vector column (N,) by its name, in the order of the signature's names."""
+    from steersman.cost import column_names
 
-
-class _Lanes:
-    """N worlds, each until its own end."""
-
-    def __init__(self, worlds: list[GymnasiumWorld], seed: int, longest: int) -> None:
-        self.worlds, self.longest = worlds, longest
-        self.now: list[Observation] = [world.reset(start_seed(seed, i)) for i, world in enumerate(worlds)]
-        self.starts = list(self.now)
-        self.returns, self.lengths = [0.0] * len(worlds), [0] * len(worlds)
-        self.over = [False] * len(worlds)
-
-    def batch(self) -> dict[str, Tensor]:
-        """The observations of now, name -> (N, …); an episode that is over stays at its last."""
-        return {name: torch.stack([o[name] for o in self.now]) for name in self.now[0]}
-
-    def rows(self) -> list[list[float]]:
-        """Every vector column of now, in the order of the signature's names; one row per episode."""
-        vectors = [name for name, value in sorted(self.now[0].items()) if value.dim() == 1]
-        return [[float(x) for name in vectors for x in o[name]] for o in self.now]
-
-    def step(self, actions: Tensor) -> None:
-        for i, world in enumerate(self.worlds):
-            if self.over[i]:
-                continue
-            moment = world.step(actions[i])
-            self.now[i] = moment.observation
-            self.returns[i] += moment.reward
-            self.lengths[i] += 1
-            self.over[i] = moment.over or self.lengths[i] >= self.longest
+    vectors = [value for _, value in sorted(observation.items()) if value.dim() == 2]
+    return dict(zip(column_names(agent.signature), torch.cat(vectors, 1).unbind(1), strict=True)) if vectors else {}
 
 
 class _Story:
-    """What is kept of episode 0, and counts over all."""
+    """The course of episode 0, and counts over all."""
 
     def __init__(self, agent: Agent) -> None:
-        from steersman.cost import column_names
-
-        self.columns = column_names(agent.signature)
-        self.readout = agent.readout
-        self.infeasible = 0
+        self.agent, self.infeasible = agent, 0
         self.decisions: list[Decision] = []
-        self.actual: dict[str, list[float]] = {name: [] for name in self.columns}
-        self.imagined: dict[str, list[float | None]] = {name: [] for name in self.columns}
-
-    def decided(self, plan: Plan, lanes: _Lanes, surprise: Surprise | None) -> None:
-        self.infeasible += sum(not ok and not over for ok, over in zip(plan.feasible.tolist(), lanes.over, strict=True))
+        self.actual: dict[str, list[float]] = {}
+        self.imagined: dict[str, list[float | None]] = {}
         self._expected: Mapping[str, list[float]] = {}
-        if self.readout is not None:
-            values = self.readout.read(plan.imagined.states[:1, 0, 1:], plan.imagined.context)[0]
-            self._expected = {name: values[:, i].tolist() for i, name in enumerate(self.readout.columns)}
-        if not lanes.over[0]:
-            self.decisions.append(decision_of(plan, 0, 0, lanes.lengths[0], surprise))
 
-    def stepped(self, plan: Plan, k: int, lanes: _Lanes) -> None:
-        if not self.columns or lanes.lengths[0] == len(self.actual[self.columns[0]]):
-            return  # episode 0 is over
-        for name, value in zip(self.columns, lanes.rows()[0], strict=True):
+    def decided(self, plan: Plan, on: Tensor, step: int) -> None:
+        self.infeasible += int((on & ~plan.feasible).sum())
+        readout = self.agent.readout
+        if readout is not None:
+            values = readout.read(plan.imagined.states[:1, 0, 1:], plan.imagined.context)[0]
+            self._expected = {name: values[:, i].tolist() for i, name in enumerate(readout.columns)}
+        if bool(on[0]):
+            self.decisions.append(decision_of(plan, 0, 0, step, self.agent.surprise))
+
+    def stepped(self, k: int, observation: Observation) -> None:
+        for name, values in _columns(self.agent, observation).items():
             expected = self._expected.get(name, ())
-            self.actual[name].append(value)
-            self.imagined[name].append(expected[k] if k < len(expected) else None)
+            self.actual.setdefault(name, []).append(float(values[0]))
+            self.imagined.setdefault(name, []).append(expected[k] if k < len(expected) else None)
 
 
 def decision_of(
@@ -199,27 +170,17 @@ def decision_of(
     )
 
 
-def _alone(agent: Agent, starts: list[Observation], task: Task) -> float:
+def _alone(agent: Agent, starts: Observation, task: Task) -> float:
     """Milliseconds of a decision when there is one observation only, as on a machine that is being controlled."""
     recorder, agent.recorder = agent.recorder, None  # these are no decisions of an episode
     agent.reset(0)
     goal = task.goal
     if isinstance(goal, ObservationGoal) and next(iter(goal.observation.values())).dim() in (2, 4):
-        starts, task = starts[:1], replace(task, goal=goal.map(lambda x: x[:1]))  # one goal for each episode
+        starts, task = rows(starts, slice(1)), replace(task, goal=goal.rows(slice(1)))  # one goal for each episode
     times: list[float] = []
     for i in range(_ALONE):
-        plan = agent.act(starts[i % len(starts)], task)
+        plan = agent.act({name: value[i % len(value)] for name, value in starts.items()}, task)
         times.append(1000 * plan.seconds)
     agent.reset()
     agent.recorder = recorder
     return statistics.median(times[2:])
-
-
-def _random(worlds: list[GymnasiumWorld], seed: int, longest: int) -> list[float]:
-    """Returns of uniform random actions from the same starts."""
-    lanes = _Lanes(worlds, seed, longest)
-    behaviour = uniform(worlds[0].signature.action)
-    generator = torch.Generator().manual_seed(seed)
-    while not all(lanes.over):
-        lanes.step(behaviour(lanes.batch(), generator))
-    return lanes.returns

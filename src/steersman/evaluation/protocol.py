@@ -1,7 +1,7 @@
-"""The frozen protocol of two rooms: which episodes, which success, which floor; and running agents under it.
+"""A frozen protocol: which episodes of which world, how many, how long; and running agents under it.
 
-Counts every episode, rejects starts that are solved already, checks whole paths, and puts the strongest random walker
-on the same starts. Knows the true state, which it never shows to the agent.
+Takes any world that declares start, goal and success (`worlds.World`). Counts every episode, reports starts that are
+solved already, and puts the strongest policy that looks at nothing on the same starts.
 
 Shapes: B episodes, T steps.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,113 +21,117 @@ from torch import Tensor
 from steersman.agent import Agent
 from steersman.core import Guardrail, MismatchError, ObservationGoal, Plan, Task, UsageError
 from steersman.evaluation.intervals import wilson
-from steersman.worlds import Rooms, TwoRooms, rooms, walk
-from steersman.worlds.two_rooms import SIGNATURE, STEP_LIMIT, SUCCESS_RADIUS
+from steersman.evaluation.seeds import FRAMES, GUARD, LOG, derived
+from steersman.evaluation.success import Tally, drifted
+from steersman.worlds import Trials, World
 
 GuardrailFactory = Callable[[Tensor], tuple[Guardrail, ...]]
-"""Masks over the picture (B, 64, 64) bool, one per episode -> guardrails. All that an agent is told of a disk."""
+"""Masks of what is forbidden (B, P, Q) bool, one per episode -> guardrails. All that an agent is told of it."""
 
 
 class PlanningProtocol(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One way of measuring, stored with every result.
 
-    world           distribution of layouts, starts and goals (start and goal always lie in different rooms)
-    episodes        counted, all of them
-    step_limit      actions an episode
-    success_radius  pixels between agent and goal, at any moment, that count as success
+    world       distribution of starts and goals, and what counts as success
+    episodes    counted, all of them
+    step_limit  actions an episode; None: the world's own
+    stream      which seeds of `evaluation.seeds` its episodes have: protocols of one world differ in it
+    log         the world that logs are recorded in, if another one: labelled frames for guardrails are of it
 
-    SPL is success-weighted path length (Anderson 2018): mean over episodes of success · l / max(p, l), l the exact
-    shortest way from the start to the goal's centre and p the path taken until the goal was reached.
-
-    >>> PlanningProtocol(world=TwoRooms.Config(wall_range=(20, 22))).episodes
+    >>> from steersman.worlds import TwoRooms
+    >>> PlanningProtocol(world=TwoRooms.Config(wall_range=(20, 22))).limit
     200
-    """
-
-    world: TwoRooms.Config = TwoRooms.Config()
-    episodes: int = 200
-    step_limit: int = STEP_LIMIT
-    success_radius: float = SUCCESS_RADIUS
-
-    def __post_init__(self) -> None:
-        if self.episodes < 1 or self.step_limit < 1 or not self.success_radius > 0:
-            raise UsageError("episodes, step_limit and success_radius above 0", f"{self}", "raise them")
-
-
-PROTOCOLS: dict[str, PlanningProtocol] = {
-    "two-rooms": PlanningProtocol(),
-    "held-out": PlanningProtocol(world=TwoRooms.Config.held_out()),
-    "three-rooms": PlanningProtocol(world=TwoRooms.Config.three_rooms(), episodes=100),
-    "guarded": PlanningProtocol(world=TwoRooms.Config(forbidden=5.0)),
-    "guarded-held-out": PlanningProtocol(world=TwoRooms.Config.held_out(forbidden=5.0)),
-}
-"""Named protocols. Walls and doors of "held-out" stand where the default log never shows them."""
-
-
-def protocol(name: str) -> PlanningProtocol:
-    """The protocol of that name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: numbers below 1, or a stream that is in use for something else.
     """
-    if name not in PROTOCOLS:
-        raise UsageError(f"a protocol of {', '.join(PROTOCOLS)}", repr(name), "choose one of them")
-    return PROTOCOLS[name]
+
+    world: World
+    episodes: int = 200
+    step_limit: int | None = None
+    stream: int = 0
+    log: World | None = None
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or self.limit < 1 or self.stream in (LOG, FRAMES, GUARD):
+            raise UsageError("episodes and step_limit above 0, and a stream for episodes", f"{self}", "correct them")
+
+    @property
+    def limit(self) -> int:
+        """Actions an episode."""
+        return self.world.step_limit if self.step_limit is None else self.step_limit
+
+    def seed(self, seed: int) -> int:
+        """The seed of its episodes that is meant by one seed for everything."""
+        return derived(seed, self.stream)
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What was measured, episode by episode.
 
-    success, violated  (B,) bool; violated: the swept path entered the forbidden disk (False where there is none)
-    efficiency   (B,) l / max(p, l) of successes, 0 otherwise; their mean is SPL
+    success, violated  (B,) bool; violated: what is forbidden was done (False where nothing is)
+    efficiency   (B,) l / max(p, l) of successes, 0 otherwise; their mean is SPL; None: no shortest way is known
     steps        (B,) actions until success or the end
-    crossed      (B,) bool: the path touched solid wall (impossible by construction; checked all the same)
     planning     (B,) CPU-seconds of planning
-    random       (B,) bool: success of the strongest random walker on the same starts, or None
-    solved_at_start  episodes whose start satisfied the goal (the sampler rejects them: 0)
+    random       (B,) bool: success of the strongest random policy on the same starts, or None
+    random_violated  (B,) bool: its violations, or None
+    solved_at_start  episodes whose start satisfied the goal (worlds leave them out: 0)
     infeasible   decisions for which no plan met every guardrail
-    paths        (B, T+1, 2) positions; a finished episode stays where it is
-    world        the episodes as they ended: layouts, goals, disks, shortest paths
+    checks       name -> (B,) bool: what no path can do, looked for all the same
+    paths        (B, T+1, P) places, or None; a finished episode stays where it is
+    trials       the episodes as they ended
     """
 
     protocol: PlanningProtocol
     seed: int
     success: Tensor
     violated: Tensor
-    efficiency: Tensor
+    efficiency: Tensor | None
     steps: Tensor
-    crossed: Tensor
     planning: Tensor
     random: Tensor | None
+    random_violated: Tensor | None
     solved_at_start: int
     infeasible: int
-    paths: Tensor
-    world: Rooms
+    checks: Mapping[str, Tensor]
+    paths: Tensor | None
+    trials: Trials
 
     def __len__(self) -> int:
         return len(self.success)
 
+    @property
+    def forbids(self) -> bool:
+        """Is anything forbidden there?"""
+        return self.trials.bad() is not None
+
     def figures(self) -> dict[str, Any]:
         """The measurements as one flat object for `--json`."""
-        n, wins = len(self), int(self.success.sum())
+        n, wins, violations = len(self), int(self.success.sum()), int(self.violated.sum())
         figures: dict[str, Any] = {
-            "success": wins / n, "success_ci95": list(wilson(wins, n)), "spl": float(self.efficiency.mean()),
-            "episodes": n, "solved_at_start": self.solved_at_start, "wall_crossings": int(self.crossed.sum()),
-            "violations": int(self.violated.sum()), "planning_seconds": statistics.median(self.planning.tolist()),
+            "success": wins / n, "success_ci95": list(wilson(wins, n)), "episodes": n,
+            "solved_at_start": self.solved_at_start, "violations": violations,
+            "planning_seconds": statistics.median(self.planning.tolist()),
             "steps": float(self.steps.float().mean()), "infeasible_decisions": self.infeasible, "seed": self.seed,
-        }
+        } | {name: int(found.sum()) for name, found in self.checks.items()}
+        if self.efficiency is not None:
+            figures["spl"] = float(self.efficiency.mean())
         if self.random is not None:
             figures["random_success"] = float(self.random.double().mean())
+        if self.forbids:
+            figures["violations_ci95"] = list(wilson(violations, n))
+            if self.random_violated is not None:
+                figures["random_violations"] = int(self.random_violated.sum())
         return figures
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a watcher is shown after every decision: the episodes still running (rows of the batch), plan and world."""
+    """What a watcher is shown after every decision: the episodes still running (rows of the batch), and the plan."""
 
     rows: Tensor
     plan: Plan
-    world: Rooms
     step: int
     done: int
 
@@ -146,93 +150,79 @@ def evaluate(
 ) -> Evaluation:
     """Run `agent` under `protocol`, all episodes side by side.
 
-    guardrails  makes guardrails from masks of the forbidden disks; None: the agent is not told of them
-    task        weights, horizon, budget and fallback; its goal is replaced by each episode's goal picture
-    random      also measure the random walker
+    guardrails  makes guardrails from masks of what is forbidden; None: the agent is not told of it
+    task        weights, guardrails, horizon, budget and fallback; its goal is replaced by each episode's
+    random      also measure the strongest random policy
     first       act in the first so many of these episodes only: a slow planner beside a fast one, on the same starts
 
     Raises:
-        MismatchError: the agent was trained for another world.
+        MismatchError: the agent was trained for another world, or guardrails for what nobody can paint.
         ConfigError: the world cannot be sampled (no room for the disk, …).
     """
-    SIGNATURE.require(agent.signature, "TwoRooms", "the agent")
-    count = episodes or protocol.episodes
-    world = Rooms.sample(protocol.world, count, seed)
-    if first is not None:
-        world = world.first(first)
-    floor = _random_walker(world, protocol, seed) if random else None
-    solved = int((world.position - world.goal).norm(dim=1).le(protocol.success_radius).sum())
-    limits: tuple[Guardrail, ...] = ()
+    protocol.world.signature.require(agent.signature, "the protocol's world", "the agent")
+    trials, again = (_begun(protocol, episodes, seed, first) for _ in range(2))
+    floor = drifted(again, protocol.limit, torch.Generator().manual_seed(seed + 7)) if random else None
+    limits = () if task is None else task.guardrails
     if guardrails is not None:
-        if world.forbidden is None:
-            raise MismatchError("a world with a forbidden disk", "none", "set TwoRooms.Config(forbidden=5.0)")
-        limits = guardrails(disk_masks(world.forbidden))
-    goal = ObservationGoal(world.goal_observation())
+        masks = trials.painted()
+        if masks is None:
+            raise MismatchError("a world in which something is forbidden that can be painted", "none",
+                                "give guardrails with the task")
+        limits += guardrails(masks)
+    goal = trials.goals()
     asked = replace(task or Task(goal), goal=goal, guardrails=limits)
-    return _run(agent, protocol, world, asked, seed, solved, floor, watch)
+    tally = Tally(trials, protocol.limit)
+    planning, infeasible = follow(agent, tally, asked, seed, watch)
+    paths = tally.paths()
+    return Evaluation(
+        protocol, seed, tally.success, tally.violated, tally.efficiency(), tally.steps, planning,
+        None if floor is None else floor.success, None if floor is None else floor.violated, tally.solved_at_start,
+        infeasible, {} if paths is None else trials.checks(paths), paths, trials,
+    )
 
 
-def _run(agent: Agent, protocol: PlanningProtocol, world: Rooms, task: Task, seed: int, solved: int,
-         floor: Tensor | None, watch: Callable[[Seen], None] | None) -> Evaluation:
-    n = len(world.layout)
-    running, success = torch.arange(n), torch.zeros(n, dtype=torch.bool)
-    steps, planning, infeasible = torch.zeros(n, dtype=torch.long), torch.zeros(n), 0
-    paths = [world.position]
+def _begun(protocol: PlanningProtocol, episodes: int | None, seed: int, first: int | None) -> Trials:
+    trials = protocol.world.begin(episodes or protocol.episodes, seed)
+    return trials if first is None else trials.first(first)
+
+
+def follow(
+    agent: Agent, tally: Tally, task: Task, seed: int, watch: Callable[[Seen], None] | None = None
+) -> tuple[Tensor, int]:
+    """Let `agent` act until every episode of the tally is over; those that are drop out of its batch.
+
+    task  its goal and guardrails have a row for each episode
+
+    -> CPU-seconds of planning of each episode (B,), and decisions for which no plan met every guardrail.
+    """
+    n = len(tally.success)
+    running, planning, infeasible = torch.arange(n), torch.zeros(n), 0
     agent.reset([1_000_003 * (seed + 1) + i for i in range(n)])
     since: Tensor | None = None
-    while len(paths) <= protocol.step_limit and len(running):
-        observation = {k: v[running] for k, v in world.observe().items()}
+    while len(running):
+        observation = {k: v[running] for k, v in tally.trials.observe().items()}
         before = time.process_time()
         plan = agent.act(observation, task, since=since)
         planning[running] += (time.process_time() - before) / len(running)
         infeasible += int((~plan.feasible).sum())
         if watch is not None:
-            watch(Seen(running, plan, world, len(paths) - 1, int(success.sum())))
-        still = torch.ones(len(running), dtype=torch.bool)
-        for k in range(min(agent.commits(task), plan.actions.shape[1])):
-            if len(paths) > protocol.step_limit:
-                break
-            action = torch.zeros(n, 2)
-            action[running[still]] = plan.actions[still, k].float()
-            world.step(action)
-            paths.append(world.position)
-            steps[running[still]] += 1
-            near = (world.position - world.goal).norm(dim=1) <= protocol.success_radius
-            success |= near
-            still &= ~near[running]
-        since = plan.actions[still][:, : agent.commits(task)]
-        if not bool(still.all()):
-            agent.select(still)
-            running = running[still]
-            task = _keep(task, still)
-    path = torch.stack(paths, 1)
-    length = (path[:, 1:] - path[:, :-1]).norm(dim=-1).sum(1)
-    efficiency = success * world.shortest / torch.maximum(length, world.shortest)
-    violated = (
-        torch.zeros(n, dtype=torch.bool) if world.forbidden is None else rooms.entered_disk(path, world.forbidden)
-    )
-    return Evaluation(
-        protocol, seed, success, violated, efficiency, steps, rooms.crossed_wall(world.layout, path), planning, floor,
-        solved, infeasible, path, world,
-    )
+            watch(Seen(running, plan, tally.time, int(tally.success.sum())))
+        commits = agent.commits(task)
+        for actions in plan.actions[:, :commits].unbind(1)[: tally.limit - tally.time]:
+            every = actions.new_zeros(n, actions.shape[1])
+            every[running] = actions
+            tally.step(every)
+        on = tally.on[running]
+        since = plan.actions[on][:, :commits]
+        if not bool(on.all()):
+            if bool(on.any()):
+                agent.select(on)
+                task = _some(task, on)
+            running = running[on]
+    return planning, infeasible
 
 
-def _keep(task: Task, rows: Tensor) -> Task:
+def _some(task: Task, on: Tensor) -> Task:
     """The task of the episodes that go on; guardrails that are made per episode follow."""
-    assert isinstance(task.goal, ObservationGoal)
-    limits = tuple(g.rows(rows) for g in task.guardrails)
-    return replace(task, goal=task.goal.map(lambda x: x[rows]), guardrails=limits)
-
-
-def _random_walker(world: Rooms, protocol: PlanningProtocol, seed: int) -> Tensor:
-    """(B,): full speed, a new heading on contact; the strongest walker that looks at nothing."""
-    generator = torch.Generator().manual_seed(seed + 7)
-    path, _ = walk(world.layout, world.position, protocol.step_limit, generator, full_speed=True)
-    near = (path - world.goal[:, None]).norm(dim=-1) <= protocol.success_radius
-    return near.any(1)
-
-
-def disk_masks(disk: Tensor) -> Tensor:
-    """Disks (B, 3) of (x, y, radius) as masks over the picture, (B, 64, 64) bool: what a user would paint."""
-    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
-    return torch.hypot(x - disk[:, 0, None, None], y - disk[:, 1, None, None]) <= disk[:, 2, None, None]
+    goal, some = task.goal, task.rows(on, len(on))
+    return replace(some, goal=goal.rows(on)) if isinstance(goal, ObservationGoal) else some

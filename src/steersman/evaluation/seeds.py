@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from steersman.core import UsageError
 
-USES = ("two-rooms", "held-out", "three-rooms", "guarded", "log", "frames", "guard", "guarded-held-out")
-"""Names of protocols, and what else the demo draws. Append only: the place decides the seed."""
-_ROOM = 16
+LOG, FRAMES, GUARD = 4, 5, 6
+"""Streams of what is drawn beside the episodes of protocols: a log, frames to look at, labelled frames."""
+_STREAMS = 16
 
 
-def derived(seed: int, use: str) -> int:
-    """The seed of one use of `seed`.
+def derived(seed: int, stream: int) -> int:
+    """The seed of one stream of `seed`.
 
-    >>> derived(3, "two-rooms"), derived(3, "log")
+    >>> derived(3, 0), derived(3, LOG)
     (48, 52)
 
     Raises:
-        UsageError: there is no such use.
+        UsageError: there is no such stream.
     """
-    if use not in USES:
-        raise UsageError(f"a use of {', '.join(USES)}", repr(use), "add it to evaluation.seeds.USES")
-    return _ROOM * (seed % 2**31) + USES.index(use)
+    if not 0 <= stream < _STREAMS:
+        raise UsageError(f"a stream from 0 to {_STREAMS - 1}", f"{stream}", "choose another one")
+    return _STREAMS * (seed % 2**31) + stream

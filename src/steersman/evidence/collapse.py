@@ -18,7 +18,7 @@ from steersman.agent import Agent
 from steersman.core import DivergedError
 from steersman.data import Dataset
 from steersman.evaluation import PROTOCOLS, evaluate, wilson
-from steersman.evaluation.seeds import derived
+from steersman.evaluation.seeds import LOG, derived
 from steersman.evidence.context import Context, Outcome
 from steersman.evidence.drawing import png
 from steersman.objectives import AnyObjective, InverseDynamics, Motion, VICReg
@@ -88,7 +88,7 @@ def experiment(context: Context, sizes: Sizes | None = None) -> Outcome:
     """Five trainings on one log; `probe_*` in px, `success_*` as shares."""
     sizes = sizes or Sizes()
     context.say(f"{sizes.log:,} random walks in two rooms; five trainings of {sizes.steps:,} steps")
-    log = two_rooms.log(context.run / "log", episodes=sizes.log, seed=derived(context.seed, "log"))
+    log = two_rooms.log(context.run / "log", episodes=sizes.log, seed=derived(context.seed, LOG))
     config = two_rooms.recipe(steps=sizes.steps, seed=context.seed)
     cuts: dict[str, Cut] = {}
     for name, (words, cut) in CUTS.items():
@@ -120,7 +120,7 @@ def _one(context: Context, name: str, config: TrainConfig, log: Dataset, sizes: 
         context.say(f"{name}: {error}")
         return Cut(None, None, None, 0, sizes.episodes, 0, 0.0)
     agent = Agent.load(path)
-    measured = evaluate(agent, protocol, sizes.episodes, derived(context.seed, "two-rooms"))
+    measured = evaluate(agent, protocol, sizes.episodes, protocol.seed(context.seed))
     assert measured.random is not None
     probe, rank, std = _look(agent, log, sizes)
     return Cut(probe, rank, std, int(measured.success.sum()), len(measured), int(measured.random.sum()),

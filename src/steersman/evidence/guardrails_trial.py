@@ -17,7 +17,10 @@ from steersman.actor import Backup
 from steersman.agent import Agent
 from steersman.core import Belief, ColumnGoal, Guardrail, Latent, Policy, Readout, Task
 from steersman.cost import Apart, Between, Box, Margins, OnColumns, calibrate_margins
+from steersman.evaluation.protocol import Seen, follow
+from steersman.evaluation.success import Tally
 from steersman.worlds import HazardsConfig, HazardState, hazards, roam
+from steersman.worlds.hazards_env import Approach, HazardTrials
 
 AHEAD = 25  # steps of a certificate: braking from the top speed takes 8
 NEAR = 1.0  # m: errors of a clearance beyond this do not matter
@@ -170,31 +173,21 @@ def run(
 
     every  look at every so many decisions of each episode: what if its certificate were carried out? 0: never
     """
-    b = len(state)
-    rows, path = torch.arange(b), [state.position]
-    violated, reached = torch.zeros(2, b, dtype=torch.bool)
-    infeasible, missed, episode = torch.zeros(b, dtype=torch.long), [torch.empty(0, AHEAD)], [rows[:0]]
-    agent.reset(torch.arange(b) + 1_000_003 * (seed + 1))
-    for t in range(steps):
-        plan = agent.act({"vector": hazards.observe(state)}, task(goal[rows], limits))
-        infeasible[rows] += ~plan.feasible
-        if every and t % every == seed % every and bool(plan.feasible.any()):
-            some = plan.feasible.nonzero()[:, 0]
-            missed.append(errors(agent, world, state[some], plan.warm.certificate[some]))
-            episode.append(rows[some])
-        state, clearance = hazards.step(world, state, plan.action)
-        violated[rows] |= (clearance < 0).any(1)
-        reached[rows] |= (state.position - goal[rows]).norm(dim=1) <= hazards.SUCCESS_RADIUS
-        now = path[-1].clone()
-        now[rows] = state.position
-        path.append(now)
-        on = ~(reached if until_goal else violated)[rows]
-        if not bool(on.all()):
-            if not bool(on.any()):
-                break
-            agent.select(on)
-            rows, state = rows[on], state[on]
-    return Episodes(violated, reached, infeasible, torch.stack(path, 1), torch.cat(missed), torch.cat(episode))
+    trials = HazardTrials(world, Approach(state, goal, torch.ones(len(state))), torch.Generator())
+    tally = Tally(trials, steps, until="success" if until_goal else "violation")
+    infeasible, missed, episode = torch.zeros(len(state), dtype=torch.long), [torch.empty(0, AHEAD)], [torch.arange(0)]
+
+    def look(seen: Seen) -> None:
+        infeasible[seen.rows] += ~seen.plan.feasible
+        if every and seen.step % every == seed % every and bool(seen.plan.feasible.any()):
+            some, now = seen.plan.feasible.nonzero()[:, 0], trials.state.now[seen.rows]
+            missed.append(errors(agent, world, now[some], seen.plan.warm.certificate[some]))
+            episode.append(seen.rows[some])
+
+    follow(agent, tally, task(goal, limits), seed, look)
+    path = tally.paths()
+    assert path is not None
+    return Episodes(tally.violated, tally.success, infeasible, path, torch.cat(missed), torch.cat(episode))
 
 
 def joined(parts: list[Episodes]) -> Episodes:

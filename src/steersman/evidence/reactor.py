@@ -17,7 +17,7 @@ from torch import Tensor
 from steersman import training
 from steersman.agent import Agent
 from steersman.agent.fitting import fit_readout
-from steersman.core import ActionSpec, ColumnGoal, Episode, Guardrail, ObservationSpec, Signature, Task
+from steersman.core import ColumnGoal, Guardrail, Task
 from steersman.cost import Box, Margins
 from steersman.data import CacheWriter, Dataset
 from steersman.evaluation import margins_kept, measure_margins
@@ -25,21 +25,11 @@ from steersman.evidence.context import Context, Outcome
 from steersman.evidence.reactor_nmpc import NMPC, do_mpc, replay
 from steersman.evidence.reactor_pid import PID, tune
 from steersman.evidence.reactor_report import picture, table
-from steersman.evidence.reactor_trials import (
-    IDLE,
-    LIMIT,
-    MOVE,
-    SCALE,
-    WARM,
-    WARMTH,
-    Controller,
-    Scenario,
-    Trial,
-    perform,
-)
+from steersman.evidence.reactor_trials import IDLE, MOVE, WARM, Controller, Scenario, Trial, perform
 from steersman.recipes import reactor as recipe
 from steersman.runs import Run
-from steersman.worlds import reactor
+from steersman.worlds import Plant, reactor
+from steersman.worlds.reactor import LIMIT, SCALE, WARMTH
 
 EPISODES, PERIODS = 20, 120
 LOG = (100, 200)
@@ -51,10 +41,6 @@ FRESH = 40
 """Episodes of a new log that the promise is measured on."""
 TUNING = 20
 CLOCKED = 60
-SIGNATURE = Signature(
-    {"vector": ObservationSpec("vector", (4,), reactor.COLUMNS)},
-    ActionSpec("continuous", reactor.LOW, reactor.HIGH, names=reactor.ACTIONS),
-)
 
 
 @dataclass
@@ -150,12 +136,8 @@ def limit(agent: Agent, margins: Margins | float = 0.0) -> Box:
 
 def historian(place: Path, seed: int, episodes: int) -> Dataset:
     """A log as a dataset at `place`."""
-    kept = reactor.log(episodes, LOG[1], torch.Generator().manual_seed(seed))
-    with CacheWriter(place, SIGNATURE, origin="the reactor under random inputs") as writer:
-        writer.append([
-            Episode({"vector": measurements}, actions)
-            for measurements, actions in zip(kept.measurements, kept.actions, strict=True)
-        ])
+    with CacheWriter(place, reactor.SIGNATURE, origin="the reactor under random inputs") as writer:
+        writer.append(Plant().log(episodes, LOG[1], seed))
         writer.finish(f"reactor {seed} {episodes} {LOG[1]}")
     return Dataset.open(place)
 

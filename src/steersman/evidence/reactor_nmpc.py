@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from steersman.core import UsageError
-from steersman.evidence.reactor_trials import HORIZON, LIMIT, MOVE, SCALE, WARMTH
+from steersman.evidence.reactor_trials import HORIZON, MOVE
 from steersman.worlds import reactor
+from steersman.worlds.reactor import LIMIT, SCALE, WARMTH
 
 _SOFT = 1e2  # price of a degree above the limit: as in do-mpc's published example
 

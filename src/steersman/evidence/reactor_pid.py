@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steersman.evidence.reactor_trials import IDLE, LIMIT, Scenario, Trial, perform
+from steersman.evidence.reactor_trials import IDLE, Scenario, Trial, perform
 from steersman.worlds import reactor
+from steersman.worlds.reactor import LIMIT
 
 NAMES = ("gain_F", "reset_F", "rate_F", "filter", "gain_Q", "reset_Q", "temperature")
 _LOW = (1.0, 0.005, 0.0, 0.0, 10.0, 0.005, 125.0)

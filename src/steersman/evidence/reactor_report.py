@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 from steersman.cost import Margins
 from steersman.evidence.drawing import png
-from steersman.evidence.reactor_trials import LIMIT, SCALE, TARGETS, WARM, Trial
+from steersman.evidence.reactor_trials import WARM, Trial
 from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
 from steersman.worlds import reactor
+from steersman.worlds.reactor import LIMIT, SCALE, TARGETS
 
 _COLOURS = {"steersman": "#0072b2", "without guardrail": "#e69f00", "do-mpc": "#009e73", "PID": "#999999"}
 _LABELS = {

@@ -12,18 +12,11 @@ import torch
 from torch import Tensor
 
 from steersman.worlds import reactor
+from steersman.worlds.reactor import LIMIT, TARGETS
 
-LIMIT = 140.0
-"""°C that the reactor must never exceed: the limit of do-mpc's published example."""
 WARM = 24
 """Periods that the plant runs with IDLE before a controller takes over; it sees their measurements."""
 IDLE = (15.0, -5000.0)
-TARGETS = (0.7, 0.9)
-"""Set-points of the product in mol/l."""
-SCALE = {"C_b": 0.1, "T_R": 20.0}
-"""Errors that count as 1 in what controllers minimise: of the product in mol/l, and of the reactor in °C."""
-WARMTH = LIMIT
-"""°C at which the plant is best run, for hot is quick: two inputs and one set-point would leave it open."""
 MOVE = 0.036
 """Weight of a move of the inputs (mean square, in units of half their range) in what controllers minimise."""
 HORIZON = 20
@@ -93,7 +86,7 @@ def perform(controller: Controller, scenario: Scenario) -> Trial:
         wanted = controller.act(state + scenario.noise[:, t], scenario.target[:, t], executed)
         executed = idle if t < WARM else wanted.double()
         state, peak = reactor.advance(state, executed, scenario.conditions[:, t])
-        for kept, now in ((states, state), (inputs, executed), (hottest, peak)):
-            kept.append(now)
-    x, u, peaks = (torch.stack(kept, 1)[:, WARM:] for kept in (states, inputs, hottest))
+        for past, now in ((states, state), (inputs, executed), (hottest, peak)):
+            past.append(now)
+    x, u, peaks = (torch.stack(past, 1)[:, WARM:] for past in (states, inputs, hottest))
     return Trial(x, u, peaks, scenario.target[:, WARM:])

@@ -20,9 +20,9 @@ from steersman.agent import Agent
 from steersman.core import Planner, RunError
 from steersman.data import Dataset
 from steersman.data.card import data_card
-from steersman.evaluation import PROTOCOLS, Evaluation, PlanningProtocol, Seen, disk_masks, evaluate
+from steersman.evaluation import PROTOCOLS, Evaluation, PlanningProtocol, Seen, evaluate
 from steersman.evaluation.guarding import Guard, fit_guard
-from steersman.evaluation.seeds import derived
+from steersman.evaluation.seeds import FRAMES, GUARD, LOG, derived
 from steersman.recipes import demo_pictures as pictures
 from steersman.recipes import two_rooms
 from steersman.recipes.demo_results import LIKE, NEVER, THREE, Results
@@ -30,6 +30,7 @@ from steersman.runs import Run
 from steersman.runs.artefacts import write
 from steersman.runs.files import refusals, temporary
 from steersman.training import Progress, RidgeProbe
+from steersman.worlds import TwoRooms
 
 CHEAP_CEM = CEM.Config(samples=128, iterations=4, elites=16, horizon=30, hold=3, execute=10)
 GREEDY = Greedy.Config(ahead=2, execute=2)
@@ -82,14 +83,14 @@ def demo(path: Path, seed: int, watcher: Watching, sizes: Sizes | None = None) -
     """
     sizes, began = sizes or Sizes(), time.perf_counter()
     clock = _Clock()
-    with _recorded(path, derived(seed, "log"), sizes, watcher) as log:
+    with _recorded(path, derived(seed, LOG), sizes, watcher) as log:
         clock.lap("data")
         agent = _train(path, seed, sizes, log, watcher)
     clock.lap("train")
     shown = _Measuring(agent, seed, sizes, watcher)
     results, judge = shown.results()
     clock.lap("evaluate")
-    _show(path, agent, log.dataset, shown, judge, derived(seed, "frames"), sizes)
+    _show(path, agent, log.dataset, shown, judge, derived(seed, FRAMES), sizes)
     clock.lap("pictures")
     seconds = dict(clock.seconds)
     for table in results.tables():
@@ -189,7 +190,7 @@ class _Measuring:
         if not n.guarded:
             return Results(self.seed, like, never, three, greedy, cem), None
         free = self._of("unguarded", "guarded", n.guarded)
-        factory = fit_guard(self.agent, derived(self.seed, "guard"), labels=n.labels)
+        factory = fit_guard(self.agent, TwoRooms.Config(), derived(self.seed, GUARD), labels=n.labels)
         told = self._of("guarded", "guarded", n.guarded, guardrails=factory)
         return Results(self.seed, like, never, three, greedy, cem, free, told), factory
 
@@ -204,12 +205,13 @@ class _Measuring:
             self.watcher.count(f"{label}: goals reached", seen.done, count)
 
         recorder = pictures.Recorder(_FILMED if planner is None else 0, report)
-        measured = evaluate(agent, self._protocol(name), episodes, derived(self.seed, name), guardrails=guardrails,
+        protocol = self._protocol(name)
+        measured = evaluate(agent, protocol, episodes, protocol.seed(self.seed), guardrails=guardrails,
                             random=planner is None, first=first and count, watch=recorder)
         self.shown[label] = pictures.Shown(measured, recorder)
         figures = measured.figures()
         words = f"{label}: {100 * figures['success']:.1f}% of {count} goals reached, SPL {figures['spl']:.2f}"
-        if measured.world.forbidden is not None:
+        if measured.forbids:
             words += f", {figures['violations']} of {count} enter the disk"
         self.watcher.say(words)
         return measured
@@ -245,8 +247,8 @@ def _show(path: Path, agent: Agent, dataset: Dataset, measuring: _Measuring, jud
         pictures.film(path, label, "A forbidden disk on the way", order, one.measured, one.recorder, row, bank,
                       title=f"Episode {row}, {label}")
         order += 1
-    assert told.measured.world.forbidden is not None
-    mask = disk_masks(told.measured.world.forbidden)[row]
-    judged = pictures.judged(told.recorder, row, judge, mask)
+    masks = told.measured.trials.painted()
+    assert masks is not None
+    judged = pictures.judged(told.recorder, row, judge, masks[row])
     pictures.margins(path, row, told.measured, free.measured, judged)
     pictures.flight(path, "guarded", f"Episode {row}, guarded", told.recorder.decisions[row], judged)

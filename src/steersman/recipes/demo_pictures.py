@@ -26,7 +26,8 @@ from steersman.evaluation.acting import decision_of
 from steersman.perception import MLPReadout
 from steersman.runs.artefacts import Decision, Film, Flight, Limit, Line, Lines, Map, Mark, Track, write
 from steersman.runs.strips import thin, write_film
-from steersman.worlds import Painter, rooms
+from steersman.worlds import Painter, Rooms, rooms
+from steersman.worlds.rooms_sampling import SUCCESS_RADIUS
 
 _BATCH = 256
 _FARTHEST = 1e4  # steps; the planner's value of a place to which it knows no way is above
@@ -110,6 +111,18 @@ class Recorder:
         return states
 
 
+def rooms_of(measured: Evaluation) -> Rooms:
+    """The rooms that were measured in."""
+    assert isinstance(measured.trials, Rooms)
+    return measured.trials
+
+
+def ways(measured: Evaluation) -> Tensor:
+    """The ways taken (N, T+1, 2)."""
+    assert measured.paths is not None
+    return measured.paths
+
+
 # Films -----------------------------------------------------------------------------------------------------------
 
 
@@ -117,10 +130,10 @@ def film(run: Path, name: str, group: str, order: int, measured: Evaluation, rec
          bank: Bank, title: str = "") -> Path:
     """Write the film of one episode: what happened beside what was imagined."""
     steps = int(measured.steps[row])
-    path = measured.paths[row, : steps + 1]
+    path = ways(measured)[row, : steps + 1]
     picked = torch.tensor(thin(steps + 1))
-    world = measured.world
-    actual = Painter(world.layout[row : row + 1], measured.protocol.world.noise).frames(path[None])[0][picked]
+    world = rooms_of(measured)
+    actual = Painter(world.layout[row : row + 1], world.noise).frames(path[None])[0][picked]
     states = recorder.expected(row, steps)
     shown, distance = bank.nearest(states[picked])
     pace = float((states[1:] - states[:-1]).norm(dim=1).median())
@@ -147,11 +160,11 @@ def film(run: Path, name: str, group: str, order: int, measured: Evaluation, rec
 
 
 def _marks(measured: Evaluation, row: int) -> tuple[Mark, ...]:
-    world = measured.world
+    world = rooms_of(measured)
     marks = [
-        Mark(shape="dot", points=_points(measured.paths[row, :1]), role="start", label="start"),
-        Mark(shape="circle", points=_points(world.goal[row : row + 1]), radius=measured.protocol.success_radius,
-             role="goal", label="goal"),
+        Mark(shape="dot", points=_points(ways(measured)[row, :1]), role="start", label="start"),
+        Mark(shape="circle", points=_points(world.goal[row : row + 1]), radius=SUCCESS_RADIUS, role="goal",
+             label="goal"),
     ]
     if world.forbidden is not None:
         x, y, radius = world.forbidden[row].tolist()
@@ -181,11 +194,12 @@ def judged(recorder: Recorder, row: int, factory: Callable[[Tensor], tuple], mas
 
 def margins(run: Path, row: int, guarded: Evaluation, unguarded: Evaluation, judgements: Margins) -> Path:
     """Write how deep each step of an episode went, guarded and unguarded, beside what the guardrail expected."""
-    assert guarded.world.forbidden is not None
-    disk = guarded.world.forbidden[row]
+    forbidden = rooms_of(guarded).forbidden
+    assert forbidden is not None
+    disk = forbidden[row]
     lines = []
     for label, measured, role in [("guarded", guarded, "actual"), ("unguarded", unguarded, "baseline")]:
-        path = measured.paths[row, : int(measured.steps[row]) + 1]
+        path = ways(measured)[row, : int(measured.steps[row]) + 1]
         depth = disk[2] - rooms.segment_distance(path[:-1], path[1:], disk[:2])
         x = tuple(float(i) for i in range(1, len(path)))
         lines.append(Line(label=label, x=x, y=tuple(round(d, 2) for d in depth.tolist()), role=role))  # type: ignore[arg-type]
@@ -216,7 +230,7 @@ def flight(run: Path, name: str, title: str, decisions: list[Decision], judgemen
 
 def goal_maps(run: Path, agent: Agent, measured: Evaluation, row: int = 0, across: int = 13) -> None:
     """Write two maps for one start: what the planner thinks of a goal at each place, and plain latent distance."""
-    layout, start = measured.world.layout[row : row + 1], measured.paths[row, :1]
+    layout, start = rooms_of(measured).layout[row : row + 1], ways(measured)[row, :1]
     painter = Painter(layout, 0.0)
     line = torch.linspace(rooms.LOW, rooms.HIGH, across)
     places = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).flatten(0, 1)

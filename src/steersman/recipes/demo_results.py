@@ -48,7 +48,7 @@ class Results:
             "episodes": len(self.like), "heldout_episodes": len(self.never), "three_rooms_episodes": len(self.three),
             "greedy_episodes": len(self.greedy), "cem_episodes": len(self.cem),
             "solved_at_start": sum(x.solved_at_start for x in self.every()),
-            "wall_crossings": sum(int(x.crossed.sum()) for x in self.every()),
+            "wall_crossings": sum(x.figures()["wall_crossings"] for x in self.every()),
             "planning_seconds": statistics.median(self.like.planning.tolist() + self.never.planning.tolist()),
         }
         if self.guarded is not None and self.unguarded is not None:
@@ -81,14 +81,14 @@ class Results:
         facts, p = self.facts(), self.like.protocol
         return Table(
             name="success", title="Goals in the other room", order=0,
-            caption=f"Success: within {p.success_radius:g} px of the goal within {p.step_limit} steps of at most "
+            caption=f"Success: {p.world.success} within {p.limit} steps of at most "
                     "2.45 px. Rows of a group have the same starts and goals (CEM and greedy: the first of them).",
             columns=(Column(key="success", title="success", form="share", better="higher"),
                      Column(key="spl", title="path efficiency, SPL", better="higher"),
                      Column(key="planning", title="planning an episode", form="seconds", better="lower"),
                      Column(key="episodes", title="episodes", form="count")),
-            rows=tuple(rows), protocol={"episodes": len(self.like), "seed": self.seed, "steps": p.step_limit,
-                                        "radius": p.success_radius},
+            rows=tuple(rows), protocol={"episodes": len(self.like), "seed": self.seed, "steps": p.limit,
+                                        "success": p.world.success},
             notes=(f"{facts['solved_at_start']} starts already satisfied the goal; {facts['wall_crossings']} paths "
                    "crossed a wall. Intervals: Wilson, 95%. Planning: CPU-seconds, median.",),
         )
@@ -139,6 +139,7 @@ def _rate(measured: Evaluation) -> str:
 
 def _figures(measured: Evaluation) -> dict[str, Figure]:
     figures, n = measured.figures(), len(measured)
+    assert measured.efficiency is not None
     half = 1.96 * float(measured.efficiency.std()) / n**0.5 if n > 1 else None
     spl = figures["spl"]
     return {

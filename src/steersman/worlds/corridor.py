@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
-import msgspec
 import torch
 from torch import Tensor
 
-from steersman.core import ActionError, ActionSpec, ConfigError, ObservationSpec, Signature
+from steersman.core import ActionError, ActionSpec, ColumnGoal, ConfigError, ObservationSpec, Signature
+from steersman.worlds.trials import Simulated, World
 
 BRIDGE = 0.5  # |y| below this is on the bridge's line
 
@@ -69,7 +70,7 @@ class Corridor:
     ('bridge', 'round', 'round')
     """
 
-    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    class Config(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """length: steps of an episode, even; wind: probability; detour, fall: energies. By default the mean prefers
         the bridge (2 < 3), CVaR of the worst half does not (4 > 3)."""
 
@@ -82,6 +83,23 @@ class Corridor:
             if self.length < 4 or self.length % 2 or not 0 <= self.wind <= 1 or min(self.detour, self.fall) < 0:
                 raise ConfigError("an even length >= 4, wind in [0, 1], energies >= 0", f"{self}",
                                   "correct the world's configuration")
+
+        success: ClassVar[str] = "at the far end, not swept off"
+        violation: ClassVar[str] = "swept off the bridge"
+        recorded: ClassVar[tuple[int, int]] = (2000, 8)
+
+        @property
+        def step_limit(self) -> int:  # type: ignore[override]
+            """The length: every step goes on."""
+            return self.length
+
+        @property
+        def signature(self) -> Signature:
+            return Corridor(self).signature
+
+        def begin(self, count: int, seed: int) -> Walkers:
+            world = Corridor(self)
+            return Walkers(world, world.start(count), torch.Generator().manual_seed(seed % 2**63))
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Corridor.Config()
@@ -176,3 +194,27 @@ class Corridor:
             return math.inf
         share = self.config.wind * self.config.fall / self.config.detour
         return share if share <= 1 else math.inf
+
+
+class Walkers(Simulated):
+    """B walkers; the wind is drawn for each of their steps."""
+
+    def __init__(self, world: Corridor, state: Tensor, generator: torch.Generator) -> None:
+        super().__init__(world.signature, state, generator)
+        self.world = world
+
+    def goals(self) -> ColumnGoal:
+        end = torch.full((len(self),), float(self.world.config.length))
+        return ColumnGoal({"x": end, "y": torch.zeros_like(end)}, {"x": 1.0, "y": 1.0})
+
+    def advance(self, action: Tensor) -> Tensor:
+        return self.world.step(self.state, action, torch.rand(len(self), generator=self.generator))[0]
+
+    def solved(self) -> Tensor:
+        return (self.state[:, 0] >= self.world.config.length) & ~self.bad()
+
+    def bad(self) -> Tensor:
+        return self.state[:, 1] < -2  # type: ignore[no-any-return]
+
+    def where(self) -> Tensor:
+        return self.state  # type: ignore[no-any-return]

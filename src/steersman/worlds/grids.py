@@ -12,8 +12,19 @@ import msgspec
 import torch
 from torch import Tensor
 
-from steersman.core import ActionSpec, ConfigError, Cost, Imagined, ObservationSpec, Signature, Task
+from steersman.core import (
+    ActionSpec,
+    ConfigError,
+    Cost,
+    Imagined,
+    Observation,
+    ObservationGoal,
+    ObservationSpec,
+    Signature,
+    Task,
+)
 from steersman.core.records import TensorRecord
+from steersman.worlds.trials import Simulated, World
 
 MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))
 """(x, y) of the four choices: up, right, down, left."""
@@ -238,3 +249,58 @@ class Grid:
         energies = 1 + self.config.pit * self.pit.flatten().float()
         energies[self.goal] = 0
         return energies[:, None].expand(-1, len(MOVES)).clone()
+
+
+class Maze(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One grid, `Grid.sample(grid, layout)`: reach its goal from any cell that a way leads from.
+
+    Raises:
+        ConfigError: at `begin`: no way leads to the goal from anywhere.
+    """
+
+    grid: Grid.Config = Grid.Config()
+    layout: int = 0
+    step_limit: ClassVar[int] = 100
+    success: ClassVar[str] = "in the goal's cell"
+    violation: ClassVar[str] = "step into a pit"
+    recorded: ClassVar[tuple[int, int]] = (500, 40)
+
+    @property
+    def signature(self) -> Signature:
+        return Grid.sample(self.grid, self.layout).mdp.signature
+
+    def begin(self, count: int, seed: int) -> Wanderers:
+        grid, generator = Grid.sample(self.grid, self.layout), torch.Generator().manual_seed(seed % 2**63)
+        distance = grid.distance()
+        starts = (distance.isfinite() & (distance > 0)).nonzero()[:, 0]
+        if not len(starts):
+            raise ConfigError("a grid with a way to its goal", f"layout {self.layout}", "choose another layout")
+        state = starts[torch.randint(len(starts), (count,), generator=generator)]
+        return Wanderers(grid, state, generator)
+
+
+class Wanderers(Simulated):
+    """B state numbers (B,) in one grid; pits are forbidden."""
+
+    def __init__(self, grid: Grid, state: Tensor, generator: torch.Generator) -> None:
+        super().__init__(grid.mdp.signature, state, generator)
+        self.grid, self.shortest = grid, grid.distance()[state].float()
+
+    def goals(self) -> ObservationGoal:
+        return ObservationGoal({"vector": self.grid.mdp.one_hot(torch.full_like(self.state, self.grid.goal))})
+
+    def observe(self) -> Observation:
+        return {"vector": self.grid.mdp.one_hot(self.state)}
+
+    def advance(self, action: Tensor) -> Tensor:
+        return self.grid.mdp.step(self.state, action, self.generator)
+
+    def solved(self) -> Tensor:
+        return self.state == self.grid.goal  # type: ignore[no-any-return]
+
+    def bad(self) -> Tensor | None:
+        return self.grid.pit.flatten()[self.state] if bool(self.grid.pit.any()) else None
+
+    def where(self) -> Tensor:
+        width = self.grid.config.width
+        return torch.stack([self.state % width, self.state // width], 1).float()

@@ -104,19 +104,6 @@ class GymnasiumWorld:
                 raise ActionError(expected, f"{value:g}", "bound the plan")
 
 
-def make_world(id: str, *, low: Sequence[float] = (), high: Sequence[float] = (), **kwargs: Any) -> GymnasiumWorld:
-    """Make the Gymnasium environment `id`, see `make_env`.
-
-    >>> make_world("Pendulum-v1").signature.observations["vector"].columns
-    ('cos', 'sin', 'speed')
-
-    Raises:
-        UsageError: an unknown id, or a package that the environment needs and that is not installed.
-        MismatchError: spaces that are not understood.
-    """
-    return GymnasiumWorld(make_env(id, **kwargs), low=low, high=high)
-
-
 _OWN = re.compile(r"(?P<path>.+\.py):(?P<function>[A-Za-z_]\w*)")
 
 

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from steersman.core import ActionError, ActionSpec, ConfigError, ObservationSpec, Signature
-from steersman.core.records import TensorRecord
+from steersman.core.records import TensorRecord, join, rows
 
 SUBSTEPS = 4
 SUCCESS_RADIUS = 0.5
 STEP_LIMIT = 120
-_KEPT = 0.3  # m: starts and goals keep this much from every obstacle
+_CLEAR = 0.3  # m: between starts or goals and every obstacle
 _APART = 4.0  # m between start and goal, at least
 
 
@@ -168,6 +168,11 @@ def clearance(config: HazardsConfig, state: HazardState) -> Tensor:
     return torch.cat([near, edge(config, state.position)[:, None]], 1)
 
 
+def reached(state: HazardState, goal: Tensor) -> Tensor:
+    """(B,) bool: is the point near enough to its goal (B, 2)?"""
+    return (state.position - goal).norm(dim=1) <= SUCCESS_RADIUS
+
+
 # What is observed ------------------------------------------------------------------------------------------------
 
 
@@ -225,22 +230,20 @@ def sample_tasks(config: HazardsConfig, count: int, generator: torch.Generator) 
     Raises:
         ConfigError: layouts so full that none is found.
     """
-    kept: list[tuple[HazardState, Tensor]] = []
-    have = 0
+    found: list[tuple[HazardState, Tensor]] = []
     for _ in range(200):
         state = sample_states(config, 2 * count, generator)
         state = replace(state, velocity=torch.zeros_like(state.velocity))
-        inner = config.half - config.body - _KEPT
+        inner = config.half - config.body - _CLEAR
         goal = inner * (2 * torch.rand(2 * count, 2, generator=generator) - 1)
         good = (goal - state.position).norm(dim=1) >= _APART
-        good &= (clearance(config, replace(state, position=goal))[:, : config.still] > _KEPT).all(1)
+        good &= (clearance(config, replace(state, position=goal))[:, : config.still] > _CLEAR).all(1)
         for seconds in torch.linspace(0, 2, 9).tolist():
             place, _ = obstacles_after(config, state, seconds)
-            good &= (clearance(config, replace(state, place=place)) > _KEPT).all(1)
-        kept.append((state[good], goal[good]))
-        have += int(good.sum())
-        if have >= count:
-            return joined([s for s, _ in kept])[:count], torch.cat([g for _, g in kept])[:count]
+            good &= (clearance(config, replace(state, place=place)) > _CLEAR).all(1)
+        found.append(rows((state, goal), good))
+        if sum(len(goal) for _, goal in found) >= count:
+            return rows(join(found), slice(count))
     raise ConfigError("an arena with room for a start and a goal", f"{config}", "use fewer or smaller obstacles")
 
 
@@ -253,26 +256,26 @@ def sample_adversarial(config: HazardsConfig, count: int, generator: torch.Gener
 
     Whether a way out exists is not asked: see `escapes.feasible`.
     """
-    kept: list[HazardState] = []
+    parts: list[HazardState] = []
     for kind in range(3):
         wanted, found = (count + 2 - kind) // 3, list[HazardState]()
         while sum(map(len, found)) < wanted:
             state = _trapped(config, 2 * wanted, kind, generator)
             found.append(state[(clearance(config, state) >= 0).all(1)])
-        kept.append(joined(found)[:wanted])
-    order = torch.cat([torch.arange(len(part)) * 3 + kind for kind, part in enumerate(kept)]).argsort()
-    return joined(kept)[order]
+        parts.append(join(found)[:wanted])
+    order = torch.cat([torch.arange(len(part)) * 3 + kind for kind, part in enumerate(parts)]).argsort()
+    return join(parts)[order]
 
 
 def _trapped(config: HazardsConfig, count: int, kind: int, generator: torch.Generator) -> HazardState:
     """States of one kind of `sample_adversarial`: 0 fast, 1 close, 2 cornered."""
     draw = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
-    state, rows = sample_states(config, count, generator), torch.arange(count)
+    state, each = sample_states(config, count, generator), torch.arange(count)
     which = torch.randint(config.obstacles, (count,), generator=generator)
     towards = _direction(count, 1, generator)[:, 0]
     gap = 0.3 * draw(count) if kind == 1 else 0.1 + 1.9 * draw(count)
-    apart = state.radius[rows, which] + config.body + gap
-    position = state.place[rows, which] - apart[:, None] * towards
+    apart = state.radius[each, which] + config.body + gap
+    position = state.place[each, which] - apart[:, None] * towards
     inner = config.half - config.body
     nearest = towards.abs() == towards.abs().amax(1, keepdim=True)
     beside = torch.where(nearest, towards.sign() * (inner - gap[:, None]), state.position)
@@ -292,13 +295,8 @@ def _trapped(config: HazardsConfig, count: int, kind: int, generator: torch.Gene
     if kind == 2:
         other = (which + 1) % config.obstacles
         place = place.clone()
-        place[rows, other] = position - (1.0 + draw(count))[:, None] * ahead
+        place[each, other] = position - (1.0 + draw(count))[:, None] * ahead
     return HazardState(position, speed[:, None] * ahead, place, state.drift, state.radius)
-
-
-def joined(states: list[HazardState]) -> HazardState:
-    """One after the other."""
-    return HazardState(**{name: torch.cat([getattr(s, name) for s in states]) for name in vars(states[0])})
 
 
 def _direction(count: int, n: int, generator: torch.Generator) -> Tensor:

@@ -1,20 +1,24 @@
-"""Hazards as a Gymnasium environment, seen as a vector or as a picture.
+"""Hazards as a Gymnasium environment, seen as a vector or as a picture, and as trials.
 
-The motion is in `hazards`; here are the interface and the pictures. Shapes: B moments, N obstacles.
+The motion is in `hazards`; here are the interfaces and the pictures. Shapes: B moments, N obstacles.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
 
-from steersman.core import ActionError, ConfigError
-from steersman.worlds import hazards
+from steersman.core import ActionError, ColumnGoal, ConfigError, Episode, Observation
+from steersman.core.records import TensorRecord
+from steersman.worlds import hazards, roam
 from steersman.worlds.hazards import STEP_LIMIT, SUCCESS_RADIUS, HazardsConfig, HazardState
+from steersman.worlds.trials import Simulated, World
 
 ID = "steersman/Hazards-v0"
 _FLOOR, _STILL, _MOVING, _AGENT, _GOAL = (
@@ -39,7 +43,26 @@ class Hazards(gym.Env[Any, Any]):
         ConfigError: another look.
     """
 
-    Config = HazardsConfig
+    class Config(HazardsConfig, World, frozen=True, forbid_unknown_fields=True, kw_only=True):
+        """`HazardsConfig`, as a world."""
+
+        step_limit: ClassVar[int] = STEP_LIMIT
+        success: ClassVar[str] = f"within {SUCCESS_RADIUS:g} m of the goal"
+        violation: ClassVar[str] = "hit something"
+        recorded: ClassVar[tuple[int, int]] = (1500, 64)
+
+        def begin(self, count: int, seed: int) -> HazardTrials:
+            """At rest and clear of everything, goals 4 m away at least."""
+            generator = torch.Generator().manual_seed(seed % 2**63)
+            state, goal = hazards.sample_tasks(self, count, generator)
+            return HazardTrials(self, Approach(state, goal, torch.ones(count)), generator)
+
+        def log(self, episodes: int, steps: int, seed: int) -> Iterator[Episode]:
+            return (episode for chunk in roam.episodes(self, episodes, steps, seed) for episode in chunk)
+
+        def env(self) -> Hazards:
+            return Hazards(self)
+
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as gymnasium declares it)
 
     def __init__(
@@ -47,7 +70,7 @@ class Hazards(gym.Env[Any, Any]):
     ) -> None:
         if look not in ("vector", "picture"):
             raise ConfigError("a look of 'vector' or 'picture'", repr(look), "choose one of them")
-        self.config, self.look, self.size, self.render_mode = config or HazardsConfig(), look, size, render_mode
+        self.config, self.look, self.size, self.render_mode = config or Hazards.Config(), look, size, render_mode
         self.columns = {"vector": self.config.columns}
         wide = len(self.config.columns)
         self.observation_space = gym.spaces.Dict(
@@ -70,7 +93,7 @@ class Hazards(gym.Env[Any, Any]):
         push = torch.as_tensor(np.asarray(action, dtype=np.float32))[None]
         self._state, clearance = hazards.step(self.config, self._state, push)
         self._steps += 1
-        reached = bool((self._state.position - self._goal).norm() <= SUCCESS_RADIUS)
+        reached = bool(hazards.reached(self._state, self._goal)[0])
         info = self._info(self._state, clearance)
         return self._observe(self._state), float(reached), reached, self._steps >= STEP_LIMIT, info
 
@@ -86,6 +109,42 @@ class Hazards(gym.Env[Any, Any]):
         least = float(clearance.min())
         inside = bool(hazards.bad(self.config, hazards.observe(state))[0])
         return {"goal": self._goal[0].numpy().copy(), "clearance": least, "cost": float(least < 0), "bad": inside}
+
+
+@dataclass(frozen=True)
+class Approach(TensorRecord):
+    """B moments on the way to goals (B, 2); least (B,) m: the clearance on the way of the last step."""
+
+    now: HazardState
+    goal: Tensor
+    least: Tensor
+
+
+class HazardTrials(Simulated):
+    """B episodes of Hazards, seen as vectors."""
+
+    def __init__(self, config: HazardsConfig, state: Approach, generator: torch.Generator) -> None:
+        super().__init__(config.signature, state, generator)
+        self.config = config
+
+    def goals(self) -> ColumnGoal:
+        return ColumnGoal({"x": self.state.goal[:, 0], "y": self.state.goal[:, 1]}, {"x": 1.0, "y": 1.0})
+
+    def observe(self) -> Observation:
+        return {"vector": hazards.observe(self.state.now)}
+
+    def advance(self, action: Tensor) -> Approach:
+        following, clearance = hazards.step(self.config, self.state.now, action)
+        return Approach(following, self.state.goal, clearance.amin(1))
+
+    def solved(self) -> Tensor:
+        return hazards.reached(self.state.now, self.state.goal)
+
+    def bad(self) -> Tensor:
+        return self.state.least < 0  # type: ignore[no-any-return]
+
+    def where(self) -> Tensor:
+        return self.state.now.position  # type: ignore[no-any-return]
 
 
 def paint(config: HazardsConfig, state: HazardState, size: int = 64, goal: Tensor | None = None) -> Tensor:

@@ -5,14 +5,24 @@ Knows no planner and no learned model. Shapes: B problems, K candidates, H horiz
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from steersman.core import ActionSpec, ConfigError, Cost, Imagined, ObservationSpec, Signature, Task
+from steersman.core import (
+    ActionSpec,
+    ColumnGoal,
+    ConfigError,
+    Cost,
+    Imagined,
+    ObservationSpec,
+    Signature,
+    Task,
+)
 from steersman.core.records import TensorRecord
+from steersman.worlds.trials import Simulated, World
 
 
 @dataclass(frozen=True)
@@ -179,3 +189,45 @@ class LQRCost(Cost):
 
 def _quadratic(x: Tensor, weight: Tensor) -> Tensor:
     return ((x @ weight) * x).sum(-1)
+
+
+class Rest(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bring the carts of `LQR.double_integrator` to rest at 0, from positions and speeds within 2."""
+
+    axes: int = 1
+    noise: float = 0.0
+    step_limit: ClassVar[int] = 60
+    success: ClassVar[str] = "every position and speed within 0.1"
+    recorded: ClassVar[tuple[int, int]] = (200, 50)
+
+    @property
+    def lqr(self) -> LQR:
+        """The world itself."""
+        return replace(LQR.double_integrator(axes=self.axes), noise=self.noise)
+
+    @property
+    def signature(self) -> Signature:
+        return self.lqr.signature
+
+    def begin(self, count: int, seed: int) -> Carts:
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        start = 4 * torch.rand(8 * count, 2 * self.axes, generator=generator) - 2
+        return Carts(self.lqr, start[start.abs().amax(1) > 0.5][:count], generator)
+
+
+class Carts(Simulated):
+    """B states of an `LQR` that are to come to rest."""
+
+    def __init__(self, world: LQR, state: Tensor, generator: torch.Generator) -> None:
+        super().__init__(world.signature, state, generator)
+        self.world = world
+
+    def goals(self) -> ColumnGoal:
+        names = self.signature.observations["vector"].columns
+        return ColumnGoal(dict.fromkeys(names, torch.zeros(len(self))), dict.fromkeys(names, 1.0))
+
+    def advance(self, action: Tensor) -> Tensor:
+        return self.world.step(self.state, action, self.generator)
+
+    def solved(self) -> Tensor:
+        return self.state.abs().amax(1) <= 0.1  # type: ignore[no-any-return]

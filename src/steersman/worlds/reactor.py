@@ -6,10 +6,16 @@ Shapes: B reactors, T steps; states (…, 4) as COLUMNS, actions (…, 2) as ACT
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from steersman.core import ActionSpec, ColumnGoal, Episode, Observation, ObservationSpec, Signature
+from steersman.core.records import TensorRecord
+from steersman.worlds.trials import Simulated, World
 
 COLUMNS = ("C_a", "C_b", "T_R", "T_K")
 """Concentrations of educt and product in mol/l; temperatures of reactor and jacket in °C."""
@@ -28,7 +34,18 @@ NOISE = (0.01, 0.01, 0.2, 0.2)
 """Standard deviation of a measurement of each column."""
 PERIOD = 0.005
 """Hours from one decision to the next: 18 s."""
+LIMIT = 140.0
+"""°C that the reactor must never exceed: the limit of do-mpc's published example."""
+TARGETS = (0.7, 0.9)
+"""Set-points of the product in mol/l."""
+SCALE = {"C_b": 0.1, "T_R": 20.0}
+"""Errors that count as 1 in what controllers minimise: of the product in mol/l, and of the reactor in °C."""
+WARMTH = LIMIT
+"""°C at which the plant is best run, for hot is quick: two inputs and one set-point would leave it open."""
+SIGNATURE = Signature({"vector": ObservationSpec("vector", (4,), COLUMNS)},
+                      ActionSpec("continuous", LOW, HIGH, names=ACTIONS))
 _SUBSTEPS = 5
+_NEAR, _HELD = 0.02, 10  # mol/l from the set-point, and periods on end: success
 
 
 def derivative(state: Tensor, action: Tensor, conditions: Tensor) -> Tensor:
@@ -99,22 +116,75 @@ def disturbances(batch: int, steps: int, generator: torch.Generator) -> Tensor:
     return levels(low, high, batch, steps, 40, 120, generator)
 
 
+class Plant(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bring the product to a set-point and hold it there, through disturbances, below the limit of temperature."""
+
+    step_limit: ClassVar[int] = 120
+    success: ClassVar[str] = f"{_HELD} periods on end within {_NEAR:g} mol/l of the set-point"
+    violation: ClassVar[str] = f"hotter than {LIMIT:g} °C"
+    recorded: ClassVar[tuple[int, int]] = (100, 200)
+
+    @property
+    def signature(self) -> Signature:
+        return SIGNATURE
+
+    def begin(self, count: int, seed: int) -> Plants:
+        """From START, with a set-point each."""
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        conditions = disturbances(count, self.step_limit, generator)
+        target = TARGETS[0] + (TARGETS[1] - TARGETS[0]) * torch.rand(count, generator=generator)
+        start = torch.tensor(START, dtype=torch.float64).expand(count, -1)
+        time = torch.zeros(count, dtype=torch.long)
+        return Plants(SIGNATURE, Operation(start, start[:, 2], conditions, target, time, time), generator)
+
+    def log(self, episodes: int, steps: int, seed: int) -> Iterator[Episode]:
+        """What a plant's historian has: both inputs are set to random values within their bounds, each for 4 to 40
+        periods, while conditions vary."""
+        generator = torch.Generator().manual_seed(seed)
+        low, high = (torch.tensor(x, dtype=torch.float64) for x in (LOW, HIGH))
+        actions = levels(low, high, episodes, steps, 4, 40, generator).float()
+        conditions = disturbances(episodes, steps, generator)
+        states = [torch.tensor(START, dtype=torch.float64).expand(episodes, -1)]
+        for t in range(steps):  # time is sequential
+            states.append(advance(states[-1], actions[:, t].double(), conditions[:, t])[0])
+        seen = measured(torch.stack(states, 1), generator).float()
+        return (Episode({"vector": o}, a) for o, a in zip(seen, actions, strict=True))
+
+
 @dataclass(frozen=True)
-class Log:
-    """What a plant's historian keeps: measurements (B, T+1, 4), actions (B, T, 2); float32."""
+class Operation(TensorRecord):
+    """B plants in operation.
 
-    measurements: Tensor
-    actions: Tensor
+    state (B, 4); hottest (B,) T_R within the last period; conditions (B, T, 4) of every period; target (B,) set-points
+    time  (B,) periods gone; near  (B,) how many of the last ones on end were near the set-point
+    """
+
+    state: Tensor
+    hottest: Tensor
+    conditions: Tensor
+    target: Tensor
+    time: Tensor
+    near: Tensor
 
 
-def log(episodes: int, steps: int, generator: torch.Generator) -> Log:
-    """Both inputs are set to random values within their bounds, each for 4 to 40 periods, while conditions vary."""
-    low, high = (torch.tensor(x, dtype=torch.float64) for x in (LOW, HIGH))
-    actions = levels(low, high, episodes, steps, 4, 40, generator).float()
-    conditions = disturbances(episodes, steps, generator)
-    state = torch.tensor(START, dtype=torch.float64).expand(episodes, -1)
-    states = [state]
-    for t in range(steps):  # time is sequential
-        state, _ = advance(state, actions[:, t].double(), conditions[:, t])
-        states.append(state)
-    return Log(measured(torch.stack(states, 1), generator).float(), actions)
+class Plants(Simulated):
+    """B plants in operation, seen through their instruments."""
+
+    def goals(self) -> ColumnGoal:
+        return ColumnGoal({"C_b": self.state.target, "T_R": torch.full((len(self),), WARMTH)}, SCALE)
+
+    def observe(self) -> Observation:
+        return {"vector": measured(self.state.state, self.generator).float()}
+
+    def advance(self, action: Tensor) -> Operation:
+        now: Operation = self.state
+        here = torch.arange(len(now.time)), now.time.clamp(max=now.conditions.shape[1] - 1)
+        state, hottest = advance(now.state, action.double(), now.conditions[here])
+        near = torch.where((state[:, 1] - now.target).abs() <= _NEAR, now.near + 1, 0)
+        return Operation(state, hottest, now.conditions, now.target, now.time + 1, near)
+
+    def solved(self) -> Tensor:
+        return self.state.near >= _HELD  # type: ignore[no-any-return]
+
+    def bad(self) -> Tensor:
+        return self.state.hottest > LIMIT  # type: ignore[no-any-return]

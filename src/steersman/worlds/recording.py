@@ -23,6 +23,7 @@ from steersman.core.errors import MismatchError, UsageError
 from steersman.core.signature import ActionSpec
 from steersman.core.spaces import Adapter, adapt
 from steersman.core.types import Episode, Observation
+from steersman.worlds.trials import random_actions
 
 Behaviour = Callable[[Observation, torch.Generator], Tensor]
 """Whoever acts while recording: observations name -> (N, …), a generator -> actions (N, A)."""
@@ -32,11 +33,7 @@ def uniform(spec: ActionSpec) -> Behaviour:
     """Uniform random actions within the bounds, or among the choices."""
 
     def act(observation: Observation, generator: torch.Generator) -> Tensor:
-        lanes = len(next(iter(observation.values())))
-        if spec.kind == "discrete":
-            return torch.randint(spec.choices, (lanes, 1), generator=generator)
-        low, high = torch.tensor(spec.low), torch.tensor(spec.high)
-        return low + (high - low) * torch.rand(lanes, spec.size, generator=generator)
+        return random_actions(spec, len(next(iter(observation.values()))), generator)
 
     return act
 

@@ -131,6 +131,12 @@ def entered_disk(path: Tensor, disk: Tensor) -> Tensor:
     return (segment_distance(path[:, :-1], path[:, 1:], disk[:, None, :2]) < disk[:, 2:3]).any(1)
 
 
+def disk_masks(disk: Tensor) -> Tensor:
+    """Disks (B, 3) of (x, y, radius) as masks over the picture, (B, 64, 64) bool: what a user would paint."""
+    y, x = torch.meshgrid(torch.arange(float(SIZE)), torch.arange(float(SIZE)), indexing="ij")
+    return torch.hypot(x - disk[:, 0, None, None], y - disk[:, 1, None, None]) <= disk[:, 2, None, None]
+
+
 def segment_distance(a: Tensor, b: Tensor, point: Tensor) -> Tensor:
     """Distance from points to segments a-b; (…, 2) each -> (…)."""
     along = b - a

@@ -1,7 +1,7 @@
-"""Logs of random wandering in TwoRooms: what a user's recording would be. No goal, no reward.
+"""Random wandering in two rooms: logs as a user's recording would be, without goal or reward, and labelled frames.
 
 The walker keeps its heading with some noise and draws its speed anew at each step. After a bump it mostly goes on
-pushing: contact is the rare event that a world model must learn.
+pushing: contact is the rare event that a world model must learn. Shapes: B arenas, T steps.
 """
 
 from __future__ import annotations
@@ -14,39 +14,33 @@ from torch import Tensor
 
 from steersman.core import Episode
 from steersman.worlds import rooms
-from steersman.worlds.two_rooms import TwoRooms, displacement, sample_free, sample_layouts
+from steersman.worlds.rooms_sampling import RoomsSettings, displacement, sample_free, sample_layouts
+from steersman.worlds.trials import Labelled
 
 HEADING_NOISE = 0.5  # rad a step
 TURN_AFTER_BUMP = 0.2  # probability
+_SETTLED = 16  # steps walked before a labelled frame
 
 
-def walk(
-    layout: rooms.Layout, start: Tensor, steps: int, generator: torch.Generator, full_speed: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Wander from `start` (B, 2) -> positions (B, steps+1, 2), actions (B, steps, 2).
-
-    full_speed: the strongest random walker we know: always the largest step, straight on, a new heading on contact.
-    """
+def walk(layout: rooms.Layout, start: Tensor, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Wander from `start` (B, 2) -> positions (B, steps+1, 2), actions (B, steps, 2)."""
     n = len(layout)
     heading = 2 * math.pi * torch.rand(n, generator=generator)
     position, positions, actions = start, [start], []
     for _ in range(steps):  # time is sequential: contact decides the next heading
-        speed = torch.ones(n) if full_speed else torch.rand(n, generator=generator).sqrt()
+        speed = torch.rand(n, generator=generator).sqrt()
         action = speed[:, None] * torch.stack([heading.cos(), heading.sin()], 1)
         position, touched = rooms.move(layout, position, displacement(action, n))
         positions.append(position)
         actions.append(action)
         fresh = 2 * math.pi * torch.rand(n, generator=generator)
-        if full_speed:
-            heading = torch.where(touched, fresh, heading)
-        else:
-            turn = touched & (torch.rand(n, generator=generator) < TURN_AFTER_BUMP)
-            heading = torch.where(turn, fresh, heading + HEADING_NOISE * torch.randn(n, generator=generator))
+        turn = touched & (torch.rand(n, generator=generator) < TURN_AFTER_BUMP)
+        heading = torch.where(turn, fresh, heading + HEADING_NOISE * torch.randn(n, generator=generator))
     return torch.stack(positions, 1), torch.stack(actions, 1)
 
 
 def wander(
-    config: TwoRooms.Config, episodes: int, steps: int, seed: int, chunk: int = 256
+    config: RoomsSettings, episodes: int, steps: int, seed: int, chunk: int = 256
 ) -> Iterator[list[Episode]]:
     """Yield `episodes` recordings of `steps` steps, `chunk` at a time; uniform starts, a new layout each."""
     generator = torch.Generator().manual_seed(seed)
@@ -59,6 +53,14 @@ def wander(
             Episode({"image": f}, a, info={"world": "TwoRooms"})
             for f, a in zip(frames.unbind(0), actions.unbind(0), strict=True)
         ]
+
+
+def label(config: RoomsSettings, count: int, before: int, generator: torch.Generator) -> Labelled:
+    """`count` wanderings of the log's kind; of each, one frame is labelled with the position, columns x and y in px."""
+    layout = sample_layouts(config, count, generator)
+    positions, actions = walk(layout, sample_starts(layout, generator), max(_SETTLED, before), generator)
+    frames = rooms.Painter(layout, config.noise, generator).frames(positions[:, -before - 1 :], generator)
+    return Labelled({"image": frames}, actions[:, actions.shape[1] - before :], positions[:, -1], ("x", "y"))
 
 
 def sample_starts(layout: rooms.Layout, generator: torch.Generator) -> Tensor:

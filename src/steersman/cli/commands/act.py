@@ -40,8 +40,8 @@ class Act(Command):
     run: Annotated[Path, tyro.conf.Positional, option("RUN")]
     """The run's directory."""
     env: Annotated[str, option("ID")]
-    """The id of a Gymnasium environment that looks like the training data, FILE.py:FUNCTION that makes one, or
-    two-rooms."""
+    """The id of a Gymnasium environment that looks like the training data, FILE.py:FUNCTION that makes one, or a world
+    of ours by name."""
     goal: Annotated[str, option("GOAL")] = ""
     """The observation to reach (1,0,0), columns to bring to values (cos=1,speed=0), or a picture's file (default: the
     goals that the world itself sets)."""

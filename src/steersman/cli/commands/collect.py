@@ -19,15 +19,14 @@ from steersman.studio.quantities import size
 
 if TYPE_CHECKING:
     from steersman.core import Episode, Signature
+    from steersman.worlds import World
 
     _Recording = tuple[Signature, Iterator[Episode], int | None, Callable[[], None]]
-
-ROOMS, HAZARDS = "two-rooms", "hazards"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collect(Command):
-    """Record a log: random wandering in two-rooms or hazards, or uniform random actions in any Gymnasium environment.
+    """Record a log of a world of ours, as it is usually met, or of random actions in any Gymnasium environment.
 
     No reward and no goal is recorded. The name of the output decides its format, as for `data convert` (.csv, .parquet,
     .h5, .npz, NAME-v0, .lerobot), or --to does; any other name is a dataset that training opens at once.
@@ -40,7 +39,8 @@ class Collect(Command):
     )
 
     world: Annotated[str, tyro.conf.Positional, option("WORLD")]
-    """two-rooms, hazards, the id of a Gymnasium environment, or FILE.py:FUNCTION that makes one."""
+    """A world of ours (one of `steersman.worlds.OURS`), the id of a Gymnasium environment, or FILE.py:FUNCTION that
+    makes one."""
     out: Annotated[Path, option("PATH")]
     """The log to write."""
     to: Annotated[str, option("NAME")] = ""
@@ -48,11 +48,9 @@ class Collect(Command):
     steps: Annotated[int | None, option("INT")] = None
     """Steps to record in all (or give --episodes)."""
     episodes: Annotated[int | None, option("INT")] = None
-    """Episodes to record (default for two-rooms: 8000, for hazards: 1500)."""
+    """Episodes to record (a world of ours has a number of its own)."""
     length: Annotated[int | None, option("INT")] = None
-    """Cut episodes at this many steps (default: the world's own end; two-rooms: 32, hazards: 64)."""
-    layouts: Annotated[str, option("NAME")] = "train"
-    """For two-rooms: train, held-out or three-rooms."""
+    """Cut episodes at this many steps (default: the world's own end)."""
     seed: int = 0
     """The same seed gives the same log."""
 
@@ -65,9 +63,11 @@ class Collect(Command):
         if self.steps is not None and self.episodes is not None:
             raise UsageError("a number of steps or of episodes", "both", "give one")
         with Watcher(terminal) as watcher:
+            from steersman.worlds import OURS
+
             format = _format(self.out, self.to)
-            own = {ROOMS: self._rooms, HAZARDS: self._hazards}
-            signature, episodes, total, close = own.get(self.world, self._gymnasium)()
+            ours = OURS.get(self.world)
+            signature, episodes, total, close = self._gymnasium() if ours is None else self._ours(ours)
             try:
                 counts = _write(self.out, format, signature, self._counted(episodes, total, watcher), self.world)
             finally:
@@ -84,35 +84,12 @@ class Collect(Command):
             watcher.count("steps" if self.steps else "episodes", min(done, total or done), total)
             yield episode
 
-    def _rooms(self) -> _Recording:
-        from steersman.worlds import GymnasiumWorld, TwoRooms, wander
-
-        configs: dict[str, Callable[[], TwoRooms.Config]] = {
-            "train": TwoRooms.Config,
-            "held-out": TwoRooms.Config.held_out,
-            "three-rooms": TwoRooms.Config.three_rooms,
-        }
-        if self.layouts not in configs:
-            raise UsageError(f"layouts of {', '.join(configs)}", repr(self.layouts), "choose one of them")
-        length = 32 if self.length is None else self.length
-        count = 8000 if self.episodes is None else self.episodes
+    def _ours(self, world: World) -> _Recording:
+        count, length = (given if given is not None else usual
+                         for given, usual in zip((self.episodes, self.length), world.recorded, strict=True))
         if self.steps is not None:
             count = -(-self.steps // length)
-        config = configs[self.layouts]()
-        episodes = (episode for chunk in wander(config, count, length, self.seed) for episode in chunk)
-        signature = GymnasiumWorld(TwoRooms(config)).signature
-        return signature, episodes, self.steps or count, lambda: None
-
-    def _hazards(self) -> _Recording:
-        from steersman.worlds import HazardsConfig, roam
-
-        length = 64 if self.length is None else self.length
-        count = 1500 if self.episodes is None else self.episodes
-        if self.steps is not None:
-            count = -(-self.steps // length)
-        config = HazardsConfig()
-        episodes = (episode for chunk in roam.episodes(config, count, length, self.seed) for episode in chunk)
-        return config.signature, episodes, self.steps or count, lambda: None
+        return world.signature, world.log(count, length, self.seed), self.steps or count, lambda: None
 
     def _gymnasium(self) -> _Recording:
         from steersman.worlds import make_world, record

@@ -20,15 +20,16 @@ from steersman.runs.artefacts import Column, Figure, Row, Table, write
 
 if TYPE_CHECKING:
     from steersman.agent import Agent
-    from steersman.evaluation import Evaluation
+    from steersman.evaluation import Evaluation, PlanningProtocol
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Command):
     """Measure a trained agent under a frozen protocol: starts, goals, budgets, success test and seeds are fixed by it.
 
-    The random floor is measured on the same starts; starts that already satisfy the goal are rejected; whole paths are
-    checked, and every episode counts. The table goes into the run, for the report.
+    Every world of ours has a protocol, the run's own is the default. The random floor is measured on the same starts,
+    none of which satisfies its goal already; what is forbidden is looked for on the whole way, and every episode
+    counts. The table goes into the run, for the report.
 
     With --offline no world is needed: what the model predicts for the part of the log that it never saw, beside no
     change and a linear model, with conformal bounds and the horizon up to which it can be trusted.
@@ -36,19 +37,24 @@ class Evaluate(Command):
 
     EXAMPLE: ClassVar[str] = (
         "steersman evaluate runs/demo --protocol held-out --episodes 200 --seed 1 --json\n"
+        "steersman evaluate runs/reactor --keep 'T_R<=139'\n"
         "steersman evaluate runs/pendulum --offline"
     )
 
     run: Annotated[Path, tyro.conf.Positional, option("RUN")]
     """The run's directory."""
-    protocol: str = "two-rooms"
-    """Which protocol: two-rooms, held-out, three-rooms, guarded, guarded-held-out."""
+    protocol: Annotated[str, option("NAME")] = ""
+    """Which protocol, one of `steersman.evaluation.PROTOCOLS` (default: the first for the world of this run)."""
     episodes: Annotated[int | None, option("INT")] = None
     """Episodes (default: the protocol's)."""
     seed: int = 0
     """Starts, goals and planning. The demo's own episodes are those of the demo's seed."""
+    keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
+    """A limit that holds at every imagined step, e.g. --keep 'T_R<=139', or the name of a kept guardrail
+    (`steersman fit`); may be given several times."""
     unguarded: Annotated[bool, option()] = False
-    """Do not tell the agent of forbidden disks (the default tells it, by a guardrail fitted on labelled frames)."""
+    """Do not tell the agent what the protocol forbids (a protocol of pictures tells it, by a guardrail fitted on
+    labelled frames)."""
     labels: int = 500
     """Frames with a known position that fitting the guardrail may use, calibration included."""
     planner: Annotated[str, option("NAME")] = ""
@@ -72,46 +78,49 @@ class Evaluate(Command):
             return self._offline(terminal)
         from steersman import evaluation
         from steersman.agent import Agent
+        from steersman.cli import goals
         from steersman.cli.planners import planner
-        from steersman.evaluation.seeds import derived
+        from steersman.core import ColumnGoal, Task
+        from steersman.evaluation.seeds import GUARD, derived
         from steersman.runs import Run
         from steersman.studio import build
 
         if self.episodes is not None and self.episodes < 1:
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
-        protocol = evaluation.protocol(self.protocol)
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint, planner(self.planner))
-        self._require_rooms(agent)
+        name, protocol = self._protocol(agent)
+        task = Task(ColumnGoal({}), guardrails=goals.limits(self.keep, agent))  # each episode has its own goal
         guard = None
-        if not self.unguarded and protocol.world.forbidden is not None:
-            from steersman.evaluation.guarding import fit_guard
-
-            guard = fit_guard(agent, derived(self.seed, "guard"), labels=self.labels)
-            terminal.say(f"guardrail: {guard.labels_used} labelled frames, conformal margin "
-                         f"{guard.margin:.2f} px")
+        if not self.unguarded and protocol.log is not None:
+            guard = evaluation.fit_guard(agent, protocol.log, derived(self.seed, GUARD), labels=self.labels)
+            terminal.say(f"guardrail: {guard.labels_used} labelled frames, conformal margin {guard.margin:.2f}")
         with Watcher(terminal) as watcher:
             count = self.episodes or protocol.episodes
             measured = evaluation.evaluate(
-                agent, protocol, self.episodes, derived(self.seed, self.protocol), guardrails=guard,
+                agent, protocol, self.episodes, protocol.seed(self.seed), guardrails=guard, task=task,
                 watch=lambda seen: watcher.count("goals reached", seen.done, count))
         figures = measured.figures() | {"seed": self.seed}
         if guard is not None:
             figures["guardrail"] = guard.figures()
-        table = self._table(measured, figures)
+        table = self._table(name, measured, figures)
         write(run.path, table)
         build(run.path)
         terminal.table(table)
-        return Done({"run": str(self.run), "protocol": self.protocol, **figures})
+        return Done({"run": str(self.run), "protocol": name, **figures})
 
-    def _require_rooms(self, agent: Agent) -> None:
-        from steersman.worlds.two_rooms import SIGNATURE
+    def _protocol(self, agent: Agent) -> tuple[str, PlanningProtocol]:
+        """The one that was named, or the one for the world of this run."""
+        from steersman import evaluation
 
         try:
-            SIGNATURE.require(agent.signature, "two rooms, the world of every protocol", "the run")
+            name = self.protocol or evaluation.fitting(agent.signature)
+            protocol = evaluation.protocol(name)
+            protocol.world.signature.require(agent.signature, f"the world of protocol {name}", "the run")
         except MismatchError as error:
             raise MismatchError(error.expected, error.got, "`--offline` measures from the log alone, "
                                 f"`steersman run {self.run} --env ID` in an environment") from error
+        return name, protocol
 
     def _offline(self, terminal: Terminal) -> Done:
         import msgspec
@@ -129,35 +138,44 @@ class Evaluate(Command):
                      f"{trust.horizon}" if trust.horizon else f"steersman report {self.run}")
         return Done({"run": str(self.run), **msgspec.to_builtins(trust)})
 
-    def _table(self, measured: Evaluation, figures: dict[str, Any]) -> Table:
-        from steersman.evaluation.intervals import wilson, zero_of
+    def _table(self, name: str, measured: Evaluation, figures: dict[str, Any]) -> Table:
+        from steersman.evaluation.intervals import zero_of
 
-        n, low_high = len(measured), figures["success_ci95"]
+        n, world = len(measured), measured.protocol.world
         columns = [Column(key="success", title="success", form="share", better="higher"),
-                   Column(key="spl", title="path efficiency, SPL", better="higher"),
                    Column(key="steps", title="steps", form="number", better="lower"),
                    Column(key="planning", title="planning an episode", form="seconds", better="lower")]
-        agent = {"success": Figure(value=figures["success"], low=low_high[0], high=low_high[1], n=n),
-                 "spl": Figure(value=figures["spl"]), "steps": Figure(value=figures["steps"]),
+        agent = {"success": _share(int(measured.success.sum()), n), "steps": Figure(value=figures["steps"]),
                  "planning": Figure(value=figures["planning_seconds"])}
-        if measured.world.forbidden is not None:
-            entered = figures["violations"]
-            low, high = wilson(entered, n)
-            columns.append(Column(key="entered", title="enter the forbidden disk", form="share", better="lower"))
-            agent["entered"] = Figure(value=entered / n, low=low, high=high, n=n)
-        rows = [Row(label="agent", figures=agent)]
+        floor: dict[str, Figure] = {}
         if measured.random is not None:
-            wins = int(measured.random.sum())
-            low, high = wilson(wins, n)
-            rows.append(Row(label="strongest random walker", kind="baseline",
-                            figures={"success": Figure(value=wins / n, low=low, high=high, n=n)}))
-        notes: tuple[str, ...] = (f"{figures['solved_at_start']} of {n} starts already satisfied the goal; "
-                                  f"{figures['wall_crossings']} paths crossed a wall. Intervals: Wilson, 95%.",)
-        if measured.world.forbidden is not None and not figures["violations"]:
-            notes += (f"0 of {n} allows a rate of at most {zero_of(n):.2%} (95%).",)
-        return Table(name=self.protocol, title=f"Protocol {self.protocol}", columns=tuple(columns), rows=tuple(rows),
-                     notes=notes, protocol={"episodes": n, "seed": self.seed, "steps": measured.protocol.step_limit,
-                                            "radius": measured.protocol.success_radius})
+            floor["success"] = _share(int(measured.random.sum()), n)
+        if "spl" in figures:
+            columns.insert(1, Column(key="spl", title="path efficiency, SPL", better="higher"))
+            agent["spl"] = Figure(value=figures["spl"])
+        if measured.forbids:
+            columns.append(Column(key="violated", title=world.violation, form="share", better="lower"))
+            agent["violated"] = _share(figures["violations"], n)
+            if measured.random_violated is not None:
+                floor["violated"] = _share(figures["random_violations"], n)
+        checks = "".join(f" {figures[check]} {check.replace('_', ' ')}." for check in measured.checks)
+        notes = [f"{figures['solved_at_start']} of {n} starts already satisfied the goal.{checks} "
+                 "Intervals: Wilson, 95%."]
+        if measured.forbids and not figures["violations"]:
+            notes.append(f"0 of {n} allows a rate of at most {zero_of(n):.2%} (95%).")
+        if self.keep:
+            notes.append(f"{measured.infeasible} decisions found no plan within {', '.join(self.keep)}.")
+        rows = (Row(label="agent", figures=agent), Row(label="strongest random policy", kind="baseline", figures=floor))
+        return Table(name=name, title=f"Protocol {name}", columns=tuple(columns), rows=rows, notes=tuple(notes),
+                     protocol={"episodes": n, "seed": self.seed, "steps": measured.protocol.limit,
+                               "success": world.success, "limits": ", ".join(self.keep) or None})
+
+
+def _share(count: int, n: int) -> Figure:
+    from steersman.evaluation.intervals import wilson
+
+    low, high = wilson(count, n)
+    return Figure(value=count / n, low=low, high=high, n=n)
 
 
 COMMAND = Evaluate

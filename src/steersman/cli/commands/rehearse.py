@@ -49,7 +49,7 @@ class Rehearse(Command):
     run: Annotated[Path, tyro.conf.Positional, option("RUN")]
     """The run's directory."""
     env: Annotated[str, option("ID")] = ""
-    """The id of a Gymnasium environment, FILE.py:FUNCTION that makes one, or two-rooms."""
+    """The id of a Gymnasium environment, FILE.py:FUNCTION that makes one, or a world of ours by name."""
     goal: Annotated[str, option("GOAL")] = ""
     """Columns to bring to values (cos=1,speed=0), the observation to reach (1,0,0), or a picture's file."""
     keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
@@ -175,9 +175,9 @@ def _rehearsal(
     from steersman.core import Task
     from steersman.evaluation.measured_limits import told
     from steersman.evaluation.rehearsal import Rehearsal, shown
-    from steersman.worlds import GymnasiumWorld, TwoRooms, make_world
+    from steersman.worlds import make_world
 
-    world = GymnasiumWorld(TwoRooms()) if env == "two-rooms" else make_world(env)
+    world = make_world(env)
     agent.signature.require(world.signature, "the agent", env)
     task = Task(goals.goal(goal, agent.signature), guardrails=goals.limits(keep, agent))
     judges = None

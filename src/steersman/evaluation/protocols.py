@@ -1,0 +1,52 @@
+"""The named protocols: every world of ours that has starts, goals and success, and tasks in Gymnasium's own worlds."""
+
+from __future__ import annotations
+
+from steersman.core import MismatchError, Signature, UsageError
+from steersman.evaluation.protocol import PlanningProtocol
+from steersman.worlds import OURS, Reach, TwoRooms
+
+PROTOCOLS: dict[str, PlanningProtocol] = {
+    "two-rooms": PlanningProtocol(world=OURS["two-rooms"], stream=0),
+    "held-out": PlanningProtocol(world=OURS["held-out"], stream=1),
+    "three-rooms": PlanningProtocol(world=OURS["three-rooms"], episodes=100, stream=2),
+    "guarded": PlanningProtocol(world=TwoRooms.Config(forbidden=5.0), stream=3, log=OURS["two-rooms"]),
+    "guarded-held-out": PlanningProtocol(world=TwoRooms.Config.held_out(forbidden=5.0), stream=7,
+                                         log=OURS["two-rooms"]),
+    "hazards": PlanningProtocol(world=OURS["hazards"]),
+    "reactor": PlanningProtocol(world=OURS["reactor"], episodes=50),
+    "corridor": PlanningProtocol(world=OURS["corridor"]),
+    "grid": PlanningProtocol(world=OURS["grid"]),
+    "lqr": PlanningProtocol(world=OURS["lqr"]),
+    "pendulum": PlanningProtocol(episodes=50, world=Reach(
+        id="Pendulum-v1", goal={"cos": 1.0, "sin": 0.0, "speed": 0.0},
+        reached={"cos": (0.98, 1.0), "speed": (-0.5, 0.5)})),
+    "mountain-car": PlanningProtocol(episodes=50, world=Reach(
+        id="MountainCarContinuous-v0", goal={"position": 0.46}, reached={"position": (0.45, 0.6)}, limit=999)),
+}
+"""Streams are frozen: they decide the seeds. Walls and doors of "held-out" stand where the log never shows them."""
+
+
+def protocol(name: str) -> PlanningProtocol:
+    """The protocol of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in PROTOCOLS:
+        raise UsageError(f"a protocol of {', '.join(PROTOCOLS)}", repr(name), "choose one of them")
+    return PROTOCOLS[name]
+
+
+def fitting(signature: Signature) -> str:
+    """The name of the first protocol whose world shows just these observations, by name, shape and columns.
+
+    Raises:
+        MismatchError: there is none.
+    """
+    for name, one in PROTOCOLS.items():
+        own = one.world.signature
+        if own.observations == signature.observations and own.action.kind == signature.action.kind:
+            return name
+    raise MismatchError(f"a run for the world of a protocol of {', '.join(PROTOCOLS)}", "one of another world",
+                        "name the protocol, if its world is the same by other names")
