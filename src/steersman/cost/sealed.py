@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 from steersman.core import ConfigError, Cost, Imagined, SealError, Task
 
+_MERGED = {"steersman.cost.curiosity.CuriosityCost": {
+    "class": "steersman.cost.disagreement.DisagreementCost", "name": "'curiosity'"}}
+"""Classes that became another's option -> what a seal of theirs is today."""
 _SHOWN = 4  # changes named in an error
 _DEPTH = 12
 _PLAIN = (str, bytes, bool, int, float, complex, type(None), PurePath, torch.dtype, torch.device, torch.Size, range)
@@ -48,7 +51,7 @@ class Sealed(Cost):
         if trainable:
             raise ConfigError("an intrinsic cost without trainable parameters", f"{cost.name!r} with {trainable[0]}",
                               "call requires_grad_(False) on it, or make it an ordinary cost")
-        for name, value in {"name": cost.name, "_cost": cost, "_found": found}.items():
+        for name, value in {"name": cost.name, "unit": cost.unit, "_cost": cost, "_found": found}.items():
             object.__setattr__(self, name, value)
 
     _cost: Cost
@@ -82,6 +85,7 @@ class Sealed(Cost):
         """
         _compare(self.name, self._found, fingerprint(self._cost), "when the agent was built")
         if stored is not None:
+            stored = {**stored, **_MERGED.get(stored.get("class", ""), {})}
             _compare(self.name, stored, self.fingerprint, "when the run was made")
 
 
