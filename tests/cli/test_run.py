@@ -47,7 +47,7 @@ WRONG = [
     (["--goal", "1,0"], 2, "3 numbers (cos, sin, speed)"),
     (["--goal", "1,0,x"], 2, "'x'"),
     (["--goal", "spee=0"], 2, "cos, sin, speed"),
-    (["--goal", "picture.png"], 2, "name columns instead"),
+    (["--goal", "picture.png"], 2, "give observations by name: vector=0,…"),
     (["--goal", ""], 2, "the world sets none"),
     (["--goal", "1,0,0", "--keep", "speed<6"], 2, "COLUMN<=NUMBER"),
     (["--goal", "1,0,0", "--keep", "height<=6"], 2, "cos, sin, speed"),

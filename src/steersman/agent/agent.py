@@ -31,6 +31,7 @@ from steersman.agent.fitted.sealing import build_sealed, distinct, seals, verify
 from steersman.agent.flight import Carried, Recorder
 from steersman.agent.flight.recorder import Inputs
 from steersman.agent.moments import moment_of, require_forecast
+from steersman.agent.nearing import Nearing
 from steersman.agent.remembered import Remembering, graph_of, memory_of
 from steersman.agent.sharing import hub, pretrained
 from steersman.core import (
@@ -91,7 +92,7 @@ class Agent:
         self.origin, self.trusted = origin or Origin(), trusted
         self.config, self.signature = config, signature
         self.perception, self.world_model = perception.eval(), world_model.eval()
-        self.planner = planner or config.planner.build()
+        self.planner, self.nearing = planner or config.planner.build(), Nearing()
         self.readout = readout
         self.planner.prepare(signature, readout, perception.latent_shape)
         scale = getattr(readout, "scale", None)
@@ -356,9 +357,9 @@ class Agent:
             self._seed(batch), torch.full((batch,), self._decision), exogenous, self._warm,
         )
         if self.recorder is None or inputs is None:
-            plan = self.planner.plan(problem)
+            plan = self.nearing.of(self.planner).plan(problem)
         else:
-            plan = self.recorder.decide(self.planner, problem, inputs)
+            plan = self.recorder.decide(self.nearing.of(self.planner), problem, inputs)
         self._warm, self._done = plan.warm, plan.actions[:, :1]
         if exogenous is not None and self.config.history > 1:
             before = exogenous[:, :0] if self._outside is None else self._outside

@@ -20,7 +20,7 @@ from steersman.cost.sealed import Sealed
 from steersman.cost.temporal_distance import TemporalDistance
 
 AnyActionCost = DisagreementCost.Config | DisagreementCost.Curiosity | EffortCost.Config | SmoothnessCost.Config
-AnyFittedCost = LearnedCost.Config | TemporalDistance.Config
+AnyFittedCost = LearnedCost.Config | TemporalDistance.Config | TemporalDistance.Located
 AnyGuardrail = Apart.Config | BadStates.Fitted | Box.Config | HalfSpace.Config | Region.Config
 register_all(Cost, AnyActionCost)
 register_all(FittedCost, AnyFittedCost)

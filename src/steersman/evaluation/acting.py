@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steersman.agent import Agent
+from steersman.agent.nearing import notice
 from steersman.core import Observation, ObservationGoal, Plan, Task, UsageError
 from steersman.runs.artefacts import Decision
 from steersman.worlds import GymnasiumWorld, TwoRooms, make_world, uniform
@@ -38,6 +39,8 @@ class Acted:
     actual        column -> values of episode 0, one per step (vector observations)
     imagined      column -> what was expected of the same steps when they were decided on (None: not known)
     final         column -> values of each episode's last observation
+    lost          decisions of each episode in which nothing imagined came nearer to the goal (`agent.nearing`), and
+                  `notice`, what was said then
     """
 
     returns: list[float]
@@ -49,6 +52,8 @@ class Acted:
     actual: dict[str, list[float]] = field(default_factory=dict)
     imagined: dict[str, list[float | None]] = field(default_factory=dict)
     final: dict[str, list[float]] = field(default_factory=dict)
+    lost: list[int] = field(default_factory=list)
+    notice: str = ""
 
 
 def start_seed(seed: int, episode: int) -> int:
@@ -78,7 +83,7 @@ def act_in(
     try:
         agent.signature.require(worlds[0].signature, "the agent", env)
         lanes = _Lanes(worlds, seed, longest)
-        story = _Story(agent)
+        story = _Story(agent, episodes)
         agent.reset([start_seed(seed, i) for i in range(episodes)])
         since: Tensor | None = None
         while not all(lanes.over):
@@ -95,7 +100,7 @@ def act_in(
         alone = _alone(agent, lanes.starts, task)
         returns, lengths = list(lanes.returns), list(lanes.lengths)
         return Acted(returns, _random(worlds, seed, longest), lengths, alone, story.infeasible, story.decisions,
-                     story.actual, story.imagined, final)
+                     story.actual, story.imagined, final, story.lost, story.notice)
     finally:
         for world in worlds:
             world.close()
@@ -113,7 +118,7 @@ def own_goal(env: str, episodes: int, seed: int) -> ObservationGoal:
     finally:
         world.close()
     if not all("goal_image" in info for info in infos):
-        fix = "give --goal: numbers (1,0,0), columns (speed=0) or a picture's file"
+        fix = "give --goal: numbers (1,0,0), columns (speed=0), a file, or a moment of the log (log:3:40)"
         raise UsageError(f"a goal for {env}", "none, and the world sets none of its own", fix)
     name = next(name for name, spec in world.signature.observations.items() if spec.kind == "image")
     return ObservationGoal({name: torch.stack([torch.as_tensor(info["goal_image"]) for info in infos])})
@@ -156,18 +161,21 @@ class _Lanes:
 class _Story:
     """What is kept of episode 0, and counts over all."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, episodes: int) -> None:
         from steersman.cost import column_names
 
         self.columns = column_names(agent.signature)
         self.readout = agent.readout
-        self.infeasible = 0
+        self.infeasible, self.lost, self.notice = 0, [0] * episodes, ""
         self.decisions: list[Decision] = []
         self.actual: dict[str, list[float]] = {name: [] for name in self.columns}
         self.imagined: dict[str, list[float | None]] = {name: [] for name in self.columns}
 
     def decided(self, plan: Plan, lanes: _Lanes) -> None:
         self.infeasible += sum(not ok and not over for ok, over in zip(plan.feasible.tolist(), lanes.over, strict=True))
+        for i, reason in enumerate(plan.reason):
+            if not lanes.over[i] and (said := notice(reason)):
+                self.lost[i], self.notice = self.lost[i] + 1, said
         self._expected: Mapping[str, list[float]] = {}
         if self.readout is not None:
             values = self.readout.read(plan.imagined.states[:1, 0, 1:], plan.imagined.context)[0]
