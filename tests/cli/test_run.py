@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,26 @@ def test_a_limit_is_kept_in_imagination_and_named(pendulum: Path, steersman: Cal
     assert ended.code == 0, ended.err
     assert ended.json["infeasible"] > 0
     assert "speed<=0.0001, speed>=-0.0001" in ended.err
+
+
+def test_a_goal_that_no_imagined_way_comes_nearer_to_is_said_and_what_is_advised_can_be_done(
+    pendulum: Path, steersman: Callable
+) -> None:
+    words = ["run", str(pendulum), "--env", "Pendulum-v1", "--episodes", "1", "--json"]
+    lost = steersman(*words, "--goal", "speed=1000")
+    assert lost.code == 0, lost.err
+    assert 150 < lost.json["lost"] <= 170
+    said = f"{lost.json['lost']} decisions, in 1 of 1 episodes: for 30 steps or more no imagined way came nearer"
+    assert said in lost.err
+    assert "no imagined way came nearer to the goal: it may lie beyond 3" in steersman("why", f"{pendulum}:99").out
+    assert steersman("report", str(pendulum)).code == 0
+    assert (pendulum / "report/report.html").read_text().count(said) == 2
+    planner = re.search(r"--planner '(.*)'", lost.err)
+    assert planner is not None
+    assert '"horizon":21' in planner[1]
+    assert steersman(*words, "--goal", "speed=1000", "--planner", planner[1]).code == 0
+    assert steersman("replay", f"{pendulum}:99").code == 0
+    assert steersman(*words, "--goal", "speed=0~1000").json["lost"] == 0
 
 
 WRONG = [

@@ -17,6 +17,7 @@ from steersman.core import (
     CallableGoal,
     ColumnGoal,
     Cost,
+    Goal,
     Imagined,
     Latent,
     LatentGoal,
@@ -75,7 +76,7 @@ class Nearing(Planner):
             near.look(plan, problem, self._planner)
         if not any(near.stuck):
             return plan
-        words = f"in {near.patience} steps {SAID}: {advice(plan.actions.shape[1], problem.task.trusted)}"
+        words = f"for {near.patience} steps or more {SAID}: {advice(plan.actions.shape[1], problem.task.trusted)}"
         return replace(plan, reason=tuple(f"{reason}; {words}" if stuck and ok else reason for reason, stuck, ok in
                                           zip(plan.reason, near.stuck, plan.feasible.tolist(), strict=True)))
 
@@ -89,7 +90,7 @@ class _Near:
         self.stale, self.stuck, self.patience = torch.zeros(self.batch), [False] * self.batch, _LEAST
 
     def goes_on(self, problem: Problem, decision: int) -> bool:
-        return problem.task.goal is self.goal and len(problem) == self.batch and decision == self.decision + 1
+        return _same(problem.task.goal, self.goal) and len(problem) == self.batch and decision == self.decision + 1
 
     @torch.no_grad()
     def look(self, plan: Plan, problem: Problem, planner: Planner) -> None:
@@ -105,6 +106,17 @@ class _Near:
         if bool((self.stale >= self.patience).any()) and (planner.horizon is None or planner.remembered()):
             self.patience = max(self.patience, _BEYOND)
         self.stuck = ((self.stale >= self.patience) & (self.least > self.reached)).tolist()
+
+
+def _same(a: Goal, b: Goal) -> bool:
+    """Whether two goals ask for the same: who is served gives his anew with every request."""
+    if isinstance(a, ColumnGoal) and isinstance(b, ColumnGoal) and a is not b:
+        pairs = [(x, b.targets[name]) for name, x in a.targets.items()] if a.targets.keys() == b.targets.keys() else []
+        return bool(pairs) and a.scale == b.scale and all(
+            torch.equal(torch.as_tensor(x).double(), torch.as_tensor(y).double()) for x, y in pairs)
+    if isinstance(a, LatentGoal) and isinstance(b, LatentGoal) and a is not b:
+        return torch.equal(a.latent.state, b.latent.state)
+    return a is b
 
 
 def notice(reason: str) -> str:

@@ -94,10 +94,8 @@ class Act(Command):
         terminal.table(table)
         terminal.say()
         terminal.say(f"{acted.ms_per_act:.1f} ms a decision; steersman report {self.run}")
-        if lost := _lost(acted):
-            terminal.say(lost)
-            if farther := _farther(agent):
-                terminal.say(f"  e.g. steersman run {self.run} … --planner '{farther}'")
+        if any(acted.lost) and (farther := _farther(agent)):
+            terminal.say(f"to look farther ahead: steersman run {self.run} … --planner '{farther}'")
         if recorder is not None:
             terminal.say(recorder.failure or f"every decision is recorded: steersman why {self.run}:0")
         return Done({
