@@ -43,7 +43,7 @@ class Wanderings:
         return Window({"image": self.images[e, rows]}, self.actions[e, rows[:, :-1]], None, episode, start)
 
 
-def configuration(seed: int, steps: int = 400) -> TrainConfig:
+def configuration(seed: int, steps: int = 450) -> TrainConfig:
     agent = AgentConfig(perception=ConvEncoder.Config(patch=4, widths=(16, 32), size=32),
                         world_model=ResidualModel.Config(width=64))
     regular = VICReg.Config(variance=16.0, within=16.0, covariance=1.0, std_within=0.5)
@@ -66,9 +66,9 @@ def misread(perception: ConvEncoder, probed: Wanderings, asked: Wanderings) -> f
 
 
 def test_trained_without_labels_it_knows_where_the_dot_is(tmp_path: Path) -> None:
-    """Seeds 0, 1 and 2: 14.7, 15.0, 14.4 pixels untrained, no better than saying the mean; 4.9, 2.7, 3.7 trained.
+    """Seeds 0, 1 and 2: 14.7, 15.0, 14.4 pixels untrained, no better than saying the mean; 4.8, 3.8, 3.3 trained.
     With a learning rate of nothing, or targets of other windows, nothing is gained."""
-    log, probed, asked = Wanderings(500, 0), Wanderings(60, 1000), Wanderings(60, 2000)
+    log, probed, asked = Wanderings(300, 0), Wanderings(60, 1000), Wanderings(60, 2000)
     c = configuration(0)
     torch.manual_seed(0)
     untrained = misread(c.agent.perception.build(SIGNATURE), probed, asked)
