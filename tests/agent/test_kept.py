@@ -34,7 +34,7 @@ from steersman.cost import (
     Apart,
     BadStates,
     Box,
-    CuriosityCost,
+    DisagreementCost,
     EffortCost,
     HalfSpace,
     LearnedCost,
@@ -84,7 +84,7 @@ def fitted(agent):
     agent.add_cost(learned)
     agent.add_cost(distance, intrinsic=True)
     agent.add_cost(EffortCost(agent.signature.action))
-    agent.add_cost(CuriosityCost(), intrinsic=True)
+    agent.add_cost(DisagreementCost(curious=True), intrinsic=True)
     own = KernelReadout.Config(centres=9).build(("x", "y"), (8,))
     own.fit(states[:30], states[:30, :2], 0)
     quick = BadStates.Config(steps=5, hidden=(6, 5))
@@ -183,7 +183,7 @@ def test_what_was_fitted_to_other_weights_is_left_out_and_named_and_refused_if_i
     write(run, index)
     later = Agent.load(run)
     assert (dict(later.guardrails), later.kept.outdated) == ({}, ("a",))
-    agent.add_cost(CuriosityCost(), intrinsic=True)
+    agent.add_cost(DisagreementCost(curious=True), intrinsic=True)
     store_additions(agent, run)
     index = json.loads((run.path / "kept/kept.json").read_text())
     index["entries"][1]["model"] = "0" * 64

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from steersman.agent import Agent, from_pretrained
@@ -88,13 +89,16 @@ def test_the_temporal_distance_is_kept_as_a_cost(
 ) -> None:
     from steersman.cost import TemporalDistance
 
-    quick = TemporalDistance.Config(steps=3, hidden=(8,), size=4)
-    init = TemporalDistance.__init__
-    monkeypatch.setattr(TemporalDistance, "__init__", lambda self, shape, config=None: init(self, shape,
-                                                                                             config or quick))
+    monkeypatch.setattr(TemporalDistance.Located, "build", lambda self, shape: TemporalDistance(
+        shape, msgspec.structs.replace(self, steps=3, hidden=(8,), size=4)))
     ended = steersman("fit", swings, "--distance", "--json")
     assert ended.json["kept"] == ["cost.temporal-distance"], ended.err
     assert [cost.name for cost in Agent.load(swings).costs][-1] == "temporal-distance"
+    for goal in ("cos=1", "1,0,0", "latent:1,0,0"):
+        ended = steersman("run", swings, "--env", "Pendulum-v1", "--goal", goal, "--weight", "temporal-distance=1",
+                          "--episodes", "1")
+        assert ended.code == 0, ended.err
+    assert steersman("fit", swings, "--drop", "temporal-distance").code == 0
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,11 +44,31 @@ def test_a_limit_is_kept_in_imagination_and_named(pendulum: Path, steersman: Cal
     assert "speed<=0.0001, speed>=-0.0001" in ended.err
 
 
+def test_a_goal_that_no_imagined_way_comes_nearer_to_is_said_and_what_is_advised_can_be_done(
+    pendulum: Path, steersman: Callable
+) -> None:
+    words = ["run", str(pendulum), "--env", "Pendulum-v1", "--episodes", "1", "--json"]
+    lost = steersman(*words, "--goal", "speed=1000")
+    assert lost.code == 0, lost.err
+    assert 150 < lost.json["lost"] <= 170
+    said = f"{lost.json['lost']} decisions, in 1 of 1 episodes: for 30 steps or more no imagined way came nearer"
+    assert said in lost.err
+    assert "no imagined way came nearer to the goal: it may lie beyond 3" in steersman("why", f"{pendulum}:99").out
+    assert steersman("report", str(pendulum)).code == 0
+    assert (pendulum / "report/report.html").read_text().count(said) == 2
+    planner = re.search(r"--planner '(.*)'", lost.err)
+    assert planner is not None
+    assert '"horizon":21' in planner[1]
+    assert steersman(*words, "--goal", "speed=1000", "--planner", planner[1]).code == 0
+    assert steersman("replay", f"{pendulum}:99").code == 0
+    assert steersman(*words, "--goal", "speed=0~1000").json["lost"] == 0
+
+
 WRONG = [
     (["--goal", "1,0"], 2, "3 numbers (cos, sin, speed)"),
     (["--goal", "1,0,x"], 2, "'x'"),
     (["--goal", "spee=0"], 2, "cos, sin, speed"),
-    (["--goal", "picture.png"], 2, "name columns instead"),
+    (["--goal", "picture.png"], 2, "give observations by name: vector=0,…"),
     (["--goal", ""], 2, "the world sets none"),
     (["--goal", "1,0,0", "--keep", "speed<6"], 2, "COLUMN<=NUMBER"),
     (["--goal", "1,0,0", "--keep", "height<=6"], 2, "cos, sin, speed"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steersman.core import ActionSpec, Imagined, PlanningError, check_cost, check_guardrail
-from steersman.cost import BadStates, CuriosityCost
+from steersman.core import ActionSpec, Imagined, PlanningError, check_guardrail
+from steersman.cost import BadStates
 
 D = 6
 QUICK = BadStates.Config(steps=150, hidden=(32,), lr=2e-2)
@@ -79,12 +79,3 @@ def test_whole_episodes_are_kept_aside():
 def test_labels_that_promise_nothing_are_refused(change, match):
     with pytest.raises(PlanningError, match=match):
         BadStates.fit(*change(*labelled(300, 0)), config=QUICK)
-
-
-def test_curiosity_is_disagreement_the_other_way_round():
-    action = ActionSpec("discrete", choices=3)
-    check_cost(CuriosityCost(), action, (D,))
-    future = Imagined(torch.zeros(1, 1, 3, D), disagreement=torch.rand(1, 1, 2))
-    assert torch.equal(CuriosityCost().energy(future, torch.zeros(1, 1, 2, 1), None), -future.disagreement)
-    with pytest.raises(PlanningError, match="members > 1"):
-        CuriosityCost().energy(Imagined(future.states), torch.zeros(1, 1, 2, 1), None)

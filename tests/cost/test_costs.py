@@ -19,13 +19,17 @@ from steersman.core import (
     PlanningError,
     Readout,
     Signature,
+    SteersmanError,
     Task,
+    check_cost,
 )
+from steersman.core.parts import CostConfig, convert
 from steersman.cost import (
     Box,
     DisagreementCost,
     EffortCost,
     GoalCost,
+    Sealed,
     SmoothnessCost,
     column_names,
     resolve,
@@ -149,6 +153,27 @@ def test_disagreement_is_passed_on_or_missed():
     assert DisagreementCost().energy(future, actions, Task(ColumnGoal({}))) is future.disagreement
     with pytest.raises(PlanningError, match="members > 1"):
         DisagreementCost().energy(Imagined(future.states), actions, Task(ColumnGoal({})))
+
+
+def test_curiosity_is_disagreement_the_other_way_round_under_a_name_of_its_own():
+    future, actions = imagined()
+    cost = DisagreementCost(curious=True)
+    check_cost(cost, ActionSpec("discrete", choices=3), (D,))
+    assert torch.equal(cost.energy(future, actions, Task(ColumnGoal({}))), -future.disagreement)
+    assert (cost.name, DisagreementCost().name) == ("curiosity", "disagreement")
+    with pytest.raises(PlanningError, match="members > 1"):
+        cost.energy(Imagined(future.states), actions, Task(ColumnGoal({})))
+
+
+@pytest.mark.parametrize("tag", ["disagreement", "curiosity", "effort", "smoothness"])
+def test_a_configuration_builds_a_term_of_its_tag_with_its_unit_and_comes_back(tag):
+    for stored, unit in (({"type": tag}, 1.0), ({"type": tag, "unit": 0.25}, 0.25)):
+        config = convert(stored, CostConfig)
+        cost = config.build(SIGNATURE)
+        assert (cost.name, cost.unit, Sealed(cost).unit, cost.config) == (tag, unit, unit, config)
+        assert ("unit" in vars(cost)) == (unit != 1.0), "what an instance holds is part of seals that were stored"
+    with pytest.raises(SteersmanError, match="a unit above 0"):
+        convert({"type": tag, "unit": 0.0}, CostConfig)
 
 
 def test_a_box_is_safe_exactly_where_every_column_is_within_its_limits():

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from steersman.core import ActionSpec, ConfigError, Cost, SealError, check_cost
-from steersman.cost import EffortCost, GoalCost, Sealed
+from steersman.cost import DisagreementCost, EffortCost, GoalCost, Sealed
 from steersman.cost.sealed import fingerprint
 
 SPEC = ActionSpec("continuous", (-1.0, 0.0), (1.0, 3.0))
@@ -122,3 +122,10 @@ def test_a_way_back_to_itself_ends():
     cost.me = cost
     assert fingerprint(cost)["me"] == "a way back to itself"
     assert fingerprint(GoalCost(distance="cosine"))["distance"] == "'cosine'"
+
+
+def test_a_seal_of_the_class_that_curiosity_once_was_still_holds():
+    sealed = Sealed(DisagreementCost(curious=True))
+    sealed.verify({"class": "steersman.cost.curiosity.CuriosityCost"})
+    with pytest.raises(SealError, match="name: 'curiosity' became nothing"):
+        Sealed(DisagreementCost()).verify({"class": "steersman.cost.curiosity.CuriosityCost"})

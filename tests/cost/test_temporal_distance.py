@@ -95,12 +95,36 @@ def test_it_is_a_quasi_metric_and_a_cost():
     assert float((energy[1, 2, 3] - d(rows.view(2, 5, 6, 2, 3)[1, 2, 4], c[1])).abs()) < 1e-5
 
 
+def test_a_goal_on_columns_is_where_the_log_came_nearest_to_it():
+    """The wall's open end is at y = 10: to x = 6 it is the way round, not the way through."""
+    rows, episode, cells = walk()
+    latent = rows / 5 - 1
+    distance = TemporalDistance((2,), TemporalDistance.Located(columns=("x", "y"), steps=60, hidden=(32,)))
+    distance.fit(latent, episode, values=rows.float())
+    here = (cells / 5 - 1)[:, None, None].expand(-1, 1, 2, -1)
+    asked = lambda goal: distance.energy(Imagined(here), torch.zeros(len(cells), 1, 1, 1), Task(goal))[:, 0, 0]  # noqa: E731
+    one = asked(ColumnGoal({"x": 6.0, "y": 1.0}))
+    torch.testing.assert_close(one, distance.distance(here[:, 0, 0], torch.tensor([6.0, 1.0]) / 5 - 1))
+    line = asked(ColumnGoal({"x": 10.0}))
+    every = torch.stack([asked(ColumnGoal({"x": 10.0, "y": float(y)})) for y in range(SIDE)])
+    assert bool((line >= every.amin(0) - 1e-4).all())
+    assert float((line - every.amin(0)).mean()) < 1.0, "some of the places at x = 10, whichever is nearest"
+    each = asked(ColumnGoal({"x": torch.arange(len(cells)) % SIDE, "y": torch.zeros(len(cells))}))
+    torch.testing.assert_close(each[3], asked(ColumnGoal({"x": 3.0, "y": 0.0}))[3])
+    beyond = asked(ColumnGoal({"x": 99.0, "y": 1.0}))
+    torch.testing.assert_close(beyond, asked(ColumnGoal({"x": 10.0, "y": 1.0})), msg="as near as the log came")
+    with pytest.raises(PlanningError, match="columns of x, y; got z"):
+        asked(ColumnGoal({"z": 1.0}))
+    with pytest.raises(DataError, match="values"):
+        distance.fit(latent, episode)
+
+
 def test_what_it_cannot_do_is_refused():
     distance, future = TemporalDistance((2,), QUICK), Imagined(torch.zeros(1, 1, 3, 2))
     with pytest.raises(PlanningError, match="not fitted"):
         distance.energy(future, torch.zeros(1, 1, 2, 1), Task(LatentGoal(Latent(torch.zeros(1, 2)))))
     distance.fitted.fill_(True)
-    with pytest.raises(PlanningError, match="ColumnGoal"):
+    with pytest.raises(PlanningError, match="fitted without columns; got x"):
         distance.energy(future, torch.zeros(1, 1, 2, 1), Task(ColumnGoal({"x": 1.0})))
     for rows, episode in ((torch.zeros(5, 2), torch.arange(5)), (torch.full((5, 2), torch.nan), torch.zeros(5)),
                           (torch.zeros(5, 2), torch.zeros(4))):

@@ -31,6 +31,7 @@ from steersman.agent.fitted.sealing import build_sealed, distinct, verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.flight.recorder import Inputs
 from steersman.agent.moments import moment_of, require_forecast
+from steersman.agent.nearing import looked, same_goal
 from steersman.agent.remembered import graph_of
 from steersman.agent.state import AgentState
 from steersman.core import (
@@ -257,10 +258,10 @@ class Agent:
         """
         moment = moment_of(observation, self.signature)
         batch = len(next(iter(moment.values())))
-        state = self._state(batch)
-        inputs = Inputs(moment, since, measured, state, task)
         exogenous = require_forecast(exogenous, self.signature, batch)
         self._resolve(task)
+        state = self._state(batch)
+        inputs = Inputs(moment, since, measured, state, task)
         belief, state, self.surprise = believe(self._boxes, state, moment, since, measured)
         return self._decide(belief, state, task, exogenous, inputs)
 
@@ -290,14 +291,21 @@ class Agent:
             self.world_model, belief, self.costs, self._limited(task, self._resolved), self.signature.action,
             state.seeds, state.decision, exogenous, state.warm,
         )
+        near = state.near
+
+        def decided(asked: Problem) -> Plan:
+            nonlocal near
+            plan, near = looked(state.near, _told(self.planner.plan(asked), asked), asked, self.planner)
+            return plan
+
         if self.recorder is None or inputs is None:
-            plan = self.planner.plan(problem)
+            plan = decided(problem)
         else:
-            plan = self.recorder.decide(self.planner, problem, inputs, self.surprise)
-        plan = _told(plan, problem)
+            plan = self.recorder.decide(decided, problem, inputs, self.surprise)
         self.state = replace(
-            state, decision=state.decision + 1, fresh=torch.zeros_like(state.fresh), done=plan.actions[:, :1],
-            foreseen=plan.imagined.states[:, 0, 1], warm=plan.warm, outside=self._coming(state, exogenous, plan),
+            state, decision=state.decision + 1, fresh=torch.zeros_like(state.fresh), near=near, warm=plan.warm,
+            done=plan.actions[:, :1], foreseen=plan.imagined.states[:, 0, 1],
+            outside=self._coming(state, exogenous, plan),
         )
         if self.recorder is not None:
             self.recorder.decided(self.state, task)
@@ -326,7 +334,10 @@ class Agent:
         if self._task is None or task.goal is not self._task.goal:
             wanted = self.config.goal_space
             space = "latent" if wanted == "auto" and self.planner.wants_latent_goal() else wanted
-            self._resolved = resolve(task.goal, self.perception, self.signature, self.readout, space)
+            before, self._resolved = self._resolved, resolve(
+                task.goal, self.perception, self.signature, self.readout, space)
+            if self.state is not None and before is not None and not same_goal(before, self._resolved):
+                self.state = replace(self.state, near=None)
         self._task = task
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steersman.agent.nearing import Near
 from steersman.core import Belief, PlanningError, RunError, TensorRecord
 from steersman.core.records import tensors
 
@@ -28,6 +29,7 @@ class AgentState(TensorRecord):
     fresh     (B,) bool: an episode begins with the next observation
     done      (B, 1, A): the first action of the last plan
     foreseen  (B, …): what the last plan expects of the next moment
+    near      how near the episodes have come to their goal
     warm      what the planner handed over
     belief    of a streaming agent, after the last moment; what it carries lives as long as the episode
     states    (B, T, …) the last moments, where history is cut to so many; actions (B, T-1, A) between them
@@ -39,6 +41,7 @@ class AgentState(TensorRecord):
     fresh: Tensor
     done: Tensor | None = None
     foreseen: Tensor | None = None
+    near: Near | None = None
     warm: Any = None
     belief: Belief | None = None
     states: Tensor | None = None
@@ -91,7 +94,8 @@ class AgentState(TensorRecord):
         belief = {name.removeprefix("belief."): x for name, x in stored.items() if name.startswith("belief.")}
         if "fresh" not in plain and "done" in plain:
             plain["fresh"] = torch.zeros_like(start.fresh)
-        return replace(start, **plain, belief=_belief(belief) if belief else None,
+        near = {name.removeprefix("near."): x for name, x in stored.items() if name.startswith("near.")}
+        return replace(start, **plain, belief=_belief(belief) if belief else None, near=Near(**near) if near else None,
                        warm=_like(form, warm, "warm") if warm else None)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from steersman.core.errors import UsageError
-
 if TYPE_CHECKING:
     from steersman.actor import DistilledPolicy
     from steersman.agent import Agent
@@ -20,7 +18,7 @@ TOLD = "*"
 """In place of a column's value: the policy is told it when it acts."""
 
 
-def task_of(words: str, keep: tuple[str, ...], agent: Agent) -> tuple[Task, tuple[str, ...]]:
+def task_of(words: str, keep: tuple[str, ...], agent: Agent, run: str) -> tuple[Task, tuple[str, ...]]:
     """What plans are made for, and the columns whose targets the policy is told: `cos=1,speed=*`.
 
     Raises:
@@ -32,9 +30,7 @@ def task_of(words: str, keep: tuple[str, ...], agent: Agent) -> tuple[Task, tupl
     parts = [word.partition("=") for word in words.split(",")]
     told = tuple(name.strip() for name, _, value in parts if value.strip() == TOLD)
     goal = goals.goal(",".join(f"{name}{equals}{'0' if value.strip() == TOLD else value}"
-                               for name, equals, value in parts) if told else words, agent.signature)
-    if told and agent.readout is None:
-        raise UsageError("an agent whose columns can be read from its latent", "none", "name a goal observation")
+                               for name, equals, value in parts) if told else words, agent, run)
     return Task(goal, guardrails=goals.limits(keep, agent)), told
 
 
@@ -51,7 +47,7 @@ def distilled(
     from steersman.runs import Run
     from steersman.training import open_data
 
-    task, told = task_of(words, keep, agent)
+    task, told = task_of(words, keep, agent, run)
     dataset = open_data(Run.open(run))
     with Watcher(terminal) as watcher:
         policy, fidelity = distil(agent, task, dataset, told=told, moments=moments,

@@ -19,8 +19,8 @@ Modules = Annotated[
 """The option `--import MODULE`."""
 
 
-def load(modules: Sequence[str]) -> None:
-    """Import each: the name of a module (also one in the working folder), or the path of a .py file.
+def load(modules: Sequence[str], option: str = "--import") -> None:
+    """Import each: the name of a module (also one in the working folder), or the path of a .py file; option: for which.
 
     Raises:
         UsageError: there is none, or it fails.
@@ -30,7 +30,7 @@ def load(modules: Sequence[str]) -> None:
             _file(Path(name)) if name.endswith(".py") else _module(name)
         except (Exception, SystemExit) as error:
             got = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UsageError(f"a module that can be imported for --import {name}", got, "correct it, or its name") \
+            raise UsageError(f"a module that can be imported for {option} {name}", got, "correct it, or its name") \
                 from error
 
 

@@ -7,7 +7,6 @@ from steersman.cost.bad_states import BadStates
 from steersman.cost.between import Between
 from steersman.cost.box import Box
 from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
-from steersman.cost.curiosity import CuriosityCost
 from steersman.cost.demonstrations import Recovered, recover_weights, term_energies
 from steersman.cost.disagreement import DisagreementCost
 from steersman.cost.goal import GoalCost
@@ -20,8 +19,8 @@ from steersman.cost.region import Region
 from steersman.cost.sealed import Sealed
 from steersman.cost.temporal_distance import TemporalDistance
 
-AnyActionCost = CuriosityCost.Config | DisagreementCost.Config | EffortCost.Config | SmoothnessCost.Config
-AnyFittedCost = LearnedCost.Config | TemporalDistance.Config
+AnyActionCost = DisagreementCost.Config | DisagreementCost.Curiosity | EffortCost.Config | SmoothnessCost.Config
+AnyFittedCost = LearnedCost.Config | TemporalDistance.Config | TemporalDistance.Located
 AnyGuardrail = Apart.Config | BadStates.Fitted | Box.Config | HalfSpace.Config | Region.Config
 register_all(Cost, AnyActionCost)
 register_all(FittedCost, AnyFittedCost)
@@ -35,7 +34,6 @@ __all__ = [
     "BadStates",
     "Between",
     "Box",
-    "CuriosityCost",
     "DisagreementCost",
     "EffortCost",
     "GoalCost",

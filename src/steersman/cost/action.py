@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import msgspec
 import torch
 from torch import Tensor
 
 from steersman.core import ActionSpec, Cost, Imagined, Signature, Task
+from steersman.cost.unit import InUnits
 
 
 class _ActionScale:
@@ -28,14 +28,14 @@ class EffortCost(Cost):
 
     name: ClassVar[str] = "effort"
 
-    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="effort"):
+    class Config(InUnits, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="effort"):
         def build(self, signature: Signature) -> EffortCost:
-            return EffortCost(signature.action)
+            return self.of(EffortCost(signature.action))
 
     @property
     def config(self) -> Config:
         """What builds it again."""
-        return self.Config()
+        return self.Config(unit=self.unit)
 
     def __init__(self, action: ActionSpec) -> None:
         self._scale = _ActionScale(action)
@@ -51,14 +51,14 @@ class SmoothnessCost(Cost):
 
     name: ClassVar[str] = "smoothness"
 
-    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="smoothness"):
+    class Config(InUnits, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="smoothness"):
         def build(self, signature: Signature) -> SmoothnessCost:
-            return SmoothnessCost(signature.action)
+            return self.of(SmoothnessCost(signature.action))
 
     @property
     def config(self) -> Config:
         """What builds it again."""
-        return self.Config()
+        return self.Config(unit=self.unit)
 
     def __init__(self, action: ActionSpec) -> None:
         self._scale = _ActionScale(action)

@@ -36,7 +36,8 @@ def resolve(
     returns from -116 to -763). Otherwise the observation is encoded ("latent"). Other goals pass.
 
     Raises:
-        PlanningError: the observation does not fit the signature, or has no columns that the read-out knows.
+        PlanningError: the observation does not fit the signature, has no columns that the read-out knows, or is to be
+            encoded and not whole.
     """
     if not isinstance(goal, ObservationGoal):
         return goal
@@ -47,10 +48,14 @@ def resolve(
         raise PlanningError(
             "a goal of vector observations whose columns a read-out knows",
             f"columns {list(columns)}, read-out {list(readout.columns) if readout else None}",
-            "fit a read-out for them, or ask for latent distance",
+            "fit a read-out for them, or ask for latent distance (--goal latent:…; in Python space='latent')",
         )
     if known and space != "latent":
         return ColumnGoal(columns)
+    missing = sorted(set(signature.observations) - set(goal.observation))
+    if missing:
+        raise PlanningError(f"every observation of {', '.join(signature.observations)} in a goal that is encoded",
+                            f"none of {', '.join(missing)}", "add it (on the command line: NAME=…;NAME=…)")
     observation = {n: (x if batched else x[None])[:, None] for n, x in goal.observation.items()}
     return LatentGoal(perception.encode(observation).map(lambda x: x[:, 0]))
 

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 from steersman.core import ConfigError, Cost, Imagined, SealError, Task
 
+_MERGED = {"steersman.cost.curiosity.CuriosityCost": {
+    "class": "steersman.cost.disagreement.DisagreementCost", "name": "'curiosity'"}}
+"""Classes that became another's option -> what a seal of theirs is today."""
 _SHOWN = 4  # changes named in an error
 _DEPTH = 12
 _PLAIN = (str, bytes, bool, int, float, complex, type(None), PurePath, torch.dtype, torch.device, torch.Size, range)
@@ -52,7 +55,7 @@ class Sealed(Cost):
         if not 0 < cost.unit < math.inf:
             raise ConfigError("an intrinsic cost with a unit above 0", f"{cost.name!r} with {cost.unit}",
                               "give the energy of one step that counts as 1")
-        for name, value in {"name": cost.name, "_cost": cost, "_found": found}.items():
+        for name, value in {"name": cost.name, "unit": cost.unit, "_cost": cost, "_found": found}.items():
             object.__setattr__(self, name, value)
 
     intrinsic = True
@@ -73,7 +76,7 @@ class Sealed(Cost):
 
     def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:
         energy = self._cost.energy(imagined, actions, task)
-        return energy if self._cost.unit == 1 else energy / self._cost.unit
+        return energy if self.unit == 1 else energy / self.unit
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -88,6 +91,7 @@ class Sealed(Cost):
         """
         _compare(self.name, self._found, fingerprint(self._cost), "when the agent was built")
         if stored is not None:
+            stored = {**stored, **_MERGED.get(stored.get("class", ""), {})}
             _compare(self.name, stored, self.fingerprint, "when the run was made")
 
 

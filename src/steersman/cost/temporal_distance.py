@@ -1,7 +1,7 @@
 """A learned temporal distance: how many steps it takes from one latent to another, as an energy towards a goal.
 
 Knows latents of a log and which follow which, nothing of actions. Shapes: n rows, B problems, K candidates, H horizon,
-D latent size.
+D latent size, C columns, M moments of the log that are remembered.
 """
 
 from __future__ import annotations
@@ -13,8 +13,19 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import ConfigError, DataError, FittedCost, Imagined, LatentGoal, PlanningError, Task
+from steersman.core import (
+    ColumnGoal,
+    ConfigError,
+    DataError,
+    FittedCost,
+    Imagined,
+    LatentGoal,
+    PlanningError,
+    Task,
+)
 from steersman.nn import AdamW, mlp
+
+_ALIKE = 0.01  # squared errors of a column, in its scale, by which moments are as near to a goal: a tenth of the scale
 
 
 class TemporalDistance(FittedCost):
@@ -37,12 +48,17 @@ class TemporalDistance(FittedCost):
     The perceptrons have LayerNorm: without it they are too smooth to tell the two sides of a wall apart. Far distances
     come out right within a tenth, those of a step or two come out too short.
 
+    A goal is a latent. With `Located` it may be columns as well: it is then a set G of at most `nearest` out of M
+    moments of the log, the one whose columns are nearest to the targets, in units of the goal's scale or of each
+    column's deviation, and those that are as near within a tenth of that; e_t = min over g in G of d(s_t, g). A goal
+    that the log never came near is located no better than that.
+
     Source: quasimetric reinforcement learning, Wang, Torralba, Isola & Zhang 2023; the form of d is that of Liu, Feng,
     Liu & Abbeel 2022, "Metric residual networks".
 
     Raises:
-        PlanningError: a goal that is no latent (give an ObservationGoal, and resolve it with goal_space="latent"), or
-            a distance that was not fitted.
+        PlanningError: a goal that is neither a latent nor on columns that it was fitted with, or a distance that was
+            not fitted.
     """
 
     name: ClassVar[str] = "temporal-distance"
@@ -70,18 +86,36 @@ class TemporalDistance(FittedCost):
         def build(self, latent_shape: tuple[int, ...]) -> TemporalDistance:
             return TemporalDistance(latent_shape, self)
 
+    class Located(Config, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="temporal-distance-located"):
+        """The same, which remembers where in the log its columns had which values: for goals on columns."""
+
+        columns: tuple[str, ...]
+        moments: int = 1024
+        nearest: int = 8
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if not self.columns or not 1 <= self.nearest <= self.moments:
+                raise ConfigError("columns, and 1 <= nearest <= moments", f"{self}",
+                                  "correct the distance's configuration")
+
     config: Config
     mean: Tensor
     deviation: Tensor
     fitted: Tensor
+    moments: Tensor
+    values: Tensor
 
     def __init__(self, latent_shape: tuple[int, ...], config: Config | None = None) -> None:
         super().__init__()
         self.config, self.latent_shape = config or TemporalDistance.Config(), tuple(latent_shape)
         size = math.prod(latent_shape)
         self.network = mlp([size, *self.config.hidden, 2 * self.config.size], norm=True)
-        for name, value in {"mean": torch.zeros(size), "deviation": torch.ones(size), "fitted": torch.tensor(False)
-                            }.items():
+        buffers = {"mean": torch.zeros(size), "deviation": torch.ones(size), "fitted": torch.tensor(False)}
+        if isinstance(self.config, TemporalDistance.Located):
+            m = self.config.moments
+            buffers |= {"moments": torch.zeros(m, size), "values": torch.zeros(m, len(self.config.columns))}
+        for name, value in buffers.items():
             self.register_buffer(name, value)
         self.requires_grad_(False)
 
@@ -90,18 +124,46 @@ class TemporalDistance(FittedCost):
         return self._between(self._embed(start), self._embed(goal))
 
     def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:
-        if not isinstance(task.goal, LatentGoal) or not bool(self.fitted):
-            got = type(task.goal).__name__ if bool(self.fitted) else "one that was not fitted"
-            raise PlanningError("a latent goal and a fitted temporal distance", got,
-                                "give an ObservationGoal with goal_space='latent', and call fit")
+        goal = task.goal
+        if not bool(self.fitted):
+            raise PlanningError("a fitted temporal distance", "one that was not fitted", "call fit")
         states = imagined.states[:, :, 1:]
-        goal = self._flat(task.goal.latent.state.to(states))[:, None, None]
-        return self._between(self._embed(states), self._features(goal))
+        if isinstance(goal, LatentGoal):
+            there = self._flat(goal.latent.state.to(states))[:, None]
+        elif isinstance(goal, ColumnGoal):
+            there = self._located(goal)
+        else:
+            raise PlanningError("a goal that is an observation, a latent or columns, for a temporal distance",
+                                type(goal).__name__, "weigh temporal-distance 0, or name such a goal")
+        features, here = self._features(there)[:, :, None, None], self._embed(states)
+        apart = [self._between(here, features[:, i]) for i in range(features.shape[1])]
+        return torch.stack(apart).amin(0)
 
-    def fit(self, states: Tensor, episode: Tensor, *, seed: int = 0) -> float:
+    def _located(self, goal: ColumnGoal) -> Tensor:
+        """(B or 1, nearest, D): the remembered moments whose columns lie nearest to the goal's."""
+        config = self.config
+        known = config.columns if isinstance(config, TemporalDistance.Located) else ()
+        if not isinstance(config, TemporalDistance.Located) or not set(goal.targets) <= set(known):
+            raise PlanningError(
+                f"a goal on columns of {', '.join(known)}" if known else "a goal that is an observation or a latent, "
+                "as this temporal distance was fitted without columns", ", ".join(goal.targets) or "none",
+                "correct the goal" if known else "fit it again (steersman fit RUN --distance), or give the whole "
+                "observation as a latent (--goal latent:…; in Python LatentGoal(agent.encode(…)))")
+        apart = torch.zeros(1, len(self.values), device=self.values.device)
+        for name, target in goal.targets.items():
+            column = self.values[:, known.index(name)]
+            scale = goal.scale.get(name) or float(column.std(correction=0)) or 1.0
+            apart = apart + ((column - torch.as_tensor(target).to(column).reshape(-1, 1)) / scale).square()
+        error, index = apart.topk(config.nearest, dim=1, largest=False)
+        alike = error <= error[:, :1] + _ALIKE * len(goal.targets)
+        return self.moments[torch.where(alike, index, index[:, :1])]
+
+    def fit(self, states: Tensor, episode: Tensor, *, values: Tensor | None = None, seed: int = 0) -> float:
         """Fit to the latents of a log: states (n, D) in the order of time, the episode of each row (n,). Returns the
         mean of d over single steps, which should be near 1 (or the share of steps that move, if the world often stands
         still).
+
+        values  (n, C) of the columns that `Located` names
 
         Raises:
             DataError: shapes that do not fit, values that are not finite, or not a single step.
@@ -111,15 +173,30 @@ class TemporalDistance(FittedCost):
         if len(rows) != len(episode) or rows.ndim != 2 or not len(follows) or not bool(torch.isfinite(rows).all()):
             raise DataError("finite latents (n, D) and the episode of each (n,), in the order of time",
                             f"{tuple(states.shape)}, {tuple(episode.shape)}", "pass a log of at least one step")
+        generator = torch.Generator().manual_seed(seed)
+        if isinstance(self.config, TemporalDistance.Located):
+            self._remember(rows, values, self.config)
         deviation, mean = torch.std_mean(rows, 0, correction=0)
         self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
-        self._train(rows, follows, torch.Generator().manual_seed(seed))
+        self._train(rows, follows, generator)
         self.fitted.fill_(True)
         with torch.no_grad():
             some = follows[:: max(1, len(follows) // 4096)]
             here, after = self._features(torch.cat([rows[some], rows[some + 1]])).chunk(2)
             return float(self._between(here, after).mean())
+
+    def _remember(self, rows: Tensor, values: Tensor | None, config: Located) -> None:
+        """M moments, spread over what the columns come to: for goals at an end of a range its ends count."""
+        shape = (len(rows), len(config.columns))
+        if values is None or tuple(values.shape) != shape or not bool(torch.isfinite(values).all()):
+            raise DataError(f"finite values {shape} of {', '.join(config.columns)}",
+                            f"{None if values is None else tuple(values.shape)}", "give `values`, one row a state")
+        ends = torch.cat([values.argmin(0), values.argmax(0)])
+        even = torch.linspace(0, len(rows) - 1, config.moments, dtype=torch.float64).round().long()
+        chosen = torch.cat([ends, even])[: config.moments]
+        self.moments.copy_(rows[chosen])
+        self.values.copy_(values[chosen])
 
     @torch.enable_grad()
     def _train(self, rows: Tensor, follows: Tensor, generator: torch.Generator) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from steersman.agent import Agent
 from steersman.agent.flight.recorder import pooled
+from steersman.agent.nearing import notice
 from steersman.core import Observation, ObservationGoal, Plan, Surprise, Task, UsageError
 from steersman.core.records import rows
 from steersman.evaluation.success import Tally, drifted
@@ -39,6 +40,8 @@ class Acted:
     actual        column -> values of episode 0, one per step (vector observations)
     imagined      column -> what was expected of the same steps when they were decided on (None: not known)
     final         column -> values of each episode's last observation
+    lost          decisions of each episode in which nothing imagined came nearer to the goal (`agent.nearing`), and
+                  `notice`, what was said then
     """
 
     returns: list[float]
@@ -50,6 +53,8 @@ class Acted:
     actual: dict[str, list[float]] = field(default_factory=dict)
     imagined: dict[str, list[float | None]] = field(default_factory=dict)
     final: dict[str, list[float]] = field(default_factory=dict)
+    lost: list[int] = field(default_factory=list)
+    notice: str = ""
 
 
 def start_seed(seed: int, episode: int) -> int:
@@ -79,7 +84,7 @@ def act_in(
     try:
         agent.signature.require(worlds[0].signature, "the agent", env)
         trials = GymnasiumTrials(worlds, seeds)
-        start, tally, story = trials.observe(), Tally(trials, longest), _Story(agent)
+        start, tally, story = trials.observe(), Tally(trials, longest), _Story(agent, episodes)
         agent.reset(seeds)
         since: Tensor | None = None
         while bool(tally.on.any()):
@@ -98,7 +103,7 @@ def act_in(
         again = GymnasiumTrials(worlds, seeds)
         drifted(again, longest, torch.Generator().manual_seed(seed))
         return Acted(returns, again.returns, lengths, alone, story.infeasible, story.decisions, story.actual,
-                     story.imagined, final)
+                     story.imagined, final, story.lost, story.notice)
     finally:
         for world in worlds:
             world.close()
@@ -116,7 +121,7 @@ def own_goal(env: str, episodes: int, seed: int) -> ObservationGoal:
     finally:
         world.close()
     if not all("goal_image" in info for info in infos):
-        fix = "give --goal: numbers (1,0,0), columns (speed=0) or a picture's file"
+        fix = "give --goal: numbers (1,0,0), columns (speed=0), a file, or a moment of the log (log:3:40)"
         raise UsageError(f"a goal for {env}", "none, and the world sets none of its own", fix)
     name = next(name for name, spec in world.signature.observations.items() if spec.kind == "image")
     return ObservationGoal({name: torch.stack([torch.as_tensor(info["goal_image"]) for info in infos])})
@@ -133,8 +138,8 @@ def _columns(agent: Agent, observation: Observation) -> dict[str, Tensor]:
 class _Story:
     """The course of episode 0, and counts over all."""
 
-    def __init__(self, agent: Agent) -> None:
-        self.agent, self.infeasible = agent, 0
+    def __init__(self, agent: Agent, episodes: int) -> None:
+        self.agent, self.infeasible, self.lost, self.notice = agent, 0, [0] * episodes, ""
         self.decisions: list[Decision] = []
         self.actual: dict[str, list[float]] = {}
         self.imagined: dict[str, list[float | None]] = {}
@@ -142,6 +147,9 @@ class _Story:
 
     def decided(self, plan: Plan, on: Tensor, step: int) -> None:
         self.infeasible += int((on & ~plan.feasible).sum())
+        for i in on.nonzero()[:, 0].tolist():
+            if said := notice(plan.reason[i]):
+                self.lost[i], self.notice = self.lost[i] + 1, said
         readout = self.agent.readout
         if readout is not None:
             values = readout.read(plan.imagined.states[:1, 0, 1:], plan.imagined.context)[0]

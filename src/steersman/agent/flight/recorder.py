@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -70,13 +70,15 @@ class Recorder:
         """Name of the session's folder."""
         return self._writer.path.name
 
-    def decide(self, planner: Planner, problem: Problem, inputs: Inputs, surprise: Surprise | None = None) -> Plan:
-        """The planner's plan, unchanged, after it was written down."""
+    def decide(
+        self, planning: Callable[[Problem], Plan], problem: Problem, inputs: Inputs, surprise: Surprise | None = None
+    ) -> Plan:
+        """The plan, unchanged, after it was written down."""
         if self.failure:
-            return planner.plan(problem)
+            return planning(problem)
         sheet = Sheet(problem)
         with taped() as tape:
-            plan = planner.plan(sheet.problem)
+            plan = planning(sheet.problem)
         try:
             clock = tuple(tape.readings) if problem.task.budget.seconds is not None else ()
             self._writer.append(self._record(plan, problem, sheet, inputs, clock, surprise))

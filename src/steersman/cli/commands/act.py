@@ -21,6 +21,7 @@ from steersman.core.errors import UsageError
 from steersman.runs.artefacts import Column, Figure, Flight, Line, Lines, Row, Table, write
 
 if TYPE_CHECKING:
+    from steersman.agent import Agent
     from steersman.evaluation.acting import Acted
 
 
@@ -43,8 +44,9 @@ class Act(Command):
     """The id of a Gymnasium environment that looks like the training data, FILE.py:FUNCTION that makes one, or a world
     of ours by name."""
     goal: Annotated[str, option("GOAL")] = ""
-    """The observation to reach (1,0,0), columns to bring to values (cos=1,speed=0), or a picture's file (default: the
-    goals that the world itself sets)."""
+    """The observation to reach (1,0,0; a file: .png, .npy, .npz; a moment of the log: log:3:40; several by name:
+    eye=FILE;arm=1,0); columns to bring to values (cos=1,speed=0~2: an error of 2 counts as 1); latent:GOAL, an
+    observation as a latent; latent=FILE.npy; an energy FILE.py:FUNCTION (default: the goals that the world sets)."""
     keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
     """A limit that holds at every imagined step, e.g. --keep 'speed<=6', or the name of a kept guardrail
     (`steersman fit`); may be given several times."""
@@ -79,7 +81,7 @@ class Act(Command):
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint, planner(self.planner), trusted=self.trusted)
         recorder = None if self.no_record else record_decisions(agent, run, world=self.env)
-        goal = goals.goal(self.goal, agent.signature) if self.goal else own_goal(self.env, self.episodes, self.seed)
+        goal = goals.goal(self.goal, agent, self.run) if self.goal else own_goal(self.env, self.episodes, self.seed)
         task = Task(goal, self._weights(agent.costs), goals.limits(self.keep, agent))
         with Watcher(terminal) as watcher:
             acted = act_in(agent, self.env, task, episodes=self.episodes, seed=self.seed,
@@ -92,6 +94,8 @@ class Act(Command):
         terminal.table(table)
         terminal.say()
         terminal.say(f"{acted.ms_per_act:.1f} ms a decision; steersman report {self.run}")
+        if any(acted.lost) and (farther := _farther(agent)):
+            terminal.say(f"to look farther ahead: steersman run {self.run} … --planner '{farther}'")
         if recorder is not None:
             terminal.say(recorder.failure or f"every decision is recorded: steersman why {self.run}:0")
         return Done({
@@ -99,7 +103,7 @@ class Act(Command):
             "mean_return": statistics.fmean(acted.returns), "worst_return": min(acted.returns),
             "std_return": statistics.pstdev(acted.returns), "random_return": statistics.fmean(acted.random_returns),
             "returns": acted.returns, "lengths": acted.lengths, "ms_per_act": acted.ms_per_act,
-            "infeasible": acted.infeasible, "trusted_horizon": agent.trusted,
+            "infeasible": acted.infeasible, "lost": sum(acted.lost), "trusted_horizon": agent.trusted,
         })
 
     def _weights(self, costs: tuple[object, ...]) -> dict[str, float]:
@@ -127,6 +131,7 @@ class Act(Command):
         notes = ["Intervals of the mean: 95%, normal approximation over episodes."]
         if self.keep:
             notes.append(f"{acted.infeasible} decisions found no plan within {', '.join(self.keep)}.")
+        notes += [f"{lost[0].upper()}{lost[1:]}."] if (lost := _lost(acted)) else []
         protocol: dict[str, str | float | int | bool | None] = {
             "env": self.env, "goal": self.goal or "of the world", "episodes": self.episodes,
             "seed": self.seed, "limits": ", ".join(self.keep) or None, "trusted horizon": trusted,
@@ -141,7 +146,8 @@ class Act(Command):
 
         write(run, msgspec.structs.replace(table, name=name))
         if acted.decisions:
-            write(run, Flight(name=name, title=f"{self.env}, first episode", decisions=tuple(acted.decisions)))
+            write(run, Flight(name=name, title=f"{self.env}, first episode", caption=_lost(acted),
+                              decisions=tuple(acted.decisions)))
         for i, (column, actual) in enumerate(acted.actual.items()):
             x = tuple(float(t + 1) for t in range(len(actual)))
             lines = [Line(label="actual", x=x, y=tuple(actual), role="actual")]
@@ -158,6 +164,25 @@ def _figures(values: list[float]) -> dict[str, Figure]:
     interval = {} if half is None else {"low": mean - half, "high": mean + half}
     return {"mean": Figure(value=mean, n=n, **interval), "worst": Figure(value=min(values)),
             "best": Figure(value=max(values))}
+
+
+def _lost(acted: Acted) -> str:
+    """In how many decisions nothing imagined came nearer to the goal, in the words of the plans; "" if in none."""
+    episodes = sum(n > 0 for n in acted.lost)
+    return f"{sum(acted.lost):,} decisions, in {episodes} of {len(acted.lost)} episodes: {acted.notice}" \
+        if episodes else ""
+
+
+def _farther(agent: Agent) -> str:
+    """The agent's planner, looking several times as far, as JSON; "" where no number says how far, or none is
+    trusted."""
+    import msgspec
+
+    steps, config = agent.planner.horizon, agent.planner.config
+    farther = min(7 * (steps or 0), agent.trusted or 1 << 20)
+    if steps is None or farther <= steps or not hasattr(config, "horizon"):
+        return ""
+    return msgspec.json.encode(msgspec.structs.replace(config, horizon=farther)).decode()
 
 
 COMMAND = Act

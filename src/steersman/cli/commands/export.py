@@ -112,9 +112,9 @@ class Export(Command):
         from steersman.cli.distilled import closed_loop, distilled, task_of
         from steersman.export import policy_graph
 
-        task, told = task_of(self.policy, self.keep, agent)
+        task, told = task_of(self.policy, self.keep, agent, self.run)
         if self.goal:
-            task = task_of(self.goal, self.keep, agent)[0]
+            task = task_of(self.goal, self.keep, agent, self.run)[0]
         elif told and self.env:
             raise UsageError("a goal to act towards, as the policy is told one", "none", "give --goal, e.g. "
                              f"--goal {','.join(f'{name}=0' for name in told)}")

@@ -31,7 +31,8 @@ class Fit(Command):
 
     --limit calibrates the margin of a limit on a column with the part of the log that was never trained on: it holds at
     all steps of a plan together, with the probability --level. --bad learns a guardrail from moments that are labelled
-    as bad. --distance learns the fewest steps from one state to another, a cost for goals that are pictures or latents.
+    as bad. --distance learns the fewest steps from one state to another, a cost for goals
+    of every kind but code.
 
     Afterwards `--keep NAME` puts the guardrail in force (run, serve, rehearse, export), and
     `--weight temporal-distance=0.1` weighs the cost (run). A folder that is exported carries them.
@@ -141,8 +142,11 @@ class Fit(Command):
         lengths = dataset.lengths + 1
         episode = torch.arange(len(lengths)).repeat_interleave(lengths)
         row = torch.arange(len(episode)) - (lengths.cumsum(0) - lengths)[episode]
-        distance = TemporalDistance(agent.perception.latent_shape)
-        step = distance.fit(_latents(agent, dataset, episode, row), episode, seed=self.seed)
+        states, readout = _latents(agent, dataset, episode, row), agent.readout
+        values = None if readout is None else readout.read(states)
+        config = TemporalDistance.Config() if readout is None else TemporalDistance.Located(columns=readout.columns)
+        distance = config.build(agent.perception.latent_shape)
+        step = distance.fit(states, episode, values=values, seed=self.seed)
         agent.add_cost(distance)
         terminal.say(f"temporal distance from {len(episode):,} moments: a step counts as {step:.2f}")
         terminal.say(f"kept: steersman run {self.run} … --weight {distance.name}=0.1")

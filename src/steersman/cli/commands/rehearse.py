@@ -51,7 +51,7 @@ class Rehearse(Command):
     env: Annotated[str, option("ID")] = ""
     """The id of a Gymnasium environment, FILE.py:FUNCTION that makes one, or a world of ours by name."""
     goal: Annotated[str, option("GOAL")] = ""
-    """Columns to bring to values (cos=1,speed=0), the observation to reach (1,0,0), or a picture's file."""
+    """What the agent is after, in the words of `steersman run`: cos=1,speed=0; 1,0,0; a file; log:3:40; …"""
     keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
     """A limit, e.g. --keep 'speed<=6', or the name of a kept guardrail on columns; may be given several times."""
     judge: Literal["auto", "columns", "world"] = "auto"
@@ -113,7 +113,7 @@ class Rehearse(Command):
             if not case.keep:
                 raise UsageError("kept cases whose limits are words", f"a case of {case.env} given in Python",
                                  "try it again from Python: Rehearsal(…).again(case)")
-            rehearsal = _rehearsal(agent, case.env, case.goal, case.keep, case.decisions, case.judge)
+            rehearsal = _rehearsal(run, agent, case.env, case.goal, case.keep, case.decisions, case.judge)
             try:
                 yield case, rehearsal.again(case) is not None
             finally:
@@ -126,7 +126,7 @@ class Rehearse(Command):
         from steersman.evaluation.rehearsal import search
         from steersman.runs.rehearsal import add_case
 
-        rehearsal = _rehearsal(agent, self.env, self.goal, self.keep, self.decisions, self.judge)
+        rehearsal = _rehearsal(run, agent, self.env, self.goal, self.keep, self.decisions, self.judge)
         if rehearsal.judges is None:
             terminal.say("judged by what the world says of itself in its info, not by its columns")
         try:
@@ -168,7 +168,7 @@ class Rehearse(Command):
 
 
 def _rehearsal(
-    agent: Agent, env: str, goal: str, keep: tuple[str, ...], decisions: int, judge: str
+    run: Run, agent: Agent, env: str, goal: str, keep: tuple[str, ...], decisions: int, judge: str
 ) -> Rehearsal:
     """The task in the command line's words, and judges that read what the world shows, or the world's own flag."""
     from steersman.cli import goals
@@ -179,7 +179,7 @@ def _rehearsal(
 
     world = make_world(env)
     agent.signature.require(world.signature, "the agent", env)
-    task = Task(goals.goal(goal, agent.signature), guardrails=goals.limits(keep, agent))
+    task = Task(goals.goal(goal, agent, run.path), guardrails=goals.limits(keep, agent))
     judges = None
     if judge != "world":
         try:

@@ -12,6 +12,7 @@ from steersman.cli import imports
 from steersman.cli.command import Command, option
 from steersman.cli.done import Done
 from steersman.cli.imports import Modules
+from steersman.cli.moments import moment
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from steersman.core import ActionSpec
-    from steersman.data import Dataset
     from steersman.runs import Run
     from steersman.runs.trust import Trust
 
@@ -109,28 +109,6 @@ class WhatIf(Command):
         write(run.path, table)
         for lines in curves:
             write(run.path, lines)
-
-
-def moment(dataset: Dataset, episode: int | None, row: int) -> tuple[int, int]:
-    """Which episode and which of its rows is meant.
-
-    Raises:
-        UsageError: none of the log.
-    """
-    import torch
-
-    if episode is not None:
-        if not 0 <= episode < len(dataset):
-            raise UsageError(f"an episode in 0..{len(dataset) - 1}", f"{episode}", "correct --episode")
-        last = int(dataset.lengths[episode])
-        if not 0 <= row <= last:
-            raise UsageError(f"a row in 0..{last} of episode {episode}", f"{row}", "correct --row")
-        return episode, row
-    ends = (dataset.lengths + 1).cumsum(0)
-    if not 0 <= row < int(ends[-1]):
-        raise UsageError(f"a row in 0..{int(ends[-1]) - 1} of the log", f"{row}", "correct --row")
-    found = int(torch.searchsorted(ends, torch.tensor(row), right=True))
-    return found, row - (int(ends[found - 1]) if found else 0)
 
 
 def plan(words: tuple[str, ...], spec: ActionSpec, done: Tensor, steps: int) -> Tensor:
