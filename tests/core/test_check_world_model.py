@@ -22,7 +22,7 @@ OURS = {
     "ensemble": (ResidualModel.Config(width=16, members=3), None, 1),
     "recurrent": (RecurrentModel.Config(), None, 4),
     "transformer": (TransformerModel.Config(width=16, depth=1, heads=1, head_width=8, hidden=16), None, 3),
-    "map reader": (MapReader.Config(), (9, 8), 1),
+    "map reader": (MapReader.Config(), (2, 5, 8), 1),
 }
 
 

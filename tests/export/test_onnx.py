@@ -31,10 +31,11 @@ from steersman.perception import (
     VectorEncoder,
     ViTEncoder,
 )
-from steersman.world_model import MapReader, RecurrentModel, ResidualModel, TransformerModel
+from steersman.world_model import MapReader, ObserverModel, RecurrentModel, ResidualModel, TransformerModel
 
 VECTOR = {"vector": ObservationSpec("vector", (3,), ("x", "y", "z"))}
 IMAGE = {"image": ObservationSpec("image", (16, 16, 3))}
+WIDE = {"image": ObservationSpec("image", (8, 16, 3))}
 PUSH = ActionSpec("continuous", low=(-1.0, -2.0), high=(1.0, 2.0))
 CHOICE = ActionSpec("discrete", choices=3)
 TRANSFORMER = TransformerModel.Config(width=16, depth=2, heads=2, head_width=8, hidden=16, context=3)
@@ -51,8 +52,11 @@ KINDS = {
     "vision transformer and transformer, continuous": (
         Signature(IMAGE, PUSH), ViTEncoder.Config(width=16, depth=1, heads=2, hidden=16, projector=8, size=6),
         TRANSFORMER, 4),
+    "vector and observer, continuous, exogenous": (
+        Signature(VECTOR, PUSH, ("wind",)), VectorEncoder.Config(hidden=(8,), size=6),
+        ObserverModel.Config(width=8, disturbances=3), 4),
     "scene and map reader": (
-        Signature(IMAGE, PUSH), SceneEncoder.Config(width=4, hidden=8, state=4, map_width=4, codes=8, features=1),
+        Signature(WIDE, PUSH), SceneEncoder.Config(width=4, hidden=8, state=4, map_width=4, codes=8, features=1),
         MapReader.Config(width=8, layers=1), 1),
 }
 
@@ -139,25 +143,11 @@ def test_search_in_imagination_plans_on_onnx_runtime(exported):
     torch.testing.assert_close(theirs.action, mine.action, atol=1e-4, rtol=0)
 
 
-def test_the_recurrence_that_is_exported_is_the_transformer():
-    model = agent_of("vision transformer and transformer, continuous").world_model
-    actions = torch.rand(2, 1, 6, 2)
-    from steersman.core import Belief
-
-    whole = model.imagine(Belief(torch.randn(2, 6)), actions).states[:, 0]
-    state, keys = whole[:, 0], torch.zeros(2, 2, 0, 16)
-    values = keys
-    for t in range(6):
-        state, keys, values = model.advance(state, actions[:, 0, t], None, keys, values)
-        keys, values = keys[:, :, -2:], values[:, :, -2:]
-        torch.testing.assert_close(state, whole[:, t + 1], atol=1e-5, rtol=1e-5)
-
-
 def test_the_folder_says_what_is_in_it(exported):
     _, done = exported("vision transformer and transformer, continuous")
     text = (done.folder / "README.md").read_text()
-    for said in ("`image` | uint8 | batch, 16, 16, 3", "`keys` | float32 | batch, candidates, 2, past, 16",
-                 "`keys_next` | float32 | batch, candidates, 2, past + 1, 16", "`next`", "latent state"):
+    for said in ("`image` | uint8 | batch, 16, 16, 3", "`carry_0` | float32 | batch, candidates, 8, 16",
+                 "`carry_1_next` | int64 | batch, candidates", "`next`", "latent state"):
         assert said in text, said
     assert sorted(path.name for path in done.folder.iterdir()) == [
         "README.md", "encode.onnx", "export.json", "step.onnx"]

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Perceptron, Signature, WorldModel
+from steersman.core import Belief, ConfigError, Imagined, Latent, Perceptron, Signature, WorldModel, every_moment
 from steersman.core.compiled import compiled
 from steersman.nn import ActionEmbedding, DenseMembers
 from steersman.world_model.drive import drive_inputs
@@ -49,7 +49,7 @@ class ResidualModel(WorldModel):
                 raise ConfigError("width, depth and members >= 1", f"{self}", "correct the world model's configuration")
 
         def build(
-            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None = None
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None = None
         ) -> ResidualModel:
             return ResidualModel(signature, latent_shape, self.width, self.depth, self.members, self.linear)
 
@@ -73,6 +73,11 @@ class ResidualModel(WorldModel):
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         """The last state alone matters: the model has no memory."""
         return Belief(latent.state[:, -1], None if latent.context is None else latent.context[:, -1])
+
+    def beliefs(
+        self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, reset: Tensor | None = None
+    ) -> Belief:
+        return every_moment(latent)
 
     def imagine(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None

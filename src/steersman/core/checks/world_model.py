@@ -21,7 +21,7 @@ def check_world_model(
     action: ActionSpec,
     latent_shape: tuple[int, ...],
     *,
-    context_shape: tuple[int, int] | None = None,
+    context_shape: tuple[int, int, int] | None = None,
     exogenous: int = 0,
     history: int = 1,
     differentiable: bool = True,
