@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from steersman import check_world_model
 from steersman.actor import CEM, ICEM, Search
 from steersman.agent import Agent, AgentConfig
 from steersman.core import (
     ActionSpec,
     CheckpointError,
     ColumnGoal,
+    Latent,
     MismatchError,
     ObservationGoal,
     ObservationSpec,
@@ -141,6 +145,56 @@ def test_search_in_imagination_plans_on_onnx_runtime(exported):
     ours = Agent(agent.config, agent.signature, agent.perception, agent.world_model, planner=planner.build())
     mine, theirs = (one.act(observation, goal) for one in (ours, load_onnx(done.folder, planner.build())))
     torch.testing.assert_close(theirs.action, mine.action, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if "transformer" in k or "observer" in k or "recurrent" in k])
+def test_a_history_is_followed_on_onnx_runtime_as_in_torch(exported, kind):
+    agent, done = exported(kind)
+    model, (_, _, _, history) = load_onnx(done.folder).world_model, KINDS[kind]
+    action, count = agent.signature.action, len(agent.signature.exogenous)
+    assert check_world_model(model, action, (6,), exogenous=count, history=history, differentiable=False)
+    g = torch.Generator().manual_seed(0)
+    states, inputs = torch.randn(2, 9, 6, generator=g), torch.randn(2, 8, count, generator=g) if count else None
+    past = torch.randint(3, (2, 8, 1), generator=g)
+    past = past if action.kind == "discrete" else past.float().expand(-1, -1, 2) - 1
+    measured, reset = torch.rand(2, 9, 6, generator=g) < 0.7, torch.zeros(2, 9, dtype=torch.bool)
+    reset[1, 6] = True
+    theirs, mine = (m.filter(Latent(states), past, inputs, measured, reset) for m in (model, agent.world_model))
+    torch.testing.assert_close(theirs.states, mine.states, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(theirs.surprise.energy, mine.surprise.energy, atol=1e-3, rtol=1e-3)
+
+
+class Growing(RecurrentModel):
+    """Hands on one tensor more at each step."""
+
+    def imagine(self, belief, actions, exogenous=None, z=None):
+        found = super().imagine(replace(belief, carry=belief.carry[:1]), actions, exogenous)
+        return replace(found, carry=(*found.carry, found.carry[0]))
+
+
+@pytest.mark.parametrize(("spoil", "words"), [
+    (lambda model: setattr(model, "__class__", Growing), "grows or changes its form"),
+    (lambda model: setattr(model, "begin", None), "function of state, action and a history"),
+    (lambda model: setattr(model, "settle", lambda b: replace(b, shared=(b.state,))), "fast weights"),
+    (lambda model: setattr(model, "settle", lambda b: replace(b, carry=(b.carry[0] + 1,))), "begin with zeros"),
+])
+def test_a_world_model_that_no_graph_stands_for_is_refused_in_words(spoil, words, tmp_path):
+    agent = agent_of("mixed and recurrent, discrete, exogenous")
+    spoil(agent.world_model)
+    with pytest.raises(UsageError, match=words):
+        export_onnx(agent, tmp_path / "out")
+
+
+def test_a_history_that_grew_in_an_earlier_version_is_refused(exported, tmp_path):
+    import json
+    import shutil
+
+    shutil.copytree(exported("vision transformer and transformer, continuous")[1].folder, tmp_path / "old")
+    path = tmp_path / "old" / "export.json"
+    plain = json.loads(path.read_text()) | {"carry": [{"name": "keys", "shape": [2, -1, 16], "limit": 2}], "format": 1}
+    path.write_text(json.dumps(plain))
+    with pytest.raises(CheckpointError, match="one that grows, of an earlier version; export the agent again"):
+        load_onnx(tmp_path / "old")
 
 
 def test_the_folder_says_what_is_in_it(exported):

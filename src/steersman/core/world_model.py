@@ -50,13 +50,17 @@ class WorldModel(nn.Module, ABC):
         return 0
 
     def start(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
-        """Beliefs that begin with one moment: state (B, D), actions (B, 0, A), exogenous (B, 0, E).
-
-        The default is `begin` with a history of one. Override it where that carries less than later beliefs do:
-        `observe` puts rows of different age together, so all beliefs that it meets must have one form.
-        """
+        """Beliefs that begin with one moment: state (B, D), actions (B, 0, A), exogenous (B, 0, E)."""
         first = Latent(latent.state[:, None], None if latent.context is None else latent.context[:, None])
-        return self.begin(first, actions, exogenous)
+        return self.settle(self.begin(first, actions, exogenous))
+
+    def settle(self, belief: Belief) -> Belief:
+        """The form in which `observe` hands a belief on: of one size however old its rows are, so that rows that began
+        at different moments stand in one batch. The default leaves it as it is.
+
+        Override it where what the predictor writes grows from step to step: merge it into what is shared, or pad it.
+        """
+        return belief
 
     def observe(
         self, belief: Belief | None, actions: Tensor, latent: Latent | None, exogenous: Tensor | None = None,
@@ -82,9 +86,8 @@ class WorldModel(nn.Module, ABC):
         if belief is None:
             assert latent is not None
             return self.start(latent, actions[:, :0], _before(exogenous)), nothing_foreseen(latent.state)
-        foreseen = belief
-        if actions.shape[1]:
-            foreseen = self.imagine(belief, actions[:, None], exogenous).last()
+        foreseen = self.imagine(belief, actions[:, None], exogenous).last() if actions.shape[1] else belief
+        foreseen = self.settle(foreseen)
         if latent is None:
             return foreseen, nothing_foreseen(foreseen.state)
         nearest = foreseen.state

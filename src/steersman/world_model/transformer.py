@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, Surprise, WorldModel, every_moment
+from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel, every_moment
 from steersman.nn import ActionEmbedding, CausalBlock, mlp, rotate
 from steersman.world_model.drive import drive_inputs
 
@@ -103,17 +103,6 @@ class TransformerModel(WorldModel):
         _, caches = self.predict(latent.state[:, :-1].flatten(2), actions, exogenous)
         return Belief(latent.state[:, -1], context, tuple(step for cache in caches for step in cache.unbind(1)))
 
-    def start(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
-        return self._padded(Belief(latent.state, latent.context))
-
-    def observe(
-        self, belief: Belief | None, actions: Tensor, latent: Latent | None, exogenous: Tensor | None = None,
-        measured: Tensor | None = None, reset: Tensor | None = None,
-    ) -> tuple[Belief, Surprise]:
-        """As every world model, also from what `begin` gave."""
-        belief = None if belief is None else self._padded(belief)
-        return super().observe(belief, actions, latent, exogenous, measured, reset)
-
     def beliefs(
         self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, reset: Tensor | None = None
     ) -> Belief:
@@ -121,7 +110,7 @@ class TransformerModel(WorldModel):
         (b, steps), past = latent.state.shape[:2], self.context - 1
         every = every_moment(latent)
         if not past or steps == 1:
-            return self._padded(every)
+            return self.settle(every)
         ticks = torch.arange(steps, device=latent.state.device)
         begun = ticks.new_zeros(b, steps) if reset is None else torch.where(reset, ticks, 0).cummax(1).values
         apart = None if reset is None else begun[:, :-1, None] != begun[:, None, :-1]
@@ -136,8 +125,8 @@ class TransformerModel(WorldModel):
         age = (ticks - begun).clamp(max=past).flatten()
         return Belief(every.state, every.context, (*carry, age))
 
-    def _padded(self, belief: Belief) -> Belief:
-        """With keys and values of context - 1 steps, and an age."""
+    def settle(self, belief: Belief) -> Belief:
+        """Keys and values of context - 1 steps, and an age."""
         past, sets = self.context - 1, 2 * len(self.blocks)
         if not past or len(belief.carry) % sets:
             return belief
