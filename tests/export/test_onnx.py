@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from steersman import check_world_model
 from steersman.actor import CEM, ICEM, Search
 from steersman.agent import Agent, AgentConfig
 from steersman.core import (
     ActionSpec,
     CheckpointError,
     ColumnGoal,
+    Latent,
     MismatchError,
     ObservationGoal,
     ObservationSpec,
@@ -31,10 +35,11 @@ from steersman.perception import (
     VectorEncoder,
     ViTEncoder,
 )
-from steersman.world_model import MapReader, RecurrentModel, ResidualModel, TransformerModel
+from steersman.world_model import MapReader, ObserverModel, RecurrentModel, ResidualModel, TransformerModel
 
 VECTOR = {"vector": ObservationSpec("vector", (3,), ("x", "y", "z"))}
 IMAGE = {"image": ObservationSpec("image", (16, 16, 3))}
+WIDE = {"image": ObservationSpec("image", (8, 16, 3))}
 PUSH = ActionSpec("continuous", low=(-1.0, -2.0), high=(1.0, 2.0))
 CHOICE = ActionSpec("discrete", choices=3)
 TRANSFORMER = TransformerModel.Config(width=16, depth=2, heads=2, head_width=8, hidden=16, context=3)
@@ -51,8 +56,11 @@ KINDS = {
     "vision transformer and transformer, continuous": (
         Signature(IMAGE, PUSH), ViTEncoder.Config(width=16, depth=1, heads=2, hidden=16, projector=8, size=6),
         TRANSFORMER, 4),
+    "vector and observer, continuous, exogenous": (
+        Signature(VECTOR, PUSH, ("wind",)), VectorEncoder.Config(hidden=(8,), size=6),
+        ObserverModel.Config(width=8, disturbances=3), 4),
     "scene and map reader": (
-        Signature(IMAGE, PUSH), SceneEncoder.Config(width=4, hidden=8, state=4, map_width=4, codes=8, features=1),
+        Signature(WIDE, PUSH), SceneEncoder.Config(width=4, hidden=8, state=4, map_width=4, codes=8, features=1),
         MapReader.Config(width=8, layers=1), 1),
 }
 
@@ -139,25 +147,61 @@ def test_search_in_imagination_plans_on_onnx_runtime(exported):
     torch.testing.assert_close(theirs.action, mine.action, atol=1e-4, rtol=0)
 
 
-def test_the_recurrence_that_is_exported_is_the_transformer():
-    model = agent_of("vision transformer and transformer, continuous").world_model
-    actions = torch.rand(2, 1, 6, 2)
-    from steersman.core import Belief
+@pytest.mark.parametrize("kind", [k for k in KINDS if "transformer" in k or "observer" in k or "recurrent" in k])
+def test_a_history_is_followed_on_onnx_runtime_as_in_torch(exported, kind):
+    agent, done = exported(kind)
+    model, (_, _, _, history) = load_onnx(done.folder).world_model, KINDS[kind]
+    action, count = agent.signature.action, len(agent.signature.exogenous)
+    assert check_world_model(model, action, (6,), exogenous=count, history=history, differentiable=False)
+    g = torch.Generator().manual_seed(0)
+    states, inputs = torch.randn(2, 9, 6, generator=g), torch.randn(2, 8, count, generator=g) if count else None
+    past = torch.randint(3, (2, 8, 1), generator=g)
+    past = past if action.kind == "discrete" else past.float().expand(-1, -1, 2) - 1
+    measured, reset = torch.rand(2, 9, 6, generator=g) < 0.7, torch.zeros(2, 9, dtype=torch.bool)
+    reset[1, 6] = True
+    theirs, mine = (m.filter(Latent(states), past, inputs, measured, reset) for m in (model, agent.world_model))
+    torch.testing.assert_close(theirs.states, mine.states, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(theirs.surprise.energy, mine.surprise.energy, atol=1e-3, rtol=1e-3)
 
-    whole = model.imagine(Belief(torch.randn(2, 6)), actions).states[:, 0]
-    state, keys = whole[:, 0], torch.zeros(2, 2, 0, 16)
-    values = keys
-    for t in range(6):
-        state, keys, values = model.advance(state, actions[:, 0, t], None, keys, values)
-        keys, values = keys[:, :, -2:], values[:, :, -2:]
-        torch.testing.assert_close(state, whole[:, t + 1], atol=1e-5, rtol=1e-5)
+
+class Growing(RecurrentModel):
+    """Hands on one tensor more at each step."""
+
+    def imagine(self, belief, actions, exogenous=None, z=None):
+        found = super().imagine(replace(belief, carry=belief.carry[:1]), actions, exogenous)
+        return replace(found, carry=(*found.carry, found.carry[0]))
+
+
+@pytest.mark.parametrize(("spoil", "words"), [
+    (lambda model: setattr(model, "__class__", Growing), "grows or changes its form"),
+    (lambda model: setattr(model, "begin", None), "function of state, action and a history"),
+    (lambda model: setattr(model, "settle", lambda b: replace(b, shared=(b.state,))), "fast weights"),
+    (lambda model: setattr(model, "settle", lambda b: replace(b, carry=(b.carry[0] + 1,))), "begin with zeros"),
+])
+def test_a_world_model_that_no_graph_stands_for_is_refused_in_words(spoil, words, tmp_path):
+    agent = agent_of("mixed and recurrent, discrete, exogenous")
+    spoil(agent.world_model)
+    with pytest.raises(UsageError, match=words):
+        export_onnx(agent, tmp_path / "out")
+
+
+def test_a_history_that_grew_in_an_earlier_version_is_refused(exported, tmp_path):
+    import json
+    import shutil
+
+    shutil.copytree(exported("vision transformer and transformer, continuous")[1].folder, tmp_path / "old")
+    path = tmp_path / "old" / "export.json"
+    plain = json.loads(path.read_text()) | {"carry": [{"name": "keys", "shape": [2, -1, 16], "limit": 2}], "format": 1}
+    path.write_text(json.dumps(plain))
+    with pytest.raises(CheckpointError, match="one that grows, of an earlier version; export the agent again"):
+        load_onnx(tmp_path / "old")
 
 
 def test_the_folder_says_what_is_in_it(exported):
     _, done = exported("vision transformer and transformer, continuous")
     text = (done.folder / "README.md").read_text()
-    for said in ("`image` | uint8 | batch, 16, 16, 3", "`keys` | float32 | batch, candidates, 2, past, 16",
-                 "`keys_next` | float32 | batch, candidates, 2, past + 1, 16", "`next`", "latent state"):
+    for said in ("`image` | uint8 | batch, 16, 16, 3", "`carry_0` | float32 | batch, candidates, 8, 16",
+                 "`carry_1_next` | int64 | batch, candidates", "`next`", "latent state"):
         assert said in text, said
     assert sorted(path.name for path in done.folder.iterdir()) == [
         "README.md", "encode.onnx", "export.json", "step.onnx"]

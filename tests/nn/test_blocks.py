@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steersman.core import ActionError, ActionSpec
-from steersman.nn import ActionEmbedding, DenseMembers, ResidualMLP, attend, attend_window, rotate, rotate_rows, sincos
+from steersman.nn import ActionEmbedding, DenseMembers, attend, attend_window, rotate, rotate_rows, sincos
 
 
 def test_continuous_actions_are_scaled_by_their_bounds():
@@ -85,6 +85,10 @@ def test_window_attention_equals_attention_and_shares_steps():
     v = torch.stack([heads(shared[1].expand(2, 6, -1)), heads(own[1])], -2)
     expected = loop(heads(q)[..., None, :], k, v, None).flatten(2)
     torch.testing.assert_close(got, expected)
+    seen = torch.tensor([[False], [True]])[:, :, None].expand(-1, 2, -1).clone()
+    seen[0, 1] = True  # the first row sees its own step alone, the second both
+    got = attend_window(q, [shared[0], own[0]], [shared[1], own[1]], 4, seen)
+    torch.testing.assert_close(got, torch.stack([own[1][0], expected[1]]))
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -94,11 +98,3 @@ def test_members_are_independent_linear_layers(members):
     x = torch.randn(members, 6, 4, dtype=torch.float64)
     for e in range(members):
         torch.testing.assert_close(layer(x)[e], x[e] @ layer.weight[e].mT + layer.bias[e])
-
-
-def test_residual_blocks_start_as_the_identity_and_learn():
-    block = ResidualMLP(8, 2)
-    x = torch.randn(3, 8)
-    assert torch.equal(block(x), x)
-    block(x).square().sum().backward()
-    assert bool(block.blocks[0][-1].weight.grad.any())

@@ -31,7 +31,7 @@ def test_a_sum_descends_all_of_its_objectives():
         objectives.Motion.Config(),
         objectives.SIGReg.Config(slices=8),
     )
-    whole = objectives.Sum.build(configs, signature(), (4,), (16, 8))
+    whole = objectives.Sum.build(configs, signature(), (4,), (4, 4, 8))
     b = batch()
     loss = whole(b)
     each = sum(float(objective(b).total.detach()) for objective in whole.objectives)

@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from steersman.core import ConfigError, Imagined, Latent, LearningBatch, MismatchError, ObservationSpec, Signature
 from steersman.objectives import Motion
-from steersman.objectives.motion import grid_of, motion_energy
+from steersman.objectives.motion import motion_energy
 
 
-def build(sig=None, cells=16, **config):
-    return Motion.Config(**config).build(sig or signature(), (4,), (cells, 8))
+def build(sig=None, grid=(4, 4), **config):
+    return Motion.Config(**config).build(sig or signature(), (4,), (*grid, 8))
 
 
 def tents(size, cells):
@@ -147,19 +147,17 @@ def test_a_term_without_weight_needs_no_attention():
         build()(bare)
 
 
-def test_grid_follows_the_proportions_of_the_image():
-    assert grid_of(256, 64, 64) == (16, 16)
-    assert grid_of(128, 64, 32) == (16, 8)
-    assert grid_of(12, 30, 40) == (3, 4)
+def test_the_grid_is_the_maps():
+    assert build(grid=(2, 8)).grid == (2, 8)
 
 
 @pytest.mark.parametrize(
     ("config", "context", "message"),
     [
-        ({"image": "depth"}, (16, 8), "an image observation named 'depth'; got images: image"),
+        ({"image": "depth"}, (4, 4, 8), "an image observation named 'depth'; got images: image"),
         ({}, None, "a perception with a scene map"),
-        ({"grid": (3, 4)}, (16, 8), "a grid of 16 cells"),
-        ({"shrink": 5}, (16, 8), "shrink from 1 to 4"),
+        ({"grid": (2, 8)}, (4, 4, 8), "the map's grid"),
+        ({"shrink": 5}, (4, 4, 8), "shrink from 1 to 4"),
     ],
 )
 def test_what_does_not_fit_is_refused_when_built(config, context, message):

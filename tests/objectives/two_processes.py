@@ -73,7 +73,7 @@ def check_batch_norm(rank: int, norm: BatchNorm, x: Tensor, y: Tensor) -> None:
 def check(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    modules = [c.build(signature(), (3, 4), (16, 8)) for c in CONFIGS]
+    modules = [c.build(signature(), (3, 4), (4, 4, 8)) for c in CONFIGS]
     start = [{k: v.clone() for k, v in m.state_dict().items()} for m in modules]
     wholes = []
     for module in modules:

@@ -19,8 +19,9 @@ def test_any_image_size_gives_the_declared_shapes(size, pool):
     latent = encoder.encode(seen)
     assert latent.state.shape == (2, 3, *encoder.latent_shape)
     assert latent.context is None
-    assert encoder.survey(seen).shape == (2, 3, *encoder.context_shape)
-    assert encoder.context_shape == (-(-size[0] // 4) * -(-size[1] // 4), 7)
+    rows, columns = -(-size[0] // 4), -(-size[1] // 4)
+    assert encoder.context_shape == (rows, columns, 7)
+    assert encoder.survey(seen).shape == (2, 3, rows * columns, 7)
 
 
 def test_pixels_become_centred_numbers_in_the_working_type():

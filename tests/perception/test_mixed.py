@@ -51,7 +51,8 @@ def test_one_part_may_draw_the_scene_map():
     encoder = MixedEncoder.Config(parts={"image": scene, "image2": CONV, "speed": VECTOR}).build(sig)
     seen = observe(sig)
     assert encoder.context_shape == encoder.parts["image"].context_shape
-    assert encoder.survey(seen).shape == (2, 3, *encoder.context_shape)
+    assert encoder.context_shape == (4, 4, 64)
+    assert encoder.survey(seen).shape == (2, 3, 16, 64)
     assert encoder.encode(seen).attention.shape == (2, 3, 16)
     two = {"image": scene, "image2": ViTEncoder.Config(patch=4, map_width=4)}
     with pytest.raises(ConfigError, match="at most one part with a scene map; got image, image2"):

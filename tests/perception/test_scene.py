@@ -27,7 +27,8 @@ def pictures(batch=2, steps=3, shape=(16, 16, 3), seed=0):
 
 def test_state_map_and_attention_have_the_promised_shapes():
     encoder, seen = build(), pictures()
-    cells, width = encoder.context_shape
+    rows, columns, width = encoder.context_shape
+    cells = rows * columns
     latent = encoder.encode(seen)
     assert latent.state.shape == (2, 3, *encoder.latent_shape)
     assert latent.attention.shape == (2, 3, cells)
@@ -60,7 +61,7 @@ def test_the_picture_is_not_altered_and_all_parts_learn():
 def test_images_of_other_proportions_and_channels(shape):
     encoder = build(shape)
     assert encoder.encode(pictures(shape=shape)).state.shape == (2, 3, 6)
-    assert encoder.survey(pictures(shape=shape)).shape[2] == encoder.context_shape[0]
+    assert encoder.survey(pictures(shape=shape)).shape[2] == encoder.context_shape[0] * encoder.context_shape[1]
 
 
 def test_what_does_not_fit_is_refused():

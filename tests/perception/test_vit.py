@@ -19,7 +19,8 @@ def test_any_image_size_gives_the_declared_shapes(size, pool, registers):
     encoder = ViTEncoder.Config(pool=pool, registers=registers, map_width=7, **SMALL).build(sig)
     seen = observe(sig)
     assert encoder.encode(seen).state.shape == (2, 3, *encoder.latent_shape)
-    assert encoder.survey(seen).shape == (2, 3, *encoder.context_shape)
+    rows, columns, width = encoder.context_shape
+    assert encoder.survey(seen).shape == (2, 3, rows * columns, width)
 
 
 def test_a_block_equals_loops_over_images_heads_and_tokens():

@@ -31,7 +31,7 @@ class Surveyor(Perception):
     """Its state is the observation, its map is the observation in four places, its attention counts rows."""
 
     latent_shape = (3,)
-    context_shape = (4, 3)
+    context_shape = (2, 2, 3)
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         x = observation["vector"]

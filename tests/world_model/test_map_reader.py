@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steersman.core import ActionSpec, ConfigError, Latent, ObservationSpec, Signature
+from steersman.core import ActionSpec, Belief, ConfigError, Latent, ObservationSpec, Signature
 from steersman.world_model import MapReader
 
 IMAGE = {"image": ObservationSpec("image", (16, 16, 3))}
 BOX = Signature(IMAGE, ActionSpec("continuous", (-1.0, -1.0), (1.0, 1.0)))
 CHOICE = Signature(IMAGE, ActionSpec("discrete", choices=3))
-STATE, CELLS, WIDTH = 6, 16, 5
+STATE, GRID, WIDTH = 6, (2, 8), 5
+CELLS = 16
 
 
 def build(signature=BOX):
     torch.manual_seed(0)
-    return MapReader.Config(width=16, layers=1).build(signature, (STATE,), (CELLS, WIDTH)).eval()
+    return MapReader.Config(width=16, layers=1).build(signature, (STATE,), (*GRID, WIDTH)).eval()
 
 
 def moment(batch=2, seed=0):
@@ -76,9 +77,27 @@ def test_gradients_reach_actions_and_state():
     assert float(taken.grad.abs().sum()) > 0
 
 
-def test_a_perception_without_a_square_map_is_refused():
-    for latent, context in (((STATE,), None), ((STATE,), (12, WIDTH)), ((3, STATE), (CELLS, WIDTH))):
-        with pytest.raises(ConfigError, match="a square scene map"):
+def test_cells_are_read_row_by_row_also_where_a_map_is_not_square():
+    """A query for row 1, column 6 of 2 × 8 reads cell 1·8 + 6."""
+    model = build()
+    with torch.no_grad():
+        model.query.weight.zero_()
+        model.query.bias.fill_(-100).index_fill_(0, torch.tensor([1, 2 + 6]), 100)
+    model.train()
+    belief = model.begin(moment(), actions(BOX, 2, 0))
+    looked = model.imagine(belief, actions(BOX, 2, 1, 1)).attention
+    assert looked.argmax(-1).flatten().tolist() == [14, 14]
+    other = torch.full_like(belief.context, 3.0)
+    other[:, 14] = belief.context[:, 14]
+    same = model.imagine(Belief(belief.state, other), actions(BOX, 2, 1, 1)).states
+    torch.testing.assert_close(same, model.imagine(belief, actions(BOX, 2, 1, 1)).states)
+
+
+def test_a_perception_whose_map_says_no_rows_and_columns_is_refused():
+    for latent, context in (((STATE,), None), ((STATE,), (CELLS, WIDTH)), ((3, STATE), (*GRID, WIDTH))):
+        with pytest.raises(ConfigError, match="a scene map \\(rows, columns, width\\)"):
             MapReader.Config().build(BOX, latent, context)
+    with pytest.raises(ConfigError, match="2 × 8 cells; got 12"):
+        build().begin(Latent(torch.zeros(1, 1, STATE), torch.zeros(1, 1, 12, WIDTH)), torch.zeros(1, 0, 2))
     with pytest.raises(ConfigError, match="a latent with a scene map"):
         build().begin(Latent(torch.zeros(1, 1, STATE)), torch.zeros(1, 0, 2))

@@ -235,13 +235,13 @@ def test_the_transformers_history_is_computed_once_for_each_problem_and_never_co
     block = type(model.blocks[0])
     whole, step, lengths, shapes = block.whole, block.step, [], []
 
-    def watched_whole(self, x, condition):
+    def watched_whole(self, x, condition, apart=None):
         lengths.append(tuple(x.shape[:2]))
-        return whole(self, x, condition)
+        return whole(self, x, condition, apart)
 
-    def watched_step(self, x, condition, position, keys, values):
+    def watched_step(self, x, condition, position, keys, values, seen=None):
         shapes.append([tuple(key.shape[:2]) for key in keys])
-        return step(self, x, condition, position, keys, values)
+        return step(self, x, condition, position, keys, values, seen)
 
     monkeypatch.setattr(block, "whole", watched_whole)
     monkeypatch.setattr(block, "step", watched_step)

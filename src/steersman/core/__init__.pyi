@@ -79,3 +79,4 @@ from .types import (
     Window as Window,
 )
 from .world_model import WorldModel as WorldModel
+from .world_model import every_moment as every_moment

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from steersman.core.closed_forms import Distance
+from steersman.core.records import TensorRecord
 from steersman.core.task import Task
 from steersman.core.types import Belief, Imagined, Latent, LearningBatch, Loss, Observation
 
@@ -26,8 +27,11 @@ class Perception(nn.Module, ABC):
         """(D,) or (N, D): shape of one state."""
 
     @property
-    def context_shape(self) -> tuple[int, int] | None:
-        """(M, C): shape of the scene map that goes with a state, or None."""
+    def context_shape(self) -> tuple[int, int, int] | None:
+        """(rows, columns, C): form of the scene map that goes with a state, or None.
+
+        A map itself flows as a context (…, M, C): its M = rows · columns cells, row by row.
+        """
         return None
 
     @abstractmethod
@@ -123,16 +127,22 @@ class Policy(nn.Module, ABC):
 
 
 class Memory(nn.Module, ABC):
-    """An associative memory; its state is a tuple of tensors, carried by the caller, that can be saved."""
+    """An associative memory; its state is a record of tensors that the caller carries, and can save.
+
+    Shapes: B problems, K candidates, D size of keys, V size of values.
+    """
 
     @abstractmethod
-    def initial(self, batch: int) -> tuple[Tensor, ...]: ...
+    def initial(self, batch: int) -> TensorRecord:
+        """The state before anything was written."""
 
     @abstractmethod
-    def read(self, state: tuple[Tensor, ...], query: Tensor) -> Tensor: ...
+    def read(self, state: Any, query: Tensor) -> Tensor:
+        """state as `initial` made it or `write` left it, query (B, K, D) -> (B, K, V)."""
 
     @abstractmethod
-    def write(self, state: tuple[Tensor, ...], key: Tensor, value: Tensor) -> tuple[Tensor, ...]: ...
+    def write(self, state: Any, key: Tensor, value: Tensor) -> TensorRecord:
+        """key (B, K, D), value (B, K, V) -> a new state; the old one stays as it is."""
 
 
 class Configurator(ABC):

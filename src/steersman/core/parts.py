@@ -45,7 +45,7 @@ class WorldModelConfig(Protocol):
     """Configuration of a predictor, for states of `latent_shape` and scene maps of `context_shape`, if there are."""
 
     def build(
-        self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+        self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
     ) -> WorldModel: ...
 
 
@@ -101,7 +101,7 @@ class ObjectiveConfig(Protocol):
     """Configuration of an energy over parameters."""
 
     def build(
-        self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+        self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
     ) -> Objective: ...
 
 

@@ -15,22 +15,20 @@ from steersman.core.types import Surprise
 
 
 def surprise_of(
-    foreseen: Tensor, state: Tensor, horizon: int, measured: Tensor | None = None, reset: Tensor | None = None
+    foreseen: Tensor, state: Tensor, horizon: int, measured: Tensor | None = None, fresh: Tensor | None = None
 ) -> Surprise:
-    """Of one moment, P = 1: foreseen and state (B, D) or (B, N, D), measured bool that broadcasts to them, reset (B,).
+    """Of one moment, P = 1: foreseen and state (B, D) or (B, N, D), measured bool that broadcasts to them.
 
-    horizon: steps ahead from which it was foreseen; 0: it was not.
+    horizon: steps ahead from which it was foreseen; 0: it was not. fresh (B,): rows of which nothing was foreseen.
     """
     known = torch.ones_like(state, dtype=torch.bool) if measured is None else measured.expand_as(state)
-    fresh = torch.zeros(len(state), dtype=torch.bool, device=state.device) if reset is None else reset
-    if not horizon:
-        fresh = torch.ones_like(fresh)
+    if fresh is None or not horizon:
+        fresh = torch.full((len(state),), not horizon, device=state.device)
     known = known & ~fresh.view(-1, *[1] * (state.dim() - 1))
     energy = torch.where(known, (state - foreseen).square(), 0.0)
     if state.dim() == 3:
         energy, known = energy.sum(2) / known.sum(2).clamp(min=1), known.any(2)
-    age = torch.where(fresh, 0, horizon)
-    return Surprise(energy[:, None], known[:, None], age[:, None])
+    return Surprise(energy[:, None], known[:, None], torch.where(fresh, 0, horizon)[:, None])
 
 
 def nothing_foreseen(state: Tensor) -> Surprise:
@@ -43,9 +41,13 @@ def begun_since(reset: Tensor | None, first: int, last: int) -> Tensor | None:
     return None if reset is None else reset[:, first + 1 : last + 1].any(1)
 
 
-def with_older(surprise: Surprise, older: Sequence[Surprise], ages: int) -> Surprise:
-    """One moment's surprise (B, 1, …) and those by older predictions, the youngest first -> (B, `ages`, …), padded
-    with what is not known."""
-    nothing = surprise.map(torch.zeros_like)
-    every = [surprise, *older, *[nothing] * (ages - 1 - len(older))]
-    return apply(lambda *x: torch.cat(x, 1), *every)
+def by_age(surprises: Sequence[Surprise]) -> Surprise:
+    """Surprises of one moment (B, 1, …), by the youngest prediction first -> (B, P, …)."""
+    first, *older = surprises
+    return apply(lambda *x: torch.cat(x, 1), first, *older)
+
+
+def by_moment(surprises: Sequence[Surprise]) -> Surprise:
+    """Surprises of moments (B, P, …), the earliest first -> (B, T, P, …)."""
+    first, *later = surprises
+    return apply(lambda *x: torch.stack(x, 1), first, *later)

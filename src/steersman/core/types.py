@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steersman.core.copies import for_each
 from steersman.core.recording import Array, Recording
 from steersman.core.records import TensorRecord
 from steersman.core.signature import Signature
@@ -157,11 +158,15 @@ class Imagined(TensorRecord):
 
     def last(self) -> Belief:
         """The end of every future as a belief of its own, B*K of them. What was shared is copied K times:
-        `WorldModel.branch` goes on from there without a copy."""
-        k = self.states.shape[1]
-        context = None if self.context is None else self.context.repeat_interleave(k, 0)
-        shared = tuple(x.repeat_interleave(k, 0) if k > 1 else x for x in self.shared)
-        return Belief(self.states[:, :, -1].flatten(0, 1), context, tuple(x.flatten(0, 1) for x in self.carry), shared)
+        `WorldModel.branch` goes on from there without a copy.
+
+        Raises:
+            PlanningError: the copies do not fit into memory.
+        """
+        mapped = () if self.context is None else (self.context,)
+        common = for_each((*mapped, *self.shared), self.states.shape[1])
+        carry = tuple(x.flatten(0, 1) for x in self.carry)
+        return Belief(self.states[:, :, -1].flatten(0, 1), common[0] if mapped else None, carry, common[len(mapped):])
 
     def select(self, index: Tensor) -> Imagined:
         """One future per problem, index (B,) -> K = 1."""

@@ -8,15 +8,16 @@ A action size, E exogenous size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from steersman.core.closed_forms import Perceptron
+from steersman.core.copies import for_each
 from steersman.core.errors import PlanningError
-from steersman.core.records import apply
-from steersman.core.surprising import begun_since, nothing_foreseen, surprise_of, with_older
+from steersman.core.surprising import begun_since, by_age, by_moment, nothing_foreseen, surprise_of
 from steersman.core.types import Belief, Filtered, Imagined, Latent, Outcomes, Surprise
 
 
@@ -48,6 +49,19 @@ class WorldModel(nn.Module, ABC):
         """Z, the numbers that decide one step's chance; 0: nothing is left to chance."""
         return 0
 
+    def start(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
+        """Beliefs that begin with one moment: state (B, D), actions (B, 0, A), exogenous (B, 0, E)."""
+        first = Latent(latent.state[:, None], None if latent.context is None else latent.context[:, None])
+        return self.settle(self.begin(first, actions, exogenous))
+
+    def settle(self, belief: Belief) -> Belief:
+        """The form in which `observe` hands a belief on: of one size however old its rows are, so that rows that began
+        at different moments stand in one batch. The default leaves it as it is.
+
+        Override it where what the predictor writes grows from step to step: merge it into what is shared, or pad it.
+        """
+        return belief
+
     def observe(
         self, belief: Belief | None, actions: Tensor, latent: Latent | None, exogenous: Tensor | None = None,
         measured: Tensor | None = None, reset: Tensor | None = None,
@@ -60,7 +74,8 @@ class WorldModel(nn.Module, ABC):
         measured  bool that broadcasts to latent.state: which entries were measured; None: all of them
         reset     (B,) bool: rows in which another episode begins with this moment; nothing from before counts in them
 
-        What was not measured is what was foreseen. `Surprise` is how far the rest lies from that.
+        What was not measured is what was foreseen. A row that begins takes the moment as it is given. `Surprise` is
+        how far what was measured lies from what was foreseen.
 
         Raises:
             PlanningError: a row begins, and nothing was measured.
@@ -70,20 +85,32 @@ class WorldModel(nn.Module, ABC):
             raise PlanningError("a measured moment where an episode begins", "none", "observe its first moment")
         if belief is None:
             assert latent is not None
-            return self._begun(latent, actions, exogenous), nothing_foreseen(latent.state)
-        foreseen = belief
-        if actions.shape[1]:
-            foreseen = self.imagine(belief, actions[:, None], exogenous).last()
+            return self.start(latent, actions[:, :0], _before(exogenous)), nothing_foreseen(latent.state)
+        foreseen = self.imagine(belief, actions[:, None], exogenous).last() if actions.shape[1] else belief
+        foreseen = self.settle(foreseen)
         if latent is None:
             return foreseen, nothing_foreseen(foreseen.state)
-        nearest = self._nearest(belief, actions, exogenous, foreseen, latent, measured)
+        nearest = foreseen.state
+        if self.chance and actions.shape[1]:
+            nearest = self._nearest(belief, actions, exogenous, nearest, latent.state, measured)
         surprise = surprise_of(nearest, latent.state, actions.shape[1], measured, reset)
         after = self.correct(foreseen, latent, measured)
         if anew:
             assert reset is not None
             known = None if exogenous is None else exogenous[reset]
-            after = after.put(reset, self._begun(latent.rows(reset), actions[reset], known))
+            after = after.put(reset, self.start(latent.rows(reset), actions[reset, :0], _before(known)))
         return after, surprise
+
+    def correct(self, foreseen: Belief, latent: Latent, measured: Tensor | None) -> Belief:
+        """`foreseen`, once the moment was measured: what was measured takes the place of what was foreseen.
+
+        latent and measured as in `observe`. Override it where a model weighs the two (a Kalman gain), or where what a
+        belief carries depends on what was measured.
+        """
+        state = latent.state.to(foreseen.state.dtype)
+        if measured is not None:
+            state = torch.where(measured, state, foreseen.state)
+        return replace(foreseen, state=state, context=foreseen.context if latent.context is None else latent.context)
 
     def filter(
         self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, measured: Tensor | None = None,
@@ -91,68 +118,115 @@ class WorldModel(nn.Module, ABC):
     ) -> Filtered:
         """`observe` for T recorded moments: latent (B, T, …), actions (B, T-1, A), exogenous (B, T-1, E), measured bool
         that broadcasts to latent.state, reset (B, T). The first moment begins. Context: (B, T, M, C), or (B, 1, M, C)
-        for all of them. Surprise: from `ahead` ages of predictions, 1 to `ahead` moments before.
+        for all of them. Surprise: by P = `ahead` predictions, made 1 to `ahead` moments before.
 
-        The default observes one moment after the other. Override it where moments can be worked through together.
+        All moments are worked through together where everything was measured and the model knows its `beliefs`; one
+        after the other elsewhere.
         """
+        if measured is None or bool(measured.all()):
+            beliefs = self.beliefs(latent, actions, exogenous, reset)
+            if beliefs is not None:
+                surprise = self._surprises(beliefs, latent.state, actions, exogenous, reset, ahead)
+                b, steps = latent.state.shape[:2]
+                last = torch.arange(1, b + 1, device=latent.state.device) * steps - 1
+                return Filtered(beliefs.rows(last), beliefs.state.unflatten(0, (b, steps)), surprise)
+        return self._one_by_one(latent, actions, exogenous, measured, reset, ahead)
+
+    def beliefs(
+        self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, reset: Tensor | None = None
+    ) -> Belief | None:
+        """What is believed after each of T moments that were all measured, as B*T rows, the moments of a problem
+        together; arguments as in `filter`. None: it takes one moment after the other.
+
+        Override it where it can be computed in parallel; where a belief is its state alone, return
+        `every_moment(latent)`.
+        """
+        return None
+
+    def _surprises(
+        self, beliefs: Belief, state: Tensor, actions: Tensor, exogenous: Tensor | None, reset: Tensor | None,
+        ahead: int,
+    ) -> Surprise:
+        """What `filter` says of T moments, by one rollout from each of them but the last."""
+        b, steps = state.shape[:2]
+        deep = min(ahead, steps - 1)
+        fresh = torch.ones(b, steps, dtype=torch.bool, device=state.device)
+        if deep:
+            ticks = torch.arange(steps - 1, device=state.device)
+            when = (ticks[:, None] + ticks[:deep]).clamp(max=steps - 2)  # beyond the recording: never looked at
+            before = beliefs.rows((torch.arange(b, device=state.device)[:, None] * steps + ticks).flatten())
+            done = actions[:, when].flatten(0, 1)
+            known = None if exogenous is None else exogenous[:, when].flatten(0, 1)
+            ends = self.imagine(before, done[:, None], known).states[:, 0].unflatten(0, (b, steps - 1))
+        found = []
+        for age in range(1, ahead + 1):
+            foreseen, unknown = state, fresh
+            if age <= deep:
+                met, seen = ends[:, : steps - age, age], state[:, age:]
+                if self.chance:
+                    rows = torch.arange(b * (steps - 1), device=state.device).view(b, -1)[:, : steps - age].flatten()
+                    met = self._nearest(
+                        before.rows(rows), done[rows, :age], None if known is None else known[rows, :age],
+                        met.flatten(0, 1), seen.flatten(0, 1), None).view(seen.shape)
+                foreseen = torch.cat([state[:, :age], met.to(state.dtype)], 1)
+                begun = torch.zeros_like(fresh[:, age:]) if reset is None else reset.unfold(1, age, 1)[:, 1:].any(-1)
+                unknown = torch.cat([fresh[:, :age], begun], 1)
+            found.append(surprise_of(foreseen.flatten(0, 1), state.flatten(0, 1), age, None, unknown.flatten()))
+        return by_age(found).map(lambda x: x.unflatten(0, (b, steps)))
+
+    def _one_by_one(
+        self, latent: Latent, actions: Tensor, exogenous: Tensor | None, measured: Tensor | None,
+        reset: Tensor | None, ahead: int,
+    ) -> Filtered:
         steps = latent.state.shape[1]
         seen = None if measured is None else measured.expand_as(latent.state)
         belief, states, surprises = None, [], []
-        imagined: list[Tensor] = []  # states foreseen from each of the last `ahead` moments, (B, h + 1, …)
+        past: deque[tuple[Belief, Tensor]] = deque(maxlen=ahead)  # beliefs, and the states foreseen from each (B, P, …)
         for t in range(steps):
-            one = None if latent.context is None else latent.context[:, min(t, latent.context.shape[1] - 1)]
-            moment, before = Latent(latent.state[:, t], one), slice(max(t - 1, 0), t)
-            mask, anew = None if seen is None else seen[:, t], None if reset is None else reset[:, t]
+            context = None if latent.context is None else latent.context[:, min(t, latent.context.shape[1] - 1)]
+            moment, since = Latent(latent.state[:, t], context), slice(max(t - 1, 0), t)
+            mask, anew = (None if x is None else x[:, t] for x in (seen, reset))
             belief, surprise = self.observe(
-                belief, actions[:, before], moment, None if exogenous is None else exogenous[:, before], mask, anew)
-            older = [surprise_of(states_[:, t - s], moment.state, t - s, mask, begun_since(reset, s, t))
-                     for s, states_ in zip(range(max(t - ahead, 0), t), imagined, strict=False)][:-1]
-            surprises.append(with_older(surprise, older[::-1], ahead))
+                belief, actions[:, since], moment, None if exogenous is None else exogenous[:, since], mask, anew)
+            ages = [surprise]
+            for age in range(2, ahead + 1):
+                if age > t:
+                    ages.append(nothing_foreseen(moment.state))
+                    continue
+                (before, coming), since = past[-age], slice(t - age, t)
+                met = coming[:, age - 1]
+                if self.chance:
+                    known = None if exogenous is None else exogenous[:, since]
+                    met = self._nearest(before, actions[:, since], known, met, moment.state, mask)
+                ages.append(surprise_of(met, moment.state, age, mask, begun_since(reset, t - age, t)))
+            surprises.append(by_age(ages))
             states.append(belief.state)
-            if ahead > 1:
-                coming = slice(t, min(t + ahead, steps - 1))
-                known = None if exogenous is None else exogenous[:, coming]
-                foretold = self.imagine(belief, actions[:, None, coming], known).states[:, 0]
-                imagined = [*imagined, foretold][-ahead:]
+            if ahead > 1 and t < steps - 1:
+                coming_ = slice(t, min(t + ahead, steps - 1))
+                known = None if exogenous is None else exogenous[:, coming_]
+                past.append((belief, self.imagine(belief, actions[:, None, coming_], known).states[:, 0, 1:]))
         assert belief is not None
-        return Filtered(belief, torch.stack(states, 1), apply(lambda *x: torch.stack(x, 1), *surprises))
-
-    def correct(self, foreseen: Belief, latent: Latent, measured: Tensor | None) -> Belief:
-        """`foreseen`, once the moment was measured: what was measured takes the place of what was foreseen.
-
-        latent and measured as in `observe`. Override it where a model weighs the two (a Kalman gain).
-        """
-        state = latent.state.to(foreseen.state.dtype)
-        if measured is not None:
-            state = torch.where(measured, state, foreseen.state)
-        return replace(foreseen, state=state, context=foreseen.context if latent.context is None else latent.context)
-
-    def _begun(self, latent: Latent, actions: Tensor, exogenous: Tensor | None) -> Belief:
-        """Beliefs that begin with one moment, state (B, D)."""
-        first = Latent(latent.state[:, None], None if latent.context is None else latent.context[:, None])
-        return self.begin(first, actions[:, :0], None if exogenous is None else exogenous[:, :0])
+        return Filtered(belief, torch.stack(states, 1), by_moment(surprises))
 
     def _nearest(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None, foreseen: Belief, latent: Latent,
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None, expected: Tensor, state: Tensor,
         measured: Tensor | None,
     ) -> Tensor:
-        """The foreseen state; where outcomes can be listed, of the last step's the one that lies nearest to what was
-        measured."""
+        """Of the outcomes of the last of `actions` (B, n, A), the one that lies nearest to the measured state;
+        `expected`, what is foreseen on average, where outcomes cannot be listed."""
         n = actions.shape[1]
-        if not n or not self.chance:
-            return foreseen.state
         known = (None, None) if exogenous is None else (exogenous[:, : n - 1], exogenous[:, n - 1 :])
         before = self.imagine(belief, actions[:, None, : n - 1], known[0]).last() if n > 1 else belief
         last = actions[:, None, n - 1 :]
         outcomes = self.outcomes(before, before.state[:, None], last[:, :, 0])
         if outcomes is None:
-            return foreseen.state
+            return expected
         count = outcomes.z.shape[2]
         each = self.imagine(before, last.expand(-1, count, -1, -1), known[1], outcomes.z[:, 0][:, :, None])
         ends = each.states[:, :, -1]
-        error = (ends - latent.state[:, None]).square()
+        error = (ends - state[:, None]).square()
         if measured is not None:
-            error = error * measured[:, None]
+            error = error * measured.expand_as(state)[:, None]
         error = error.flatten(2).sum(2).masked_fill(outcomes.probability[:, 0] <= 0, torch.inf)
         return ends[torch.arange(len(ends), device=ends.device), error.argmin(1)]
 
@@ -188,15 +262,24 @@ class WorldModel(nn.Module, ABC):
                 "states without a history", "use planner 'cem', 'icem' or 'beam', or a memoryless world model",
             )
         k = states.shape[1]
-        context = None if belief.context is None else belief.context.repeat_interleave(k, 0)
-        shared = tuple(x.repeat_interleave(k, 0) for x in belief.shared)
-        exogenous = None if exogenous is None else exogenous.repeat_interleave(k, 0)
+        mapped = () if belief.context is None else (belief.context,)
+        common = for_each((*mapped, *belief.shared), k)
+        known = None if exogenous is None else for_each((exogenous,), k)[0]
+        start = Belief(states.flatten(0, 1), common[0] if mapped else None, tuple(x.flatten(0, 1) for x in carry),
+                       common[len(mapped):])
         chance = None if z is None else z.flatten(0, 1)[:, None]
-        start = Belief(states.flatten(0, 1), context, tuple(x.flatten(0, 1) for x in carry), shared)
-        flat = self.imagine(start, actions.flatten(0, 1)[:, None], exogenous, chance)
-        spread = flat.disagreement
-        return Imagined(
-            flat.states.unflatten(0, (-1, k)).squeeze(2), belief.context,
-            None if spread is None else spread.view(-1, k, spread.shape[-1]),
-            carry=tuple(x.unflatten(0, (-1, k)).squeeze(2) for x in flat.carry), shared=belief.shared,
-        )
+        flat = self.imagine(start, actions.flatten(0, 1)[:, None], known, chance)
+        alone = replace(flat, context=None, shared=()).map(lambda x: x.unflatten(0, (-1, k)).squeeze(2))
+        return replace(alone, context=belief.context, shared=belief.shared)
+
+
+def every_moment(latent: Latent) -> Belief:
+    """`WorldModel.beliefs` where a belief is its state alone: state (B, T, …) and context (B, T or 1, M, C)."""
+    steps = latent.state.shape[1]
+    context = None if latent.context is None else latent.context.expand(-1, steps, -1, -1).flatten(0, 1)
+    return Belief(latent.state.flatten(0, 1), context)
+
+
+def _before(exogenous: Tensor | None) -> Tensor | None:
+    """What belongs to a history of one moment: nothing."""
+    return None if exogenous is None else exogenous[:, :0]

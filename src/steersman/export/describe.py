@@ -8,6 +8,7 @@ _WHAT = {
     "encode": "observation → latent state",
     "survey": "observation → map of the scene; needed once per decision",
     "step": "one imagined step of every candidate of every problem",
+    "correct": "what was foreseen and what was measured → what is believed; once per moment that is observed",
     "readout": "latent state → named columns",
     "policy": "observation → action, without search",
 }
@@ -27,8 +28,9 @@ for t in range(horizon):
     # score `state` here: distance to an encoded goal, or columns of readout.onnx
 ```
 
-Inputs of `step` that are named `…` with an output `…_next` are carried from step to step. A size `past` is 0 at first;
-keep its last entries up to the limit in export.json. In Python, `steersman.export.load_onnx(FOLDER)` gives an agent
+Inputs of `step` that are named `…` with an output `…_next` are carried from step to step, and are zeros where an
+episode begins. After each moment that is measured, what was measured takes the place of what `step` foresaw, or, where
+there is a `correct.onnx`, what that makes of the two. In Python, `steersman.export.load_onnx(FOLDER)` gives an agent
 that plans on these files.
 """
 

@@ -4,19 +4,23 @@
     survey   name -> (B, …) observation           -> context (B, M, C), where perception draws a scene map
     step     state (B, K, D), action (B, K, A), [exogenous (B, E)], [context (B, M, C)], [carry (B, K, …)]
                                                   -> next (B, K, D), [disagreement (B, K)], [carry (B, K, …)]
+    correct  state foreseen (B, D), moment (B, D), measured (B, D), [carry (B, …)]
+                                                  -> corrected (B, D), [carry (B, …)], where a model weighs the two
     readout  state (B, D)                         -> columns (B, C)
     policy   name -> (B, …) observation, [target (B, G)] -> action (B, A), where one was distilled
 
 One step is all there is of a world model: a rollout is a loop over it, and a history is walked through with the states
-that were seen. So a graph knows neither horizon nor history, and whoever runs it may plan as far as they like.
+that were measured in place of those that were foreseen, or as `correct` weighs the two. So a graph knows neither
+horizon nor history, and whoever runs it may plan as far as they like.
 
 Shapes: B problems, K candidates, D latent size, A action size, E exogenous size, M entries of a map of width C.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +38,8 @@ from steersman.core import (
     UsageError,
     WorldModel,
 )
-from steersman.world_model import RecurrentModel, TransformerModel
 
-BATCH, CANDIDATES, PAST = "batch", "candidates", "past"
+BATCH, CANDIDATES = "batch", "candidates"
 TARGET = "target"
 """The input of a policy that is told where to."""
 
@@ -45,20 +48,16 @@ TARGET = "target"
 class Carry:
     """A tensor that a world model hands on from step to step, per candidate.
 
-    shape  without (B, K); -1 where it grows by one each step, from 0 up to `limit`
+    shape  without (B, K); type: of its numbers, as torch names it
     """
 
     name: str
     shape: tuple[int, ...]
-    limit: int = 0
-
-    @property
-    def grows(self) -> bool:
-        return -1 in self.shape
+    type: str = "float32"
 
     def empty(self, *leading: int) -> Tensor:
         """What there is before the first step: zeros (…, *shape)."""
-        return torch.zeros(*leading, *(max(n, 0) for n in self.shape))
+        return torch.zeros(*leading, *self.shape, dtype=getattr(torch, self.type))
 
 
 @dataclass(frozen=True)
@@ -82,17 +81,13 @@ class Graph:
     columns: tuple[str, ...] = ()
 
     def sized(self, sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, Tensor]:
-        """Inputs of these sizes, rows drawn with replacement from the examples; the past is noise."""
+        """Inputs of these sizes, rows drawn with replacement from the examples."""
         return {name: self._resized(name, sizes, generator) for name in self.inputs}
 
     def _resized(self, name: str, sizes: Mapping[str, int], generator: torch.Generator) -> Tensor:
         x = self.inputs[name]
         for axis, size in self.open[name].items():
-            if size == PAST:
-                shape = (*x.shape[:axis], sizes[size], *x.shape[axis + 1 :])
-                x = torch.randn(shape, generator=generator, dtype=x.dtype)
-            else:
-                x = x.index_select(axis, torch.randint(x.shape[axis], (sizes[size],), generator=generator))
+            x = x.index_select(axis, torch.randint(x.shape[axis], (sizes[size],), generator=generator))
         return x
 
 
@@ -100,6 +95,9 @@ def agent_graphs(agent: Agent, observation: Observation | None = None, seed: int
     """Every box of `agent` that acting needs, as a graph with examples.
 
     observation  name -> (n, …) examples from the log, n >= 2 (default: random ones)
+
+    Raises:
+        UsageError: a world model that a graph of one step cannot stand for.
     """
     generator = torch.Generator().manual_seed(seed)
     moments = dict(observation) if observation is not None else _moments(agent.signature, generator)
@@ -108,7 +106,7 @@ def agent_graphs(agent: Agent, observation: Observation | None = None, seed: int
         found["survey"] = _perceiving("survey", _Survey(agent.perception, tuple(moments)), moments, "context")
     latent = agent.encode(moments)
     latent = Latent(latent.state.clone(), None if latent.context is None else latent.context.clone())
-    found["step"] = _stepping(agent.world_model, agent.signature, latent, generator)
+    found |= _stepping(agent.world_model, agent.signature, latent, generator)
     if agent.readout is not None:
         found["readout"] = Graph(
             "readout", _Read(agent.readout).eval(), {"state": latent.state}, ("columns",), {"state": {0: BATCH}}
@@ -146,45 +144,112 @@ def _perceiving(name: str, module: nn.Module, moments: Mapping[str, Tensor], out
     return Graph(name, module.eval(), dict(moments), (output,), {key: {0: BATCH} for key in moments})
 
 
-def _stepping(model: WorldModel, signature: Signature, latent: Latent, generator: torch.Generator) -> Graph:
-    spec, (b, k) = signature.action, (len(latent.state), 3)
-    state = torch.stack([latent.state.roll(shift, 0) for shift in range(k)], 1)
-    if spec.kind == "discrete":
-        action = torch.randint(spec.choices, (b, k, 1), generator=generator)
-    else:
-        low, high = torch.tensor(spec.low), torch.tensor(spec.high)
-        action = low + (high - low) * torch.rand(b, k, spec.size, generator=generator)
-    inputs = {"state": state, "action": action}
-    if signature.exogenous:
-        inputs["exogenous"] = torch.randn(b, len(signature.exogenous), generator=generator)
-    module, carry = _step_of(model, bool(signature.exogenous), _reads_map(model, latent))
-    if isinstance(module, _Branch) and module.mapped:
+_STEPS = (0, 1, 7)
+"""After how many steps the examples of what a world model carries are taken."""
+
+
+def _stepping(model: WorldModel, signature: Signature, latent: Latent, generator: torch.Generator) -> dict[str, Graph]:
+    """`step`, and `correct` where the model corrects what it foresaw in a way of its own."""
+    b, k = len(latent.state), len(_STEPS)
+    action = _actions(signature, b, max(_STEPS), generator)
+    known = torch.randn(b, max(_STEPS), len(signature.exogenous), generator=generator) if signature.exogenous else None
+    try:
+        carries = _carried(model, latent, action, known)
+    except SteersmanError:
+        raise
+    except Exception as error:  # of somebody else's model
+        raise _refused(f"{type(error).__name__}: {error}") from error
+    packs, first = _packs(carries), carries[0]
+    inputs = {"state": torch.stack([latent.state.roll(shift, 0) for shift in range(k)], 1), "action": action[:, :k]}
+    if known is not None:
+        inputs["exogenous"] = known[:, 0]
+    module = _Step(model, known is not None, _reads_map(model, latent), packs)
+    if module.mapped:
         assert latent.context is not None
         inputs["context"] = latent.context
-    for part in carry:
-        past = tuple(2 if n < 0 else n for n in part.shape)
-        inputs[part.name] = torch.randn(b, k, *past, generator=generator)
+    shared = tuple(inputs)[2:]
+    names = [f"carry_{i}" for i in range(len(packs))]
+    carry = tuple(Carry(name, tuple(x.shape[1:]), str(x.dtype).removeprefix("torch."))
+                  for name, x in zip(names, _packed(first, packs, 1), strict=True))
+    packed = [torch.stack(x, 1) for x in zip(*(_packed(one, packs, 1) for one in carries), strict=True)]
+    inputs |= dict(zip(names, packed, strict=True))
+    inputs = {name: x.contiguous() for name, x in inputs.items()}
     module.eval()
-    with torch.no_grad():
-        count = len(module(*inputs.values())) - 1 - len(carry)
-    outputs = ("next", *["disagreement"][:count], *(f"{part.name}_next" for part in carry))
-    shared = ("exogenous", "context")
+    try:
+        with torch.no_grad():
+            count = len(module(*inputs.values())) - 1 - len(carry)
+    except Exception as error:
+        raise _refused(f"{type(error).__name__}: {error}") from error
+    outputs = ("next", *["disagreement"][:count], *(f"{name}_next" for name in names))
     sizes = {name: {0: BATCH} if name in shared else {0: BATCH, 1: CANDIDATES} for name in inputs}
-    for part in carry:
-        if part.grows:
-            sizes[part.name][2 + part.shape.index(-1)] = PAST
-    return Graph("step", module, inputs, outputs, sizes, carry)
+    found = {"step": Graph("step", module, inputs, outputs, sizes, carry)}
+    if type(model).correct is not WorldModel.correct:
+        moment = latent.state.roll(1, 0)
+        measured = torch.rand(moment.shape, generator=generator) < 0.5
+        given = {"state": latent.state, "moment": moment, "measured": measured}
+        given |= {name: x[:, -1] for name, x in zip(names, packed, strict=True)}
+        given = {name: x.contiguous() for name, x in given.items()}
+        found["correct"] = Graph(
+            "correct", _Correct(model, packs).eval(), given, ("corrected", *(f"{name}_next" for name in names)),
+            {name: {0: BATCH} for name in given})
+    return found
 
 
-def _step_of(model: WorldModel, exogenous: bool, mapped: bool) -> tuple[nn.Module, tuple[Carry, ...]]:
-    if isinstance(model, RecurrentModel):
-        return _Recur(model, exogenous), (Carry("memory", (model.cell.hidden_size,)),)
-    if isinstance(model, TransformerModel):
-        inner = model.cache_width
-        shape = (len(model.blocks), -1, inner)
-        return _Attend(model, exogenous), (Carry("keys", shape, model.context - 1),
-                                           Carry("values", shape, model.context - 1))
-    return _Branch(model, exogenous, mapped), ()
+def _actions(signature: Signature, b: int, k: int, generator: torch.Generator) -> Tensor:
+    spec = signature.action
+    if spec.kind == "discrete":
+        return torch.randint(spec.choices, (b, k, 1), generator=generator)
+    low, high = torch.tensor(spec.low), torch.tensor(spec.high)
+    return low + (high - low) * torch.rand(b, k, spec.size, generator=generator)
+
+
+@torch.no_grad()
+def _carried(
+    model: WorldModel, latent: Latent, actions: Tensor, exogenous: Tensor | None
+) -> list[tuple[Tensor, ...]]:
+    """What a belief carries after `_STEPS` of the actions (B, T, A): each tensor (B, …).
+
+    Raises:
+        UsageError: it is no fixed number of tensors of fixed shape that are zeros at first, or something is shared.
+    """
+    def after(steps: int) -> tuple[Tensor, ...]:
+        if not steps:
+            return first.carry
+        known = None if exogenous is None else exogenous[:, :steps]
+        return model.imagine(first, actions[:, None, :steps], known).last().carry
+
+    first = model.start(latent, actions[:, :0], None if exogenous is None else exogenous[:, :0])
+    found = [after(steps) for steps in _STEPS]
+    forms = [[(x.shape, x.dtype) for x in carry] for carry in found]
+    if first.shared:
+        raise _refused("one that reads fast weights or a history that its candidates share")
+    if any(form != forms[0] for form in forms):
+        raise _refused("one whose history grows or changes its form from step to step")
+    if any(bool(x.any()) for x in first.carry):
+        raise _refused("one whose history does not begin with zeros")
+    return found
+
+
+def _refused(got: str) -> UsageError:
+    return UsageError("a world model whose step is a function of state, action and a history of fixed size",
+                      got.splitlines()[0][:300], "export as pretrained instead")
+
+
+def _packs(carries: list[tuple[Tensor, ...]]) -> tuple[int, ...]:
+    """How many tensors of a carry stand together in one: neighbours of one shape and type."""
+    forms = [(x.shape, x.dtype) for x in carries[0]]
+    return tuple(len(list(group)) for _, group in groupby(forms))
+
+
+def _packed(carry: Sequence[Tensor], packs: tuple[int, ...], axis: int) -> list[Tensor]:
+    """Each pack as one tensor, its members along `axis`."""
+    ends = list(accumulate(packs))
+    return [torch.stack(list(carry[end - n : end]), axis) if n > 1 else carry[end - 1]
+            for n, end in zip(packs, ends, strict=True)]
+
+
+def _unpacked(packed: Sequence[Tensor], packs: tuple[int, ...], axis: int) -> tuple[Tensor, ...]:
+    return tuple(y for x, n in zip(packed, packs, strict=True) for y in (x.unbind(axis) if n > 1 else (x,)))
 
 
 def _reads_map(model: WorldModel, latent: Latent) -> bool:
@@ -242,54 +307,33 @@ class _Read(nn.Module):
         return self.readout.read(*values)
 
 
-class _Branch(nn.Module):
-    """One step of a world model that remembers nothing."""
+class _Step(nn.Module):
+    """One step of a world model, with what it carries in as few tensors as can be."""
 
-    def __init__(self, model: WorldModel, exogenous: bool, mapped: bool) -> None:
+    def __init__(self, model: WorldModel, exogenous: bool, mapped: bool, packs: tuple[int, ...]) -> None:
         super().__init__()
-        self.model, self.exogenous, self.mapped = model, exogenous, mapped
+        self.model, self.exogenous, self.mapped, self.packs = model, exogenous, mapped, packs
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         state, action, *rest = values
-        context = rest[-1] if self.mapped else None
-        exogenous = rest[0][:, None] if self.exogenous else None
-        imagined = self.model.branch(Belief(state[:, 0], context), state, action[:, :, None], exogenous)
-        following = imagined.states[:, :, 1]
-        return (following,) if imagined.disagreement is None else (following, imagined.disagreement[:, :, 0])
+        exogenous = rest.pop(0)[:, None] if self.exogenous else None
+        context = rest.pop(0) if self.mapped else None
+        carry = _unpacked(rest, self.packs, 2)
+        belief = Belief(state[:, 0], context, tuple(x[:, 0] for x in carry))
+        imagined = self.model.branch(belief, state, action[:, :, None], exogenous, None, carry)
+        spread = () if imagined.disagreement is None else (imagined.disagreement[:, :, 0],)
+        return imagined.states[:, :, 1], *spread, *_packed(imagined.carry, self.packs, 2)
 
 
-class _Recur(nn.Module):
-    """One step of a recurrent world model."""
+class _Correct(nn.Module):
+    """What a world model makes of what it foresaw once a moment was measured."""
 
-    def __init__(self, model: RecurrentModel, exogenous: bool) -> None:
+    def __init__(self, model: WorldModel, packs: tuple[int, ...]) -> None:
         super().__init__()
-        self.model, self.exogenous = model, exogenous
+        self.model, self.packs = model, packs
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        state, action, *rest = values
-        k = state.shape[1]
-        exogenous = _spread(rest[0], k)[:, None] if self.exogenous else None
-        belief = Belief(state.flatten(0, 1), None, (rest[-1].flatten(0, 1),))
-        imagined = self.model.imagine(belief, action.flatten(0, 1)[:, None, None], exogenous)
-        return imagined.states[:, 0, 1].view(state.shape), imagined.carry[0][:, 0].view(rest[-1].shape)
-
-
-class _Attend(nn.Module):
-    """One step of a transformer with its cache in two tensors."""
-
-    def __init__(self, model: TransformerModel, exogenous: bool) -> None:
-        super().__init__()
-        self.model, self.exogenous = model, exogenous
-
-    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        state, action, *rest = values
-        b, k = state.shape[:2]
-        exogenous = _spread(rest[0], k) if self.exogenous else None
-        cache = [x.flatten(0, 1) for x in rest[-2:]]
-        following, *longer = self.model.advance(state.flatten(0, 1), action.flatten(0, 1), exogenous, *cache)
-        return following.view(state.shape), *(x.unflatten(0, (b, k)) for x in longer)
-
-
-def _spread(x: Tensor, k: int) -> Tensor:
-    """(B, E) -> (B*K, E), each row K times; ONNX Runtime refuses the graph of `repeat_interleave` for an open K."""
-    return x[:, None].expand(-1, k, -1).flatten(0, 1)
+        state, moment, measured, *rest = values
+        foreseen = Belief(state, None, _unpacked(rest, self.packs, 1))
+        after = self.model.correct(foreseen, Latent(moment), measured)
+        return after.state, *_packed(after.carry, self.packs, 1)

@@ -8,7 +8,7 @@ from steersman.agent import AgentConfig, Origin
 from steersman.core import Signature
 from steersman.runs.checkpoints import FileRecord
 
-FORMAT = 1
+FORMAT = 2
 OPSET = 20
 
 
@@ -21,10 +21,11 @@ class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CarryRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """See `graphs.Carry`."""
+    """See `graphs.Carry`. limit: of a history that grew, in format 1."""
 
     name: str
     shape: tuple[int, ...]
+    type: str = "float32"
     limit: int = 0
 
 
@@ -43,14 +44,14 @@ class FileOfGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class OnnxManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`export.json`; `parts` says where other people's come from."""
+    """`export.json`; `parts` says where other people's come from, `context_shape` is (M, C) in format 1."""
 
     format: int = FORMAT
     opset: int = OPSET
     agent: AgentConfig
     signature: Signature
     latent_shape: tuple[int, ...]
-    context_shape: tuple[int, int] | None = None
+    context_shape: tuple[int, ...] | None = None
     carry: tuple[CarryRecord, ...] = ()
     columns: tuple[str, ...] = ()
     scale: dict[str, float] = {}

@@ -1,10 +1,10 @@
 """ONNX: every graph of an agent in a file of its own, each verified against torch before the folder appears.
 
-    encode.onnx  [survey.onnx]  step.onnx  [readout.onnx]  [policy.onnx]     see `export.graphs`
+    encode.onnx  [survey.onnx]  step.onnx  [correct.onnx]  [readout.onnx]  [policy.onnx]     see `export.graphs`
     export.json     signature, configuration, inputs and outputs of each file, hashes, measured differences
     README.md       the same for people, with the loop that rolls a plan out
 
-Needs the extra `onnx`. Written for opset 20; leading sizes (batch, candidates, past) are open.
+Needs the extra `onnx`. Written for opset 20; leading sizes (batch, candidates) are open.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from steersman.agent import Agent
 from steersman.core import ConfigError, MismatchError, Observation, UsageError
 from steersman.core.parts import origins
 from steersman.export.describe import describe
-from steersman.export.graphs import BATCH, CANDIDATES, PAST, Graph, agent_graphs
+from steersman.export.graphs import BATCH, CANDIDATES, Graph, agent_graphs
 from steersman.export.manifest import OPSET, CarryRecord, FileOfGraph, OnnxManifest, Port
 from steersman.runs.checkpoints import FileRecord
 from steersman.runs.files import new_folder, pretty, sha256, write_new
@@ -34,7 +34,7 @@ from steersman.runs.files import new_folder, pretty, sha256, write_new
 MANIFEST, README = "export.json", "README.md"
 TOLERANCE = 1e-4
 
-_SIZES = {BATCH: (1, 2, 5), CANDIDATES: (1, 7), PAST: (0, 1)}
+_SIZES = {BATCH: (1, 2, 5), CANDIDATES: (1, 7)}
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ def export_onnx(
 ) -> Exported:
     """Write `agent` as ONNX files into the new folder `folder`.
 
-    Each file is run by ONNX Runtime for batches of 1, 2 and 5 (candidates 1 and 7; past 0, 1 and full) and compared
+    Each file is run by ONNX Runtime for batches of 1, 2 and 5 (candidates 1 and 7) and compared
     with torch: |onnx - torch| <= 1e-4 (1 + |torch|) for every number, or nothing is written.
 
     observation  examples from the log, name -> (n, …), n >= 2; random ones do as well
     extra        more graphs, for instance a distilled policy's
 
     Raises:
-        UsageError: the extra `onnx` is not installed.
+        UsageError: the extra `onnx` is not installed, or the world model cannot be exported.
         MismatchError: a graph does not compute what torch computes.
         StorageError: there is something at `folder` already, or the disk refused; nothing is left behind.
     """
@@ -76,7 +76,7 @@ def export_onnx(
         manifest = OnnxManifest(
             agent=agent.config, signature=agent.signature, latent_shape=agent.perception.latent_shape,
             context_shape=agent.perception.context_shape,
-            carry=tuple(CarryRecord(part.name, part.shape, part.limit) for part in wanted["step"].carry),
+            carry=tuple(CarryRecord(part.name, part.shape, part.type) for part in wanted["step"].carry),
             columns=tuple(agent.readout.columns) if agent.readout is not None else (),
             scale=dict(getattr(agent.readout, "scale", {})), origin=agent.origin, parts=origins(agent.config),
             graphs=records,
@@ -144,9 +144,7 @@ def _verified(graph: Graph, content: bytes, seed: int) -> float:
     session = open_session(content)
     generator, worst = torch.Generator().manual_seed(seed + 1), 0.0
     named = {name for sizes in graph.open.values() for name in sizes.values()}
-    limit = max((part.limit for part in graph.carry if part.grows), default=0)
-    choices = {name: _SIZES[name] if name != PAST else tuple(sorted({n for n in (*_SIZES[PAST], limit) if n <= limit}))
-               for name in sorted(named)}
+    choices = {name: _SIZES[name] for name in sorted(named)}
     for combination in product(*choices.values()):
         sizes = dict(zip(choices, combination, strict=True))
         inputs = graph.sized(sizes, generator)
@@ -202,15 +200,7 @@ def _outputs(graph: Graph) -> tuple[Port, ...]:
         values = graph.module(*graph.inputs.values())
     values = values if isinstance(values, tuple) else (values,)
     first = next(iter(graph.open.values()))
-    leading = {axis: name for axis, name in first.items() if name != PAST}
-    ports = []
-    for name, value in zip(graph.outputs, values, strict=True):
-        axes = dict(leading)
-        for part in graph.carry:
-            if name == f"{part.name}_next" and part.grows:
-                axes[2 + part.shape.index(-1)] = f"{PAST} + 1"
-        ports.append(Port(name, _type(value), _shape(value, axes)))
-    return tuple(ports)
+    return tuple(Port(name, _type(y), _shape(y, first)) for name, y in zip(graph.outputs, values, strict=True))
 
 
 def _shape(x: Tensor, axes: Mapping[int, str]) -> tuple[int | str, ...]:

@@ -30,6 +30,7 @@ from steersman.core import (
     RunError,
     Task,
     WorldModel,
+    every_moment,
 )
 from steersman.core.parts import convert
 from steersman.export.graphs import Carry
@@ -45,7 +46,7 @@ class OnnxPerception(Perception):
     """`encode.onnx`, and `survey.onnx` where the agent draws a scene map."""
 
     def __init__(
-        self, encode: Any, survey: Any | None, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+        self, encode: Any, survey: Any | None, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
     ) -> None:
         super().__init__()
         self._encode, self._survey = encode, survey
@@ -56,7 +57,7 @@ class OnnxPerception(Perception):
         return self._latent_shape
 
     @property
-    def context_shape(self) -> tuple[int, int] | None:
+    def context_shape(self) -> tuple[int, int, int] | None:
         return self._context_shape
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
@@ -81,25 +82,35 @@ class OnnxWorldModel(WorldModel):
     """`step.onnx` in a loop: over the history in `begin`, over the horizon in `imagine`.
 
     What the step hands on (a recurrent memory, keys and values) is the belief's carry, one tensor (B, …) each.
+    `correct.onnx`, where there is one, weighs what was foreseen and what was measured.
     """
 
-    def __init__(self, step: Any, carry: tuple[Carry, ...] = ()) -> None:
+    def __init__(self, step: Any, carry: tuple[Carry, ...] = (), correct: Any | None = None) -> None:
         super().__init__()
-        self._step, self._carry = step, carry
+        self._step, self._carry, self._correct = step, carry, correct
         self._inputs = {port.name for port in step.get_inputs()}
         self._outputs = [port.name for port in step.get_outputs()]
 
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
-        carry = tuple(part.empty(len(latent.state)) for part in self._carry)
+        if self._carry and actions.shape[1]:
+            return self.filter(latent, actions, exogenous).belief
         context = None if latent.context is None else latent.context[:, -1]
-        if self._carry:
-            for t in range(actions.shape[1]):
-                known = None if exogenous is None else exogenous[:, t]
-                _, _, carry = self._advance(
-                    latent.state[:, t, None], actions[:, t, None], known, context, tuple(x[:, None] for x in carry)
-                )
-                carry = tuple(x[:, 0] for x in carry)
-        return Belief(latent.state[:, -1], context, carry)
+        return Belief(latent.state[:, -1], context, tuple(part.empty(len(latent.state)) for part in self._carry))
+
+    def beliefs(
+        self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, reset: Tensor | None = None
+    ) -> Belief | None:
+        return None if self._carry or self._correct is not None else every_moment(latent)
+
+    def correct(self, foreseen: Belief, latent: Latent, measured: Tensor | None) -> Belief:
+        if self._correct is None:
+            return super().correct(foreseen, latent, measured)
+        if measured is None:
+            measured = torch.ones_like(latent.state, dtype=torch.bool)
+        inputs = {"state": foreseen.state, "moment": latent.state, "measured": measured.expand_as(latent.state)}
+        inputs |= {part.name: x for part, x in zip(self._carry, foreseen.carry, strict=True)}
+        state, *carry = run_session(self._correct, inputs)
+        return Belief(state, foreseen.context if latent.context is None else latent.context, tuple(carry))
 
     def imagine(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
@@ -141,16 +152,7 @@ class OnnxWorldModel(WorldModel):
             raise PlanningError(f"inputs {', '.join(sorted(self._inputs))} of the exported world model",
                                 f"none for {', '.join(sorted(missing))}", "give the exogenous forecast")
         found = dict(zip(self._outputs, run_session(self._step, inputs), strict=True))
-        return found["next"], found.get("disagreement"), tuple(_kept(part, found) for part in self._carry)
-
-
-def _kept(part: Carry, found: dict[str, Tensor]) -> Tensor:
-    x = found[f"{part.name}_next"]
-    if not part.grows:
-        return x
-    axis = x.dim() - len(part.shape) + part.shape.index(-1)
-    surplus = max(0, x.shape[axis] - part.limit)
-    return x.narrow(axis, surplus, x.shape[axis] - surplus)
+        return found["next"], found.get("disagreement"), tuple(found[f"{part.name}_next"] for part in self._carry)
 
 
 class OnnxReadout(Readout):
@@ -194,10 +196,13 @@ def load_onnx(folder: Path | str, planner: Planner | None = None, trusted: bool 
     sessions = {name: open_session(_content(folder, name, manifest)) for name in manifest.graphs if name != "policy"}
     if not {"encode", "step"} <= set(sessions):
         raise CheckpointError(f"encode.onnx and step.onnx in {folder}", ", ".join(sessions) or "none", _FIX)
-    perception = OnnxPerception(
-        sessions["encode"], sessions.get("survey"), manifest.latent_shape, manifest.context_shape
-    )
-    model = OnnxWorldModel(sessions["step"], tuple(Carry(x.name, x.shape, x.limit) for x in manifest.carry))
+    if any(min(x.shape, default=0) < 0 for x in manifest.carry):
+        raise CheckpointError(f"a history of fixed size in {folder}", "one that grows, of an earlier version", _FIX)
+    *rows, columns, width = manifest.context_shape or (0, 0)
+    mapped = None if manifest.context_shape is None else (rows[0] if rows else 1, columns, width)
+    perception = OnnxPerception(sessions["encode"], sessions.get("survey"), manifest.latent_shape, mapped)
+    model = OnnxWorldModel(sessions["step"], tuple(Carry(x.name, x.shape, x.type) for x in manifest.carry),
+                           sessions.get("correct"))
     readout = None
     if "readout" in sessions:
         readout = OnnxReadout(sessions["readout"], manifest.columns, manifest.scale, len(manifest.latent_shape))

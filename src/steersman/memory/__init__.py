@@ -1,6 +1,7 @@
-"""Memory: what was experienced, kept in a form that can be searched. So far: graphs of remembered states."""
+"""Memory: what was experienced, kept in a form that can be searched: graphs of remembered states, fast weights."""
 
 from steersman.core.latent_graph import GraphConfig
+from steersman.memory.associative import FastWeights, LinearMemory
 from steersman.memory.graph import build_graph
 
-__all__ = ["GraphConfig", "build_graph"]
+__all__ = ["FastWeights", "GraphConfig", "LinearMemory", "build_graph"]

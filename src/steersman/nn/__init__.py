@@ -4,7 +4,7 @@ from steersman.nn.actions import ActionEmbedding
 from steersman.nn.adamw import AdamW
 from steersman.nn.allocator import keep_freed_memory
 from steersman.nn.attention import CausalBlock, attend, attend_window
-from steersman.nn.perceptron import DenseMembers, ResidualMLP, mlp
+from steersman.nn.perceptron import DenseMembers, mlp
 from steersman.nn.positions import rotary_frequencies, rotate, rotate_rows, sincos
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "AdamW",
     "CausalBlock",
     "DenseMembers",
-    "ResidualMLP",
     "attend",
     "attend_window",
     "keep_freed_memory",

@@ -29,10 +29,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout:
     return F.scaled_dot_product_attention(q, k, v, mask, dropout)
 
 
-def attend_window(q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], heads: int) -> Tensor:
+def attend_window(
+    q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], heads: int, seen: Tensor | None = None
+) -> Tensor:
     """One query per row over a few past steps: q (…, I), keys and values each broadcastable to (…, I) -> (…, I).
 
-    A step that many rows share is passed once, as (…, 1, I), and is never copied per row.
+    A step that many rows share is passed once, as (…, 1, I), and is never copied per row. seen: bool (steps, …) that
+    broadcasts to steps before rows, True where a row may look; None: everywhere.
     """
     scale = (q.shape[-1] // heads) ** -0.5
 
@@ -40,6 +43,8 @@ def attend_window(q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], h
         return x.unflatten(-1, (heads, -1))  # type: ignore[no-untyped-call]
 
     logits = torch.stack([split(q * k).sum(-1) for k in keys])  # steps first: a softmax over 3 last entries is slow
+    if seen is not None:
+        logits = logits.masked_fill(~seen[..., None], float("-inf"))
     weights = (logits * scale).softmax(0, torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
     out = weights[0, ..., None] * split(values[0])
     for weight, v in zip(weights[1:], values[1:], strict=True):
@@ -74,8 +79,13 @@ class CausalBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
         self.register_buffer("frequencies", rotary_frequencies(head_width), persistent=False)
 
-    def whole(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x and condition (N, T, width) -> x, and keys and values (N, T, I), keys turned as if step T came next."""
+    def whole(
+        self, x: Tensor, condition: Tensor, apart: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x and condition (N, T, width) -> x, and keys and values (N, T, I), keys turned as if step T came next.
+
+        apart  (N, T, T) bool: True where a step may not look at another; None: nowhere but beyond the window
+        """
         steps = x.shape[1]
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, -1)
         y = _modulated(x, shift1, scale1)
@@ -85,18 +95,22 @@ class CausalBlock(nn.Module):
         q, k = (rotate(part.unflatten(-1, (self.heads, -1)), angles) for part in (q, k))
         v = self.value(y)
         age = position[:, None] - position
+        mask = (age >= 0) & (age < self.window)
+        if apart is not None:
+            mask = mask & ~apart[:, None]
         attended = attend(
             q.transpose(1, 2), k.transpose(1, 2), v.unflatten(-1, (self.heads, -1)).transpose(1, 2),
-            (age >= 0) & (age < self.window), self.dropout if self.training else 0.0,
+            mask, self.dropout if self.training else 0.0,
         )
         x = self._finish(x, attended.transpose(1, 2).flatten(2), gate1, shift2, scale2, gate2)
         return x, k.flatten(2), v
 
     def step(
-        self, x: Tensor, modulation: Tensor, position: int, keys: Sequence[Tensor], values: Sequence[Tensor]
+        self, x: Tensor, modulation: Tensor, position: int, keys: Sequence[Tensor], values: Sequence[Tensor],
+        seen: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One step at `position`: x (…, width), what `modulation` makes of the condition (…, 6 width), keys and values
-        of the steps before, oldest first.
+        of the steps before, oldest first, and which of them and of this step each row sees (`attend_window`).
 
         Returns x, and this step's key and value (…, I). At most `window - 1` earlier steps may be passed.
         """
@@ -105,32 +119,13 @@ class CausalBlock(nn.Module):
         y = _modulated(x, shift1, scale1)
         q, k = self._rotated(y, position * self.frequencies)
         v = self.value(y)
-        attended = attend_window(q, [*keys, k], [*values, v], self.heads)
+        attended = attend_window(q, [*keys, k], [*values, v], self.heads, seen)
         return self._finish(x, attended, gate1, shift2, scale2, gate2), k, v
-
-    def advance(self, x: Tensor, condition: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`step` with the past in one tensor: x and condition (N, width), keys and values (N, P, I), oldest first.
-
-        Keys come, and leave, turned as if the next step stood at position 0. Returns x, and keys and values with this
-        step's added, (N, P + 1, I). P may be unknown until it runs, as in an exported graph.
-        """
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, -1)
-        y = _modulated(x, shift1, scale1)
-        back = -self.frequencies
-        q, k = (
-            rotate(part.unflatten(-1, (self.heads, -1)), back).flatten(-2) for part in self.query_key(y).chunk(2, -1)
-        )
-        earlier = rotate(keys.unflatten(-1, (self.heads, -1)), back).flatten(-2)
-        keys, values = torch.cat([earlier, k[:, None]], 1), torch.cat([values, self.value(y)[:, None]], 1)
-        logits = (q[:, None] * keys).unflatten(-1, (self.heads, -1)).sum(-1)
-        weights = (logits * (q.shape[-1] // self.heads) ** -0.5).softmax(1)
-        attended = (weights[..., None] * values.unflatten(-1, (self.heads, -1))).sum(1).flatten(-2)
-        return self._finish(x, attended, gate1, shift2, scale2, gate2), keys, values
 
     def _rotated(self, y: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
         weight = self.query_key.weight
         rows = y.shape[:-1].numel() if torch.is_grad_enabled() else y.shape[-2]  # a plan never depends on neighbours
-        if rows > weight.shape[1]:  # fewer numbers to turn
+        if not torch.compiler.is_compiling() and rows > weight.shape[1]:  # fewer numbers to turn
             query, key = rotate_rows(weight, angles).chunk(2)
             return F.linear(y, query), F.linear(y, key)  # two products: what is contiguous is read faster
         return rotate(self.query_key(y).unflatten(-1, (2 * self.heads, -1)), angles).flatten(-2).chunk(2, -1)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: plain, residual, and several at once. Shapes: N rows, E members."""
+"""Multilayer perceptrons: plain, and several at once. Shapes: N rows, E members."""
 
 from __future__ import annotations
 
@@ -19,27 +19,6 @@ def mlp(sizes: Sequence[int], norm: bool = False) -> nn.Sequential:
         if i < len(sizes) - 2:
             layers += [nn.LayerNorm(fan_out), nn.SiLU()] if norm else [nn.SiLU()]
     return nn.Sequential(*layers)
-
-
-class ResidualMLP(nn.Module):
-    """x + W2 silu(W1 LN(x)), `depth` times: (…, width) -> (…, width). The last layer of each block starts at zero."""
-
-    def __init__(self, width: int, depth: int, expansion: int = 2) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(width), nn.Linear(width, expansion * width), nn.SiLU(), nn.Linear(expansion * width, width)
-            )
-            for _ in range(depth)
-        )
-        for block in self.blocks:
-            nn.init.zeros_(block[-1].weight)  # type: ignore[index]
-            nn.init.zeros_(block[-1].bias)  # type: ignore[index]
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = x + block(x)
-        return x
 
 
 class DenseMembers(nn.Module):

@@ -58,7 +58,7 @@ class Sum(Objective):
         configs: Iterable[ObjectiveConfig],
         signature: Signature,
         latent_shape: tuple[int, ...],
-        context_shape: tuple[int, int] | None,
+        context_shape: tuple[int, int, int] | None,
     ) -> Sum:
         """The sum of what each Config builds."""
         return cls(c.build(signature, latent_shape, context_shape) for c in configs)

@@ -39,7 +39,7 @@ class InverseDynamics(Objective):
         width: int = 128
 
         def build(
-            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
         ) -> InverseDynamics:
             return InverseDynamics(self, signature.action, latent_shape)
 

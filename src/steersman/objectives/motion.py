@@ -5,8 +5,6 @@ Shapes: B windows, L steps, S rollout starts, n steps a rollout, image (H, W, C)
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 import torch
 from torch import Tensor
@@ -89,7 +87,7 @@ class Motion(Objective):
     state and the others are predicted; e as in `motion_energy`. Means are over moments in which something moved, of
     every process; others say nothing. A uniform attention scores log M.
 
-    The map M is h × w cells laid over the whole image; `grid` is found from M and the image's proportions if not given.
+    The map M is h × w cells laid over the whole image, as perception says; `grid` need not be given.
     Defaults are those of two rooms from RGB (threshold .15, half resolution, weights 3 and 1). One map per moment: it
     suits one mover; a moving camera moves everything, and this says nothing then.
 
@@ -111,7 +109,7 @@ class Motion(Objective):
         shrink: int = 2
 
         def build(
-            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
         ) -> Motion:
             name = signature.image(self.image)
             if context_shape is None:
@@ -119,9 +117,9 @@ class Motion(Objective):
                     "a perception with a scene map", "one without", "use SceneEncoder, or drop objectives.Motion"
                 )
             height, width, _ = signature.observations[name].shape
-            grid = self.grid or grid_of(context_shape[0], height, width)
-            if grid[0] * grid[1] != context_shape[0]:
-                raise ConfigError(f"a grid of {context_shape[0]} cells", f"{grid}", "set grid to the map's (h, w)")
+            grid = context_shape[:2]
+            if self.grid is not None and self.grid != grid:
+                raise ConfigError(f"the map's grid {grid}", f"{self.grid}", "leave grid out")
             if self.shrink < 1 or min(height, width) < self.shrink * max(grid):
                 raise ConfigError(
                     f"shrink from 1 to {min(height // grid[0], width // grid[1])}", f"{self.shrink}",
@@ -163,9 +161,3 @@ def attention_error(attention: Tensor | None, energy: Tensor, whose: str) -> Ten
     target = energy / torch.where(mass > 0, mass, 1.0)[..., None]
     errors = -(target * F.log_softmax(attention.float(), -1)).sum(-1)
     return mean(errors, (mass > 0).float())
-
-
-def grid_of(cells: int, height: int, width: int) -> tuple[int, int]:
-    """(h, w) with h·w = cells and h/w nearest to height/width."""
-    options = [(h, cells // h) for h in range(1, cells + 1) if cells % h == 0]
-    return min(options, key=lambda g: abs(math.log(g[0] / g[1] * width / height)))

@@ -64,7 +64,7 @@ class Prediction(Objective):
         stop_gradient: bool = False
 
         def build(
-            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
         ) -> Prediction:
             return Prediction(self)
 

@@ -116,7 +116,7 @@ class SIGReg(Objective):
                 )
 
         def build(
-            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
         ) -> SIGReg:
             return SIGReg(self)
 

@@ -29,7 +29,7 @@ class TemporalSimilarity(Objective):
         weight: float = 1.0
 
         def build(
-            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
         ) -> TemporalSimilarity:
             return TemporalSimilarity(self)
 

@@ -61,7 +61,7 @@ class VICReg(Objective):
         per_step: bool = False
 
         def build(
-            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
         ) -> VICReg:
             return VICReg(self)
 

@@ -77,8 +77,8 @@ class ConvEncoder(Perception):
         return (places, self.config.size) if self.config.pool == "tokens" else (self.config.size,)
 
     @property
-    def context_shape(self) -> tuple[int, int] | None:
-        return (self.fine[0] * self.fine[1], self.config.map_width) if self.stem is not None else None
+    def context_shape(self) -> tuple[int, int, int] | None:
+        return (*self.fine, self.config.map_width) if self.stem is not None else None
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         images = image_of(observation, self.image, self.shape)

@@ -67,7 +67,7 @@ class MixedEncoder(Perception):
         return (self.size,)
 
     @property
-    def context_shape(self) -> tuple[int, int] | None:
+    def context_shape(self) -> tuple[int, int, int] | None:
         return self._of(self.mapped).context_shape if self.mapped is not None else None
 
     def calibrate(self, observation: Observation) -> None:

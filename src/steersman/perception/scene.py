@@ -106,8 +106,8 @@ class SceneEncoder(Perception):
         return (self.config.state,)
 
     @property
-    def context_shape(self) -> tuple[int, int]:
-        return (self.grid[0] * self.grid[1], self.config.map_width)
+    def context_shape(self) -> tuple[int, int, int]:
+        return (*self.grid, self.config.map_width)
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         image = observation[self.config.image]

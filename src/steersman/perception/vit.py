@@ -101,8 +101,8 @@ class ViTEncoder(Perception):
         return (patches, self.config.size) if self.config.pool == "tokens" else (self.config.size,)
 
     @property
-    def context_shape(self) -> tuple[int, int] | None:
-        return (self.grid[0] * self.grid[1], self.config.map_width) if self.stem is not None else None
+    def context_shape(self) -> tuple[int, int, int] | None:
+        return (*self.grid, self.config.map_width) if self.stem is not None else None
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         images = image_of(observation, self.image, self.shape)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, WorldModel
+from steersman.core import Belief, ConfigError, Imagined, Latent, WorldModel, every_moment
 
 
 class LinearModel(WorldModel):
@@ -42,6 +42,11 @@ class LinearModel(WorldModel):
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         """The last state alone matters."""
         return Belief(latent.state[:, -1], None if latent.context is None else latent.context[:, -1])
+
+    def beliefs(
+        self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, reset: Tensor | None = None
+    ) -> Belief:
+        return every_moment(latent)
 
     def imagine(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None

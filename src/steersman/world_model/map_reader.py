@@ -3,19 +3,18 @@
 Suits worlds where what is near decides what an action does: rooms, tracks, tables. Pairs with a perception that
 surveys (perception.SceneEncoder). Memoryless: the belief is the last state.
 
-Shapes: B problems, K candidates, H horizon, D state, A action, M = side·side map entries, C map width.
+Shapes: B problems, K candidates, H horizon, D state, A action, M = rows·columns map entries, C map width.
 """
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel
+from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel, every_moment
 from steersman.nn import ActionEmbedding
 
 
@@ -27,7 +26,7 @@ class MapReader(WorldModel):
     in the way. Without the normalisation the map is read too late: walls stay permeable (LOG.md). A separable query
     costs one GEMM per step whatever the number of candidates; the factor 3 sharpens it.
 
-    Errors: ConfigError if perception draws no square map.
+    Errors: ConfigError if perception draws no map, or its states are no vectors.
     """
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="map_reader"):
@@ -38,7 +37,7 @@ class MapReader(WorldModel):
         sharpness: float = 3.0
 
         def build(
-            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
         ) -> MapReader:
             return MapReader(self, signature, latent_shape, context_shape)
 
@@ -47,19 +46,18 @@ class MapReader(WorldModel):
         config: Config,
         signature: Signature,
         latent_shape: tuple[int, ...],
-        context_shape: tuple[int, int] | None,
+        context_shape: tuple[int, int, int] | None,
     ) -> None:
         super().__init__()
-        side = math.isqrt(context_shape[0]) if context_shape else 0
-        if context_shape is None or side * side != context_shape[0] or len(latent_shape) != 1:
+        if context_shape is None or len(context_shape) != 3 or len(latent_shape) != 1:
             raise ConfigError(
-                "a perception with a vector state and a square scene map",
+                "a perception with a vector state and a scene map (rows, columns, width)",
                 f"state {latent_shape}, map {context_shape}", "use perception 'scene', or another world model",
             )
-        self.config, self.side = config, side
-        d, c = latent_shape[0], context_shape[1]
+        self.config, self.grid = config, context_shape[:2]
+        d, c = latent_shape[0], context_shape[2]
         self.embed = ActionEmbedding(signature.action)
-        self.query = nn.Linear(d, 2 * side)
+        self.query = nn.Linear(d, sum(self.grid))
         sizes = [d + self.embed.width + len(signature.exogenous) + c] + [config.width] * config.layers
         hidden = [m for i, o in pairwise(sizes) for m in (nn.Linear(i, o), nn.GELU())]
         self.normalise = nn.LayerNorm(c)
@@ -71,9 +69,21 @@ class MapReader(WorldModel):
             self.change.weight.mul_(0.1)
 
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
+        return Belief(latent.state[:, -1], self._map(latent)[:, -1])
+
+    def beliefs(
+        self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, reset: Tensor | None = None
+    ) -> Belief:
+        return every_moment(Latent(latent.state, self._map(latent)))
+
+    def _map(self, latent: Latent) -> Tensor:
+        cells = self.grid[0] * self.grid[1]
         if latent.context is None:
             raise ConfigError("a latent with a scene map", "none", "call perception.survey on the last observation")
-        return Belief(latent.state[:, -1], latent.context[:, -1])
+        if latent.context.shape[2] != cells:
+            raise ConfigError(f"a scene map of {self.grid[0]} × {self.grid[1]} cells", f"{latent.context.shape[2]}",
+                              "use the perception that this model was built for")
+        return latent.context
 
     def imagine(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
@@ -102,7 +112,7 @@ class MapReader(WorldModel):
 
     def _step(self, state: Tensor, action: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """state (B, K, D), action (B, K, A'), context (B, M, C) -> next state (B, K, D), query logits (B, K, M)."""
-        rows, columns = (self.query(state) * self.config.sharpness).unflatten(-1, (2, self.side)).unbind(-2)
+        rows, columns = (self.query(state) * self.config.sharpness).split(self.grid, -1)
         weight = (rows.softmax(-1)[..., :, None] * columns.softmax(-1)[..., None, :]).flatten(-2)
         read = self.normalise(torch.bmm(weight.to(context.dtype), context))
         hidden = self.hidden(torch.cat([state, action.to(state.dtype), read.to(state.dtype)], -1))

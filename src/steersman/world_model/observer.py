@@ -22,9 +22,10 @@ class ObserverModel(WorldModel):
         prediction   ŝ⁻ = ŝ + f(ŝ, d, a, x),  d⁻ = d           f = W_o h_depth, h as in `ResidualModel`
         correction   [ŝ | d] = [ŝ⁻ | d⁻] + L (s - ŝ⁻)           L (D + U, D), learned
 
-    `begin` runs both through the history, from ŝ = s and d = 0; imagination goes on with predictions alone, from the
-    corrected ŝ instead of the last measurement: noise of sensors is filtered, and what changed in the world (a
-    feed, a load, wear) is carried into every imagined future. d is the belief's carry. When nothing moves any more,
+    `begin` runs both through the history, from ŝ = s and d = 0, and `observe` through one moment more, where the
+    entries that were not measured correct nothing. Imagination goes on with predictions alone, from the corrected ŝ
+    instead of the last measurement: noise of sensors is filtered, and what changed in the world (a feed, a load, wear)
+    is carried into every imagined future. d is the belief's carry. When nothing moves any more,
     L (s - ŝ⁻) = 0: with U >= D and L of full rank, what is foreseen equals what is measured, and a controller that
     plans with this model keeps no offset (as far as the history reaches).
 
@@ -49,7 +50,7 @@ class ObserverModel(WorldModel):
                 )
 
         def build(
-            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None = None
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None = None
         ) -> ObserverModel:
             return ObserverModel(signature, latent_shape, self.width, self.depth, self.disturbances)
 
@@ -81,11 +82,23 @@ class ObserverModel(WorldModel):
             drive = self.from_drive(drive_inputs(self.actions, actions[:, None], exogenous)[:, 0])
             for t in range(actions.shape[1]):
                 state = self._step(state, drive[:, t] + self.from_disturbance(disturbance))
-                correction = self.gain(measured[:, t + 1] - state)
-                state = state + correction[:, : self.size]
-                disturbance = disturbance + correction[:, self.size :]
+                state, disturbance = self._corrected(state, disturbance, measured[:, t + 1] - state)
         context = None if latent.context is None else latent.context[:, -1]
         return Belief(state.unflatten(-1, latent.state.shape[2:]), context, (disturbance,))
+
+    def correct(self, foreseen: Belief, latent: Latent, measured: Tensor | None) -> Belief:
+        """By the gain; what was not measured says nothing of what was foreseen."""
+        error = latent.state - foreseen.state
+        if measured is not None:
+            error = torch.where(measured, error, 0.0)
+        state, disturbance = self._corrected(foreseen.state.flatten(1), foreseen.carry[0], error.flatten(1))
+        context = foreseen.context if latent.context is None else latent.context
+        return Belief(state.view(foreseen.state.shape), context, (disturbance,))
+
+    def _corrected(self, state: Tensor, disturbance: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (N, D) and (N, U) as they were foreseen, and the error s - ŝ⁻ of the state."""
+        correction = self.gain(error)
+        return state + correction[:, : self.size], disturbance + correction[:, self.size :]
 
     def imagine(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None

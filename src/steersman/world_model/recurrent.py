@@ -26,7 +26,7 @@ class RecurrentModel(WorldModel):
                 raise ConfigError("width >= 1", f"{self.width}", "correct the world model's configuration")
 
         def build(
-            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None = None
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None = None
         ) -> RecurrentModel:
             return RecurrentModel(signature, latent_shape, self.width)
 

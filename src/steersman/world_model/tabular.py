@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Outcomes, WorldModel
+from steersman.core import Belief, ConfigError, Imagined, Latent, Outcomes, WorldModel, every_moment
 
 
 class TabularModel(WorldModel):
@@ -38,6 +38,11 @@ class TabularModel(WorldModel):
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         """The last state alone matters."""
         return Belief(latent.state[:, -1], None if latent.context is None else latent.context[:, -1])
+
+    def beliefs(
+        self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, reset: Tensor | None = None
+    ) -> Belief:
+        return every_moment(latent)
 
     def imagine(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None

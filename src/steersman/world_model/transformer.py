@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel
+from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel, every_moment
 from steersman.nn import ActionEmbedding, CausalBlock, mlp, rotate
 from steersman.world_model.drive import drive_inputs
 
@@ -26,8 +26,10 @@ class TransformerModel(WorldModel):
     long the rollout. The history's part is computed once per problem in `begin`; all candidates attend to the same
     copy. Keys are stored as if the next step stood at position 0, so a belief needs no clock.
 
-    The belief's carry holds, layer by layer, P keys (B, I) and P values (B, I), oldest first; it is empty when there
-    is no history.
+    The belief's carry holds, layer by layer, P keys (B, I) and P values (B, I), oldest first. `begin` gives as many as
+    there is history; what is observed moment by moment always holds context - 1 of each, and an age (B,) int64 behind
+    them: so many of the newest count, the others are zeros that nobody looks at. So rows that began at different
+    moments stand in one batch.
 
     Defaults are small. `TransformerModel.Config.lewm()` is the predictor of LeWM (Maes et al. 2026).
     """
@@ -55,7 +57,7 @@ class TransformerModel(WorldModel):
             return cls(width=192, depth=6, heads=16, head_width=64, hidden=2048, context=3, dropout=0.1)
 
         def build(
-            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None = None
+            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None = None
         ) -> TransformerModel:
             return TransformerModel(self, signature, latent_shape)
 
@@ -80,12 +82,18 @@ class TransformerModel(WorldModel):
 
         The caches are the keys and values (B, min(T, context - 1), I) of each layer, ready to be a belief's carry.
         """
+        following, caches = self._whole(states, actions, exogenous)
+        return following, [x[:, max(0, x.shape[1] - self.context + 1):] for x in caches]
+
+    def _whole(
+        self, states: Tensor, actions: Tensor, exogenous: Tensor | None, apart: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """`predict` with every step's keys and values (B, T, I); apart (B, T, T): steps of different episodes."""
         condition = self._condition(actions[:, None], exogenous)[:, 0]
         x, caches = self.embed_state(states), []
         for block in self._layers():
-            x, key, value = block.whole(x, condition)
-            first = max(0, key.shape[1] - self.context + 1)
-            caches += [key[:, first:], value[:, first:]]
+            x, key, value = block.whole(x, condition, apart)
+            caches += [key, value]
         return states + self.to_change(self.norm(x)), caches
 
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
@@ -95,23 +103,57 @@ class TransformerModel(WorldModel):
         _, caches = self.predict(latent.state[:, :-1].flatten(2), actions, exogenous)
         return Belief(latent.state[:, -1], context, tuple(step for cache in caches for step in cache.unbind(1)))
 
+    def beliefs(
+        self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, reset: Tensor | None = None
+    ) -> Belief:
+        """One causal pass in which no step looks beyond the beginning of its episode."""
+        (b, steps), past = latent.state.shape[:2], self.context - 1
+        every = every_moment(latent)
+        if not past or steps == 1:
+            return self.settle(every)
+        ticks = torch.arange(steps, device=latent.state.device)
+        begun = ticks.new_zeros(b, steps) if reset is None else torch.where(reset, ticks, 0).cummax(1).values
+        apart = None if reset is None else begun[:, :-1, None] != begun[:, None, :-1]
+        _, caches = self._whole(latent.state[:, :-1].flatten(2), actions, exogenous, apart)
+        turn = (steps - 1 - ticks)[:, None, None] * self._layers()[0].frequencies
+        carry: list[Tensor] = []
+        for i, cache in enumerate(caches):  # slot j of moment t: step t - past + j
+            slots = [x[:, :steps] for x in (F.pad(cache, (0, 0, past, 1))[:, j:] for j in range(past))]
+            if i % 2 == 0:
+                slots = [rotate(x.unflatten(-1, (-1, 2 * turn.shape[-1])), turn).flatten(-2) for x in slots]
+            carry += [x.flatten(0, 1) for x in slots]
+        age = (ticks - begun).clamp(max=past).flatten()
+        return Belief(every.state, every.context, (*carry, age))
+
+    def settle(self, belief: Belief) -> Belief:
+        """Keys and values of context - 1 steps, and an age."""
+        past, sets = self.context - 1, 2 * len(self.blocks)
+        if not past or len(belief.carry) % sets:
+            return belief
+        b, count = len(belief), len(belief.carry) // sets
+        zero = belief.state.new_zeros(b, self.cache_width)
+        carry = [x for i in range(sets) for x in (*[zero] * (past - count), *belief.carry[i * count : (i + 1) * count])]
+        age = torch.full((b,), count, device=zero.device)
+        return Belief(belief.state, belief.context, (*carry, age))
+
     def imagine(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
     ) -> Imagined:
         b, k, horizon = actions.shape[:3]
         shape = belief.state.shape[1:]
         condition = self._condition(actions, exogenous)
-        cache = self._past(belief, horizon)
+        cache, known, age = self._past(belief, horizon)
         # with gradients rows are few: one product for all steps; without, many rows would not stay in the cache
         every = [block.modulation(condition).unbind(2) for block in self._layers()] if torch.is_grad_enabled() else None
         state = belief.state.flatten(1)[:, None].expand(b, k, -1)
         states = [state]
         for t in range(horizon):
             x = self.embed_state(state)
+            seen = None if known is None else torch.cat([known[t:], known.new_ones(min(t + 1, self.context), b, 1)])
             for i, block in enumerate(self._layers()):
                 keys, values = cache[2 * i], cache[2 * i + 1]
                 modulation = block.modulation(condition[:, :, t]) if every is None else every[i][t]
-                x, key, value = block.step(x, modulation, t - horizon, keys, values)
+                x, key, value = block.step(x, modulation, t - horizon, keys, values, seen)
                 keys.append(key)
                 values.append(value)
                 evicted = max(0, len(keys) - self.context + 1)
@@ -119,25 +161,10 @@ class TransformerModel(WorldModel):
             state = state + self.to_change(self.norm(x))
             states.append(state)
         imagined = torch.stack(states, 2).unflatten(-1, shape)
-        carry = tuple(step.expand(b, k, -1) for steps in cache for step in steps)
-        return Imagined(imagined, belief.context, carry=carry)
-
-    def advance(
-        self, state: Tensor, action: Tensor, exogenous: Tensor | None, keys: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The model as a recurrence of one step, as an exported graph needs it: equal to `imagine`, step by step.
-
-        state (N, D), action (N, A), exogenous (N, E), keys and values (N, layers, P, I) with P <= context - 1, empty at
-        first -> next state, keys and values (N, layers, P + 1, I), of which the last context - 1 are to be kept.
-        """
-        forecast = None if exogenous is None else exogenous[:, None]
-        condition = self._condition(action[:, None, None], forecast)[:, 0, 0]
-        x, kept = self.embed_state(state.flatten(1)), []
-        for i, block in enumerate(self._layers()):
-            x, key, value = block.advance(x, condition, keys[:, i], values[:, i])
-            kept.append((key, value))
-        following = state + self.to_change(self.norm(x)).view(state.shape)
-        return following, torch.stack([k for k, _ in kept], 1), torch.stack([v for _, v in kept], 1)
+        carry = [step.expand(b, k, -1) for steps in cache for step in steps]
+        if age is not None:
+            carry.append((age + horizon).clamp(max=self.context - 1)[:, None].expand(b, k))
+        return Imagined(imagined, belief.context, carry=tuple(carry))
 
     def _layers(self) -> list[CausalBlock]:
         return cast(list[CausalBlock], list(self.blocks))
@@ -145,14 +172,18 @@ class TransformerModel(WorldModel):
     def _condition(self, actions: Tensor, exogenous: Tensor | None) -> Tensor:
         return F.silu(self.embed_drive(drive_inputs(self.actions, actions, exogenous)))
 
-    def _past(self, belief: Belief, horizon: int) -> list[list[Tensor]]:
-        """Keys and values (B, 1, I) of each layer, with keys turned so that imagination ends just before position 0."""
+    def _past(self, belief: Belief, horizon: int) -> tuple[list[list[Tensor]], Tensor | None, Tensor | None]:
+        """Keys and values (B, 1, I) of each layer, with keys turned so that imagination ends just before position 0;
+        which of these steps count (P, B, 1), None: all; and the age (B,), if there is one."""
         cache: list[list[Tensor]] = [[] for _ in range(2 * len(self.blocks))]
-        count = len(belief.carry) // len(cache)
-        for i, step in enumerate(belief.carry):
+        count, aged = divmod(len(belief.carry), len(cache))
+        age = belief.carry[-1] if aged else None
+        for i, step in enumerate(belief.carry[: count * len(cache)]):
             if i // count % 2 == 0:
                 frequencies = self._layers()[0].frequencies
                 heads = step.unflatten(-1, (-1, 2 * len(frequencies)))
                 step = rotate(heads, -horizon * frequencies).flatten(-2)
             cache[i // count].append(step[:, None])
-        return cache
+        if age is None or (not torch.compiler.is_compiling() and bool((age >= count).all())):
+            return cache, None, age
+        return cache, torch.arange(count, device=age.device)[:, None, None] >= count - age[:, None], age

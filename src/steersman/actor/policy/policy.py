@@ -55,8 +55,8 @@ class DistilledPolicy(Policy):
                 raise ConfigError("positive widths, at least one", f"{self}", "correct the policy's configuration")
 
         def build(
-            self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None = None,
-            targets: tuple[str, ...] = (),
+            self, signature: Signature, latent_shape: tuple[int, ...],
+            context_shape: tuple[int, int, int] | None = None, targets: tuple[str, ...] = (),
         ) -> DistilledPolicy:
             return DistilledPolicy(self, signature.action, latent_shape, context_shape, targets)
 
@@ -67,7 +67,7 @@ class DistilledPolicy(Policy):
 
     def __init__(
         self, config: Config, action: ActionSpec, latent_shape: tuple[int, ...],
-        context_shape: tuple[int, int] | None = None, targets: tuple[str, ...] = (),
+        context_shape: tuple[int, int, int] | None = None, targets: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         size = torch.Size(latent_shape).numel() + len(targets)

@@ -21,7 +21,7 @@ def check_cost(
     latent_shape: tuple[int, ...],
     *,
     task: Task | None = None,
-    context_shape: tuple[int, int] | None = None,
+    context_shape: tuple[int, int, int] | None = None,
     differentiable: bool = False,
     seed: int = 0,
 ) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ def check_guardrail(
     action: ActionSpec,
     latent_shape: tuple[int, ...],
     *,
-    context_shape: tuple[int, int] | None = None,
+    context_shape: tuple[int, int, int] | None = None,
     problems: int = 3,
     differentiable: bool = False,
     seed: int = 0,

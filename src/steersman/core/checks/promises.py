@@ -76,15 +76,23 @@ class Futures:
     """Made-up futures of B problems, reproducible and without the global generator."""
 
     def __init__(
-        self, action: ActionSpec, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None, seed: int
+        self, action: ActionSpec, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None, seed: int,
+        states: Tensor | None = None,
     ) -> None:
-        self.action, self.latent_shape, self.context_shape = action, latent_shape, context_shape
+        """states: (n, *latent_shape) examples to draw from; None: normal numbers."""
+        self.states, self.action, self.latent_shape, self.context_shape = states, action, latent_shape, context_shape
         self.generator = torch.Generator().manual_seed(seed)
 
     def draw(self, b: int, k: int, h: int, scale: float = 1.0) -> tuple[Imagined, Tensor]:
         """States normal with deviation `scale`, actions uniform within bounds: (B, K, H+1, D), (B, K, H, A)."""
-        states = scale * torch.randn(b, k, h + 1, *self.latent_shape, generator=self.generator)
-        context = None if self.context_shape is None else torch.randn(b, *self.context_shape, generator=self.generator)
+        if self.states is None:
+            states = scale * torch.randn(b, k, h + 1, *self.latent_shape, generator=self.generator)
+        else:
+            states = scale * self.states[torch.randint(len(self.states), (b, k, h + 1), generator=self.generator)]
+        context = None
+        if self.context_shape is not None:
+            rows, columns, width = self.context_shape
+            context = torch.randn(b, rows * columns, width, generator=self.generator)
         disagreement = torch.rand(b, k, h, generator=self.generator)
         return Imagined(states, context, disagreement), self.actions(b, k, h)
 

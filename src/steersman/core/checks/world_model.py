@@ -5,12 +5,12 @@ Shapes: B problems, K candidates, T moments of history, H horizon, D latent size
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
+from steersman.core.checks.following import Following
 from steersman.core.checks.promises import CASES, Futures, Ledger, same, worst
+from steersman.core.errors import PlanningError
 from steersman.core.signature import ActionSpec
 from steersman.core.types import Belief, Imagined, Latent
 from steersman.core.world_model import WorldModel
@@ -21,24 +21,28 @@ def check_world_model(
     action: ActionSpec,
     latent_shape: tuple[int, ...],
     *,
-    context_shape: tuple[int, int] | None = None,
+    context_shape: tuple[int, int, int] | None = None,
     exogenous: int = 0,
     history: int = 1,
     differentiable: bool = True,
+    states: Tensor | None = None,
     seed: int = 0,
 ) -> tuple[str, ...]:
     """Ask `model` to imagine made-up problems; the promises that it kept, in words.
 
     futures (B, K, H+1, D) that begin where the belief is; finite; the same when asked again, for a problem alone and
     for a candidate alone; no step knows a later action; imagining on from the end of a future is the longer future;
-    `branch` from other states is `imagine` from them, where a belief is its state alone; `as_perceptron`, where it says
-    anything, says the same; inputs, weights and the global
-    random generator are left alone; works in inference mode; finite gradients in actions.
+    so is `branch` from the ends of futures, unless it refuses; `as_perceptron`, where it says anything, says the same;
+    inputs, weights and the global random generator are left alone; works in inference mode; finite gradients in
+    actions. What is believed is the same from `begin`, `filter` and `observe` moment by moment, also where a part or
+    nothing was measured, after several actions, and in rows that begin anew; surprise belongs to what was foreseen; a
+    belief keeps its size.
 
     action, latent_shape, context_shape   of the agent that it is for
     exogenous       size of the exogenous inputs
-    history         moments that `begin` gets at most
+    history         moments that `begin` gets at most; 4 are tried at least
     differentiable  whether gradient planners should be able to use it (amounts only)
+    states          (n, *latent_shape) examples to draw moments from; None: normal numbers
 
     The model is asked in evaluation mode, and left in the mode that it was in.
 
@@ -51,7 +55,7 @@ def check_world_model(
     training = model.training
     model.eval()
     try:
-        check = _Check(model, Futures(action, latent_shape, context_shape, seed), exogenous, history)
+        check = _Check(model, Futures(action, latent_shape, context_shape, seed, states), exogenous, history)
         with torch.no_grad():
             check.shapes()
             check.repeats()
@@ -60,6 +64,7 @@ def check_world_model(
             check.goes_on()
             check.branches()
             check.closed_form()
+            Following(model, check.futures, check.ledger, exogenous, history).check()
         if differentiable and action.kind != "discrete":
             check.gradients()
     finally:
@@ -159,20 +164,24 @@ class _Check:
                          worst(joined, whole[:, :, 3:]), "put all that the next step needs into `carry`")
 
     def branches(self) -> None:
-        """Only where a belief is its state alone: the others refuse to branch."""
-        belief, actions, outside = self.draw(3, 5, 4)
-        if belief.carry:
-            return
-        states = self.futures.draw(3, 5, 0)[0].states[:, :, 0]
-        apart = self.ledger.ask(
-            "5 states of each problem", lambda: self.model.branch(belief, states, actions, outside, None))
-        context = None if belief.context is None else belief.context.repeat_interleave(5, 0)
-        each = self.imagine("each state alone", replace(belief, state=states.flatten(0, 1), context=context),
-                            actions.flatten(0, 1)[:, None],
-                            None if outside is None else outside.repeat_interleave(5, 0)).states
-        each = each.unflatten(0, (3, 5))[:, :, 0]
-        self.ledger.keep("branches as it imagines", same(apart.states, each), "5 states of each problem",
-                         worst(apart.states, each), "leave `branch` out, or share the context only")
+        """From the ends of futures, each with its own carry; a model may refuse in words."""
+        belief, actions, outside = self.draw(3, 5, 4, self.history)
+        belief = self.model.settle(belief)
+        whole = self.imagine("4 steps", belief, actions, outside).states
+        early, late = (None, None) if outside is None else (outside[:, :2], outside[:, 2:])
+        half = self.imagine("2 steps", belief, actions[:, :, :2], early)
+
+        def branch() -> Imagined | None:
+            try:
+                return self.model.branch(belief, half.states[:, :, -1], actions[:, :, 2:], late, None, half.carry)
+            except PlanningError:
+                return None
+
+        apart = self.ledger.ask("5 states of each problem", branch)
+        if apart is not None:
+            self.ledger.keep("branches as it imagines", same(apart.states[:, :, 1:], whole[:, :, 3:]),
+                             "5 states of each problem", worst(apart.states[:, :, 1:], whole[:, :, 3:]),
+                             "leave `branch` out, or go on from each state and its own carry")
 
     def closed_form(self) -> None:
         """What compiled searches run instead of `imagine`."""
