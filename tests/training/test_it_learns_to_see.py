@@ -17,7 +17,7 @@ from steersman.perception import ConvEncoder
 from steersman.training import RolloutStage, TrainConfig, create_run, train
 from steersman.world_model import ResidualModel
 from steersman.worlds import TwoRooms, rooms
-from steersman.worlds.two_rooms import sample_layouts
+from steersman.worlds.rooms_sampling import sample_layouts
 from steersman.worlds.wander import sample_starts, walk
 
 STEPS = 16

@@ -59,7 +59,7 @@ def believe(
                             "set `streaming` in the agent's configuration, or pass whole moments")
     surprise = nothing_foreseen(latent.state)
     if state.foreseen is not None and since is None:
-        surprise = surprise_of(state.foreseen, latent.state, 1, reset=state.fresh)
+        surprise = surprise_of(state.foreseen, latent.state, 1, fresh=state.fresh)
     state = _with_moment(boxes, state, latent.state[:, None], since)
     assert state.states is not None
     actions = boxes.no_actions(len(state)) if state.actions is None else state.actions
