@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,18 +23,8 @@ import msgspec
 from steersman.core.errors import RunError, UsageError
 from steersman.runs import manifest as manifests
 from steersman.runs.checkpoints import CheckpointFile, find_checkpoint, list_checkpoints
-from steersman.runs.files import (
-    atomic_write,
-    commit,
-    parse_json,
-    pretty,
-    read_capped,
-    refusals,
-    sweep,
-    sync_folder,
-    temporary,
-    write_new,
-)
+from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, refusals, remove, sweep, write_new
+from steersman.runs.folders import is_free, new_folder
 from steersman.runs.lock import WriterLock
 from steersman.runs.manifest import Manifest, read_manifest
 from steersman.runs.metrics import Metrics
@@ -87,25 +76,21 @@ class Run:
             machine=manifests.machine(),
             command=manifests.command(),
         )
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if not is_free(path):
             raise RunError(
                 f"a new folder for the run at {path}", "one that is in use", "choose another name, or resume"
             )
-        with refusals("a run directory", path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sweep(path.parent)
-            temp = temporary(path)
-            try:
-                for folder in (temp, temp / "checkpoints", temp / "report"):
-                    folder.mkdir()
-                write_new(temp / manifests.NAME, pretty(manifest))
-                sync_folder(temp)
-                commit(temp, path)
-            except BaseException:
-                shutil.rmtree(temp, ignore_errors=True)
-                raise
+        sweep(path.parent)
+        with new_folder(path, "a run directory") as temp:
+            for folder in (temp / "checkpoints", temp / "report"):
+                folder.mkdir()
+            write_new(temp / manifests.NAME, pretty(manifest))
         run = cls(path, manifest)
-        run._begin()
+        try:
+            run._begin()
+        except BaseException:
+            remove(path)
+            raise
         return run
 
     @classmethod
