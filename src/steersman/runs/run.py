@@ -9,6 +9,7 @@ Never imports torch; whatever is shown from here was computed before.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
@@ -54,10 +55,12 @@ class Run:
         seeds: Mapping[str, int],
         data: Mapping[str, Any],
         versions: Mapping[str, str] | None = None,
+        log: Path | None = None,
     ) -> Run:
         """Make the run directory `path`, whole or not at all, and hold its writer's lock (`close` gives it back).
 
-        `config`, `data`: anything that msgspec turns into plain values.
+        `config`, `data`: anything that msgspec turns into plain values. `log`: a folder on the same disk that becomes
+        the run's `log/`; it is gone if the run cannot be made.
 
         Raises:
             RunError: there is something at `path` already.
@@ -85,6 +88,8 @@ class Run:
             for folder in (temp / "checkpoints", temp / "report"):
                 folder.mkdir()
             write_new(temp / manifests.NAME, pretty(manifest))
+            if log is not None:
+                os.replace(log, temp / "log")
         run = cls(path, manifest)
         try:
             run._begin()
