@@ -426,7 +426,7 @@ def read_all(run: Path | str, kind: type[A]) -> tuple[list[A], list[str]]:
     """All artefacts of `kind` in the run directory, in order, and a sentence for each file that cannot be used."""
     good: list[A] = []
     bad: list[str] = []
-    for path in sorted((Path(run) / kind.FOLDER).glob("*.json")):
+    for path in sorted((Path(run) / kind.FOLDER).glob("[!.]*.json")):
         try:
             good.append(read(path, kind))
         except RunError as error:

@@ -66,6 +66,7 @@ def atomic_write(path: Path | str, data: bytes) -> None:
     path = Path(path)
     temp = temporary(path)
     with refusals(f"{path.name} written", path.parent):
+        sweep(path.parent, path.name)
         try:
             write_new(temp, data)
             commit(temp, path)

@@ -127,7 +127,7 @@ class Run:
     def _begin(self) -> None:
         self._lock.acquire()
         try:
-            for folder in (self.path, self.checkpoints_dir, self.report_dir):
+            for folder in (self.path, *(x for x in self.path.iterdir() if x.is_dir())):
                 sweep(folder)
             self.metrics.begin()
         except BaseException:
