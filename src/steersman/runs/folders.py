@@ -1,7 +1,7 @@
 """Folders that are written whole: whoever opens one finds the old content or the new, never a part, never none.
 
     .tmp-PID-xxxxxxxx-NAME   in the making; nobody reads it
-    .old-PID-xxxxxxxx-NAME   the content before, whole, while the new one takes its place
+    .old-xxxxxxxx-NAME       the content before, whole, while the new one takes its place
 
 Writing: fill `.tmp-…`, fsync its files and folders, rename NAME to `.old-…` and `.tmp-…` to NAME, fsync the parent,
 remove `.old-…`. No system renames a folder over one that holds something, so that for a moment there is no NAME: a
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from steersman.core.errors import SteersmanError, StorageError
-from steersman.runs.files import exists, files_in, refusals, remove, sweep, sync_folder, temporary
+from steersman.runs.files import files_in, refusals, remove, sweep, sync_folder, temporary
 
 T = TypeVar("T")
 
-_OLD = re.compile(r"\.old-(\d+)-[0-9a-f]{8}-(.+)")
+_OLD = re.compile(r"\.old-[0-9a-f]{8}-(.+)")
 _IN_USE = (errno.ENOTEMPTY, errno.EEXIST)
 _TRIES = 100
 """Two writers, or a writer and a reader, that are in each other's way go again so often."""
@@ -218,7 +218,7 @@ def _sync(folder: Path) -> None:
 def _exchanged(new: Path, path: Path) -> Path:
     """Put `new` at `path`; where what stood there is now, if anything did."""
     for _ in range(_TRIES):
-        old = path.with_name(f".old-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+        old = path.with_name(f".old-{secrets.token_hex(4)}-{path.name}")
         with suppress(FileNotFoundError):
             os.replace(path, old)
         try:
@@ -238,21 +238,20 @@ def _asides(parent: Path, name: str = "") -> list[Path]:
     with suppress(FileNotFoundError, NotADirectoryError):
         for entry in os.scandir(parent):
             match = _OLD.fullmatch(entry.name)
-            if match and name in ("", match[2]):
+            if match and name in ("", match[1]):
                 with suppress(FileNotFoundError):
                     found.append((-entry.stat(follow_symlinks=False).st_ctime_ns, Path(entry.path)))
     return [path for _, path in sorted(found)]
 
 
 def _settle(parent: Path, name: str = "") -> None:
-    """Put `.old-…` folders back where their names are free; remove those that are of no use, their writers gone."""
+    """Put `.old-…` folders back where their names are free; remove the others: something else took their place."""
     for old in _asides(parent, name):
         match = _OLD.fullmatch(old.name)
         assert match is not None
-        path = parent / match[2]
+        path = parent / match[1]
         if path.exists():
-            if not exists(int(match[1])):
-                _retire(old)
+            _retire(old)
             continue
         with refusals(f"{path.name} put back", parent):
             try:
@@ -266,7 +265,7 @@ def _retire(old: Path) -> None:
     """Remove a folder that another took the place of. It is hidden first: no part of it must pass for a whole one."""
     match = _OLD.fullmatch(old.name)
     assert match is not None
-    hidden = temporary(old.with_name(match[2]))
+    hidden = temporary(old.with_name(match[1]))
     with suppress(OSError):
         os.replace(old, hidden)
     remove(hidden)
