@@ -3,6 +3,7 @@ attempt succeeds. A new kind of write is a line of `KINDS`; parts of agents are 
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import shutil
 import sys
@@ -22,6 +23,7 @@ from logs import MIXED, VECTORS, make_log
 from small_world import SIGNATURE, Drift, agent
 
 from steersman import studio
+from steersman.agent import Agent
 from steersman.agent.building.origin import Origin
 from steersman.agent.building.parts import build_parts
 from steersman.agent.building.readouts import load_readout, save_readout
@@ -37,6 +39,7 @@ from steersman.perception import LinearReadout
 from steersman.runs import Run, artefacts
 from steersman.runs.decisions import DecisionReader, DecisionWriter, Session, sessions
 from steersman.runs.rehearsal import Case, add_case, read_cases
+from steersman.runs.trust import NAME as TRUST
 from steersman.training import CheckpointStore
 
 RUN = "0123456789abcdef"
@@ -247,6 +250,14 @@ def cases(root: Path) -> object:
     return [one.seed for one in read_cases(opened(root))]
 
 
+def trust(horizon: int) -> Callable[[Path], object]:
+    return lambda root: opened(root).write_json(TRUST, {"horizon": horizon})
+
+
+def trusted(root: Path) -> object:
+    return opened(root).read_json(TRUST)["horizon"] if (root / "run" / TRUST).exists() else None
+
+
 def report(root: Path) -> object:
     return studio.build(root / "run")
 
@@ -318,6 +329,22 @@ def modelled(root: Path) -> object:
     return found.read(torch.ones(1, 8)).tolist()
 
 
+def export(root: Path) -> None:
+    """Without the graphs themselves, which take seconds: their files are written as any others."""
+    onnx = importlib.import_module("steersman.export.onnx")
+    made = Agent(agent(), SIGNATURE, PERCEPTION, MODEL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx, "require_onnx", lambda: None)
+        patch.setattr(onnx, "_to_onnx", lambda graph: graph.name.encode())
+        patch.setattr(onnx, "_verified", lambda graph, content, seed: 0.0)
+        patch.setattr(onnx, "_outputs", lambda graph: ())
+        onnx.export_onnx(made, root / "onnx")
+
+
+def exported(root: Path) -> object:
+    return sorted(p.name for p in (root / "onnx").iterdir()) if (root / "onnx").exists() else None
+
+
 def nothing(root: Path) -> None:
     pass
 
@@ -341,12 +368,14 @@ KINDS = {
     "picture, the first": Kind(nothing, picture(b"one"), pictures, 8),
     "picture, another under its name": Kind(picture(b"one"), picture(b"two"), pictures, 8),
     "cases of a rehearsal": Kind(then(make_run, case(1)), case(2), cases, 5),
+    "trust record": Kind(then(make_run, trust(3)), trust(5), trusted, 5),
     "report": Kind(make_run, report, reported, 5),
     "metrics": Kind(make_run, measure, measured, 5),
     "cache, the first": Kind(nothing, cache(4, 5), cached, 12),
     "cache in the place of another": Kind(cache(3), cache(4, 5), cached, 12),
     "model's folder, the first": Kind(nothing, model(1), modelled, 12),
     "model's folder again": Kind(model(1), model(2), modelled, 12),
+    "ONNX export": Kind(nothing, export, exported, 12),
 } | (LOGS := {
     "csv": log("log.csv", "csv"),
     "npz": log("log.npz", "npz"),

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import torch
 from faults import refusing
+from safetensors.torch import load
 from torch import Tensor
 
 from steersman.core import CheckpointError, DivergedError, StorageError
@@ -105,6 +106,17 @@ def test_a_step_saved_again_on_a_full_disk_leaves_the_checkpoint_that_was_there(
             save(store, 2)
     assert found.memory == {"note": "again"}
     assert number > 18
+
+
+def test_a_checkpoint_that_is_saved_again_while_it_is_open_is_read_as_it_is_then(store: CheckpointStore) -> None:
+    save(store, 2)
+    opened = layout.CheckpointFile(store.folder / "step-000000002", RUN)
+    store.save(2, tensors(7), {}, {"note": "again"})
+    assert torch.equal(load(opened.read("model.safetensors"))["perception.a"], tensors(7)["perception.a"])
+    assert opened.manifest.state == {"note": "again"}
+    (opened.path / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="got 4"):
+        opened.read("model.safetensors")
 
 
 def test_the_previous_one_goes_only_after_the_new_one_was_read_back(
