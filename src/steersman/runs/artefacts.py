@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 import msgspec
 
 from steersman.core.errors import RunError, UsageError
-from steersman.runs.files import atomic_write, parse_json, read_capped, refusals, sha256
+from steersman.runs.files import atomic_write, parse_json, read_capped, sha256
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,80}\.(png|webp|jpg|svg)")
@@ -401,8 +401,6 @@ def write(run: Path | str, artefact: Artefact, images: Mapping[str, bytes] | Non
     except msgspec.MsgspecError as error:
         raise UsageError(f"a well-formed {type(artefact).__name__}", f"{error}", "correct that field") from error
     folder = Path(run) / artefact.FOLDER
-    with refusals("a folder for artefacts", folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{artefact.name}.json"
     before: set[str] = set()
     with suppress(RunError):

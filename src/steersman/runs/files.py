@@ -55,25 +55,35 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
 
 
-def atomic_write(path: Path | str, data: bytes) -> None:
-    """Replace `path` by `data`: after a crash at any moment the file is the old one or the new one, never a part.
+@contextmanager
+def replace_file(path: Path | str | os.PathLike[str]) -> Iterator[Path]:
+    """A file that appears whole or not at all: `with replace_file(path) as temporary: …fill temporary…`. After a crash
+    at any moment `path` is the old file or the new one, never a part.
 
-    Temporary name in the same folder, write, fsync, rename, fsync of the folder (see `write_new`, `commit`).
+    Temporary name in the same folder, fsync, rename, fsync of the folder.
 
     Raises:
-        StorageError: the disk is full or read-only, no permission, no such folder. Nothing half-written is left.
+        StorageError: the disk is full or read-only, no permission. Nothing half-written is left.
     """
-    path = Path(path)
-    temp = temporary(path)
-    with refusals(f"{path.name} written", path.parent):
-        sweep(path.parent, path.name)
+    target = Path(path).absolute()
+    with refusals(f"{target.name} written", target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent, target.name)
+        temp = temporary(target)
         try:
-            write_new(temp, data)
-            commit(temp, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temp)
-            raise
+            yield temp
+            with temp.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temp, target)
+            sync_folder(target.parent)
+        finally:
+            remove(temp)
+
+
+def atomic_write(path: Path | str, data: bytes) -> None:
+    """Replace `path` by `data`, see `replace_file`."""
+    with replace_file(path) as temp:
+        write_new(temp, data)
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -91,12 +101,6 @@ def write_all(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
-
-
-def commit(temp: Path, path: Path) -> None:
-    """Rename a finished file to its name and wait until that name is on disk."""
-    os.replace(temp, path)
-    sync_folder(path.parent)
 
 
 def size_of(path: Path) -> int:

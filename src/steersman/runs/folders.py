@@ -45,7 +45,7 @@ class FolderInTheMaking:
         with self.refusals():
             self.target.parent.mkdir(parents=True, exist_ok=True)
             sweep(self.target.parent, self.target.name)
-            _settle(self.target.parent, self.target.name)
+            all_whole(self.target.parent, self.target.name)
             self.path = temporary(self.target)
             self.path.mkdir()
 
@@ -161,13 +161,29 @@ def whole(path: Path) -> Path:
     """
     if not path.exists():
         place = _place(path)
-        _settle(place.parent, place.name)
+        all_whole(place.parent, place.name)
     return path
 
 
-def all_whole(parent: Path) -> None:
-    """`whole` for every folder in `parent`."""
-    _settle(parent)
+def all_whole(parent: Path, name: str = "") -> None:
+    """`whole` for every folder in `parent`, or for that of `name`. What another took the place of is removed.
+
+    Raises:
+        StorageError: one cannot be put back.
+    """
+    for old in _asides(parent, name):
+        match = _OLD.fullmatch(old.name)
+        assert match is not None
+        path = parent / match[1]
+        if path.exists():
+            _retire(old)
+            continue
+        with refusals(f"{path.name} put back", parent):
+            try:
+                os.rename(old, path)
+            except OSError as error:
+                if error.errno not in (*_IN_USE, errno.ENOENT):  # else somebody else has just done it
+                    raise
 
 
 def steady(path: Path, read: Callable[[], T]) -> T:
@@ -226,7 +242,7 @@ def _exchanged(new: Path, path: Path) -> Path:
             return old
         except OSError as error:
             with suppress(OSError):
-                _settle(path.parent, path.name)
+                all_whole(path.parent, path.name)
             if error.errno not in _IN_USE:  # else another process has put something there in this very moment
                 raise
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
@@ -242,23 +258,6 @@ def _asides(parent: Path, name: str = "") -> list[Path]:
                 with suppress(FileNotFoundError):
                     found.append((-entry.stat(follow_symlinks=False).st_ctime_ns, Path(entry.path)))
     return [path for _, path in sorted(found)]
-
-
-def _settle(parent: Path, name: str = "") -> None:
-    """Put `.old-…` folders back where their names are free; remove the others: something else took their place."""
-    for old in _asides(parent, name):
-        match = _OLD.fullmatch(old.name)
-        assert match is not None
-        path = parent / match[1]
-        if path.exists():
-            _retire(old)
-            continue
-        with refusals(f"{path.name} put back", parent):
-            try:
-                os.rename(old, path)
-            except OSError as error:
-                if error.errno not in (*_IN_USE, errno.ENOENT):  # else somebody else has just done it
-                    raise
 
 
 def _retire(old: Path) -> None:

@@ -24,7 +24,7 @@ import msgspec
 from steersman.core.errors import RunError, UsageError
 from steersman.runs import manifest as manifests
 from steersman.runs.checkpoints import CheckpointFile, find_checkpoint, list_checkpoints
-from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, refusals, remove, sweep, write_new
+from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, remove, sweep, write_new
 from steersman.runs.folders import is_free, new_folder
 from steersman.runs.lock import WriterLock
 from steersman.runs.manifest import Manifest, read_manifest
@@ -178,8 +178,6 @@ class Run:
             StorageError: the disk refused; an earlier artefact of that name stands.
         """
         path = self.extra(name)
-        with refusals("a folder", path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, pretty(value))
         return path
 

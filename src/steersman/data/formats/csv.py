@@ -21,8 +21,7 @@ from steersman.data.formats.table import tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.schema import Schema
 from steersman.data.source import Saved
-from steersman.data.storage import replace_file
-from steersman.runs.files import atomic_write
+from steersman.runs.files import atomic_write, replace_file
 
 SUFFIX = ".schema.toml"
 _ONE_THREAD = pc.ReadOptions(use_threads=False)
