@@ -49,10 +49,10 @@ def test_what_is_written_goes_through_one_protocol() -> None:
     """Folders, renames and bare writes are the business of `runs.files` and `runs.folders`; who writes inside a folder
     in the making, or somewhere temporary, is named here. See tests/runs/test_every_write.py."""
     inside = {
-        "cli/logs.py", "data/formats/cache_repair.py", "data/formats/folder.py", "data/formats/lerobot_repair.py",
+        "data/formats/cache_repair.py", "data/formats/folder.py", "data/formats/lerobot_repair.py",
         "data/formats/lerobot_writer.py", "data/formats/minari.py", "data/formats/minari_storage.py",
-        "data/repairing.py", "data/sandbox/host.py", "evidence/formats.py", "evidence/pendulum.py", "recipes/demo.py",
-        "runs/files.py", "runs/folders.py", "runs/run.py",
+        "data/repairing.py", "data/sandbox/host.py", "evidence/formats.py", "evidence/pendulum.py", "runs/files.py",
+        "runs/folders.py", "runs/run.py",
     }
     calls = re.compile(r"\.mkdir\(|os\.(replace|rename|link)\(|\.write_(text|bytes)\(|shutil\.(move|copytree)\(")
     found = {path.relative_to(SOURCE).as_posix() for path in FILES if calls.search(path.read_text())}

@@ -90,14 +90,12 @@ class Log:
 
     def __init__(self, source: Source, out: Path, watcher: Watcher) -> None:
         from steersman.data import Dataset, build
-        from steersman.runs.files import refusals, temporary
+        from steersman.runs.files import temporary
 
         self.place: Path | None = None
         if source.format == "cache":
             self.dataset = Dataset.open(source.path)
             return
-        with refusals("a folder for the run", out.parent):
-            out.parent.mkdir(parents=True, exist_ok=True)
         self.place = temporary(out.with_name(f"{out.name}.log"))
         try:
             self.dataset = build(source, self.place, lambda done, total: watcher.count("reading", done, total))

@@ -27,7 +27,7 @@ from steersman.recipes import two_rooms
 from steersman.recipes.demo_results import LIKE, NEVER, THREE, Results
 from steersman.runs import Run
 from steersman.runs.artefacts import write
-from steersman.runs.files import refusals, temporary
+from steersman.runs.files import temporary
 from steersman.runs.folders import is_free
 from steersman.training import Progress, RidgeProbe
 
@@ -134,8 +134,6 @@ class _Log:
 def _recorded(path: Path, seed: int, sizes: Sizes, watcher: Watching) -> _Log:
     if not is_free(path):
         raise RunError(f"a new folder for the run at {path}", "one that is in use", "choose another name")
-    with refusals("a folder for the run", path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
     place = temporary(path.with_name(f"{path.name}.log"))
     try:
         dataset = two_rooms.log(
