@@ -45,6 +45,21 @@ def test_nothing_unpickles_evaluates_or_seeds_globally() -> None:
     assert not found, "\n".join(found)
 
 
+def test_what_is_written_goes_through_one_protocol() -> None:
+    """Folders, renames and bare writes are the business of `runs.files` and `runs.folders`; who writes inside a folder
+    in the making, or somewhere temporary, is named here. See tests/runs/test_every_write.py."""
+    inside = {
+        "data/formats/cache_repair.py", "data/formats/folder.py", "data/formats/lerobot_repair.py",
+        "data/formats/lerobot_writer.py", "data/formats/minari.py", "data/formats/minari_storage.py",
+        "data/repairing.py", "data/sandbox/host.py", "evidence/formats.py", "evidence/pendulum.py", "runs/files.py",
+        "runs/folders.py", "runs/run.py",
+    }
+    calls = re.compile(r"\.mkdir\(|os\.(replace|rename|link)\(|\.write_(text|bytes)\(|shutil\.(move|copytree)\(")
+    found = {path.relative_to(SOURCE).as_posix() for path in FILES if calls.search(path.read_text())}
+    assert found - inside == set(), "write with runs.folders.writing or runs.files.atomic_write"
+    assert inside - found == set(), "these write nothing themselves any more"
+
+
 def test_torch_is_not_loaded_before_it_is_needed() -> None:
     light = "steersman steersman.core.errors steersman.core.signature steersman.runs steersman.studio steersman.cli"
     light += " steersman.core.spaces steersman.data.formats steersman.data.parser"

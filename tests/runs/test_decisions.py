@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -54,6 +55,32 @@ def test_sessions_follow_one_another(tmp_path):
     assert len(session_at(tmp_path).span()) == 2
     with pytest.raises(RunError, match=r"'7'.*0001, 0002"):
         session_at(tmp_path, "7")
+
+
+@pytest.mark.parametrize("mode", ["once", "full"])
+@pytest.mark.parametrize("first", [1, TOGETHER])
+def test_a_refusal_at_any_call_loses_no_decision_and_the_next_attempt_succeeds(tmp_path, mode, first):
+    """With `first` decisions there, the next is another of their file, or the first of its own."""
+    from faults import refusing  # not where this file runs as a program of its own
+
+    for n in range(1, 30):
+        root = tmp_path / str(n)
+        writer = DecisionWriter(root, SESSION)
+        for number in range(first):
+            writer.append(record(number, whole=writer.due))
+        reader = DecisionReader(writer.path)
+        with refusing(root, n, mode) as disk, suppress(StorageError):
+            writer.append(record(first, whole=writer.due))
+        assert list(reader.span()) == list(range(writer.number)) or disk.hit
+        if writer.number == first:
+            writer.append(record(first, whole=writer.due))
+        writer.append(record(first + 1, whole=writer.due))
+        writer.close()
+        assert list(reader.span()) == list(range(first + 2))
+        assert reader.leading_to(first + 1)[0].whole
+        if not disk.hit:
+            break
+    assert n > (1 if first == 1 else 5)
 
 
 def test_a_replay_goes_from_the_last_whole_record(tmp_path):

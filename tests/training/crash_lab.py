@@ -158,7 +158,7 @@ def kills(folder: Path) -> dict[str, Any]:
 
 # Killed before every system call of a save -----------------------------------------------------------------------
 
-CALLS = ("mkdir", "open", "write", "fsync", "replace", "close", "rmdir", "unlink")
+CALLS = ("mkdir", "open", "write", "fsync", "replace", "rename", "close", "rmdir", "unlink")
 
 
 def count_calls(act: Callable[[int, str], None]) -> None:
@@ -180,36 +180,45 @@ def tensors(step: int) -> dict[str, torch.Tensor]:
 
 
 def boundaries(folder: Path) -> dict[str, Any]:
+    """Killed in a save of step 2 after step 1, and in a save of step 1 again; `value` is what the checkpoint holds."""
     path = folder / "run"
     create_run(path, config(), DATA, recipe="crash").close()
     run = Run.open(path)
     store = CheckpointStore(run.checkpoints_dir, run.manifest.id, keep=1)
-    store.save(1, tensors(1), {"random.cpu": torch.arange(5)}, {"note": 1}, 0)
-    deaths, steps, bad, left = 0, [], [], []
-    for number in range(1, 200):
 
-        def die_there(number: int = number) -> None:
-            count_calls(lambda n, name: os.kill(os.getpid(), signal.SIGKILL) if n == number else None)
-            store.save(2, tensors(2), {"random.cpu": torch.arange(5)}, {"note": 2}, 0)
+    def save(step: int, value: int) -> None:
+        store.save(step, tensors(value), {"random.cpu": torch.arange(5)}, {"note": value}, 0)
 
-        code = join(fork(die_there))
-        deaths += code == -signal.SIGKILL
-        try:
-            with run.writer():
-                found = store.load()
-        except Exception as error:
-            bad.append(f"{number}: {error}")
-            break
-        if not torch.equal(found.model["perception.a"], tensors(found.step)["perception.a"]):
-            bad.append(f"{number}: other tensors")
-        left += [p.name for p in run.checkpoints_dir.iterdir() if p.name.startswith(".")]
-        steps.append(found.step)
-        if code == 0:
-            break
-        if found.step == 2:  # start over
-            store.save(1, tensors(1), {"random.cpu": torch.arange(5)}, {"note": 1}, 0)
-            store.discard_after(1)
-    return {"deaths": deaths, "steps": steps, "bad": bad, "left": left, "last": code}
+    deaths, bad, left = 0, [], []
+    values: dict[str, list[int]] = {"next": [], "again": []}
+    for kind, step in (("next", 2), ("again", 1)):
+        save(1, 1)
+        for number in range(1, 200):
+
+            def die_there(number: int = number, step: int = step) -> None:
+                count_calls(lambda n, name: os.kill(os.getpid(), signal.SIGKILL) if n == number else None)
+                save(step, 2)
+
+            code = join(fork(die_there))
+            deaths += code == -signal.SIGKILL
+            try:
+                with run.writer():
+                    found = store.load()
+            except Exception as error:
+                bad.append(f"{kind} {number}: {error}")
+                break
+            value = found.memory["note"]
+            if not torch.equal(found.model["perception.a"], tensors(value)["perception.a"]):
+                bad.append(f"{kind} {number}: other tensors")
+            left += [p.name for p in run.checkpoints_dir.iterdir() if p.name.startswith(".")]
+            values[kind].append(value)
+            if code == 0:
+                break
+            if value == 2:  # start over
+                save(1, 1)
+                store.discard_after(1)
+        store.discard_after(1)
+    return {"deaths": deaths, "values": values, "bad": bad, "left": left, "last": code}
 
 
 # Several processes -----------------------------------------------------------------------------------------------

@@ -44,9 +44,10 @@ def test_killed_before_any_system_call_of_a_save_a_whole_checkpoint_stands(lab: 
     assert boundaries["bad"] == []
     assert boundaries["left"] == []
     assert boundaries["last"] == 0
-    assert boundaries["deaths"] >= 15
-    assert boundaries["steps"] == sorted(boundaries["steps"]), "once committed, always committed"
-    assert set(boundaries["steps"]) == {1, 2}
+    assert boundaries["deaths"] >= 30
+    for values in boundaries["values"].values():
+        assert values == sorted(values), "once committed, always committed"
+        assert set(values) == {1, 2}
 
 
 @pytest.mark.parametrize("case", ["plain", "whole"])

@@ -25,7 +25,8 @@ from steersman.core.latent_graph import GraphConfig
 from steersman.data import Dataset
 from steersman.memory import build_graph
 from steersman.runs import Run
-from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, refusals, sha256
+from steersman.runs.files import parse_json, pretty, read_capped, sha256, write_new
+from steersman.runs.folders import whole, writing
 from steersman.runs.seals import seal, seal_holds
 
 FOLDER, FORMAT = "memory", 1
@@ -71,12 +72,9 @@ def graph_of(run: Run, by: Boxes, config: GraphConfig, fan: int) -> LatentGraph:
         return kept
     graph = _from_log(dataset, by, config, fan)
     content = _encoded(graph)
-    folder = run.path / FOLDER
-    with refusals("a folder for memories", run.path):
-        folder.mkdir(exist_ok=True)
-    atomic_write(folder / "graph.safetensors", content)
-    card = msgspec.structs.replace(wanted, graph=sha256(content))
-    atomic_write(folder / "graph.json", seal(pretty(card)))
+    with writing(run.path / FOLDER, "a graph of remembered states") as folder:
+        write_new(folder / "graph.safetensors", content)
+        write_new(folder / "graph.json", seal(pretty(msgspec.structs.replace(wanted, graph=sha256(content)))))
     return graph
 
 
@@ -121,7 +119,7 @@ def _from_log(dataset: Dataset, by: Boxes, config: GraphConfig, fan: int) -> Lat
 
 def _kept(run: Run, wanted: Built, by: Boxes) -> LatentGraph | None:
     """What the run keeps, if it is whole and was built from the same."""
-    folder = run.path / FOLDER
+    folder = whole(run.path / FOLDER)
     try:
         content = read_capped(folder / "graph.json")
         card = parse_json(content, Built)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 from dataclasses import dataclass, fields
@@ -84,24 +83,22 @@ def _schema(path: Path) -> Any:
 
 
 class Log:
-    """A log as a dataset: read into a temporary place, then moved into the run that learns from it, or removed.
+    """A log as a dataset: read into a temporary `place`, which the run that learns from it takes over, or removed.
 
     A log that is a cache already is used where it is.
     """
 
     def __init__(self, source: Source, out: Path, watcher: Watcher) -> None:
         from steersman.data import Dataset, build
-        from steersman.runs.files import refusals, temporary
+        from steersman.runs.files import temporary
 
-        self._place: Path | None = None
+        self.place: Path | None = None
         if source.format == "cache":
             self.dataset = Dataset.open(source.path)
             return
-        with refusals("a folder for the run", out.parent):
-            out.parent.mkdir(parents=True, exist_ok=True)
-        self._place = temporary(out.with_name(f"{out.name}.log"))
+        self.place = temporary(out.with_name(f"{out.name}.log"))
         try:
-            self.dataset = build(source, self._place, lambda done, total: watcher.count("reading", done, total))
+            self.dataset = build(source, self.place, lambda done, total: watcher.count("reading", done, total))
         finally:
             watcher.close()
         self.dataset.path = out / "log"  # what the run's manifest names
@@ -110,10 +107,5 @@ class Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._place is not None:
-            shutil.rmtree(self._place, ignore_errors=True)
-
-    def move_into(self, run: Path) -> None:
-        """Give the dataset its place inside the run directory, which exists by now."""
-        if self._place is not None:
-            os.replace(self._place, run / "log")
+        if self.place is not None:
+            shutil.rmtree(self.place, ignore_errors=True)

@@ -29,7 +29,7 @@ from steersman.core.signature import Signature
 from steersman.core.types import Episode
 from steersman.data.schema import Schema
 from steersman.data.storage import JOURNAL, sha256
-from steersman.runs.files import FolderInTheMaking
+from steersman.runs.folders import FolderInTheMaking, is_free, steady, whole
 
 VERSION = 1
 INDEX = "index.json"
@@ -204,8 +204,6 @@ class CacheWriter:
                 self._files[name] = (self._folder.path / name).open("wb")
                 self._files[name].write(content)
             for file in self._files.values():
-                file.flush()
-                os.fsync(file.fileno())
                 file.close()
         self._folder.commit()
         self._closed = True
@@ -245,10 +243,21 @@ def refuse_foreign_folder(path: Path) -> None:
     Raises:
         StorageError: something that is no cache stands at `path`.
     """
-    if not path.exists():
-        return
-    if not path.is_dir() or any(not _OURS.fullmatch(p.name) for p in path.iterdir()):
+    if not is_free(whole(path)) and (not path.is_dir() or any(not _OURS.fullmatch(p.name) for p in path.iterdir())):
         raise StorageError(f"a place for a cache at {path}", "something else there", "choose another path")
+
+
+def open_cache(path: str | os.PathLike[str]) -> tuple[Index, dict[str, Tensor]]:
+    """The index of the cache at `path` and its mapped fields, both of one writing of it.
+
+    Raises:
+        DataError: no cache, foreign, of a future version, altered, truncated.
+    """
+    def read() -> tuple[Index, dict[str, Tensor]]:
+        index = read_index(path)
+        return index, map_fields(path, index)
+
+    return steady(Path(path), read)
 
 
 def read_index(path: str | os.PathLike[str]) -> Index:

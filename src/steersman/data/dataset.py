@@ -17,7 +17,7 @@ from torch import Tensor
 from steersman.core.errors import DataError, UsageError
 from steersman.core.signature import Signature
 from steersman.core.types import Episode, Window
-from steersman.data.cache import Index, checksums, map_fields, read_index
+from steersman.data.cache import Index, checksums, open_cache
 from steersman.data.schema import Schema
 from steersman.data.statistics import Columns, Statistics, fit
 
@@ -50,8 +50,7 @@ class Dataset:
         Raises:
             DataError: no cache, foreign, of a future version, altered, truncated.
         """
-        index = read_index(path)
-        fields = map_fields(path, index)
+        index, fields = open_cache(path)
         offsets = fields["offsets"].flatten().clone()
         lengths = offsets.diff() - 1
         if int(offsets[0]) != 0 or int(offsets[-1]) != index.rows or int(lengths.min()) < 1:

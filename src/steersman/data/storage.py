@@ -1,18 +1,13 @@
-"""A file that a library fills and that appears whole or not at all; hashes of whatever a log consists of.
-
-Knows nothing about episodes. `runs.files` does the same for folders, and for files whose bytes are at hand.
-"""
+"""Hashes and time stamps of whatever a log consists of. Knows nothing about episodes."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from steersman.core.errors import DataError
-from steersman.runs.files import commit, files_in, refusals, sweep, temporary
+from steersman.runs.files import files_in
 
 JOURNAL = "journal.jsonl"
 """In a folder in the making: how far its writer got."""
@@ -42,24 +37,3 @@ def stamp(path: str | os.PathLike[str]) -> tuple[tuple[str, int, int], ...]:
     root = Path(path)
     files = files_in(root) if root.is_dir() else [root]
     return tuple((str(p), (s := p.stat()).st_size, s.st_mtime_ns) for p in files)
-
-
-@contextmanager
-def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A file that appears whole or not at all: `with replace_file(path) as temporary: …write temporary…`.
-
-    Raises:
-        StorageError: the file system refused; nothing half-written is left.
-    """
-    target = Path(path).absolute()
-    with refusals(f"{target.name} written", target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(target.parent, target.name)
-        making = temporary(target)
-        try:
-            yield making
-            with making.open("rb") as file:
-                os.fsync(file.fileno())
-            commit(making, target)
-        finally:
-            making.unlink(missing_ok=True)

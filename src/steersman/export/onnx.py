@@ -29,7 +29,8 @@ from steersman.export.describe import describe
 from steersman.export.graphs import BATCH, CANDIDATES, Graph, agent_graphs
 from steersman.export.manifest import OPSET, CarryRecord, FileOfGraph, OnnxManifest, Port
 from steersman.runs.checkpoints import FileRecord
-from steersman.runs.files import new_folder, pretty, sha256, write_new
+from steersman.runs.files import pretty, sha256, write_new
+from steersman.runs.folders import new_folder
 
 MANIFEST, README = "export.json", "README.md"
 TOLERANCE = 1e-4

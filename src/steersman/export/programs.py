@@ -14,7 +14,7 @@ import torch
 from steersman.agent import Agent
 from steersman.core import ConfigError, MismatchError, Observation
 from steersman.export.graphs import Graph, agent_graphs
-from steersman.runs.files import new_folder
+from steersman.runs.folders import new_folder
 
 TOLERANCE = 1e-5
 

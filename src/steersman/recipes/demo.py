@@ -6,7 +6,6 @@ is used for measuring and for the guardrail's few labelled frames, never for tra
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from pathlib import Path
@@ -28,7 +27,8 @@ from steersman.recipes import two_rooms
 from steersman.recipes.demo_results import LIKE, NEVER, THREE, Results
 from steersman.runs import Run
 from steersman.runs.artefacts import write
-from steersman.runs.files import refusals, temporary
+from steersman.runs.files import temporary
+from steersman.runs.folders import is_free
 from steersman.training import Progress, RidgeProbe
 from steersman.worlds import TwoRooms
 
@@ -120,7 +120,7 @@ class _Clock:
 
 
 class _Log:
-    """The log: written beside the run's place, moved into the run once that is there, removed if it never is."""
+    """The log: written beside the run's place, which it is made a part of; removed if there never is a run."""
 
     def __init__(self, place: Path, dataset: Dataset) -> None:
         self.place, self.dataset = place, dataset
@@ -131,16 +131,10 @@ class _Log:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.place, ignore_errors=True)
 
-    def move_into(self, run: Path) -> None:
-        os.replace(self.place, run / "log")
-        self.dataset = Dataset.open(run / "log")
-
 
 def _recorded(path: Path, seed: int, sizes: Sizes, watcher: Watching) -> _Log:
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if not is_free(path):
         raise RunError(f"a new folder for the run at {path}", "one that is in use", "choose another name")
-    with refusals("a folder for the run", path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
     place = temporary(path.with_name(f"{path.name}.log"))
     try:
         dataset = two_rooms.log(
@@ -157,8 +151,7 @@ def _train(path: Path, seed: int, sizes: Sizes, log: _Log, watcher: Watching) ->
     changes = {"steps": sizes.steps, "batch_size": sizes.batch_size}
     given = {name: value for name, value in changes.items() if value is not None}
     config = two_rooms.recipe(seed=seed % 2**31, **given)
-    with training.create_run(path, config, log.dataset, recipe="two-rooms") as run:
-        log.move_into(path)
+    with training.create_run(path, config, log.dataset, recipe="two-rooms", log=log.place) as run:
         write(path, *data_card(log.dataset, source="TwoRooms, recorded by steersman", title="Random walks in two rooms",
                                behaviour="random heading and speed; after a bump it mostly goes on pushing",
                                layouts="wall and door positions differ from episode to episode"))

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import msgspec
 
 from steersman.core.errors import RunError, UsageError
-from steersman.runs.files import atomic_write, parse_json, read_capped, refusals
+from steersman.runs.files import atomic_write, parse_json, read_capped, sha256
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,80}\.(png|webp|jpg|svg)")
@@ -54,6 +55,10 @@ class Artefact(_Part, frozen=True, kw_only=True):
     def images(self) -> tuple[str, ...]:
         """Names of the image files that belong to this artefact, in its folder."""
         return ()
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The same with other names of its image files."""
+        return self
 
 
 # Tables ----------------------------------------------------------------------------------------------------------
@@ -150,6 +155,9 @@ class Picture(Artefact, frozen=True, tag="picture", kw_only=True):
     def images(self) -> tuple[str, ...]:
         return (self.file,)
 
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        return msgspec.structs.replace(self, file=names[self.file])
+
 
 class Track(_Part, frozen=True, kw_only=True):
     """One image strip of a film: frame i is cell (i % across, i // across) of `file`.
@@ -187,6 +195,10 @@ class Film(Artefact, frozen=True, tag="film", kw_only=True):
     def images(self) -> tuple[str, ...]:
         return tuple(track.file for track in self.tracks)
 
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        tracks = tuple(msgspec.structs.replace(track, file=names[track.file]) for track in self.tracks)
+        return msgspec.structs.replace(self, tracks=tracks)
+
 
 class Map(Artefact, frozen=True, tag="map", kw_only=True):
     """A scalar over a grid of places, e.g. the planner's energy for each goal position: `maps/<name>.json`.
@@ -215,6 +227,9 @@ class Map(Artefact, frozen=True, tag="map", kw_only=True):
 
     def images(self) -> tuple[str, ...]:
         return (self.file,) if self.file else ()
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        return msgspec.structs.replace(self, file=names[self.file]) if self.file else self
 
 
 # Lines -----------------------------------------------------------------------------------------------------------
@@ -329,6 +344,9 @@ class DataCard(Artefact, frozen=True, tag="data", kw_only=True):
     def images(self) -> tuple[str, ...]:
         return (self.samples,) if self.samples else ()
 
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        return msgspec.structs.replace(self, samples=names[self.samples]) if self.samples else self
+
 
 class Headline(_Part, frozen=True, kw_only=True):
     """One of the few numbers that a reader should leave with."""
@@ -366,8 +384,9 @@ A = TypeVar("A", bound=Artefact)
 def write(run: Path | str, artefact: Artefact, images: Mapping[str, bytes] | None = None) -> Path:
     """Write `artefact` and its image files (name -> content) into the run directory `run`; returns the JSON file.
 
-    Images go first, so that a JSON file never names an image that is not there. Numbers that are not finite are
-    written as null; numpy numbers and arrays may stand for numbers and tuples.
+    Images go first, under names that hold a part of their hash, so that no image is ever replaced and the JSON file
+    names those that it was written with, whatever stops this; then those of the artefact before go. Numbers that are
+    not finite are written as null; numpy numbers and arrays may stand for numbers and tuples.
 
     Raises:
         UsageError: a field of the wrong type, or images that are not those that the artefact names.
@@ -376,18 +395,24 @@ def write(run: Path | str, artefact: Artefact, images: Mapping[str, bytes] | Non
     images = images or {}
     if set(images) != set(artefact.images()):
         raise UsageError(f"images {sorted(artefact.images())}", f"{sorted(images)}", "give every image that it names")
+    named = {name: _content_name(name, image) for name, image in images.items()}
+    artefact = artefact.renamed(named)
     content = msgspec.json.encode(artefact, enc_hook=_plain)
     try:
         msgspec.json.decode(content, type=type(artefact))
     except msgspec.MsgspecError as error:
         raise UsageError(f"a well-formed {type(artefact).__name__}", f"{error}", "correct that field") from error
     folder = Path(run) / artefact.FOLDER
-    with refusals("a folder for artefacts", folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    for name, image in images.items():
-        atomic_write(folder / _image_name(name), image)
     path = folder / f"{artefact.name}.json"
+    before: set[str] = set()
+    with suppress(RunError):
+        before = {name for name in read(path, type(artefact)).images() if _IMAGE.fullmatch(name)}
+    for name, image in images.items():
+        atomic_write(folder / named[name], image)
     atomic_write(path, msgspec.json.format(content, indent=1) + b"\n")
+    for name in before - set(named.values()):
+        with suppress(OSError):
+            (folder / name).unlink()
     return path
 
 
@@ -401,7 +426,7 @@ def read_all(run: Path | str, kind: type[A]) -> tuple[list[A], list[str]]:
     """All artefacts of `kind` in the run directory, in order, and a sentence for each file that cannot be used."""
     good: list[A] = []
     bad: list[str] = []
-    for path in sorted((Path(run) / kind.FOLDER).glob("*.json")):
+    for path in sorted((Path(run) / kind.FOLDER).glob("[!.]*.json")):
         try:
             good.append(read(path, kind))
         except RunError as error:
@@ -432,6 +457,12 @@ def image_bytes(run: Path | str, kind: type[Artefact], name: str) -> bytes:
         return (Path(run) / kind.FOLDER / _image_name(name)).read_bytes()
     except (OSError, UsageError) as error:
         raise RunError(f"the image {name!r} in {kind.FOLDER}/", f"{error}", "evaluate the run again") from error
+
+
+def _content_name(name: str, image: bytes) -> str:
+    stem, _, suffix = _image_name(name).rpartition(".")
+    mark = f"-{sha256(image)[:8]}"
+    return _image_name(f"{stem.removesuffix(mark)}{mark}.{suffix}")
 
 
 def _image_name(name: str) -> str:

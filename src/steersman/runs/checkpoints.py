@@ -18,6 +18,7 @@ import msgspec
 
 from steersman.core.errors import CheckpointError, RunError
 from steersman.runs.files import parse_json, pretty, read_capped, sha256
+from steersman.runs.folders import all_whole, whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -71,9 +72,14 @@ def folder_name(step: int) -> str:
 
 
 def list_checkpoints(checkpoints: Path) -> list[Path]:
-    """Folders of committed checkpoints, oldest first. None is opened."""
+    """Folders of committed checkpoints, oldest first. None is opened.
+
+    Raises:
+        StorageError: one whose writer was stopped cannot be put back.
+    """
     if not checkpoints.is_dir():
         return []
+    all_whole(checkpoints)
     return sorted(x for x in checkpoints.iterdir() if _FOLDER.fullmatch(x.name) and x.is_dir())
 
 
@@ -116,11 +122,21 @@ class CheckpointFile:
         return self.manifest.step
 
     def read(self, name: str, limit: int = LIMIT) -> bytes:
-        """The verified content of one file of the checkpoint.
+        """The verified content of one file of the checkpoint; of the new one, if this step was saved again meanwhile.
 
         Raises:
             CheckpointError: missing, of the wrong size (found out before anything is allocated), or altered.
         """
+        while True:
+            try:
+                return self._verified(name, limit)
+            except CheckpointError:
+                there = _read_manifest(whole(self.path))
+                if there == self.manifest:
+                    raise
+                self.manifest = there
+
+    def _verified(self, name: str, limit: int) -> bytes:
         record = self.manifest.files[name]
         path = self.path / name
         try:

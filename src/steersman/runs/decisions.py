@@ -16,13 +16,15 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from steersman.core.errors import RunError, UsageError
-from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, refusals, sync_folder, write_all
+from steersman.runs.files import parse_json, pretty, read_capped, refusals, sync_folder, write_all, write_new
+from steersman.runs.folders import FolderInTheMaking
 
 FORMAT = 1
 FOLDER = "decisions"
@@ -165,19 +167,22 @@ class DecisionWriter:
         """
         if kept < 1:
             raise UsageError("at least 1 byte of decisions to keep", f"{kept}", "raise the limit")
-        root = run / FOLDER
         self.kept, self.number = kept, 0
         self._fd: int | None = None
         self._inside = 0
-        with refusals("a folder for decisions", run):
-            root.mkdir(exist_ok=True)
-            self.path = _claim(root)
-        atomic_write(self.path / "session.json", pretty(session))
+        folder = FolderInTheMaking(run / FOLDER / "session", "a folder for decisions")
+        try:
+            with folder.refusals():
+                write_new(folder.path / "session.json", pretty(session))
+            last = max((int(path.name) for path in sessions(run)), default=0)
+            self.path = folder.claim(f"{number:04d}" for number in count(last + 1))
+        finally:
+            folder.discard()
 
     @property
     def due(self) -> bool:
         """Whether the next decision begins a file."""
-        return self._fd is None or self._inside >= TOGETHER
+        return self._fd is None or self._inside in (0, TOGETHER)
 
     def append(self, record: Recorded) -> None:
         """Write one decision; it is there when the call returns, whatever becomes of this process.
@@ -190,7 +195,7 @@ class DecisionWriter:
                              "write decisions in order, and a whole one when it is due")
         payload = _encode(record)
         with refusals("a decision written", self.path):
-            if self.due:
+            if self._fd is None or self._inside == TOGETHER:
                 self._next_file()
             assert self._fd is not None
             end = os.lseek(self._fd, 0, os.SEEK_END)
@@ -202,12 +207,19 @@ class DecisionWriter:
         self.number, self._inside = self.number + 1, self._inside + 1
 
     def close(self) -> None:
-        """Wait until everything is on disk."""
-        if self._fd is not None:
-            os.fsync(self._fd)
-            os.close(self._fd)
-            self._fd = None
-            sync_folder(self.path)
+        """Wait until everything is on disk.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            with refusals("decisions written", self.path):
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+                sync_folder(self.path)
 
     def _next_file(self) -> None:
         self.close()
@@ -296,18 +308,6 @@ def session_at(run: Path, name: str = "latest") -> DecisionReader:
             return DecisionReader(path)
     fix = "choose one of these" if there else "act first: steersman run RUN --env ID"
     raise RunError(f"recorded decisions {name!r} in {run}", ", ".join(x.name for x in there) or "none", fix)
-
-
-def _claim(root: Path) -> Path:
-    """A new folder with the next number, whoever else makes one at the same time."""
-    number = max((int(x.name) for x in root.iterdir() if _SESSION.fullmatch(x.name)), default=0) + 1
-    while True:
-        path = root / f"{number:04d}"
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:
-            number += 1
 
 
 def _segments(path: Path) -> list[tuple[int, Path]]:

@@ -1,6 +1,6 @@
 """Files that survive: written whole or not at all, on disk when the call returns, checked by hash before use.
 
-Knows the file system and its refusals; knows nothing of what is inside a file.
+Knows the file system and its refusals; knows nothing of what is inside a file. Folders: `runs.folders`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -55,24 +55,35 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
 
 
-def atomic_write(path: Path | str, data: bytes) -> None:
-    """Replace `path` by `data`: after a crash at any moment the file is the old one or the new one, never a part.
+@contextmanager
+def replace_file(path: Path | str | os.PathLike[str]) -> Iterator[Path]:
+    """A file that appears whole or not at all: `with replace_file(path) as temporary: …fill temporary…`. After a crash
+    at any moment `path` is the old file or the new one, never a part.
 
-    Temporary name in the same folder, write, fsync, rename, fsync of the folder (see `write_new`, `commit`).
+    Temporary name in the same folder, fsync, rename, fsync of the folder.
 
     Raises:
-        StorageError: the disk is full or read-only, no permission, no such folder. Nothing half-written is left.
+        StorageError: the disk is full or read-only, no permission. Nothing half-written is left.
     """
-    path = Path(path)
-    temp = temporary(path)
-    with refusals(f"{path.name} written", path.parent):
+    target = Path(path).absolute()
+    with refusals(f"{target.name} written", target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent, target.name)
+        temp = temporary(target)
         try:
-            write_new(temp, data)
-            commit(temp, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temp)
-            raise
+            yield temp
+            with temp.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temp, target)
+            sync_folder(target.parent)
+        finally:
+            remove(temp)
+
+
+def atomic_write(path: Path | str, data: bytes) -> None:
+    """Replace `path` by `data`, see `replace_file`."""
+    with replace_file(path) as temp:
+        write_new(temp, data)
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -90,79 +101,6 @@ def write_all(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
-
-
-def commit(temp: Path, path: Path) -> None:
-    """Rename a finished file or folder to its name and wait until that name is on disk."""
-    os.replace(temp, path)
-    sync_folder(path.parent)
-
-
-class FolderInTheMaking:
-    """A folder that is filled beside its place and renamed into it, whole, at the end.
-
-    Left unfinished (an error, Ctrl-C) it is removed at once; after kill -9, by the next that is made for this place.
-    """
-
-    def __init__(self, target: str | os.PathLike[str]) -> None:
-        self.target = Path(target).absolute()
-        with self.refusals():
-            self.target.parent.mkdir(parents=True, exist_ok=True)
-            sweep(self.target.parent, self.target.name)
-            self.path = temporary(self.target)
-            self.path.mkdir()
-
-    def refusals(self) -> AbstractContextManager[None]:
-        """Around whatever is written inside."""
-        return refusals(f"{self.target.name} written", self.target.parent)
-
-    def commit(self) -> None:
-        """All files inside are on disk already (fsync by whoever wrote them): put the folder in its place.
-
-        Raises:
-            StorageError: the file system refused; what stood in the place stands there still.
-        """
-        old = temporary(self.target)
-        with self.refusals():
-            sync_folder(self.path)
-            if self.target.exists():
-                os.replace(self.target, old)
-            try:
-                commit(self.path, self.target)
-            except OSError:
-                if old.exists():
-                    os.replace(old, self.target)
-                raise
-        remove(old)
-
-    def discard(self) -> None:
-        """Leave nothing behind."""
-        remove(self.path)
-
-
-@contextmanager
-def new_folder(path: str | os.PathLike[str], what: str) -> Iterator[Path]:
-    """A temporary folder to fill, which becomes `path` when the block ends well and leaves nothing behind otherwise.
-    Whatever is in it is on disk by then.
-
-    what  named in errors: "an export"
-
-    Raises:
-        StorageError: there is something at `path` already (but an empty folder), or the disk refused.
-    """
-    path = Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise StorageError(f"a new folder for {what} at {path}", "one that is in use", "choose another name")
-    folder = FolderInTheMaking(path)
-    try:
-        with folder.refusals():
-            yield folder.path
-            for file in files_in(folder.path):
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
-        folder.commit()
-    finally:
-        folder.discard()
 
 
 def size_of(path: Path) -> int:

@@ -82,10 +82,14 @@ class Metrics:
         """Open for appending; called by the holder of the writer's lock. Drops a torn last line."""
         with refusals("metrics", self.path.parent):
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o644)
-            sync_folder(self.path.parent)
-            whole = _line_end(self._fd, self.position)
-            if whole != self.position:
-                os.ftruncate(self._fd, whole)
+            try:
+                sync_folder(self.path.parent)
+                whole = _line_end(self._fd, self.position)
+                if whole != self.position:
+                    os.ftruncate(self._fd, whole)
+            except BaseException:
+                self.end()
+                raise
 
     def end(self) -> None:
         """Close; harmless if not open."""

@@ -9,9 +9,9 @@ Never imports torch; whatever is shown from here was computed before.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,18 +24,8 @@ import msgspec
 from steersman.core.errors import RunError, UsageError
 from steersman.runs import manifest as manifests
 from steersman.runs.checkpoints import CheckpointFile, find_checkpoint, list_checkpoints
-from steersman.runs.files import (
-    atomic_write,
-    commit,
-    parse_json,
-    pretty,
-    read_capped,
-    refusals,
-    sweep,
-    sync_folder,
-    temporary,
-    write_new,
-)
+from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, remove, sweep, write_new
+from steersman.runs.folders import is_free, new_folder
 from steersman.runs.lock import WriterLock
 from steersman.runs.manifest import Manifest, read_manifest
 from steersman.runs.metrics import Metrics
@@ -65,10 +55,12 @@ class Run:
         seeds: Mapping[str, int],
         data: Mapping[str, Any],
         versions: Mapping[str, str] | None = None,
+        log: Path | None = None,
     ) -> Run:
         """Make the run directory `path`, whole or not at all, and hold its writer's lock (`close` gives it back).
 
-        `config`, `data`: anything that msgspec turns into plain values.
+        `config`, `data`: anything that msgspec turns into plain values. `log`: a folder on the same disk that becomes
+        the run's `log/`; it is gone if the run cannot be made.
 
         Raises:
             RunError: there is something at `path` already.
@@ -87,25 +79,23 @@ class Run:
             machine=manifests.machine(),
             command=manifests.command(),
         )
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if not is_free(path):
             raise RunError(
                 f"a new folder for the run at {path}", "one that is in use", "choose another name, or resume"
             )
-        with refusals("a run directory", path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sweep(path.parent)
-            temp = temporary(path)
-            try:
-                for folder in (temp, temp / "checkpoints", temp / "report"):
-                    folder.mkdir()
-                write_new(temp / manifests.NAME, pretty(manifest))
-                sync_folder(temp)
-                commit(temp, path)
-            except BaseException:
-                shutil.rmtree(temp, ignore_errors=True)
-                raise
+        sweep(path.parent)
+        with new_folder(path, "a run directory") as temp:
+            for folder in (temp / "checkpoints", temp / "report"):
+                folder.mkdir()
+            write_new(temp / manifests.NAME, pretty(manifest))
+            if log is not None:
+                os.replace(log, temp / "log")
         run = cls(path, manifest)
-        run._begin()
+        try:
+            run._begin()
+        except BaseException:
+            remove(path)
+            raise
         return run
 
     @classmethod
@@ -137,7 +127,7 @@ class Run:
     def _begin(self) -> None:
         self._lock.acquire()
         try:
-            for folder in (self.path, self.checkpoints_dir, self.report_dir):
+            for folder in (self.path, *(x for x in self.path.iterdir() if x.is_dir())):
                 sweep(folder)
             self.metrics.begin()
         except BaseException:
@@ -188,8 +178,6 @@ class Run:
             StorageError: the disk refused; an earlier artefact of that name stands.
         """
         path = self.extra(name)
-        with refusals("a folder", path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, pretty(value))
         return path
 

@@ -77,7 +77,7 @@ def run(path: Path) -> Holding:
     steps = max((row["step"] for row in metrics if isinstance(row.get("step"), int)), default=0)
     planned = m.config.get("train", {}).get("steps") if isinstance(m.config.get("train"), dict) else None
     loss = next((row["loss"] for row in reversed(metrics) if isinstance(row.get("loss"), (int, float))), None)
-    artefacts = {kind.FOLDER: len(list((path / kind.FOLDER).glob("*.json"))) for kind in KINDS}
+    artefacts = {kind.FOLDER: len(list((path / kind.FOLDER).glob("[!.]*.json"))) for kind in KINDS}
     artefacts = {name: count for name, count in artefacts.items() if count}
     report = path / "report" / "report.html"
     facts = [

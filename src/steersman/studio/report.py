@@ -126,7 +126,6 @@ def build(run: Path | str) -> Path:
     """
     opened = Run.open(run)
     path = opened.report_dir / "report.html"
-    opened.report_dir.mkdir(exist_ok=True)
     atomic_write(path, render(opened).encode())
     return path
 

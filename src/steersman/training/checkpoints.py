@@ -6,7 +6,6 @@ Knows tensors and files, not what the tensors mean. The layout is `runs.checkpoi
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,7 +31,8 @@ from steersman.runs.checkpoints import (
     folder_name,
     list_checkpoints,
 )
-from steersman.runs.files import commit, read_capped, refusals, remove, sha256, sync_folder, temporary, write_new
+from steersman.runs.files import read_capped, refusals, sha256, write_new
+from steersman.runs.folders import steady, take_away, writing
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Checkpoint:
 class CheckpointStore:
     """The checkpoints of one run.
 
-    `save`: write both files and the manifest into a hidden folder, fsync each and the folder, read all of it back and
-    compare hashes, rename the folder to its name, fsync the parent; only then are older ones removed, down to `keep`.
+    `save`: write both files and the manifest into a hidden folder, fsync each, read all of it back and compare, give
+    the folder its name (`runs.folders`); only then are older ones removed, down to `keep`.
     """
 
     def __init__(self, folder: Path | str, run: str, keep: int = 2) -> None:
@@ -76,7 +76,8 @@ class CheckpointStore:
 
         Raises:
             DivergedError: a weight is not finite; nothing is written.
-            StorageError: the disk refused; earlier checkpoints stand, and nothing half-written is left.
+            StorageError: the disk refused; earlier checkpoints stand, also one of this step, and nothing half-written
+                is left.
         """
         _require_finite(step, model, state)
         files = {MODEL: encode(_plain(model)), STATE: encode(_plain(state))}
@@ -89,31 +90,15 @@ class CheckpointStore:
         )
         files[MANIFEST] = manifest.sealed()
         path = self.folder / folder_name(step)
-        temp = temporary(path)
-        with refusals("a checkpoint", self.folder):
-            try:
-                temp.mkdir()
-                for name, data in files.items():
-                    write_new(temp / name, data)
-                sync_folder(temp)
-                for name, data in files.items():
-                    _read_back(temp / name, data)
-                if path.exists():  # this step again, after an earlier checkpoint was chosen to go on from
-                    os.replace(path, temporary(path).with_name(f"{temp.name}-old"))
-                commit(temp, path)
-            except BaseException:
-                shutil.rmtree(temp, ignore_errors=True)
-                raise
-        self._prune(temp)
-        return path
-
-    def _prune(self, temp: Path) -> None:
-        remove(temp.with_name(f"{temp.name}-old"))
-        for path in list_checkpoints(self.folder)[: -self.keep]:
-            hidden = temporary(path)  # out of the index in one step, then deleted at leisure
+        with writing(path, "a checkpoint") as temp:
+            for name, data in files.items():
+                write_new(temp / name, data)
+            for name, data in files.items():
+                _read_back(temp / name, data)
+        for old in list_checkpoints(self.folder)[: -self.keep]:
             with suppress(OSError):
-                os.replace(path, hidden)
-                remove(hidden)
+                take_away(old)
+        return path
 
     def load(self, name: str = "latest", limit: int = LIMIT) -> Checkpoint:
         """Read one checkpoint, hashes first.
@@ -121,9 +106,14 @@ class CheckpointStore:
         Raises:
             CheckpointError: none of that name, damaged, foreign, of a later format, larger than `limit` bytes a file.
         """
-        file = CheckpointFile(find_checkpoint(self.folder, name), self.run)
-        model, state = (self._tensors(file, part, limit) for part in (MODEL, STATE))
-        return Checkpoint(file.step, model, state, file.manifest.state, file.manifest.metrics)
+        path = find_checkpoint(self.folder, name)
+
+        def read() -> Checkpoint:
+            file = CheckpointFile(path, self.run)
+            model, state = (self._tensors(file, part, limit) for part in (MODEL, STATE))
+            return Checkpoint(file.step, model, state, file.manifest.state, file.manifest.metrics)
+
+        return steady(path, read)
 
     def _tensors(self, file: CheckpointFile, name: str, limit: int) -> dict[str, Tensor]:
         if name not in file.manifest.files:
@@ -137,10 +127,8 @@ class CheckpointStore:
         """Drop checkpoints later than `step`: the run goes on from there."""
         for path in list_checkpoints(self.folder):
             if path.name > folder_name(step):
-                hidden = temporary(path)
                 with refusals("a checkpoint removed", self.folder):
-                    os.replace(path, hidden)
-                remove(hidden)
+                    take_away(path)
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -107,11 +107,13 @@ def resume(
 
 
 def create_run(
-    path: Path | str, config: TrainConfig, dataset: Any, *, recipe: str, settings: Mapping[str, Any] | None = None
+    path: Path | str, config: TrainConfig, dataset: Any, *, recipe: str, settings: Mapping[str, Any] | None = None,
+    log: Path | None = None,
 ) -> Run:
     """A run directory for this training, its writer's lock held.
 
     The manifest's config is {"train": config, **settings}; "parts" names where parts that are not ours come from.
+    log: the folder of `dataset`, where the run is to have it, see `Run.create`; `dataset.path` says `path`/log already.
 
     Raises:
         ConfigError: a part that could not be read back: register its Config (`core.register`).
@@ -129,7 +131,7 @@ def create_run(
     if config.agent.intrinsic:
         parts["seals"] = seals(build_sealed(config.agent, dataset.signature))
     config_ = {"train": config, **parts, **(settings or {})}
-    return Run.create(path, recipe=recipe, config=config_, seeds={"train": config.seed}, data=data)
+    return Run.create(path, recipe=recipe, config=config_, seeds={"train": config.seed}, data=data, log=log)
 
 
 def _require_readable(config: TrainConfig) -> None:

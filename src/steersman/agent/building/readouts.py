@@ -12,12 +12,15 @@ from safetensors.torch import load as decode
 from safetensors.torch import save as encode
 
 from steersman.agent.building.blueprint import build_like
-from steersman.core import CheckpointError, ConfigError, Readout, ReadoutConfig, StorageError
+from steersman.core import CheckpointError, ConfigError, Readout, ReadoutConfig
 from steersman.core.parts import convert
 from steersman.perception import ColumnReadout, LinearReadout
 from steersman.runs import Run
-from steersman.runs.files import atomic_write, read_capped, sha256
+from steersman.runs.files import pretty, read_capped, sha256, write_new
+from steersman.runs.folders import steady, whole, writing
 from steersman.runs.tensors import parse_header
+
+FOLDER = "readouts"
 
 
 class ReadoutRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,16 +62,12 @@ def save_readout(
         StorageError: the disk refused.
     """
     data = encode({k: v.contiguous() for k, v in readout.state_dict().items()})
-    folder = run.path / "readouts"
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"a folder {folder}", f"{error}", "free the disk or allow writing") from error
-    atomic_write(folder / f"{name}.safetensors", data)
-    run.write_json(
-        f"readouts/{name}.json",
-        _Card(config, readout.columns, latent_shape, checkpoint, rows, sha256(data)),
-    )
+    card = _Card(config, readout.columns, latent_shape, checkpoint, rows, sha256(data))
+    there = whole(run.path / FOLDER)
+    others = {path.name for path in there.glob("[!.]*")} - {f"{name}.safetensors", f"{name}.json"}
+    with writing(there, "a read-out", keep=others) as folder:
+        write_new(folder / f"{name}.safetensors", data)
+        write_new(folder / f"{name}.json", pretty(card))
 
 
 def build_readout(config: ReadoutConfig, columns: tuple[str, ...], latent_shape: tuple[int, ...]) -> ColumnReadout:
@@ -90,13 +89,17 @@ def load_readout(run: Run, name: str) -> ColumnReadout | None:
     Raises:
         CheckpointError: damaged, or not what its card says.
     """
-    if not (run.path / "readouts" / f"{name}.json").exists():
+    return steady(run.path / FOLDER, lambda: _loaded(run, name))
+
+
+def _loaded(run: Run, name: str) -> ColumnReadout | None:
+    if not (run.path / FOLDER / f"{name}.json").exists():
         return None
     again = "fit it again with `steersman train --resume`"
-    path = run.path / "readouts" / f"{name}.safetensors"
+    path = run.path / FOLDER / f"{name}.safetensors"
     try:
         card = convert(
-            run.read_json(f"readouts/{name}.json"), _Card, strict=False, origins=run.manifest.config.get("parts")
+            run.read_json(f"{FOLDER}/{name}.json"), _Card, strict=False, origins=run.manifest.config.get("parts")
         )
         data = read_capped(path)
     except (OSError, msgspec.ValidationError) as error:

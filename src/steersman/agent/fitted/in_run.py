@@ -3,14 +3,13 @@
     kept/kept.json                           what there is, each part's configuration and hash; its own hash last
     kept/cost.NAME-0123456789ab.safetensors  tensors of one part; the name holds the first of its hash
 
-Tensors are written first, under a name that no part has, then `kept.json`, at once: what is kept is the old or the new.
+The folder is written whole (`runs.folders`): what is kept is the old or the new.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,8 @@ from steersman.core import (
 from steersman.core.parts import convert, origins
 from steersman.runs import Run
 from steersman.runs.checkpoints import LIMIT, FileRecord
-from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, refusals, sha256
+from steersman.runs.files import parse_json, pretty, read_capped, sha256, write_new
+from steersman.runs.folders import steady, whole, writing
 from steersman.runs.seals import seal, seal_holds
 from steersman.runs.tensors import parse_header
 
@@ -98,7 +98,7 @@ def save_kept(
     """
     latent, fingerprint = perception.latent_shape, model_fingerprint((perception, model))
     entries = {key(entry.record): entry for entry in read_index(run).entries}
-    contents = {}
+    contents: dict[str, bytes] = {}
     found = recorded(kept, latent, readout)
     for record, values in found:
         content = encoded(values)
@@ -138,6 +138,12 @@ def load_kept(
         SealError: an intrinsic cost is not what it was, or was fitted to other weights.
         ConfigError: a part that nobody registered, or that does not fit.
     """
+    return steady(run.path / FOLDER, lambda: _loaded(run, signature, perception, model, readout))
+
+
+def _loaded(
+    run: Run, signature: Signature, perception: Perception, model: WorldModel, readout: Readout | None
+) -> Kept:
     index = read_index(run)
     if not index.entries:
         return Kept()
@@ -166,7 +172,7 @@ def read_index(run: Run) -> Index:
     Raises:
         CheckpointError: damaged, altered, foreign, or of a later format. PartError: a part that nobody registered.
     """
-    path = run.path / FOLDER / INDEX
+    path = whole(run.path / FOLDER) / INDEX
     if not path.exists():
         if path.parent.is_dir() and any(path.parent.glob("*.safetensors")):
             raise CheckpointError(f"{path}, beside tensors that are kept", "no such file", _AGAIN)
@@ -195,18 +201,12 @@ def encoded(values: Mapping[str, Tensor]) -> bytes:
 
 
 def _write(run: Run, entries: Iterable[Entry], contents: Mapping[str, bytes]) -> None:
-    folder, entries = run.path / FOLDER, tuple(entries)
-    with refusals("a folder for what is kept", run.path):
-        folder.mkdir(exist_ok=True)
-    for name, content in contents.items():
-        atomic_write(folder / name, content)
-    index = Index(entries=entries, parts=origins(entries))
-    atomic_write(folder / INDEX, seal(pretty(index)))
+    entries = tuple(entries)
     named = {entry.file for entry in entries if entry.tensors is not None}
-    for path in folder.glob("*.safetensors"):
-        if path.name not in named:
-            with suppress(OSError):
-                path.unlink()
+    with writing(run.path / FOLDER, "what is kept", keep=named - set(contents)) as folder:
+        for name, content in contents.items():
+            write_new(folder / name, content)
+        write_new(folder / INDEX, seal(pretty(Index(entries=entries, parts=origins(entries)))))
 
 
 def _verified(path: Path, record: FileRecord) -> bytes:

@@ -9,6 +9,7 @@ from steersman.agent.agent import Agent
 from steersman.agent.fitted.sealing import seals, verify_sealed
 from steersman.agent.sharing import hub, pretrained
 from steersman.core import Planner
+from steersman.runs.folders import whole
 
 
 def from_pretrained(
@@ -25,7 +26,7 @@ def from_pretrained(
         RunError, CheckpointError: missing, damaged, foreign or of a later format; the hub refused.
         UsageError: neither a folder nor a hub id, the extra `hub` is not installed, or no horizon travels with it.
     """
-    folder = Path(name)
+    folder = whole(Path(name))
     if not folder.exists() and hub.is_hub_id(str(name)):
         folder = hub.download(str(name), pretrained.FILES, revision, token)
     parts = pretrained.load(folder)

@@ -36,11 +36,13 @@ from steersman.core import (
     Readout,
     RunError,
     Signature,
+    StorageError,
     WorldModel,
 )
 from steersman.core.parts import convert, origins, registered
 from steersman.runs.checkpoints import LIMIT, FileRecord
-from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, refusals, sha256
+from steersman.runs.files import parse_json, pretty, read_capped, sha256, write_new
+from steersman.runs.folders import is_free, steady, writing
 from steersman.runs.seals import seal, seal_holds
 from steersman.runs.tensors import parse_header
 
@@ -89,11 +91,11 @@ class Pretrained:
 
 
 def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
-    """Write the folder, weights first and `config.json` last; each file whole or not at all. Returns the folder.
+    """Write the folder, whole or not at all, in the place of a model that is there already. Returns the folder.
 
     Raises:
         ConfigError: the agent is made of parts that its configuration does not build.
-        StorageError: the disk refused.
+        StorageError: something else is in the folder, or the disk refused; what was there stands.
     """
     folder = Path(folder)
     config = _with_planner(parts.config, planner)
@@ -115,11 +117,13 @@ def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
         _loaded(stored, weights, "this agent")
     except CheckpointError as error:
         raise ConfigError("parts that the agent's configuration builds", error.got, "save agents of a run") from error
-    with refusals("a folder for the model", folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / WEIGHTS, weights)
-    atomic_write(folder / CARD, model_card(config, parts.signature, parts.readout, parts.origin, records).encode())
-    atomic_write(folder / CONFIG, content)
+    card = model_card(config, parts.signature, parts.readout, parts.origin, records).encode()
+    if not is_free(folder) and (not folder.is_dir() or {path.name for path in folder.iterdir()} - set(FILES)):
+        raise StorageError(f"a folder for the model at {folder}, new or with a model and nothing else in it",
+                           "one with other things", "choose another name")
+    with writing(folder, "a model") as made:
+        for name, data in ((WEIGHTS, weights), (CARD, card), (CONFIG, content)):
+            write_new(made / name, data)
     return folder
 
 
@@ -133,6 +137,10 @@ def load(folder: Path | str) -> Pretrained:
         PartError: a part that nobody registered.
     """
     folder = Path(folder)
+    return steady(folder, lambda: _read(folder))
+
+
+def _read(folder: Path) -> Pretrained:
     stored = read_config(folder)
     path = folder / WEIGHTS
     try:

@@ -128,8 +128,7 @@ class Train(Command):
         from steersman.data.card import data_card
         from steersman.runs.artefacts import write
 
-        with training.create_run(out, config, log.dataset, recipe=name) as run:
-            log.move_into(run.path)
+        with training.create_run(out, config, log.dataset, recipe=name, log=log.place) as run:
             terminal.after_interrupt = f"; `steersman train --resume {run.path}` goes on"
             terminal.say(f"run {run.path}")
             try:

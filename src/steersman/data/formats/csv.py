@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from steersman.core.errors import DataError, UsageError
+from steersman.core.errors import DataError, StorageError, UsageError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.csv_repair import salvage
@@ -20,7 +21,7 @@ from steersman.data.formats.table import tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.schema import Schema
 from steersman.data.source import Saved
-from steersman.data.storage import replace_file
+from steersman.runs.files import atomic_write, replace_file
 
 SUFFIX = ".schema.toml"
 _ONE_THREAD = pc.ReadOptions(use_threads=False)
@@ -67,17 +68,30 @@ class Csv(Tabular):
     ) -> Path:
         if any(spec.kind == "image" for spec in signature.observations.values()):
             raise UsageError("vector observations in a CSV file", "images", "write .parquet instead")
-        with replace_file(path) as temporary:
-            tables = tabulate(signature, recordings, schema)
-            table, described = next(tables, (None, None))
-            if table is None or described is None:
-                raise DataError("at least one episode to write", "none", "check the source")
-            with pc.CSVWriter(str(temporary), table.schema) as writer:
-                writer.write_table(table)
-                for table, _ in tables:
+        target, beside, ours = Path(path), Path(f"{path}{SUFFIX}"), False
+        try:
+            with replace_file(target) as temporary:
+                tables = tabulate(signature, recordings, schema)
+                table, described = next(tables, (None, None))
+                if table is None or described is None:
+                    raise DataError("at least one episode to write", "none", "check the source")
+                text = described.toml().encode()
+                same = beside.exists() and beside.read_bytes() == text
+                if target.exists() and not same:  # two files cannot take the place of two others at one moment
+                    raise StorageError(f"a new name for the log at {path}", "one that holds other columns",
+                                       "choose another name")
+                with pc.CSVWriter(str(temporary), table.schema) as writer:
                     writer.write_table(table)
-            with replace_file(f"{path}{SUFFIX}") as description:
-                description.write_text(described.toml(), encoding="utf-8")
+                    for table, _ in tables:
+                        writer.write_table(table)
+                if not same:
+                    atomic_write(beside, text)
+                    ours = True
+        except BaseException:
+            if ours and not target.exists():
+                with suppress(OSError):
+                    beside.unlink()
+            raise
         return Path(path)
 
 

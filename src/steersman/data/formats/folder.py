@@ -34,7 +34,7 @@ from steersman.data.roles import settle
 from steersman.data.schema import Column, Schema
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
 from steersman.data.storage import sha256
-from steersman.runs.files import new_folder
+from steersman.runs.folders import new_folder
 
 TABLE, DESCRIPTION = "log.csv", "steersman.json"
 _FPS = 10.0

@@ -25,7 +25,8 @@ from steersman.data.formats.layouts import ALLOWED, natural, understand
 from steersman.data.formats.recorded import Recorded
 from steersman.data.schema import Schema
 from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
-from steersman.data.storage import replace_file, sha256
+from steersman.data.storage import sha256
+from steersman.runs.files import replace_file
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _DEEP, _MANY = 8, 200_000

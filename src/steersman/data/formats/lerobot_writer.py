@@ -25,7 +25,7 @@ from steersman.data.formats.parquet_pieces import PiecesWriter
 from steersman.data.formats.video import VideoWriter
 from steersman.data.schema import Schema
 from steersman.data.storage import JOURNAL
-from steersman.runs.files import new_folder
+from steersman.runs.folders import new_folder
 
 DESCRIPTION = "steersman.json"
 FPS = 10.0

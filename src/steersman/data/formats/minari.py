@@ -31,7 +31,8 @@ from steersman.data.formats.table import canonical
 from steersman.data.schema import Schema
 from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
 from steersman.data.storage import sha256
-from steersman.runs.files import new_folder, refusals
+from steersman.runs.files import refusals
+from steersman.runs.folders import new_folder
 
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
 _MANY = 1 << 32

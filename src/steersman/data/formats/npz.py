@@ -25,7 +25,8 @@ from steersman.data.formats.npz_repair import salvage
 from steersman.data.formats.recorded import Recorded
 from steersman.data.schema import Schema
 from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
-from steersman.data.storage import replace_file, sha256
+from steersman.data.storage import sha256
+from steersman.runs.files import replace_file
 
 _HEADER = 10_000
 UNSOUND = (

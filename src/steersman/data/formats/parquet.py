@@ -25,8 +25,7 @@ from steersman.data.formats.table import shape_metadata, tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.schema import Schema, bad
 from steersman.data.source import Saved, unsound
-from steersman.data.storage import replace_file
-from steersman.runs.files import refusals
+from steersman.runs.files import refusals, replace_file
 
 _KEY = b"steersman"
 _SAVED = ".saved.parquet"
