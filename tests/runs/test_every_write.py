@@ -24,12 +24,13 @@ from small_world import SIGNATURE, Drift, agent
 
 from steersman import studio
 from steersman.agent import Agent
+from steersman.agent.believing import Boxes
 from steersman.agent.building.origin import Origin
 from steersman.agent.building.parts import build_parts
 from steersman.agent.building.readouts import load_readout, save_readout
-from steersman.agent.fitted.additions import Kept
-from steersman.agent.fitted.in_run import drop_kept, load_kept, save_kept
-from steersman.agent.remembered import Remembering, graph_of
+from steersman.agent.fitted.additions import Additions
+from steersman.agent.fitted.in_run import drop_addition, load_additions, save_additions
+from steersman.agent.remembered import graph_of
 from steersman.agent.sharing import pretrained
 from steersman.core import CheckpointError, DataError, Episode, RunError, StorageError
 from steersman.core.latent_graph import GraphConfig
@@ -167,21 +168,21 @@ COSTS = {seed: learned(seed) for seed in (1, 2)}
 
 def keep(seed: int, *more: Any) -> Callable[[Path], object]:
     costs = {cost.name: cost for cost in (COSTS[seed], *more)}
-    return lambda root: save_kept(opened(root), Kept(costs=costs), SIGNATURE, PERCEPTION, MODEL, None)
+    return lambda root: save_additions(opened(root), Additions(costs=costs), SIGNATURE, PERCEPTION, MODEL, None)
 
 
 def drop(root: Path) -> None:
-    drop_kept(opened(root), "cost", "effort")
+    drop_addition(opened(root), "cost", "effort")
 
 
 def kept(root: Path) -> object:
-    found = load_kept(opened(root), SIGNATURE, PERCEPTION, MODEL, None)
+    found = load_additions(opened(root), SIGNATURE, PERCEPTION, MODEL, None)
     return (sorted(found.costs), found.fingerprints()) if found.costs else None
 
 
 def graph(nodes: int) -> Callable[[Path], object]:
     def act(root: Path) -> object:
-        return graph_of(opened(root), Remembering(PERCEPTION, MODEL, SIGNATURE), GraphConfig(nodes=nodes), 4)
+        return graph_of(opened(root), Boxes(PERCEPTION, MODEL, SIGNATURE), GraphConfig(nodes=nodes), 4)
 
     return act
 

@@ -28,7 +28,7 @@ from steersman.runs.folders import FolderInTheMaking
 
 FORMAT = 1
 FOLDER = "decisions"
-KEPT = 256 << 20
+RETAINED = 256 << 20
 """Bytes of records that a session keeps, by default; the oldest go first."""
 TOGETHER = 64
 """Decisions in a file; each file begins with the agent's whole state, so that a replay starts there."""
@@ -159,15 +159,15 @@ class DecisionWriter:
     A file holds up to `TOGETHER` decisions; `due` says that the next one begins a file and must be whole.
     """
 
-    def __init__(self, run: Path, session: Session, kept: int = KEPT) -> None:
-        """kept: bytes that the session may keep; the oldest files go first, the present one never.
+    def __init__(self, run: Path, session: Session, retain: int = RETAINED) -> None:
+        """retain: bytes of the session that stay; the oldest files go first, the present one never.
 
         Raises:
             StorageError: the disk refused.
         """
-        if kept < 1:
-            raise UsageError("at least 1 byte of decisions to keep", f"{kept}", "raise the limit")
-        self.kept, self.number = kept, 0
+        if retain < 1:
+            raise UsageError("at least 1 byte of decisions to retain", f"{retain}", "raise the limit")
+        self.retain, self.number = retain, 0
         self._fd: int | None = None
         self._inside = 0
         folder = FolderInTheMaking(run / FOLDER / "session", "a folder for decisions")
@@ -225,7 +225,7 @@ class DecisionWriter:
         self.close()
         files = _segments(self.path)
         sizes = [path.stat().st_size for _, path in files]
-        while files and sum(sizes) > self.kept:
+        while files and sum(sizes) > self.retain:
             files.pop(0)[1].unlink()
             sizes.pop(0)
         self._fd = os.open(self.path / f"{self.number:09d}.log", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)

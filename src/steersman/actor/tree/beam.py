@@ -23,7 +23,7 @@ from steersman.core import ConfigError, Imagined, Plan, Problem, TensorRecord
 
 
 @dataclass(frozen=True)
-class Kept(TensorRecord):
+class LastPlan(TensorRecord):
     """The plan of the last decision (B, H, A), which the next one compares with its own."""
 
     actions: Tensor
@@ -85,7 +85,7 @@ class Beam(Configured["Beam.Config"]):
             best = replace(better, kept=best.kept, refused=best.refused)
         counts = torch.full((len(problem),), 1, dtype=torch.int64)
         plan = decide(problem, Searched(best, scored * counts, allowance.calls * counts), spending)
-        return replace(plan, warm=Kept(plan.actions))
+        return replace(plan, warm=LastPlan(plan.actions))
 
     def _search(self, problem: Problem, stepper: Stepper, allowance: Allowance) -> tuple[Best, int]:
         """The best sequence of each problem and how many were scored."""
@@ -153,7 +153,7 @@ def _order(scores: Verdict) -> Tensor:
 def _others(problem: Problem, steps: int, execute: int) -> list[tuple[Tensor, Tensor]]:
     """Whole plans to compare with, and for which problems they are there: the last one, moved on; a policy's."""
     others = []
-    if isinstance(problem.warm, Kept) and len(problem.warm.actions) == len(problem):
+    if isinstance(problem.warm, LastPlan) and len(problem.warm.actions) == len(problem):
         others.append((fitted(shifted(problem.warm.actions, execute), steps), problem.decision > 0))
     if problem.proposal is not None:
         proposal = fitted(problem.proposal, steps)

@@ -26,7 +26,7 @@ from steersman.core.clock import taped
 from steersman.core.compiled import compiled, compiler
 from steersman.runs import Run
 from steersman.runs import manifest as manifests
-from steersman.runs.decisions import KEPT, DecisionWriter, Recorded, Session
+from steersman.runs.decisions import RETAINED, DecisionWriter, Recorded, Session
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Recorder:
 
     def __init__(
         self, run: Run, model: str, checkpoint: int | None, planner: Planner, readout: Readout | None, *,
-        world: str = "", kept: int = KEPT, memory: str = "", costs: Mapping[str, str] | None = None,
+        world: str = "", retain: int = RETAINED, memory: str = "", costs: Mapping[str, str] | None = None,
     ) -> None:
-        """model: see `model_fingerprint`; kept: bytes of records to keep, the oldest go first; costs: fitted terms that
-        were added to the agent, and their fingerprints."""
+        """model: see `model_fingerprint`; retain: bytes of records that stay, the oldest go first; costs: fitted terms
+        that were added to the agent, and their fingerprints."""
         config = planner.config
         self.readout, self.failure = readout, ""
         self._writer = DecisionWriter(run.path, Session(
@@ -61,7 +61,7 @@ class Recorder:
             planner_name=type(planner).__name__, world=world, threads=torch.get_num_threads(),
             costs=dict(costs or {}), compiled=compiler() if compiled() else "", versions=manifests.versions(),
             machine={**manifests.machine(), "simd": _simd()},
-        ), kept)
+        ), retain)
         self._memory = memory
         self._after: tuple[AgentState, Task] | None = None  # what the next decision goes on from
 

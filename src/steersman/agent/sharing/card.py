@@ -38,10 +38,11 @@ _USE = """\
 ```python
 import torch
 
-from steersman import Agent, Task
+from steersman import Task
+from steersman.agent import from_pretrained
 from steersman.core import {goal_class}
 
-agent = Agent.from_pretrained("THIS FOLDER OR ITS HUB ID")
+agent = from_pretrained("THIS FOLDER OR ITS HUB ID")
 goal = {goal}
 plan = agent.act(observation, Task(goal))  # observation: {observation}
 plan.action, plan.feasible, plan.reason
