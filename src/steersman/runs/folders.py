@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from steersman.core.errors import SteersmanError, StorageError
 from steersman.runs.files import files_in, refusals, remove, sweep, sync_folder, temporary
 
 T = TypeVar("T")
+_PATIENCE, _PAUSE = 5, 0.005  # times that a file may be missing from a folder that looks the same, and s between them
 
 _OLD = re.compile(r"\.old-[0-9a-f]{8}-(.+)")
 _IN_USE = (errno.ENOTEMPTY, errno.EEXIST)
@@ -192,13 +194,17 @@ def steady(path: Path, read: Callable[[], T]) -> T:
     Raises:
         StorageError: it is written without a pause. Whatever `read` raises.
     """
+    missed = 0
     for _ in range(_TRIES):
         before = _identity(whole(path))
         try:
             found = read()
-        except (SteersmanError, OSError):
+        except (SteersmanError, OSError) as error:
             if _identity(path) == before:
-                raise
+                missed += 1  # it may have been moved aside and put back meanwhile, the same as before
+                if missed == _PATIENCE or not isinstance(error, FileNotFoundError):
+                    raise
+                time.sleep(_PAUSE)
             continue
         if _identity(path) == before:
             return found
