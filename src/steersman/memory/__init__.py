@@ -2,6 +2,6 @@
 
 from steersman.core.latent_graph import GraphConfig
 from steersman.memory.associative import FastWeights, LinearMemory
-from steersman.memory.graph import build_graph
+from steersman.memory.graphs import build_graph
 
 __all__ = ["FastWeights", "GraphConfig", "LinearMemory", "build_graph"]
