@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +16,12 @@ from steersman.core.types import Imagined
 
 
 class Guardrail(ABC):
-    """A limit g <= 0 on every imagined step; never traded against the task.
+    """A limit g <= 0 on every imagined step; never traded against the task."""
 
-    One that has an attribute `config`, a Config registered with `register(Guardrail)`, can be kept with an agent.
-    """
+    config: Any = None
+    """Its Config, registered with `register(Guardrail)`: then it can be stored with an agent."""
+    readout: Any = None
+    """The `Readout` that its columns are read by, if it limits columns."""
 
     @property
     @abstractmethod

@@ -52,7 +52,7 @@ def over_columns(guardrail: Guardrail, names: tuple[str, ...]) -> Guardrail:
     Raises:
         UsageError: it reads something else.
     """
-    own, config = getattr(guardrail, "readout", None), getattr(guardrail, "config", None)
+    own, config = guardrail.readout, guardrail.config
     if not isinstance(own, Readout) or not set(own.columns) <= set(names):
         raise UsageError(f"a guardrail on columns of {', '.join(names) or 'none'}", guardrail.name, _JUDGE)
     if config is not None:

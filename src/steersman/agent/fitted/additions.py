@@ -135,7 +135,7 @@ def record_guardrail(
     """
     config = _config_of(guardrail, Guardrail, f"guardrail {name!r}")
     tensors = {f"guardrail.{k}": v for k, v in guardrail.tensors().items()}
-    readout, record = getattr(guardrail, "readout", None), None
+    readout, record = guardrail.readout, None
     if readout is not None and readout is not own:
         record = readout_record(readout)
         tensors |= {f"readout.{k}": v for k, v in readout.state_dict().items()}
