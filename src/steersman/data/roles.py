@@ -16,7 +16,8 @@ from steersman.core.errors import DataError, UsageError
 from steersman.data.schema import VECTOR, Column, Schema, label
 from steersman.data.source import ReadOptions
 
-_EPISODE = ("episode", "episode_id", "episode_index", "trajectory", "trajectory_id", "traj")
+EPISODE = ("episode", "episode_id", "episode_index", "trajectory", "trajectory_id", "traj")
+"""How columns that tell episodes apart are usually called."""
 _TIME = ("step", "timestep", "time", "t", "timestamp", "frame_index")
 _NOISE = re.compile(
     r"(rewards?|dones?|terminat(ed|ions?)|truncat(ed|ions?)|info|index|task_index|frame)([._\[\s].*)?|next[._].*|unnamed.*|",
@@ -43,7 +44,7 @@ def settle(
     if options.schema is not None:
         return _described(columns, wide, options, options.schema, where, filmed)
     notes: list[str] = []
-    episode = _one(columns, options.episode, _EPISODE, "episode", where)
+    episode = _one(columns, options.episode, EPISODE, "episode", where)
     if episode is None:
         notes.append("no episode column: the whole log is one episode")
     time = _one(columns, options.time, _TIME, "time", where)
@@ -119,7 +120,7 @@ def _infer_observed(rest: list[str]) -> tuple[list[str], list[str]]:
     named = [c for c in rest if _OBSERVATION.fullmatch(c)]
     if named:
         return named, []
-    left = [c for c in rest if not _NOISE.fullmatch(c) and c.lower() not in (*_EPISODE, *_TIME)]
+    left = [c for c in rest if not _NOISE.fullmatch(c) and c.lower() not in (*EPISODE, *_TIME)]
     note = f"taken as observations: {', '.join(left)} (no column is called obs… or observation…)"
     return left, [note] if left else []
 

@@ -177,12 +177,6 @@ class Format(ABC):
         raise UsageError("a format that can be written", self.name, "write .csv or .parquet")
 
 
-def unsound(wanted: str, error: BaseException) -> DataError:
-    """What is said about a file at which a library gave up."""
-    said = " ".join(f"{error!r}".split())[:300]
-    return DataError(wanted, said, "repair it (steersman data convert … --repair), or record it again")
-
-
 def fingerprint(format: str, content: str, options: ReadOptions) -> str:
     """SHA-256 of all that decides which episodes come out: format, content (itself a SHA-256), options."""
     said = {name: getattr(options, name) for name in options.stated()}

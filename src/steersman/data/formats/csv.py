@@ -15,7 +15,7 @@ import pyarrow.csv as pc
 from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.data.formats.csv_repair import salvage
+from steersman.data.formats.csv_repair import delimiter, salvage
 from steersman.data.formats.table import tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.schema import Schema
@@ -83,5 +83,4 @@ class Csv(Tabular):
 
 def _delimiter(path: str) -> str:
     with pa.input_stream(path) as stream:
-        head = stream.read(1 << 16).split(b"\n")[0].decode("utf-8", errors="replace")
-    return max(",;\t", key=head.count)
+        return delimiter(stream.read(1 << 16).split(b"\n")[0])

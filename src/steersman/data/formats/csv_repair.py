@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
+import gzip
 import shutil
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from steersman.core.errors import DataError
+from steersman.data.roles import EPISODE
 from steersman.data.source import Saved
-
-_BLOCK = 1 << 20
 
 
 def salvage(path: str, folder: Path) -> Saved:
@@ -23,19 +23,19 @@ def salvage(path: str, folder: Path) -> Saved:
     """
     copy = folder / Path(path).name.removesuffix(".gz")
     rows = episode_rows = 0
-    last: bytes | None = None
+    last: str | None = None
     lines = _whole_lines(path)
     with copy.open("wb") as file:
         header = next(lines, b"")
-        delimiter = max(",;\t", key=header.decode("utf-8", "replace").count)
-        fields = _fields(header, delimiter)
-        episode = _episode_column(header, delimiter)
+        split = delimiter(header)
+        names = _cells(header.removeprefix(b"\xef\xbb\xbf"), split)
+        episode = next((i for i, name in enumerate(names) if name.strip().lower() in EPISODE), None)
         file.write(header)
         for line in lines:
-            values = next(csv.reader(io.StringIO(line.decode("utf-8", "replace")), delimiter=delimiter), [])
-            if len(values) != fields:
+            values = _cells(line, split)
+            if len(values) != len(names):
                 break
-            key = values[episode].encode() if episode is not None else b""
+            key = values[episode] if episode is not None else ""
             episode_rows = episode_rows + 1 if key == last else 1
             if episode_rows == 1:
                 start = file.tell()
@@ -53,40 +53,23 @@ def salvage(path: str, folder: Path) -> Saved:
     return Saved(copy, f"kept {rows:,} rows; lost: what follows row {rows:,}")
 
 
-def _fields(line: bytes, delimiter: str) -> int:
-    return len(next(csv.reader(io.StringIO(line.decode("utf-8", "replace")), delimiter=delimiter), []))
+def delimiter(header: bytes) -> str:
+    """Comma, semicolon or tab: what the first line has most of."""
+    return max(",;\t", key=header.decode("utf-8", "replace").count)
 
 
-def _episode_column(header: bytes, delimiter: str) -> int | None:
-    """Where the column is that tells episodes apart; none: the whole file is one."""
-    text = header.decode("utf-8-sig", "replace").strip().lower()
-    names = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
-    usual = ("episode", "episode_id", "episode_index", "trajectory", "trajectory_id", "traj")
-    return next((i for i, name in enumerate(names) if name in usual), None)
+def _cells(line: bytes, split: str) -> list[str]:
+    with suppress(csv.Error):
+        return next(csv.reader([line.decode("utf-8", "replace")], delimiter=split), [])
+    return []
 
 
 def _whole_lines(path: str) -> Iterator[bytes]:
-    """Lines that end in a line feed."""
-    rest = b""
-    for block in _blocks(path):
-        *whole, rest = (rest + block).split(b"\n")
-        for line in whole:
-            yield line + b"\n"
-
-
-def _blocks(path: str) -> Iterator[bytes]:
-    """The file's content, unpacked as far as it goes."""
-    unpack = zlib.decompressobj(31) if path.lower().endswith(".gz") else None
+    """Lines that end in a line feed, unpacked as far as that goes."""
     try:
-        with open(path, "rb") as file:
-            while block := file.read(_BLOCK):
-                if unpack is None:
-                    yield block
-                    continue
-                yield unpack.decompress(block, _BLOCK << 4)
-                while unpack.unconsumed_tail:
-                    yield unpack.decompress(unpack.unconsumed_tail, _BLOCK << 4)
-    except zlib.error:
+        with gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb") as file:
+            yield from (line for line in file if line.endswith(b"\n"))
+    except (EOFError, zlib.error, gzip.BadGzipFile):
         return
     except OSError as error:
         raise DataError(f"a readable file {path}", f"{error.strerror}", "check the path") from error

@@ -7,7 +7,7 @@ checksum per chunk (Fletcher-32), so that after a crash the sound episodes can b
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,24 +16,20 @@ import numpy as np
 
 from steersman.core.errors import DataError
 from steersman.core.extras import require
-from steersman.core.recording import Array, Recording
-from steersman.core.signature import Signature
-from steersman.data.formats.arrays import DESCRIPTION, Leaf, checked, describe, lay_out
+from steersman.core.recording import Array
+from steersman.data.formats.arrays import DESCRIPTION, Leaf, Tree
 from steersman.data.formats.hdf5_notes import CHUNKS, attach
 from steersman.data.formats.hdf5_repair import FILLING, is_filled, salvage
-from steersman.data.formats.layouts import ALLOWED, natural, understand
-from steersman.data.formats.recorded import Recorded
-from steersman.data.schema import Schema
-from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
-from steersman.data.storage import replace_file, sha256
+from steersman.data.formats.layouts import natural
+from steersman.data.formats.recorded import ArrayFile, StoreArrays
+from steersman.data.formats.unsound import UNSOUND, reading
+from steersman.data.source import Saved
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _DEEP, _MANY = 8, 200_000
-UNSOUND = (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, OverflowError)
-"""What h5py raises on files that are damaged."""
 
 
-class Hdf5(Recorded):
+class Hdf5(ArrayFile):
     """HDF5: ours, robomimic's groups per episode, D4RL's flat arrays, stable-worldmodel's columns."""
 
     name = "hdf5"
@@ -49,20 +45,25 @@ class Hdf5(Recorded):
     def asks(self, path: str) -> bool:
         return path.lower().endswith((".h5", ".hdf5", ".hdf"))
 
-    def opened(self, path: str, options: ReadOptions) -> Source:
-        options.only(ALLOWED, self.name)
-        content = sha256(path)
+    @contextmanager
+    def arrays(self, path: str) -> Iterator[tuple[Tree, bytes | None]]:
         with opened(path) as file:
-            layout = understand(_arrays(file, path), _description(file, path), options, path)
+            yield sound(file, path) if is_filled(path) else tree(file, path), _description(file, path)
 
-        def stream() -> Iterator[Recording]:
-            with opened(path) as file:
-                yield from layout.recordings(_arrays(file, path), path)
+    @contextmanager
+    def storing(self, path: Path) -> Iterator[StoreArrays]:
+        with require("h5py", "hdf5").File(path, "w") as file:
 
-        return Source(
-            self.name, path, layout.signature, fingerprint(self.name, content, options), stream, layout.steps,
-            layout.notes, layout.schema,
-        )
+            def store_episode(number: int, arrays: dict[str, Array], description: bytes) -> None:
+                if not number:
+                    file.attrs[DESCRIPTION] = np.frombuffer(description, np.uint8)
+                for name, value in arrays.items():
+                    store(file, name, value)
+                file.flush()
+                attach(file, number, {name: (name, value) for name, value in arrays.items()}, description)
+                file.flush()
+
+            yield store_episode
 
     def claims(self, path: str) -> bool:
         return self.matches(path)
@@ -70,40 +71,13 @@ class Hdf5(Recorded):
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         return salvage(path, folder)
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
-        h5py = require("h5py", "hdf5")
-        with replace_file(path) as temporary, h5py.File(temporary, "w") as file:
-            text = b""
-            for number, recording in checked(recordings, signature):
-                if not number:
-                    text = describe(signature, recording.times is not None, schema)
-                    file.attrs[DESCRIPTION] = np.frombuffer(text, np.uint8)
-                values = dict(lay_out(recording, number))
-                for name, value in values.items():
-                    store(file, name, value)
-                file.flush()
-                attach(file, number, {name: (name, value) for name, value in values.items()}, text)
-                file.flush()
-        return Path(path)
-
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     """An HDF5 file to read; whatever the library makes of a damaged one becomes a DataError."""
     h5py = require("h5py", "hdf5")
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except UNSOUND as error:
-        raise unsound(f"a sound HDF5 file at {path}", error) from error
-
-
-def _arrays(file: Any, path: str) -> dict[str, Leaf]:
-    """All arrays; of a file that was filled up after it had been cut off, those of the episodes that are whole."""
-    return sound(file, path) if is_filled(path) else tree(file, path)
+    with reading(f"a sound HDF5 file at {path}"), h5py.File(path, "r") as file:
+        yield file
 
 
 def tree(file: Any, where: str, inside: str = "") -> dict[str, Leaf]:

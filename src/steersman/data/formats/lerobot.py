@@ -7,10 +7,9 @@ nowhere. What LeRobot has no place for (bounds of actions, names of observations
 from __future__ import annotations
 
 import fnmatch
-import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +24,16 @@ from steersman.data.formats import actions
 from steersman.data.formats.arrays import Description
 from steersman.data.formats.lerobot_repair import is_saved, salvage
 from steersman.data.formats.lerobot_writer import DESCRIPTION, write_dataset
-from steersman.data.formats.parquet_pieces import UNSOUND, sound_groups
+from steersman.data.formats.nested import matrix, pictures, whole
+from steersman.data.formats.parquet_pieces import sound_groups
 from steersman.data.formats.recorded import Recorded
 from steersman.data.formats.table import canonical
+from steersman.data.formats.unsound import UNSOUND, json_object, reading
 from steersman.data.formats.video import VideoReader
 from steersman.data.schema import Schema
-from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
+from steersman.data.source import ReadOptions, Saved, Source, fingerprint
 from steersman.data.storage import sha256
 
-_JSON_LIMIT = 64 << 20
-_UNSOUND = (
-    pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, MemoryError,
-    OverflowError, ConfigError, RecursionError,
-)
 _NUMBERS = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 _PICTURES = ("video", "image")
 _OWN = ("timestamp", "frame_index", "episode_index", "index", "task_index", "time")
@@ -81,14 +77,14 @@ class _Log:
 
     def __init__(self, path: str, options: ReadOptions) -> None:
         self.path, self.root, self.notes, self.saved = path, Path(path), list[str](), is_saved(path)
-        info = self._json("info.json")
-        version = str(info.get("codebase_version", ""))
-        if not version.startswith("v3"):
-            raise DataError(
-                f"a LeRobot dataset of version 3 at {path}", f"version {version[:20] or 'unknown'}",
-                "convert it with LeRobot's own script",
-            )
-        try:
+        with self._reading():
+            info = json_object(self.root / "meta" / "info.json")
+            version = str(info.get("codebase_version", ""))
+            if not version.startswith("v3"):
+                raise DataError(
+                    f"a LeRobot dataset of version 3 at {path}", f"version {version[:20] or 'unknown'}",
+                    "convert it with LeRobot's own script",
+                )
             self.features: dict[str, Any] = {str(k): dict(v) for k, v in info["features"].items()}
             self.fps = float(info["fps"])
             if not 0 < self.fps < 1e5:
@@ -101,24 +97,13 @@ class _Log:
             self.lengths = self._lengths()
             if not self.saved and int(info.get("total_episodes", len(self.lengths))) != len(self.lengths):
                 raise ValueError(f"{len(self.lengths)} episodes in data/, {info['total_episodes']} in info.json")
-        except _UNSOUND as error:
-            raise self._refusal(error) from error
 
     @property
     def steps(self) -> int:
         return sum(length - 1 for length in self.lengths)
 
-    def _refusal(self, error: Exception) -> DataError:
-        return unsound(f"a sound LeRobot dataset at {self.path}", error)
-
-    def _json(self, name: str) -> dict[str, Any]:
-        try:
-            file = self.root / "meta" / name
-            if file.stat().st_size > _JSON_LIMIT:
-                raise ValueError("too large")
-            return dict(json.loads(file.read_bytes()))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise self._refusal(error) from error
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(f"a sound LeRobot dataset at {self.path}", ConfigError)
 
     def _description(self) -> Description | None:
         file = self.root / "meta" / DESCRIPTION
@@ -143,7 +128,7 @@ class _Log:
                     raise ValueError(f"{name} of another shape than {DESCRIPTION} says")
             return signature, observed, action, "exogenous" if signature.exogenous else None
         specs = {name: self._spec(key, options) for name, key in observed.items()}
-        values = np.concatenate([_matrix(table[action])[:-1] for table in self._tables([action])])
+        values = np.concatenate([matrix(whole(table[action]))[:-1] for table in self._tables([action])])
         dtype = str(self.features[action].get("dtype"))
         acted = actions.infer(
             list(values.T.astype(np.float64)), dtype.startswith(("int", "uint")), self._names(action, values.shape[1]),
@@ -255,10 +240,9 @@ class _Log:
         columns = [*keys, self.action, *([self.exogenous] if self.exogenous else [])]
         columns += ["time" if timed else "timestamp", *(f"measured.{name}" for name in self.signature.slow)]
         try:
-            for table in self._tables(columns):
-                yield self._recording(table, int(table["episode_index"][0].as_py()), readers, timed)
-        except _UNSOUND as error:
-            raise self._refusal(error) from error
+            with self._reading():
+                for table in self._tables(columns):
+                    yield self._recording(table, int(table["episode_index"][0].as_py()), readers, timed)
         finally:
             for reader in readers.values():
                 reader.close()
@@ -270,12 +254,13 @@ class _Log:
             if self.features[key]["dtype"] == "video":
                 observed[name] = self._video(key, number, table.num_rows, readers)[..., : spec.shape[2]]
             elif spec.kind == "image":
-                observed[name] = _pictures(table[key], spec.shape)
+                files = (v["bytes"] if isinstance(v, dict) else v for v in table[key].to_pylist())  # or {bytes, path}
+                observed[name] = pictures(files, spec.shape)
             else:
-                observed[name] = _matrix(table[key]).astype(np.float32)
-        acted = _matrix(table[self.action])[:-1]
+                observed[name] = matrix(whole(table[key])).astype(np.float32)
+        acted = matrix(whole(table[self.action]))[:-1]
         discrete = self.signature.action.kind == "discrete"
-        inputs = _matrix(table[self.exogenous])[:-1].astype(np.float32) if self.exogenous else None
+        inputs = matrix(whole(table[self.exogenous]))[:-1].astype(np.float32) if self.exogenous else None
         times: Array | None = None
         if timed or self.description is None:
             times = table["time" if timed else "timestamp"].to_numpy().astype(np.float64)
@@ -306,34 +291,3 @@ class _Log:
 def _short(key: str) -> str:
     """`observation.images.top` -> `top`, `observation.state` -> `state`."""
     return key.removeprefix("observation.").removeprefix("images.")
-
-
-def _matrix(column: pa.ChunkedArray) -> Array:
-    """Numbers, or lists of one length -> (R, C)."""
-    array = column.combine_chunks()
-    array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
-    if array.null_count:
-        raise ValueError("empty cells")
-    rows = len(array)
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
-        if not pa.types.is_fixed_size_list(array.type) and len(set(np.diff(array.offsets.to_numpy()).tolist())) > 1:
-            raise ValueError("lists of different lengths")
-        array = array.flatten()
-    values: Array = array.to_numpy(zero_copy_only=False)
-    if values.dtype.kind not in "biuf" or not rows or len(values) % rows or not len(values):
-        raise ValueError(f"{len(values)} numbers of {values.dtype} in {rows} rows")
-    return values.reshape(rows, -1)
-
-
-def _pictures(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Array:
-    """Pictures as files inside the table: {bytes, path}. The size is checked before one is decoded."""
-    from PIL import Image
-
-    frames = []
-    for value in column.to_pylist():
-        content = value["bytes"] if isinstance(value, dict) else value
-        with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as image:
-            if (image.height, image.width) != shape[:2]:
-                raise ValueError(f"a picture of {image.height}×{image.width}, not {shape}")
-            frames.append(np.asarray(image.convert("L" if shape[2] == 1 else "RGB")).reshape(shape))
-    return np.stack(frames)

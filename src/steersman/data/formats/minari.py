@@ -25,11 +25,12 @@ from steersman.data.formats import minari_storage as storage
 from steersman.data.formats.arrays import DESCRIPTION, Description, as_observation, checked, describe
 from steersman.data.formats.hdf5_notes import rescue
 from steersman.data.formats.hdf5_repair import fill, is_cut
-from steersman.data.formats.minari_spaces import parse, serialise
+from steersman.data.formats.minari_spaces import RECORD, parse, serialise
 from steersman.data.formats.recorded import Recorded
 from steersman.data.formats.table import canonical
+from steersman.data.formats.unsound import json_object, reading
 from steersman.data.schema import Schema
-from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
+from steersman.data.source import ReadOptions, Saved, Source, fingerprint
 from steersman.data.storage import sha256
 from steersman.runs.files import new_folder, refusals
 
@@ -168,18 +169,15 @@ def _parsed(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: not even JSON.
     """
-    try:
-        if (folder / "metadata.json").stat().st_size > storage.JSON_LIMIT:
-            raise ValueError(f"more than {storage.JSON_LIMIT} bytes")
-        return dict(json.loads((folder / "metadata.json").read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise unsound(f"a metadata.json in {folder}", error) from error
+    with reading(f"a metadata.json in {folder}"):
+        return json_object(folder / "metadata.json")
 
 
 def _metadata(folder: Path) -> dict[str, Any]:
     """Refuse a dataset without spaces: Minari would import and build the environment named in the file."""
     metadata = _parsed(folder)
-    try:
+    wanted = f"a metadata.json with observation_space, action_space and data_format in {folder}"
+    with reading(wanted, fix=RECORD):
         if not all(isinstance(metadata[key], str) for key in ("observation_space", "action_space", "data_format")):
             raise KeyError("observation_space")
         if metadata["data_format"] not in storage.STORED:
@@ -187,11 +185,6 @@ def _metadata(folder: Path) -> dict[str, Any]:
         counts = [metadata[key] for key in ("total_episodes", "total_steps")]
         if not all(isinstance(n, int) and 0 < n < 1 << 40 for n in counts) or counts[1] < counts[0]:
             raise ValueError(f"{counts[0]} episodes of {counts[1]} steps")
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"a metadata.json with observation_space, action_space and data_format in {folder}", f"{error!r}"[:300],
-            "record the dataset with Minari 0.5 or later",
-        ) from error
     return metadata
 
 
@@ -231,7 +224,7 @@ def _recordings(
         exogenous: Array | None = None
         times: Array | None = None
         measured: dict[str, Array] = {}
-        try:
+        with reading(f"episode {number} of {path} as its spaces say", fix="record it again"):
             actions = adapter.action_array(raw["actions"])
             if description is None:
                 observations = adapter.arrays(raw["observations"])
@@ -249,10 +242,6 @@ def _recordings(
                     for name in described.slow
                 }
                 times = np.asarray(raw["infos"]["times"], np.float64).reshape(-1) if description.times else None
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
-            raise DataError(
-                f"episode {number} of {path} as its spaces say", f"{error!r}"[:300], "record it again"
-            ) from error
         yield Recording(observations, actions, exogenous, times, {"file": path, "episode": str(number)}, measured)
 
 

@@ -6,36 +6,27 @@ member has its own CRC-32, so that an interrupted file can be repaired.
 
 from __future__ import annotations
 
-import os
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from steersman.core.errors import DataError
-from steersman.core.recording import Array, Recording
-from steersman.core.signature import Signature
-from steersman.data.formats.arrays import DESCRIPTION, Leaf, Tree, checked, describe, lay_out
-from steersman.data.formats.layouts import ALLOWED, understand
+from steersman.core.recording import Array
+from steersman.data.formats.arrays import DESCRIPTION, Leaf, Tree
 from steersman.data.formats.npz_repair import salvage
-from steersman.data.formats.recorded import Recorded
-from steersman.data.schema import Schema
-from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
-from steersman.data.storage import replace_file, sha256
+from steersman.data.formats.recorded import ArrayFile, StoreArrays
+from steersman.data.formats.unsound import reading
+from steersman.data.source import Saved
 
-_HEADER = 10_000
-UNSOUND = (
-    zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, TypeError, NotImplementedError,
-    RuntimeError, MemoryError, OverflowError, SyntaxError,
-)
-"""What zipfile and numpy raise on files that are damaged."""
+_LONGEST_HEADER = 10_000
 
 
-class Npz(Recorded):
+class Npz(ArrayFile):
     """NumPy's npz: ours, a group per episode, or flat arrays with their ends."""
 
     name = "npz"
@@ -43,81 +34,58 @@ class Npz(Recorded):
     def matches(self, path: str) -> bool:
         return path.lower().endswith(".npz")
 
-    def opened(self, path: str, options: ReadOptions) -> Source:
-        options.only(ALLOWED, self.name)
-        content = sha256(path)
-        with opened(path) as archive:
-            arrays, description = _tree(archive, path)
-            layout = understand(arrays, description, options, path)
+    @contextmanager
+    def arrays(self, path: str) -> Iterator[tuple[Tree, bytes | None]]:
+        with reading(f"a sound npz file at {path}"), zipfile.ZipFile(path) as archive:
+            yield _tree(archive, path)
 
-        def stream() -> Iterator[Recording]:
-            with opened(path) as archive:
-                yield from layout.recordings(_tree(archive, path)[0], path)
+    @contextmanager
+    def storing(self, path: Path) -> Iterator[StoreArrays]:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
 
-        return Source(
-            self.name, path, layout.signature, fingerprint(self.name, content, options), stream, layout.steps,
-            layout.notes, layout.schema,
-        )
+            def store_episode(number: int, arrays: dict[str, Array], description: bytes) -> None:
+                if not number:
+                    _store(archive, DESCRIPTION, np.frombuffer(description, np.uint8))
+                for name, value in arrays.items():
+                    _store(archive, name, value)
 
-    def claims(self, path: str) -> bool:
-        return path.lower().endswith(".npz")
+            yield store_episode
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         return salvage(path, folder)
-
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
-        with replace_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for number, recording in checked(recordings, signature):
-                if not number:
-                    text = describe(signature, recording.times is not None, schema)
-                    _store(archive, DESCRIPTION, np.frombuffer(text, np.uint8))
-                for name, value in lay_out(recording, number):
-                    _store(archive, name, value)
-        return Path(path)
-
-
-@contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
-    """An npz file to read; whatever the libraries make of a damaged one becomes a DataError."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except UNSOUND as error:
-        raise unsound(f"a sound npz file at {path}", error) from error
 
 
 def _tree(archive: zipfile.ZipFile, where: str) -> tuple[Tree, bytes | None]:
     description: bytes | None = None
     leaves: dict[str, Leaf] = {}
-    whole = lru_cache(maxsize=None)(lambda member: _whole(archive, member, where))
+    once = partial(_whole, archive)  # an episode's own array is read once: not worth keeping
+    kept = lru_cache(maxsize=None)(once)
     for member in archive.namelist():
         path = member.removesuffix(".npy")
         shape, dtype = _shape(archive, member, where)
         if path == DESCRIPTION:
-            description = whole(member).astype(np.uint8).tobytes()
+            description = once(member).astype(np.uint8).tobytes()
         elif shape and dtype.kind in "biuf":
-            one = path.startswith("episode_")  # an episode's own array is read once: not worth keeping
-            leaves[path] = Leaf(shape, dtype, _reader(archive, member, where) if one else _slicer(whole, member))
+            whole = partial(once if path.startswith("episode_") else kept, member)
+            leaves[path] = Leaf(shape, dtype, partial(_rows, whole))
     return leaves, description
 
 
-def _reader(archive: zipfile.ZipFile, member: str, where: str):  # type: ignore[no-untyped-def]
-    return lambda start, stop: _whole(archive, member, where)[start:stop]
+def _rows(whole: Callable[[], Array], start: int, stop: int) -> Array:
+    return whole()[start:stop]
 
 
-def _slicer(whole, member: str):  # type: ignore[no-untyped-def]
-    return lambda start, stop: whole(member)[start:stop]
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Shape, whether columns come first, and type of the array that follows."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file, max_header_size=_LONGEST_HEADER)
 
 
 def _shape(archive: zipfile.ZipFile, member: str, where: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """Shape and type of a member, checked against its size before anything is allocated."""
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file, max_header_size=_HEADER)
+        shape, _, dtype = _header(file)
         start = file.tell()
     if dtype.hasobject or dtype.names is not None:
         raise DataError(
@@ -129,11 +97,9 @@ def _shape(archive: zipfile.ZipFile, member: str, where: str) -> tuple[tuple[int
     return tuple(int(n) for n in shape), dtype
 
 
-def _whole(archive: zipfile.ZipFile, member: str, where: str) -> Array:
+def _whole(archive: zipfile.ZipFile, member: str) -> Array:
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file, max_header_size=_HEADER)
+        shape, fortran, dtype = _header(file)
         content = file.read()
     values: Array = np.frombuffer(content, dtype)
     return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)

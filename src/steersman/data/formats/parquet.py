@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.data.formats.parquet_pieces import UNSOUND, PiecesWriter, sound_groups
+from steersman.data.formats.parquet_pieces import PiecesWriter, sound_groups
 from steersman.data.formats.table import shape_metadata, tabulate
 from steersman.data.formats.tabular import Tabular
+from steersman.data.formats.unsound import UNSOUND, reading
 from steersman.data.schema import Schema, bad
-from steersman.data.source import Saved, unsound
+from steersman.data.source import Saved
 from steersman.data.storage import replace_file
 from steersman.runs.files import refusals
 
@@ -93,7 +94,7 @@ class Parquet(Tabular):
 
 
 def _read(path: str) -> pa.Table:
-    try:
+    with reading(f"a sound Parquet file at {path}"):
         if path.endswith(_SAVED):
             data = pa.concat_tables(sound_groups(path))
         else:
@@ -102,8 +103,6 @@ def _read(path: str) -> pa.Table:
             data.validate(full=True)
         str(data.column_names)
         return data
-    except UNSOUND as error:
-        raise unsound(f"a sound Parquet file at {path}", error) from error
 
 
 def _spread(data: pa.Table, path: str) -> pa.Table:

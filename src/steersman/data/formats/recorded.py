@@ -7,20 +7,29 @@ Images stay where they are, and follow the rows.
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 
 from steersman.core.errors import UsageError
-from steersman.core.recording import Recording
+from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
+from steersman.data.formats.arrays import Tree, checked, describe, lay_out
+from steersman.data.formats.layouts import ALLOWED, understand
 from steersman.data.formats.table import Table, interpret, tabulate
 from steersman.data.roles import settle
 from steersman.data.schema import Schema
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
+from steersman.data.storage import replace_file, sha256
+
+StoreArrays = Callable[[int, dict[str, Array], bytes], None]
+"""Stores an episode in a new file: its number, its arrays by path, the file's description (empty but for the first)."""
 
 
 class Recorded(Format):
@@ -34,6 +43,47 @@ class Recorded(Format):
         if options.schema is None:
             return self.opened(path, options)
         return described(self.opened(path, msgspec.structs.replace(options, schema=None)), options.schema)
+
+
+class ArrayFile(Recorded):
+    """A format whose files are trees of arrays, ours or others'. See `arrays` and `layouts` for what they mean."""
+
+    @abstractmethod
+    def arrays(self, path: str) -> AbstractContextManager[tuple[Tree, bytes | None]]:
+        """The arrays of a file, none of them read, and the file's description, if it was written here.
+
+        Raises:
+            DataError: the file is unsound; so does reading an array of it.
+        """
+
+    @abstractmethod
+    def storing(self, path: Path) -> AbstractContextManager[StoreArrays]:
+        """Around the making of a new file, episode after episode."""
+
+    def opened(self, path: str, options: ReadOptions) -> Source:
+        options.only(ALLOWED, self.name)
+        content = sha256(path)
+        with self.arrays(path) as (arrays, description):
+            layout = understand(arrays, description, options, path)
+
+        def stream() -> Iterator[Recording]:
+            with self.arrays(path) as (arrays, _):
+                yield from layout.recordings(arrays, path)
+
+        return Source(
+            self.name, path, layout.signature, fingerprint(self.name, content, options), stream, layout.steps,
+            layout.notes, layout.schema,
+        )
+
+    def write(
+        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
+        schema: Schema | None = None,
+    ) -> Path:
+        with replace_file(path) as temporary, self.storing(temporary) as store:
+            for number, recording in checked(recordings, signature):
+                described = b"" if number else describe(signature, recording.times is not None, schema)
+                store(number, dict(lay_out(recording, number)), described)
+        return Path(path)
 
 
 def described(source: Source, schema: Schema) -> Source:
