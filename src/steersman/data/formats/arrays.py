@@ -227,20 +227,3 @@ def describe(signature: Signature, times: bool, schema: Schema | None = None) ->
         raise DataError("names of observations without /", f"{odd[0]!r}", "rename it")
     known = None if schema is None else canonical(signature, times, schema)
     return msgspec.json.encode(Description(signature, times, schema=known))
-
-
-def checked(recordings: Iterable[Recording], signature: Signature) -> Iterator[tuple[int, Recording]]:
-    """Number and recording, each validated; times in all or in none.
-
-    Raises:
-        DataError, ActionError: at the first that is unsound; at the end, if there was none.
-    """
-    first: Recording | None = None
-    for number, recording in enumerate(recordings):
-        recording.validate(signature, f"episode {number}")
-        first = first or recording
-        if (first.times is None) != (recording.times is None):
-            raise DataError("times in every episode or in none", f"others in episode {number}", "drop the times")
-        yield number, recording
-    if first is None:
-        raise DataError("at least one episode to write", "none", "check the source")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.csv_repair import delimiter, salvage
-from steersman.data.formats.table import tabulate
+from steersman.data.formats.table import canonical, tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.schema import Schema
 from steersman.data.source import Saved
@@ -68,14 +69,12 @@ class Csv(Tabular):
         if any(spec.kind == "image" for spec in signature.observations.values()):
             raise UsageError("vector observations in a CSV file", "images", "write .parquet instead")
         with replace_file(path) as temporary:
-            tables = tabulate(signature, recordings, schema)
-            table, described = next(tables, (None, None))
-            if table is None or described is None:
-                raise DataError("at least one episode to write", "none", "check the source")
-            with pc.CSVWriter(str(temporary), table.schema) as writer:
-                writer.write_table(table)
-                for table, _ in tables:
+            tables = tabulate(signature, recordings)
+            first = next(tables)
+            with pc.CSVWriter(str(temporary), first.schema) as writer:
+                for table in chain([first], tables):
                     writer.write_table(table)
+            described = canonical(signature, "time" in first.column_names, schema)
             with replace_file(f"{path}{SUFFIX}") as description:
                 description.write_text(described.toml(), encoding="utf-8")
         return Path(path)

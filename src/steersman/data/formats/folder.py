@@ -24,13 +24,12 @@ import pyarrow as pa
 from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
-from steersman.data.formats.arrays import Description, checked, describe
+from steersman.data.formats.arrays import Description, describe
 from steersman.data.formats.csv import Csv
 from steersman.data.formats.layouts import natural
 from steersman.data.formats.recorded import images_apart, with_images
-from steersman.data.formats.table import Table, interpret
+from steersman.data.formats.table import Table, checked, interpret
 from steersman.data.formats.video import VideoReader, VideoWriter
-from steersman.data.roles import settle
 from steersman.data.schema import Column, Schema
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
 from steersman.data.storage import sha256
@@ -69,9 +68,9 @@ class Folder(Format):
         elif options.sort:
             raise UsageError(f"rows in their order in {path}", "sort", "leave it out: frames would not follow")
         if len(tables) == 1:
-            table, notes = Csv().interpreted(str(tables[0]), options, filmed=True)
+            table, _ = Csv().interpreted(str(tables[0]), options, filmed=True)
         else:
-            table, notes = _joined(tables, options, path)
+            table = _joined(tables, options, path)
         cameras = _cameras(root, table, tables)
         if renamed is not None:
             cameras = {new: cameras[old] for old, new in renamed.items()}
@@ -86,7 +85,7 @@ class Folder(Format):
 
         return Source(
             self.name, path, signature, fingerprint(self.name, said, options), stream, table.steps,
-            (*notes, *table.notes), _with_cameras(table.schema, renamed, specs),
+            table.notes, _with_cameras(table.schema, renamed, specs),
         )
 
     def write(
@@ -147,7 +146,7 @@ def _videos(root: Path) -> list[Path]:
     return [p for pattern in ("*.mp4", "*/*.mp4") for p in root.glob(pattern)]
 
 
-def _joined(tables: list[Path], options: ReadOptions, path: str) -> tuple[Table, list[str]]:
+def _joined(tables: list[Path], options: ReadOptions, path: str) -> Table:
     """Tables that are an episode each, as one."""
     parts = []
     for number, file in enumerate(tables):
@@ -161,11 +160,10 @@ def _joined(tables: list[Path], options: ReadOptions, path: str) -> tuple[Table,
         raise DataError(
             f"the same columns in every table of {path}", f"{error}".splitlines()[0], "export them alike"
         ) from error
-    schema, notes = settle(data.column_names, (), options, path, filmed=True)
-    if schema.episode is None:
-        episode = {"episode": Column(role="episode")}
-        schema = msgspec.structs.replace(schema, columns=episode | schema.columns)
-    return interpret(data, schema, options, path), notes
+    said = options.schema
+    if said is not None and said.episode is None:
+        said = msgspec.structs.replace(said, columns={"episode": Column(role="episode")} | said.columns)
+    return interpret(data, msgspec.structs.replace(options, schema=said), path, filmed=True)
 
 
 def _camera_names(root: Path, tables: list[Path]) -> list[str]:

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from steersman.core.errors import UsageError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
-from steersman.data.formats.arrays import checked, describe
+from steersman.data.formats.arrays import describe
 from steersman.data.formats.parquet_pieces import PiecesWriter
+from steersman.data.formats.table import checked
 from steersman.data.formats.video import VideoWriter
 from steersman.data.schema import Schema
 from steersman.data.storage import JOURNAL

@@ -18,16 +18,16 @@ import msgspec
 import numpy as np
 
 from steersman.core.errors import DataError, MismatchError, UsageError
-from steersman.core.recording import Array, Recording
+from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.core.spaces import Adapter, adapt
 from steersman.data.formats import minari_storage as storage
-from steersman.data.formats.arrays import DESCRIPTION, Description, as_observation, checked, describe
+from steersman.data.formats.arrays import DESCRIPTION, Description, describe
 from steersman.data.formats.hdf5_notes import rescue
 from steersman.data.formats.hdf5_repair import fill, is_cut
 from steersman.data.formats.minari_spaces import RECORD, parse, serialise
 from steersman.data.formats.recorded import Recorded
-from steersman.data.formats.table import canonical
+from steersman.data.formats.table import canonical, checked
 from steersman.data.formats.unsound import json_object, reading
 from steersman.data.schema import Schema
 from steersman.data.source import ReadOptions, Saved, Source, fingerprint
@@ -76,7 +76,8 @@ class Minari(Recorded):
         content = fingerprint(self.name, sha256(folder), options)
 
         def stream() -> Iterator[Recording]:
-            return _recordings(episodes, adapter, description, path)
+            timed = description is not None and description.times
+            return _recordings(episodes, adapter, signature, timed, path)
 
         return Source(self.name, path, signature, content, stream, int(metadata["total_steps"]), tuple(notes),
                       canonical(signature, False) if description is None else description.described)
@@ -218,34 +219,18 @@ def _env_id(metadata: dict[str, Any]) -> str | None:
 
 
 def _recordings(
-    episodes: storage.Episodes, adapter: Adapter, description: Description | None, path: str
+    episodes: storage.Episodes, adapter: Adapter, signature: Signature, timed: bool, path: str
 ) -> Iterator[Recording]:
     for number, raw in enumerate(episodes.read()):
-        exogenous: Array | None = None
-        times: Array | None = None
-        measured: dict[str, Array] = {}
         with reading(f"episode {number} of {path} as its spaces say", fix="record it again"):
-            actions = adapter.action_array(raw["actions"])
-            if description is None:
-                observations = adapter.arrays(raw["observations"])
-            else:
-                described = description.signature
-                observations = {
-                    leaf.name: as_observation(_at(raw["observations"], leaf.path), described.observations[leaf.name])
-                    for leaf in adapter.leaves
-                }
-                if described.exogenous:
-                    exogenous = np.asarray(raw["infos"]["exogenous"], np.float32)[: len(actions)]
-                    exogenous = exogenous.reshape(len(actions), -1)
-                measured = {
-                    name: np.asarray(raw["infos"][f"{storage.MEASURED}{name}"]).reshape(-1) != 0
-                    for name in described.slow
-                }
-                times = np.asarray(raw["infos"]["times"], np.float64).reshape(-1) if description.times else None
+            actions, infos = adapter.action_array(raw["actions"]), raw["infos"]
+            observations = adapter.arrays(raw["observations"])
+            exogenous = times = None
+            if signature.exogenous:
+                exogenous = np.asarray(infos["exogenous"], np.float32)[: len(actions)].reshape(len(actions), -1)
+            if timed:
+                times = np.asarray(infos["times"], np.float64).reshape(-1)
+            measured = {
+                name: np.asarray(infos[f"{storage.MEASURED}{name}"]).reshape(-1) != 0 for name in signature.slow
+            }
         yield Recording(observations, actions, exogenous, times, {"file": path, "episode": str(number)}, measured)
-
-
-def _at(value: Any, path: tuple[str | int, ...]) -> Array:
-    for key in path:
-        value = value[key]
-    return np.asarray(value)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -21,7 +23,7 @@ from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.parquet_pieces import PiecesWriter, sound_groups
-from steersman.data.formats.table import shape_metadata, tabulate
+from steersman.data.formats.table import canonical, shape_metadata, tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.formats.unsound import UNSOUND, reading
 from steersman.data.schema import Schema, bad
@@ -75,21 +77,15 @@ class Parquet(Tabular):
     ) -> Path:
         metadata = shape_metadata(signature)
         with replace_file(path) as temporary:
-            writer = None
-            try:
-                for table, described in tabulate(signature, recordings, schema):
-                    if writer is None:
-                        description = msgspec.json.encode(described)
-                        columns = pa.schema(
-                            [f.with_metadata(metadata.get(f.name)) for f in table.schema], {_KEY: description}
-                        )
-                        writer = PiecesWriter(temporary, columns, plain=tuple(metadata))
+            tables = tabulate(signature, recordings)
+            first = next(tables)
+            described = canonical(signature, "time" in first.column_names, schema)
+            columns = pa.schema(
+                [f.with_metadata(metadata.get(f.name)) for f in first.schema], {_KEY: msgspec.json.encode(described)}
+            )
+            with closing(PiecesWriter(temporary, columns, plain=tuple(metadata))) as writer:
+                for table in chain([first], tables):
                     writer.write(table)
-                if writer is None:
-                    raise DataError("at least one episode to write", "none", "check the source")
-            finally:
-                if writer is not None:
-                    writer.close()
         return Path(path)
 
 

@@ -20,10 +20,9 @@ import pyarrow as pa
 from steersman.core.errors import UsageError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
-from steersman.data.formats.arrays import Tree, checked, describe, lay_out
+from steersman.data.formats.arrays import Tree, describe, lay_out
 from steersman.data.formats.layouts import ALLOWED, understand
-from steersman.data.formats.table import Table, interpret, tabulate
-from steersman.data.roles import settle
+from steersman.data.formats.table import Table, checked, interpret, tabulate
 from steersman.data.schema import Schema
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
 from steersman.data.storage import replace_file, sha256
@@ -95,7 +94,7 @@ def described(source: Source, schema: Schema) -> Source:
     """
     cameras = {f"observation.{name}": name for name, s in source.signature.observations.items() if s.kind == "image"}
     schema, renamed = images_apart(schema, cameras, source.path)
-    table, notes = _table(source, schema, bool(renamed))
+    table = _table(source, schema, bool(renamed))
     observations = {new: source.signature.observations[old] for old, new in renamed.items()}
     signature = with_images(table.signature, observations, source.path)
     images = {
@@ -110,7 +109,7 @@ def described(source: Source, schema: Schema) -> Source:
     content = fingerprint(source.format, source.fingerprint, ReadOptions(schema=schema))
     return replace(
         source, signature=signature, fingerprint=content, stream=stream, steps=table.steps,
-        notes=(*notes, *table.notes), schema=whole,
+        notes=table.notes, schema=whole,
     )
 
 
@@ -146,18 +145,14 @@ def with_images(signature: Signature, images: dict[str, ObservationSpec], where:
     return msgspec.structs.replace(signature, observations={**signature.observations, **images})
 
 
-def _table(source: Source, schema: Schema, filmed: bool) -> tuple[Table, list[str]]:
+def _table(source: Source, schema: Schema, filmed: bool) -> Table:
     """The log's numbers as a table with roles."""
     vectors = {name: s for name, s in source.signature.observations.items() if s.kind == "vector"}
     plain = msgspec.structs.replace(source.signature, observations=vectors)
     numbers = (
         replace(r, observations={name: r.observations[name] for name in vectors}) for r in source.recordings()
     )
-    parts = [table for table, _ in tabulate(plain, numbers)]
-    data = pa.concat_tables(parts)
-    options = ReadOptions(schema=schema)
-    settled, notes = settle(data.column_names, (), options, source.path, filmed)
-    return interpret(data, settled, options, source.path), notes
+    return interpret(pa.concat_tables(tabulate(plain, numbers)), ReadOptions(schema=schema), source.path, filmed)
 
 
 def _with_frames(table: Table, source: Source, cameras: dict[str, str]) -> Iterator[Recording]:

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -279,11 +280,7 @@ def open_isolated(format: str, path: str, options: ReadOptions, limits: Limits) 
     Raises:
         DataError: what the format raises; too much memory or time; a parser that died.
     """
-    memory, seconds = limits.of(_size(path))
-    request = Request(
-        do="open", format=format, path=path, options=options, cwd=os.getcwd(),
-        minari=os.environ.get("MINARI_DATASETS_PATH"), memory=memory,
-    )
+    request, seconds = _request("open", format, path, options, limits)
     with _pool(os.getpid()).borrow() as worker:
         opened = worker.open(request, seconds)
     if opened.signature is None:
@@ -304,17 +301,20 @@ def examine_isolated(format: str, path: str, options: ReadOptions, limits: Limit
     Raises:
         DataError: nothing that could be looked at; too much memory or time; a parser that died.
     """
-    memory, seconds = limits.of(_size(path))
-    request = Request(
-        do="examine", format=format, path=path, options=options, cwd=os.getcwd(),
-        minari=os.environ.get("MINARI_DATASETS_PATH"), memory=memory,
-    )
+    request, seconds = _request("examine", format, path, options, limits)
     with _pool(os.getpid()).borrow() as worker:
         return bytes(worker.open(request, _EXAMINE * seconds).report)
 
 
-def _size(path: str) -> int:
-    try:
-        return size_of(Path(path))
-    except OSError:
-        return 0
+def _request(
+    do: Literal["open", "examine"], format: str, path: str, options: ReadOptions, limits: Limits
+) -> tuple[Request, float]:
+    """What a parser is asked, and the seconds that it has."""
+    size = 0
+    with suppress(OSError):
+        size = size_of(Path(path))
+    memory, seconds = limits.of(size)
+    return Request(
+        do=do, format=format, path=path, options=options, cwd=os.getcwd(),
+        minari=os.environ.get("MINARI_DATASETS_PATH"), memory=memory,
+    ), seconds

@@ -124,7 +124,9 @@ class Channel:
 
     def reply(self) -> tuple[Reply, dict[str, Array]]:
         """What was answered, and the arrays that follow; those in the room are not among them."""
-        reply = msgspec.json.decode(self._header(), type=Reply)
+        length = bytearray(8)
+        self._fill(memoryview(length))
+        reply = msgspec.json.decode(self._rest(int.from_bytes(length, "little")), type=Reply)
         if any(min(part.shape, default=0) < 0 for part in reply.parts):
             raise ValueError("a negative size")
         if sum(part.size for part in reply.parts) > ARRAYS_LIMIT:
@@ -136,11 +138,6 @@ class Channel:
         if array.nbytes:
             self._fill(_bytes(array))
         return array
-
-    def _header(self) -> bytearray:
-        length = bytearray(8)
-        self._fill(memoryview(length))
-        return self._rest(int.from_bytes(length, "little"))
 
     def _rest(self, size: int) -> bytearray:
         if size > HEADER_LIMIT:
