@@ -93,12 +93,6 @@ def field_shapes(signature: Signature) -> dict[str, tuple[str, tuple[int, ...]]]
     return fields | {f"measured.{name}": ("uint8", (1,)) for name in signature.slow}
 
 
-def cache_bytes(signature: Signature, steps: int, episodes: int) -> int:
-    """Size on disk of a cache of so many steps: a forecast."""
-    row = sum(_DTYPES[dtype][1] * math.prod(shape) for dtype, shape in field_shapes(signature).values())
-    return row * (steps + episodes) + 8 * (episodes + 1)
-
-
 class CacheWriter:
     """Streams episodes into a new cache that appears at `path` when `finish` is called, or never.
 
