@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from logs import CHOICES, MIXED, VECTORS, assert_equal, make_dataset
 
@@ -117,6 +117,7 @@ def test_the_same_generator_draws_the_same_windows(tmp_path: Path) -> None:
     st.lists(st.integers(1, 9), min_size=1, max_size=8), st.floats(0.05, 0.95), st.integers(0, 9), st.integers(0, 3),
     st.sampled_from(["episode", "time"]),
 )
+@example([1, 1, 6], 0.5, 0, 2, "time")  # whole episodes would leave nothing to train on
 def test_training_and_held_out_share_no_row(
     lengths: list[int], held_out: float, seed: int, embargo: int, by: str
 ) -> None:

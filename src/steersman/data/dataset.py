@@ -194,7 +194,7 @@ class Dataset:
         ends = self.lengths.cumsum(0)
         total = int(ends[-1])
         asked = max(round(held_out * total), 1)
-        whole = ends[(total - ends >= asked / 2) & (total - ends <= 2 * asked)]
+        whole = ends[(total - ends >= asked / 2) & (total - ends <= 2 * asked) & (ends > embargo)]
         nearest = whole[(total - whole - asked).abs().argmin()] if len(whole) else None
         cut = int(nearest) if nearest is not None else total - asked
         border = int(torch.searchsorted(ends, torch.tensor(cut), right=True))
