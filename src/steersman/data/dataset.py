@@ -207,8 +207,8 @@ class Dataset:
             (self._first[: border + 1], learned),
             (_moved(self._first[border:], inside), _moved(self.lengths[border:], -inside)),
         ):
-            keep = lengths > 0
-            parts.append(Dataset(self.path, self.index, self._fields, first[keep], lengths[keep]))
+            some = lengths > 0
+            parts.append(Dataset(self.path, self.index, self._fields, first[some], lengths[some]))
         if not len(parts[0]) or not len(parts[1]):
             got = f"{self.steps} steps with an embargo of {embargo}"
             raise DataError("enough steps to hold some out", got, "record more, or hold out another share")

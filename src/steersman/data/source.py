@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import os
 from abc import ABC, abstractmethod
@@ -175,6 +176,28 @@ class Format(ABC):
         """Write recordings so that `open` reads them back, with units and periods of `schema`, which describes them
         under any names; the file appears whole or not at all."""
         raise UsageError("a format that can be written", self.name, "write .csv or .parquet")
+
+
+def matching(names: Iterable[str], patterns: Iterable[str], what: str, where: str, fix: str) -> list[str]:
+    """The names that are meant, exactly or by a pattern such as `obs_*`; `what` they are, e.g. "a column".
+
+    Raises:
+        DataError: a pattern that means none.
+    """
+    every, found = list(names), dict[str, None]()
+    for pattern in patterns:
+        meant = [n for n in every if n == pattern] or [n for n in every if fnmatch.fnmatchcase(n, pattern)]
+        if not meant:
+            raise DataError(f"{what} {pattern!r} in {where}", listed(every, what), fix)
+        found |= dict.fromkeys(meant)
+    return list(found)
+
+
+def listed(names: Iterable[str], what: str) -> str:
+    """What there is, for a message: `columns x, y and 3 more` where `what` is "a column"."""
+    every = list(names)
+    more = f" and {len(every) - 12} more" if len(every) > 12 else ""
+    return f"{what.split()[-1]}s {', '.join(every[:12]) or '(none)'}{more}"
 
 
 def fingerprint(format: str, content: str, options: ReadOptions) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
 from steersman.core.errors import DataError, SteersmanError
-from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.data.doctor import columns, dynamics, frames, leaks, transitions, verdict
 from steersman.data.doctor.pictures import Album, Keeping
@@ -139,15 +137,11 @@ def _opened(format: Format, path: str, options: ReadOptions) -> tuple[Source | N
     except SteersmanError as error:
         return None, error
     try:
-        for _ in _checked(source):
+        for _ in source.recordings():
             pass
     except SteersmanError as error:
         return source, error
     return source, None
-
-
-def _checked(source: Source) -> Iterator[Recording]:
-    return source.recordings()
 
 
 def _table(source: Source) -> tuple[pa.Table, ReadOptions, dict[str, Album]]:

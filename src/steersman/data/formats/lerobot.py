@@ -6,7 +6,6 @@ nowhere. What LeRobot has no place for (bounds of actions, names of observations
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -31,7 +30,7 @@ from steersman.data.formats.table import canonical
 from steersman.data.formats.unsound import UNSOUND, json_object, reading
 from steersman.data.formats.video import VideoReader
 from steersman.data.schema import Schema
-from steersman.data.source import ReadOptions, Saved, Source, fingerprint
+from steersman.data.source import ReadOptions, Saved, Source, fingerprint, listed, matching
 from steersman.data.storage import sha256
 
 _NUMBERS = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -116,7 +115,8 @@ class _Log:
         action = self._one(options.action, "action", "action")
         exogenous = self._one(options.exogenous, "exogenous", "exogenous")
         if action is None:
-            raise DataError(f"a feature 'action' in {self.path}", self._listed(), "name it (--action)")
+            got = listed(self.features, "a feature")
+            raise DataError(f"a feature 'action' in {self.path}", got, "name it (--action)")
         keys = self._observed(options)
         observed = {_short(key): key for key in keys}
         if self.description is not None:
@@ -142,24 +142,23 @@ class _Log:
 
     def _one(self, said: tuple[str, ...], usual: str, role: str) -> str | None:
         if len(said) > 1 or any(key not in self.features for key in said):
-            raise DataError(f"one feature as {role} in {self.path}", f"{list(said)}", f"name one of: {self._listed()}")
+            there = listed(self.features, "a feature")
+            raise DataError(f"one feature as {role} in {self.path}", f"{list(said)}", f"name one of the {there}")
         return said[0] if said else usual if usual in self.features else None
 
     def _observed(self, options: ReadOptions) -> list[str]:
         known = [k for k, f in self.features.items() if f.get("dtype") in (*_NUMBERS, *_PICTURES) and k not in _OWN]
         if options.observation:
-            keys = [k for pattern in options.observation for k in known if fnmatch.fnmatchcase(k, pattern)]
+            keys = matching(known, options.observation, "a feature", self.path, "name it (--observation)")
         else:
             keys = [k for k in known if k.startswith("observation")]
             flat = [k for k in keys if self.features[k]["dtype"] in _PICTURES or len(self.features[k]["shape"]) < 2]
             self.notes += [f"ignored feature: {k} of shape {self.features[k]['shape']}" for k in keys if k not in flat]
             keys = flat
         if not keys:
-            raise DataError(f"features observation.… in {self.path}", self._listed(), "name them (--observation)")
-        return list(dict.fromkeys(keys))
-
-    def _listed(self) -> str:
-        return ", ".join(list(self.features)[:12])
+            got = listed(self.features, "a feature")
+            raise DataError(f"features observation.… in {self.path}", got, "name them (--observation)")
+        return keys
 
     def _names(self, key: str, size: int) -> tuple[str, ...]:
         """Names of a feature's entries, where it has one for each: a list, or lists under some keys."""
