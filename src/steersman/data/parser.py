@@ -49,11 +49,9 @@ class Parser:
                     self.segments.popitem()[1].close()
                 self.stream = self.source.stream() if self.source else iter(())
                 continue
-            if request.do == "open":
-                self.channel.send(*self._attempt(partial(self._open, request)))
-                continue
-            if request.do == "examine":
-                self.channel.send(*self._attempt(partial(self._examine, request)))
+            if request.do in ("open", "examine"):
+                act = self._open if request.do == "open" else self._examine
+                self.channel.send(*self._attempt(partial(act, request)))
                 continue
             reply, arrays = ahead or self._attempt(self._next)
             if request.segment >= 0:

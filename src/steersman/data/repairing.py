@@ -76,7 +76,8 @@ def _saved(
     if found is None or not Path(path).exists():
         raise error
     try:
-        saved: Saved = found.salvage(path, folder, error)
+        with refusals("a log to repair", path):
+            saved: Saved = found.salvage(path, folder, error)
         options = msgspec.structs.replace(options, format=saved.format or found.name)
         return read(saved.copy, options, limits=limits), saved.lost
     except SteersmanError as again:

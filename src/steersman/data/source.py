@@ -158,6 +158,7 @@ class Format(ABC):
 
         Raises:
             DataError: nothing can be saved; `error`, where this format has no way.
+            OSError: the file system refused.
         """
         raise error
 

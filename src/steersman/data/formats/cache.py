@@ -29,7 +29,7 @@ class Cache(Recorded):
         return (Path(path) / JOURNAL).is_file()
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
-        from steersman.data.formats.cache_repair import salvage
+        from steersman.data.cache import salvage
 
         return salvage(path, folder)
 

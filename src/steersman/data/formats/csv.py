@@ -5,8 +5,13 @@ A schema beside the file (`NAME.csv.schema.toml`) is read first; a file that was
 
 from __future__ import annotations
 
+import csv
+import gzip
 import os
-from collections.abc import Iterable
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -16,9 +21,9 @@ import pyarrow.csv as pc
 from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Recording
 from steersman.core.signature import Signature
-from steersman.data.formats.csv_repair import delimiter, salvage
 from steersman.data.formats.table import canonical, tabulate
 from steersman.data.formats.tabular import Tabular
+from steersman.data.roles import EPISODE
 from steersman.data.schema import Schema
 from steersman.data.source import Saved
 from steersman.data.storage import replace_file
@@ -60,7 +65,38 @@ class Csv(Tabular):
         return Schema.load(beside) if beside.exists() else None
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
-        return salvage(path, folder)
+        """The rows before the first that is not whole. The last line needs its line feed: without one, its last number
+        may be cut."""
+        copy = folder / Path(path).name.removesuffix(".gz")
+        rows = episode_rows = 0
+        last: str | None = None
+        lines = _whole_lines(path)
+        with copy.open("wb") as file:
+            header = next(lines, b"")
+            split = _separator(header)
+            names = _cells(header.removeprefix(b"\xef\xbb\xbf"), split)
+            episode = next((i for i, name in enumerate(names) if name.strip().lower() in EPISODE), None)
+            file.write(header)
+            for line in lines:
+                values = _cells(line, split)
+                if len(values) != len(names):
+                    break
+                key = values[episode] if episode is not None else ""
+                episode_rows = episode_rows + 1 if key == last else 1
+                if episode_rows == 1:
+                    start = file.tell()
+                last = key
+                file.write(line)
+                rows += 1
+            if episode_rows == 1 and rows > 1:  # an episode of which one row is left
+                file.truncate(start)
+                rows -= 1
+        if rows < 2:
+            raise DataError(f"at least two whole rows in {path}", f"{rows}", "record it again")
+        described = Path(f"{path}{SUFFIX}")
+        if described.exists():
+            shutil.copy(described, f"{copy}{SUFFIX}")
+        return Saved(copy, f"kept {rows:,} rows; lost: what follows row {rows:,}")
 
     def write(
         self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
@@ -82,4 +118,27 @@ class Csv(Tabular):
 
 def _delimiter(path: str) -> str:
     with pa.input_stream(path) as stream:
-        return delimiter(stream.read(1 << 16).split(b"\n")[0])
+        return _separator(stream.read(1 << 16).split(b"\n")[0])
+
+
+def _separator(header: bytes) -> str:
+    """Comma, semicolon or tab, whichever a header has most of."""
+    return max(",;\t", key=header.decode("utf-8", "replace").count)
+
+
+# Repair ----------------------------------------------------------------------------------------------------------
+
+
+def _cells(line: bytes, split: str) -> list[str]:
+    with suppress(csv.Error):
+        return next(csv.reader([line.decode("utf-8", "replace")], delimiter=split), [])
+    return []
+
+
+def _whole_lines(path: str) -> Iterator[bytes]:
+    """Lines that end in a line feed, unpacked as far as that goes."""
+    try:
+        with gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb") as file:
+            yield from (line for line in file if line.endswith(b"\n"))
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return

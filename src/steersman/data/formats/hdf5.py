@@ -7,6 +7,7 @@ checksum per chunk (Fletcher-32), so that after a crash the sound episodes can b
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,7 @@ from steersman.core.errors import DataError
 from steersman.core.extras import require
 from steersman.core.recording import Array
 from steersman.data.formats.arrays import DESCRIPTION, Leaf, Tree
-from steersman.data.formats.hdf5_notes import CHUNKS, attach
-from steersman.data.formats.hdf5_repair import FILLING, is_filled, salvage
+from steersman.data.formats.hdf5_notes import CHUNKS, attach, rescue
 from steersman.data.formats.layouts import natural
 from steersman.data.formats.recorded import ArrayFile, StoreArrays
 from steersman.data.formats.unsound import UNSOUND, reading
@@ -27,6 +27,10 @@ from steersman.data.source import Saved
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _DEEP, _MANY = 8, 200_000
+_FILLING, _MARK = b"\xa5", ".filled.h5"
+"""What stands for bytes that were lost, since no checksum takes it for data (zeros would pass Fletcher-32); and the
+name of a file that was filled up."""
+_BLOCK, _LARGEST = 1 << 20, 1 << 40
 
 
 class Hdf5(ArrayFile):
@@ -48,7 +52,7 @@ class Hdf5(ArrayFile):
     @contextmanager
     def arrays(self, path: str) -> Iterator[tuple[Tree, bytes | None]]:
         with opened(path) as file:
-            yield sound(file, path) if is_filled(path) else tree(file, path), _description(file, path)
+            yield sound(file, path) if path.endswith(_MARK) else tree(file, path), _description(file, path)
 
     @contextmanager
     def storing(self, path: Path) -> Iterator[StoreArrays]:
@@ -69,7 +73,13 @@ class Hdf5(ArrayFile):
         return self.matches(path)
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
-        return salvage(path, folder)
+        """The episodes that the file has notes on (`hdf5_notes`), if it was written here; another is filled up to the
+        length that it states, so that the library opens it again, if its index was not in what is lost."""
+        if kept := rescue(path, folder / "episodes.npz"):
+            what = f"kept {kept:,} episodes; lost: the first that is not whole, and what follows it"
+            return Saved(folder / "episodes.npz", what, "npz")
+        copy = folder / f"{Path(path).name}{_MARK}"
+        return Saved(copy, f"lost: the last {fill(path, copy):,} bytes")
 
 
 @contextmanager
@@ -98,7 +108,7 @@ def sound(file: Any, where: str) -> dict[str, Leaf]:
         try:
             found = tree(file, where, f"{home}{name}")
             for leaf in found.values():
-                if not leaf.whole()[-1:].tobytes().strip(FILLING):
+                if not leaf.whole()[-1:].tobytes().strip(_FILLING):
                     raise ValueError("lost")
         except (*UNSOUND, DataError):
             break
@@ -152,3 +162,35 @@ def store(file: Any, path: str, value: Array) -> None:
     row = max(1, int(np.prod(value.shape[1:])) * value.dtype.itemsize)
     chunk = (max(1, min(len(value), (1 << 18) // row), -(-len(value) // CHUNKS)), *value.shape[1:])
     file.create_dataset(path, data=value, chunks=chunk, fletcher32=True)
+
+
+# Repair ----------------------------------------------------------------------------------------------------------
+
+
+def fill(path: str, copy: Path) -> int:
+    """Copy an HDF5 file and fill it up; how many bytes were lost.
+
+    Raises:
+        DataError: no HDF5 file, or one that states no length.
+    """
+    wanted, have = _stated(path), Path(path).stat().st_size
+    if not have < wanted < min(_LARGEST, 64 * have + _BLOCK):
+        raise DataError(f"an HDF5 file that was cut off at {path}", f"{have} of {wanted} bytes", "record it again")
+    shutil.copyfile(path, copy)
+    with copy.open("ab") as file:
+        for start in range(have, wanted, _BLOCK):
+            file.write(_FILLING * min(_BLOCK, wanted - start))
+    return wanted - have
+
+
+def is_cut(path: str) -> bool:
+    """Is an HDF5 file shorter than it states?"""
+    return Path(path).stat().st_size < _stated(path) < _LARGEST
+
+
+def _stated(path: str) -> int:
+    """The length that the superblock states (versions 0 to 3, offsets of 8 bytes)."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+    at = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[8] if len(head) > 8 else -1, 64)
+    return int.from_bytes(head[at : at + 8], "little") if len(head) >= at + 8 else 0

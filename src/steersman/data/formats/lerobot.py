@@ -7,11 +7,13 @@ nowhere. What LeRobot has no place for (bounds of actions, names of observations
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,18 +23,20 @@ from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
 from steersman.data.formats import actions
 from steersman.data.formats.arrays import Description
-from steersman.data.formats.lerobot_repair import is_saved, salvage
-from steersman.data.formats.lerobot_writer import DESCRIPTION, write_dataset
+from steersman.data.formats.lerobot_writer import DESCRIPTION, DatasetWriter, list_episodes
 from steersman.data.formats.nested import matrix, pictures, whole
 from steersman.data.formats.parquet_pieces import sound_groups
 from steersman.data.formats.recorded import Recorded
-from steersman.data.formats.table import canonical
+from steersman.data.formats.table import canonical, checked
 from steersman.data.formats.unsound import UNSOUND, json_object, reading
 from steersman.data.formats.video import VideoReader
 from steersman.data.schema import Schema
 from steersman.data.source import ReadOptions, Saved, Source, fingerprint, listed, matching
-from steersman.data.storage import sha256
+from steersman.data.storage import JOURNAL, sha256
+from steersman.runs.files import new_folder
 
+_MARK = ".saved"
+"""Of the copy of a damaged dataset."""
 _NUMBERS = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 _PICTURES = ("video", "image")
 _OWN = ("timestamp", "frame_index", "episode_index", "index", "task_index", "time")
@@ -62,20 +66,32 @@ class LeRobot(Recorded):
         )
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
-        return salvage(path, folder)
+        """A copy of which episodes are read as far as they are sound. Where a killed writer left its journal,
+        `meta/episodes` is made of it; the tables are read piece by piece."""
+        root = Path(path)
+        copy = folder / f"{root.name}{_MARK}"
+        shutil.copytree(root, copy)
+        if (copy / "meta" / JOURNAL).is_file():
+            list_episodes(copy, _entries((copy / "meta" / JOURNAL).read_bytes()))
+        return Saved(copy, "lost: the first episode that is not whole, and what follows it")
 
     def write(
         self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
         schema: Schema | None = None,
     ) -> Path:
-        return write_dataset(path, signature, recordings, schema)
+        with new_folder(path, "a log") as folder:
+            with closing(DatasetWriter(folder, signature, schema)) as writer:
+                for number, recording in checked(recordings, signature):
+                    writer.append(number, recording)
+            writer.finish()
+        return Path(path)
 
 
 class _Log:
     """An opened dataset: its features with their roles, and where its episodes are."""
 
     def __init__(self, path: str, options: ReadOptions) -> None:
-        self.path, self.root, self.notes, self.saved = path, Path(path), list[str](), is_saved(path)
+        self.path, self.root, self.notes, self.saved = path, Path(path), list[str](), path.endswith(_MARK)
         with self._reading():
             info = json_object(self.root / "meta" / "info.json")
             version = str(info.get("codebase_version", ""))
@@ -290,3 +306,17 @@ class _Log:
 def _short(key: str) -> str:
     """`observation.images.top` -> `top`, `observation.state` -> `state`."""
     return key.removeprefix("observation.").removeprefix("images.")
+
+
+def _entries(journal: bytes) -> list[dict[str, Any]]:
+    """The lines of a journal before the first that is not whole, or unlike the first."""
+    entries: list[dict[str, Any]] = []
+    for line in journal.split(b"\n"):
+        try:
+            entry = msgspec.json.decode(line, type=dict[str, int | float | list[str]])
+        except msgspec.MsgspecError:
+            break
+        if entries and {k: type(v) for k, v in entry.items()} != {k: type(v) for k, v in entries[0].items()}:
+            break
+        entries.append(entry)
+    return entries

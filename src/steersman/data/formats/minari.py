@@ -23,8 +23,8 @@ from steersman.core.signature import Signature
 from steersman.core.spaces import Adapter, adapt
 from steersman.data.formats import minari_storage as storage
 from steersman.data.formats.arrays import DESCRIPTION, Description, describe
+from steersman.data.formats.hdf5 import fill, is_cut
 from steersman.data.formats.hdf5_notes import rescue
-from steersman.data.formats.hdf5_repair import fill, is_cut
 from steersman.data.formats.minari_spaces import RECORD, parse, serialise
 from steersman.data.formats.recorded import Recorded
 from steersman.data.formats.table import canonical, checked
@@ -32,7 +32,7 @@ from steersman.data.formats.unsound import json_object, reading
 from steersman.data.schema import Schema
 from steersman.data.source import ReadOptions, Saved, Source, fingerprint
 from steersman.data.storage import sha256
-from steersman.runs.files import new_folder, refusals
+from steersman.runs.files import new_folder
 
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
 _MANY = 1 << 32
@@ -118,8 +118,7 @@ class Minari(Recorded):
         if root is None:
             raise error
         copy = folder / f"{root.name}.saved"
-        with refusals("a log to repair", root):
-            shutil.copytree(root, copy)
+        shutil.copytree(root, copy)
         if main is not None and is_cut(str(main)):
             fill(str(main), copy / storage.MAIN)
         numbered = sum(p.name.isdigit() for p in copy.iterdir())

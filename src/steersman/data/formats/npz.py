@@ -6,7 +6,9 @@ member has its own CRC-32, so that an interrupted file can be repaired.
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -18,12 +20,14 @@ import numpy as np
 from steersman.core.errors import DataError
 from steersman.core.recording import Array
 from steersman.data.formats.arrays import DESCRIPTION, Leaf, Tree
-from steersman.data.formats.npz_repair import salvage
 from steersman.data.formats.recorded import ArrayFile, StoreArrays
 from steersman.data.formats.unsound import reading
 from steersman.data.source import Saved
 
 _LONGEST_HEADER = 10_000
+_MEMBER = struct.Struct("<4s5H3I2H")
+"""What stands before each member of a zip file."""
+_STORED, _DEFLATED = 0, 8
 
 
 class Npz(ArrayFile):
@@ -52,7 +56,28 @@ class Npz(ArrayFile):
             yield store_episode
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
-        return salvage(path, folder)
+        """The members from the front, as long as their checksums hold; of a file with a group per episode, the whole
+        episodes."""
+        copy = folder / Path(path).name
+        members = dict(_members(Path(path).read_bytes()))
+        episodes: dict[str, set[str]] = {}
+        for name in members:
+            head, slash, rest = name.partition("/")
+            if slash and head.startswith("episode_"):
+                episodes.setdefault(head, set()).add(rest)
+        whole = episodes.get("episode_0", set())
+        number = next((i for i in range(len(episodes) + 1) if episodes.get(f"episode_{i}") != whole), 0)
+        kept = {f"episode_{i}" for i in range(number)}
+        members = {
+            n: data for n, data in members.items() if not n.startswith("episode_") or n.partition("/")[0] in kept
+        }
+        if not members or (episodes and not number):
+            raise DataError(f"a sound array in {path}", "none", "record it again")
+        with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+        arrays = f"{len(members)} arrays; lost: the others"
+        return Saved(copy, f"kept {f'{number:,} episodes; lost: what follows them' if episodes else arrays}")
 
 
 def _tree(archive: zipfile.ZipFile, where: str) -> tuple[Tree, bytes | None]:
@@ -110,3 +135,30 @@ def _store(archive: zipfile.ZipFile, path: str, value: Array) -> None:
         np.lib.format.write_array(file, np.ascontiguousarray(value), allow_pickle=False)
     if archive.fp is not None:
         archive.fp.flush()
+
+
+# Repair ----------------------------------------------------------------------------------------------------------
+
+
+def _members(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each member from the front, up to the first that is not sound."""
+    at = 0
+    while at + _MEMBER.size <= len(content):
+        magic, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _MEMBER.unpack_from(content, at)
+        start = at + _MEMBER.size + name_length + extra_length
+        if magic != b"PK\x03\x04" or start > len(content):
+            return
+        name = content[at + _MEMBER.size : at + _MEMBER.size + name_length].decode("utf-8", "replace")
+        extra = content[start - extra_length : start]
+        if extra[:2] == b"\x01\x00" and len(extra) >= 20:  # zip64: sizes of 8 bytes
+            size, packed = struct.unpack_from("<QQ", extra, 4)
+        data = content[start : start + packed]
+        if method == _DEFLATED:
+            try:
+                data = zlib.decompressobj(-15).decompress(data, max(size, 1))
+            except zlib.error:
+                return
+        if flags & 8 or method not in (_STORED, _DEFLATED) or len(data) != size or zlib.crc32(data) != crc or not size:
+            return
+        yield name, data
+        at = start + packed

@@ -29,7 +29,6 @@ from steersman.data.formats.unsound import UNSOUND, reading
 from steersman.data.schema import Schema, bad
 from steersman.data.source import Saved
 from steersman.data.storage import replace_file
-from steersman.runs.files import refusals
 
 _KEY = b"steersman"
 _SAVED = ".saved.parquet"
@@ -67,8 +66,7 @@ class Parquet(Tabular):
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         copy = folder / f"{Path(path).name}{_SAVED}"
-        with refusals("a log to repair", path):
-            shutil.copyfile(path, copy)
+        shutil.copyfile(path, copy)
         return Saved(copy, "lost: the first row group that is not whole, and what follows it")
 
     def write(
