@@ -74,10 +74,10 @@ class Parser:
             os.close(segment)
 
     def _examine(self, request: Request) -> Answer:
-        from steersman.data.doctor.examination import examine
+        from steersman.data.doctor.examination import examined
 
         self._prepare(request)
-        report = examine(named(request.format), request.path, request.options)
+        report = examined(named(request.format), request.path, request.options)
         return Reply(kind="report", report=msgspec.Raw(msgspec.json.encode(report))), {}
 
     def _open(self, request: Request) -> Answer:

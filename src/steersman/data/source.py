@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from steersman.core.types import Episode
 
 
+Progress = Callable[[int, int | None], None]
+"""Called with steps done and steps in all (None: not known)."""
+
+
 class ReadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a person says about a log; whatever is not said is inferred from names, types and ranges, and noted.
 
@@ -130,7 +134,6 @@ class Format(ABC):
     """One file format: it recognises its files, opens them, and writes them if it can."""
 
     name: ClassVar[str]
-    extra: ClassVar[str | None] = None
     lossy: ClassVar[str] = ""
     """What writing images loses, in plain words."""
     isolated: ClassVar[bool] = True

@@ -43,7 +43,6 @@ class Folder(Format):
     """A folder of mp4 and CSV: a table and a video per camera or per episode. Video is lossy."""
 
     name = "folder"
-    extra = "video"
     lossy = "images are kept as H.264 video, which is lossy"
 
     def matches(self, path: str) -> bool:

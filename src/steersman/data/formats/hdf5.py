@@ -37,7 +37,6 @@ class Hdf5(ArrayFile):
     """HDF5: ours, robomimic's groups per episode, D4RL's flat arrays, stable-worldmodel's columns."""
 
     name = "hdf5"
-    extra = "hdf5"
 
     def matches(self, path: str) -> bool:
         try:

@@ -46,7 +46,6 @@ class LeRobot(Recorded):
     """LeRobot v3: Parquet and mp4. Images become video, which is lossy; everything else is exact."""
 
     name = "lerobot"
-    extra = "video"
     lossy = "images are kept as H.264 video, which is lossy"
 
     def matches(self, path: str) -> bool:

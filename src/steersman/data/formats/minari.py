@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -44,7 +44,6 @@ class Minari(Recorded):
     """A dataset of the Minari package: T+1 observations and T actions an episode; written as HDF5."""
 
     name = "minari"
-    extra: ClassVar[str | None] = "hdf5"
     stored = "hdf5"
 
     def matches(self, path: str) -> bool:
@@ -130,7 +129,6 @@ class MinariArrow(Minari):
     """A dataset of the Minari package, written in its Arrow storage."""
 
     name = "minari-arrow"
-    extra = None
     stored = "arrow"
 
     def matches(self, path: str) -> bool:
