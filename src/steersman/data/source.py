@@ -130,6 +130,32 @@ class Saved:
     format: str = ""
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A log that is to be written: what its episodes look like, the episodes, and units and periods as `schema` has
+    them, which describes the episodes under any names."""
+
+    signature: Signature
+    recordings: Iterable[Recording]
+    schema: Schema | None = None
+
+    def checked(self) -> Iterator[tuple[int, Recording]]:
+        """Number and recording, each validated; times in all or in none.
+
+        Raises:
+            DataError, ActionError: at the first that is unsound; at the end, if there was none.
+        """
+        first: Recording | None = None
+        for number, recording in enumerate(self.recordings):
+            recording.validate(self.signature, f"episode {number}")
+            first = first or recording
+            if (first.times is None) != (recording.times is None):
+                raise DataError("times in every episode or in none", f"others in episode {number}", "drop the times")
+            yield number, recording
+        if first is None:
+            raise DataError("at least one episode to write", "none", "check the source")
+
+
 class Format(ABC):
     """One file format: it recognises its files, opens them, and writes them if it can."""
 
@@ -178,7 +204,18 @@ class Format(ABC):
         schema: Schema | None = None,
     ) -> Path:
         """Write recordings so that `open` reads them back, with units and periods of `schema`, which describes them
-        under any names; the file appears whole or not at all."""
+        under any names; the file appears whole or not at all.
+
+        Raises:
+            DataError, ActionError: an unsound episode, or none.
+            UsageError: what the format cannot hold.
+            StorageError: the file system refused.
+        """
+        self.put(Path(path), Draft(signature, recordings, schema))
+        return Path(path)
+
+    def put(self, path: Path, draft: Draft) -> None:
+        """`write`, as this format does it, if it can."""
         raise UsageError("a format that can be written", self.name, "write .csv or .parquet")
 
 

@@ -7,7 +7,7 @@ Shapes: n transitions looked at, C observed columns, A action entries, P blocks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -123,8 +123,7 @@ def _cause(s: Steps, f: Fitted, row: float) -> tuple[Cause | None, float]:
     rows = np.quantile(s.at, np.linspace(0.05, 0.95, 19))
     row = float(rows[int(np.argmin([changed(cause, float(x)) for x in rows]))])
     explained = (one - changed(cause, row)) / max(one - two, 1e-30)
-    return Cause(cause.kind, cause.state, cause.columns, cause.what, cause.fix, cause.x, cause.after, cause.actions,
-                 float(explained)), row
+    return replace(cause, explained=float(explained)), row
 
 
 def _drawn(s: Steps, seed: int) -> Array:

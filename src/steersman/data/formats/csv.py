@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -19,13 +18,11 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from steersman.core.errors import DataError, UsageError
-from steersman.core.recording import Recording
-from steersman.core.signature import Signature
 from steersman.data.formats.table import canonical, tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.roles import EPISODE
 from steersman.data.schema import Schema
-from steersman.data.source import Saved
+from steersman.data.source import Draft, Saved
 from steersman.data.storage import replace_file
 
 SUFFIX = ".schema.toml"
@@ -98,22 +95,18 @@ class Csv(Tabular):
             shutil.copy(described, f"{copy}{SUFFIX}")
         return Saved(copy, f"kept {rows:,} rows; lost: what follows row {rows:,}")
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
-        if any(spec.kind == "image" for spec in signature.observations.values()):
+    def put(self, path: Path, draft: Draft) -> None:
+        if any(spec.kind == "image" for spec in draft.signature.observations.values()):
             raise UsageError("vector observations in a CSV file", "images", "write .parquet instead")
         with replace_file(path) as temporary:
-            tables = tabulate(signature, recordings)
+            tables = tabulate(draft)
             first = next(tables)
             with pc.CSVWriter(str(temporary), first.schema) as writer:
                 for table in chain([first], tables):
                     writer.write_table(table)
-            described = canonical(signature, "time" in first.column_names, schema)
+            described = canonical(draft.signature, "time" in first.column_names, draft.schema)
             with replace_file(f"{path}{SUFFIX}") as description:
                 description.write_text(described.toml(), encoding="utf-8")
-        return Path(path)
 
 
 def _delimiter(path: str) -> str:

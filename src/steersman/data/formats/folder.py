@@ -11,8 +11,7 @@ is a table an episode).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -28,10 +27,10 @@ from steersman.data.formats.arrays import Description, describe
 from steersman.data.formats.csv import Csv
 from steersman.data.formats.layouts import natural
 from steersman.data.formats.recorded import images_apart, with_images
-from steersman.data.formats.table import Table, checked, interpret
+from steersman.data.formats.table import Table, interpret
 from steersman.data.formats.video import VideoReader, VideoWriter
 from steersman.data.schema import Column, Schema
-from steersman.data.source import Format, ReadOptions, Source, fingerprint
+from steersman.data.source import Draft, Format, ReadOptions, Source, fingerprint
 from steersman.data.storage import sha256
 from steersman.runs.files import new_folder
 
@@ -87,10 +86,8 @@ class Folder(Format):
             table.notes, _with_cameras(table.schema, renamed, specs),
         )
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
+    def put(self, path: Path, draft: Draft) -> None:
+        signature = draft.signature
         images = [name for name, spec in signature.observations.items() if spec.kind == "image"]
         if not images:
             raise UsageError("images for a folder of videos", "vectors only", "write .csv instead")
@@ -101,7 +98,7 @@ class Folder(Format):
 
             def filmed() -> Iterator[Recording]:
                 nonlocal timed
-                for number, recording in checked(recordings, signature):
+                for number, recording in draft.checked():
                     timed = recording.times is not None
                     for name in images:
                         _film(folder / name / f"episode_{number:06d}.mp4", recording, name)
@@ -109,9 +106,9 @@ class Folder(Format):
                     yield replace(recording, observations=kept)
 
             describe(signature, False)  # refuses names that are no part of a path
-            Csv().write(folder / TABLE, msgspec.structs.replace(signature, observations=vectors), filmed(), schema)
+            numbers = msgspec.structs.replace(signature, observations=vectors)
+            Csv().put(folder / TABLE, Draft(numbers, filmed(), draft.schema))
             (folder / DESCRIPTION).write_bytes(describe(signature, timed))
-        return Path(path)
 
 
 def _with_cameras(schema: Schema, renamed: Mapping[str, str] | None, specs: Mapping[str, ObservationSpec]) -> Schema:

@@ -6,9 +6,8 @@ nowhere. What LeRobot has no place for (bounds of actions, names of observations
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,10 @@ from steersman.data.formats.lerobot_writer import DESCRIPTION, DatasetWriter, li
 from steersman.data.formats.nested import matrix, pictures, whole
 from steersman.data.formats.parquet_pieces import sound_groups
 from steersman.data.formats.recorded import Recorded
-from steersman.data.formats.table import canonical, checked
+from steersman.data.formats.table import canonical
 from steersman.data.formats.unsound import UNSOUND, json_object, reading
 from steersman.data.formats.video import VideoReader
-from steersman.data.schema import Schema
-from steersman.data.source import ReadOptions, Saved, Source, fingerprint, listed, matching
+from steersman.data.source import Draft, ReadOptions, Saved, Source, fingerprint, listed, matching
 from steersman.data.storage import JOURNAL, sha256
 from steersman.runs.files import new_folder
 
@@ -74,16 +72,12 @@ class LeRobot(Recorded):
             list_episodes(copy, _entries((copy / "meta" / JOURNAL).read_bytes()))
         return Saved(copy, "lost: the first episode that is not whole, and what follows it")
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
+    def put(self, path: Path, draft: Draft) -> None:
         with new_folder(path, "a log") as folder:
-            with closing(DatasetWriter(folder, signature, schema)) as writer:
-                for number, recording in checked(recordings, signature):
+            with closing(DatasetWriter(folder, draft.signature, draft.schema)) as writer:
+                for number, recording in draft.checked():
                     writer.append(number, recording)
             writer.finish()
-        return Path(path)
 
 
 class _Log:

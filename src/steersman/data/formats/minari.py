@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,9 @@ from steersman.data.formats.hdf5 import fill, is_cut
 from steersman.data.formats.hdf5_notes import rescue
 from steersman.data.formats.minari_spaces import RECORD, parse, serialise
 from steersman.data.formats.recorded import Recorded
-from steersman.data.formats.table import canonical, checked
+from steersman.data.formats.table import canonical
 from steersman.data.formats.unsound import json_object, reading
-from steersman.data.schema import Schema
-from steersman.data.source import ReadOptions, Saved, Source, fingerprint
+from steersman.data.source import Draft, ReadOptions, Saved, Source, fingerprint
 from steersman.data.storage import sha256
 from steersman.runs.files import new_folder
 
@@ -81,30 +80,27 @@ class Minari(Recorded):
         return Source(self.name, path, signature, content, stream, int(metadata["total_steps"]), tuple(notes),
                       canonical(signature, False) if description is None else description.described)
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
+    def put(self, path: Path, draft: Draft) -> None:
+        signature = draft.signature
         describe(signature, False)  # refuses names that are no part of a path
         observation, action = serialise(signature)
         steps = episodes = 0
         metadata: dict[str, Any] = {
             "total_episodes": 0, "total_steps": 0, "data_format": self.stored, "jpeg_encoding": False,
-            "observation_space": observation, "action_space": action, "dataset_id": Path(path).name,
+            "observation_space": observation, "action_space": action, "dataset_id": path.name,
             "minari_version": _VERSION, "algorithm_name": "", "author": [], "author_email": [], "code_permalink": "",
         }
         with new_folder(path, "a log") as folder:
             data = folder / "data"
             data.mkdir()
             with storage.writer(self.stored, data) as store:
-                for number, recording in checked(recordings, signature):
+                for number, recording in draft.checked():
                     if not number:
-                        metadata[DESCRIPTION] = describe(signature, recording.times is not None, schema).decode()
+                        metadata[DESCRIPTION] = describe(signature, recording.times is not None, draft.schema).decode()
                         _note(data, metadata, 0, 0)  # what `salvage` needs, should this be all
                     store(number, recording, signature, metadata[DESCRIPTION].encode())
                     steps, episodes = steps + len(recording), number + 1
             _note(data, metadata, episodes, steps)
-        return Path(path)
 
     def claims(self, path: str) -> bool:
         return self.matches(path) or _main(path) is not None

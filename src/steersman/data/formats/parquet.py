@@ -7,9 +7,7 @@ its end (`steersman.data.formats.parquet_pieces`).
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterable
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -20,14 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steersman.core.errors import DataError, SteersmanError
-from steersman.core.recording import Recording
-from steersman.core.signature import Signature
 from steersman.data.formats.parquet_pieces import PiecesWriter, sound_groups
 from steersman.data.formats.table import canonical, shape_metadata, tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.formats.unsound import UNSOUND, reading
 from steersman.data.schema import Schema, bad
-from steersman.data.source import Saved
+from steersman.data.source import Draft, Saved
 from steersman.data.storage import replace_file
 
 _KEY = b"steersman"
@@ -69,22 +65,18 @@ class Parquet(Tabular):
         shutil.copyfile(path, copy)
         return Saved(copy, "lost: the first row group that is not whole, and what follows it")
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
-        metadata = shape_metadata(signature)
+    def put(self, path: Path, draft: Draft) -> None:
+        metadata = shape_metadata(draft.signature)
         with replace_file(path) as temporary:
-            tables = tabulate(signature, recordings)
+            tables = tabulate(draft)
             first = next(tables)
-            described = canonical(signature, "time" in first.column_names, schema)
+            described = canonical(draft.signature, "time" in first.column_names, draft.schema)
             columns = pa.schema(
                 [f.with_metadata(metadata.get(f.name)) for f in first.schema], {_KEY: msgspec.json.encode(described)}
             )
             with closing(PiecesWriter(temporary, columns, plain=tuple(metadata))) as writer:
                 for table in chain([first], tables):
                     writer.write(table)
-        return Path(path)
 
 
 def _read(path: str) -> pa.Table:

@@ -7,9 +7,8 @@ Images stay where they are, and follow the rows.
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +21,9 @@ from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
 from steersman.data.formats.arrays import Tree, describe, lay_out
 from steersman.data.formats.layouts import ALLOWED, understand
-from steersman.data.formats.table import Table, checked, interpret, tabulate
+from steersman.data.formats.table import Table, interpret, tabulate
 from steersman.data.schema import Schema
-from steersman.data.source import Format, ReadOptions, Source, fingerprint
+from steersman.data.source import Draft, Format, ReadOptions, Source, fingerprint
 from steersman.data.storage import replace_file, sha256
 
 StoreArrays = Callable[[int, dict[str, Array], bytes], None]
@@ -74,15 +73,11 @@ class ArrayFile(Recorded):
             layout.notes, layout.schema,
         )
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
+    def put(self, path: Path, draft: Draft) -> None:
         with replace_file(path) as temporary, self.storing(temporary) as store:
-            for number, recording in checked(recordings, signature):
-                described = b"" if number else describe(signature, recording.times is not None, schema)
+            for number, recording in draft.checked():
+                described = b"" if number else describe(draft.signature, recording.times is not None, draft.schema)
                 store(number, dict(lay_out(recording, number)), described)
-        return Path(path)
 
 
 def described(source: Source, schema: Schema) -> Source:
@@ -152,7 +147,7 @@ def _table(source: Source, schema: Schema, filmed: bool) -> Table:
     numbers = (
         replace(r, observations={name: r.observations[name] for name in vectors}) for r in source.recordings()
     )
-    return interpret(pa.concat_tables(tabulate(plain, numbers)), ReadOptions(schema=schema), source.path, filmed)
+    return interpret(pa.concat_tables(tabulate(Draft(plain, numbers))), ReadOptions(schema=schema), source.path, filmed)
 
 
 def _with_frames(table: Table, source: Source, cameras: dict[str, str]) -> Iterator[Recording]:

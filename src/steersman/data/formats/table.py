@@ -5,7 +5,7 @@ Shapes: R rows, T steps, A action size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -19,7 +19,7 @@ from steersman.data.formats import actions
 from steersman.data.formats.cutting import episodes, moments, rows_of, slow_columns, timed
 from steersman.data.roles import settle
 from steersman.data.schema import Column, Schema
-from steersman.data.source import ReadOptions
+from steersman.data.source import Draft, ReadOptions
 from steersman.data.timing import Bounds
 
 
@@ -107,31 +107,15 @@ def interpret(data: pa.Table, options: ReadOptions, where: str, filmed: bool = F
     return Table(data, schema, signature, bounds, recorded, where, tuple(notes), values, known)
 
 
-def checked(recordings: Iterable[Recording], signature: Signature) -> Iterator[tuple[int, Recording]]:
-    """Number and recording, each validated; times in all or in none.
-
-    Raises:
-        DataError, ActionError: at the first that is unsound; at the end, if there was none.
-    """
-    first: Recording | None = None
-    for number, recording in enumerate(recordings):
-        recording.validate(signature, f"episode {number}")
-        first = first or recording
-        if (first.times is None) != (recording.times is None):
-            raise DataError("times in every episode or in none", f"others in episode {number}", "drop the times")
-        yield number, recording
-    if first is None:
-        raise DataError("at least one episode to write", "none", "check the source")
-
-
-def tabulate(signature: Signature, recordings: Iterable[Recording]) -> Iterator[pa.Table]:
+def tabulate(draft: Draft) -> Iterator[pa.Table]:
     """Recordings -> one table each: `episode`, `step` or `time`, `observation.…`, `action.…`, `exogenous.…` (see
     `canonical` for what they are).
 
     Raises:
-        DataError, ActionError: see `checked`.
+        DataError, ActionError: see `Draft.checked`.
     """
-    for number, recording in checked(recordings, signature):
+    signature = draft.signature
+    for number, recording in draft.checked():
         rows, times = len(recording) + 1, recording.times
         columns: dict[str, pa.Array] = {"episode": pa.array(np.full(rows, number))}
         columns |= {"step": pa.array(np.arange(rows))} if times is None else {"time": pa.array(times)}
