@@ -2,7 +2,7 @@
 
 from steersman.nn.actions import ActionEmbedding
 from steersman.nn.adamw import AdamW
-from steersman.nn.allocator import keep_freed_memory
+from steersman.nn.allocator import retain_freed_memory
 from steersman.nn.attention import CausalBlock, attend, attend_window
 from steersman.nn.perceptron import DenseMembers, ResidualMLP, mlp
 from steersman.nn.positions import rotary_frequencies, rotate, rotate_rows, sincos
@@ -15,7 +15,7 @@ __all__ = [
     "ResidualMLP",
     "attend",
     "attend_window",
-    "keep_freed_memory",
+    "retain_freed_memory",
     "mlp",
     "rotary_frequencies",
     "rotate",
