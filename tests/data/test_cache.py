@@ -15,7 +15,7 @@ import torch
 from logs import MIXED, VECTORS, assert_equal, make_dataset, make_episode, make_log
 
 from steersman.core import ActionError, DataError, Episode, StorageError
-from steersman.data import CacheWriter, Dataset, ReadOptions, build, cache_bytes, load, read, write
+from steersman.data import CacheWriter, Dataset, ReadOptions, build, load, read, write
 
 
 def siblings(path: Path) -> set[str]:
@@ -72,12 +72,6 @@ def test_a_folder_that_is_no_cache_is_never_replaced(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="something else there"):
             CacheWriter(tmp_path / name, VECTORS)
     assert (tmp_path / "thesis" / "chapter.bin").read_text() == "years of work"
-
-
-def test_the_forecast_of_its_size_is_exact(tmp_path: Path) -> None:
-    make_dataset(tmp_path / "cache", MIXED, [5, 3])
-    size = sum(p.stat().st_size for p in (tmp_path / "cache").glob("*.bin"))
-    assert cache_bytes(MIXED, steps=8, episodes=2) == size
 
 
 def test_without_a_given_fingerprint_the_content_is_the_fingerprint(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from logs import CHOICES, MIXED, VECTORS, assert_equal, make_dataset
 
 from steersman.core import DataError, UsageError
-from steersman.data import Dataset, measure
+from steersman.data import Dataset
 
 
 def identified(path: Path, lengths: list[int]) -> Dataset:
@@ -96,17 +96,13 @@ def test_frames_are_single_observations(tmp_path: Path) -> None:
         dataset.frames(torch.tensor([1]), torch.tensor([4]))
 
 
-def test_drawing_is_uniform_over_windows_and_follows_weights(tmp_path: Path) -> None:
+def test_drawing_is_uniform_over_windows(tmp_path: Path) -> None:
     dataset = identified(tmp_path / "cache", [2, 4, 11])  # 0, 1 and 8 windows of 4 steps
     episode, start = dataset.draw(9000, 4, torch.Generator().manual_seed(0))
     assert set(episode.tolist()) == {1, 2}
     counts = torch.bincount(start[episode == 2], minlength=8)
     assert counts.min() > 850
     assert counts.max() < 1150
-    episode, _ = dataset.draw(9000, 4, torch.Generator().manual_seed(0), torch.tensor([5.0, 8.0, 1.0]))
-    assert abs(int((episode == 1).sum()) - 4500) < 200
-    with pytest.raises(DataError, match="positive"):
-        dataset.draw(1, 4, torch.Generator(), torch.tensor([1.0, 0.0, 0.0]))
 
 
 def test_the_same_generator_draws_the_same_windows(tmp_path: Path) -> None:
@@ -121,6 +117,7 @@ def test_the_same_generator_draws_the_same_windows(tmp_path: Path) -> None:
     st.lists(st.integers(1, 9), min_size=1, max_size=8), st.floats(0.05, 0.95), st.integers(0, 9), st.integers(0, 3),
     st.sampled_from(["episode", "time"]),
 )
+@example([1, 1, 6], 0.5, 0, 2, "time")  # whole episodes would leave nothing to train on
 def test_training_and_held_out_share_no_row(
     lengths: list[int], held_out: float, seed: int, embargo: int, by: str
 ) -> None:
@@ -186,23 +183,3 @@ def test_statistics_survive_large_offsets_and_constant_columns(tmp_path: Path) -
     assert columns.mean == pytest.approx(values.double().mean(0).tolist(), rel=1e-12)
     assert columns.std == pytest.approx(values.double().std(0, correction=0).tolist(), abs=1e-9)
     assert columns.tensors()[1].tolist()[1] == 1  # dividing by it changes nothing
-
-
-def test_the_summary_is_json_and_says_what_matters(tmp_path: Path) -> None:
-    import json
-
-    dataset, _ = make_dataset(tmp_path / "cache", MIXED, [5, 3])
-    card = json.loads(json.dumps(dataset.summary()))
-    assert (card["episodes"], card["steps"]) == (2, 8)
-    assert card["observations"]["vector"]["columns"] == ["a", "b"]
-    assert card["observations"]["image"]["shape"] == [4, 5, 3]
-    assert card["action"]["low"] == [-1.0, -2.0]
-    assert card["exogenous"]["columns"] == ["load"]
-    assert card["episode_steps"] == {"shortest": 3, "median": 3, "longest": 5}
-
-
-def test_throughput_counts_what_came_out(tmp_path: Path) -> None:
-    dataset, _ = make_dataset(tmp_path / "cache", MIXED, [20])
-    result = measure(dataset, batch=4, length=5, seconds=0.01)
-    per_window = 6 * (60 + 8) + 5 * 8
-    assert result.bytes_per_second == pytest.approx(result.windows_per_second * per_window)

@@ -52,7 +52,7 @@ def test_mutated_cache_indices(tmp_path: Path) -> None:
         index.write_bytes(mutate(content, rng))
         try:
             dataset = Dataset.open(tmp_path / "cache")
-            dataset.summary()
+            dataset.statistics()
             list(dataset.episodes())
             sound += 1
         except SteersmanError:
@@ -80,6 +80,6 @@ def test_exchanged_values_in_a_cache_index(tmp_path: Path) -> None:
             index.write_text(json.dumps(changed))
             try:
                 dataset = Dataset.open(tmp_path / "cache")
-                dataset.summary()
+                dataset.statistics()
             except SteersmanError:
                 continue

@@ -174,6 +174,33 @@ def test_a_parquet_file_of_another_program_without_its_footer_is_refused_with_th
         repair(str(tmp_path / "log.parquet"))
 
 
+def test_an_hdf5_file_of_another_program_keeps_the_episodes_that_its_index_still_reaches(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "log.h5"
+    with h5py.File(path, "w") as file:
+        for number in range(20):
+            file[f"data/demo_{number}/actions"] = np.linspace(-1, 1, 100, dtype=np.float32).reshape(50, 2) + number
+            file[f"data/demo_{number}/obs/state"] = np.full((51, 8), number, np.float32)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(0.99 * len(content))])
+    repaired = repair(str(path))
+    back = list(repaired.source.recordings())
+    assert len(back) == 19
+    assert [r.observations["state"][0, 0] for r in back] == list(range(19))
+    assert "bytes" in repaired.lost[0]
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="one whole episode to save"):
+        list(repair(str(path)).source.recordings())
+
+
+def test_a_csv_file_ends_before_an_episode_of_one_row_and_before_a_row_of_another_width(tmp_path: Path) -> None:
+    rows = "".join(f"{episode},{step},{step / 2},{step % 3}.5\n" for episode in range(3) for step in range(4))
+    for tail in ("3,0,0.0,0.5\n", "2,4,1.0\n", '2,4,"' + "x" * 200_000 + '",0.5\n'):
+        (tmp_path / "log.csv").write_text(f"episode,step,obs_x,action\n{rows}{tail}")
+        recordings = list(repair(str(tmp_path / "log.csv")).source.recordings())
+        assert [len(r) for r in recordings] == [3, 3, 3]
+
+
 def test_notes_that_lie_are_not_believed(tmp_path: Path) -> None:
     place = Place("|u1", (1 << 40,), 1 << 40, (0,), 0)
     note = msgspec.json.encode(Note(0, {"episode_0/actions": place}))

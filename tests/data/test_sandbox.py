@@ -16,7 +16,7 @@ from logs import MIXED, VECTORS, assert_equal, make_log
 from steersman.core import ActionSpec, DataError, ObservationSpec, Recording, Signature, UsageError
 from steersman.data import Limits, ReadOptions, read, write
 from steersman.data.sandbox.host import _pool
-from steersman.data.sandbox.shared_memory import Rooms
+from steersman.data.sandbox.shared_memory import Segments
 from steersman.data.sandbox.wire import Channel, Reply
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="elsewhere logs are parsed in this process")
@@ -95,14 +95,15 @@ def test_large_images_come_through_shared_memory_and_stay_as_they_are(
     ]
     write(tmp_path / "log.npz", signature, log)
     seen: list[int] = []
-    look = Rooms.look
-    monkeypatch.setattr(Rooms, "look", lambda self, room, places: seen.append(room.fd) or look(self, room, places))
+    look = Segments.look
+    monkeypatch.setattr(
+        Segments, "look", lambda self, segment, places: seen.append(segment.fd) or look(self, segment, places))
     source = read(tmp_path / "log.npz")
     for back, original in zip(source.recordings(), log, strict=True):
         assert np.array_equal(back.observations["cam"], original.observations["cam"])
     assert len(seen) == 10  # episodes of less than 1 MB are not worth it
-    assert len(set(seen)) < 6  # rooms are taken again
-    kept = list(source.recordings())  # more than there are rooms
+    assert len(set(seen)) < 6  # segments are taken again
+    kept = list(source.recordings())  # more than there are segments
     del source
     for back, original in zip(kept, log, strict=True):
         assert np.array_equal(back.observations["cam"], original.observations["cam"])

@@ -1,5 +1,5 @@
 from .building import build as build, load as load
-from .cache import CacheWriter as CacheWriter, cache_bytes as cache_bytes
+from .cache import CacheWriter as CacheWriter
 from .conversion import Conversion as Conversion, convert as convert
 from .dataset import Dataset as Dataset
 from .formats import FORMATS as FORMATS, read as read, write as write
@@ -9,4 +9,3 @@ from .resampling import Account as Account, Resampled as Resampled, resample as 
 from .schema import Column as Column, Schema as Schema
 from .source import Format as Format, ReadOptions as ReadOptions, Source as Source
 from .statistics import Columns as Columns, Statistics as Statistics
-from .throughput import Throughput as Throughput, measure as measure

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from steersman.core.errors import DataError, StorageError
 from steersman.data.cache import CacheWriter
 from steersman.data.dataset import Dataset
 from steersman.data.formats import read
-from steersman.data.source import ReadOptions, Source
+from steersman.data.source import Progress, ReadOptions, Source
 from steersman.data.storage import stamp
-
-Progress = Callable[[int, int | None], None]
-"""Called with steps done and steps in all (None: not known)."""
 
 
 def build(source: Source, path: str | os.PathLike[str], progress: Progress | None = None) -> Dataset:

@@ -12,6 +12,7 @@ import math
 import mmap
 import os
 import re
+import shutil
 import time
 import warnings
 import zlib
@@ -24,10 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steersman.core.errors import ConfigError, DataError, StorageError
+from steersman.core.errors import ConfigError, DataError, SteersmanError, StorageError
 from steersman.core.signature import Signature
 from steersman.core.types import Episode
 from steersman.data.schema import Schema
+from steersman.data.source import Saved
 from steersman.data.storage import JOURNAL, sha256
 from steersman.runs.folders import FolderInTheMaking, is_free, steady, whole
 
@@ -91,12 +93,6 @@ def field_shapes(signature: Signature) -> dict[str, tuple[str, tuple[int, ...]]]
     if signature.exogenous:
         fields["exogenous"] = ("float32", (len(signature.exogenous),))
     return fields | {f"measured.{name}": ("uint8", (1,)) for name in signature.slow}
-
-
-def cache_bytes(signature: Signature, steps: int, episodes: int) -> int:
-    """Size on disk of a cache of so many steps: a forecast."""
-    row = sum(_DTYPES[dtype][1] * math.prod(shape) for dtype, shape in field_shapes(signature).values())
-    return row * (steps + episodes) + 8 * (episodes + 1)
 
 
 class CacheWriter:
@@ -165,7 +161,7 @@ class CacheWriter:
 
     def _note(self) -> None:
         """Hand over to the system what is written so far, and note how far that is, so that it can be saved after a
-        crash (`data.formats.cache_repair`)."""
+        crash (`salvage`)."""
         with self._folder.refusals():
             for file in self._files.values():
                 file.flush()
@@ -328,11 +324,76 @@ def _map(path: Path, field: Field) -> Tensor:
 
 def checksums(path: str | os.PathLike[str], index: Index) -> Mapping[str, bool]:
     """Field -> do its bytes still have the checksum that they were written with? Reads everything."""
-    result = {}
-    for name, field in index.fields.items():
-        crc = 0
-        with (Path(path) / field.file).open("rb") as file:
-            while block := file.read(1 << 22):
-                crc = zlib.crc32(block, crc)
-        result[name] = crc == field.crc32
-    return result
+    return {name: _crc32(Path(path) / field.file) == field.crc32 for name, field in index.fields.items()}
+
+
+def _crc32(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+# Repair ----------------------------------------------------------------------------------------------------------
+
+
+def salvage(path: str, folder: Path) -> Saved:
+    """Of a cache whose writer was killed, the episodes up to the last line of its journal that the arrays bear out: see
+    `Format.salvage`.
+
+    Raises:
+        DataError: no journal, or no line of it that the arrays bear out.
+    """
+    root, copy = Path(path), folder / "cache"
+    signature, notes = _journal(root)
+    copy.mkdir()
+    while notes:
+        index = _sound(root, copy, signature, notes)
+        if index is not None:
+            (copy / INDEX).write_bytes(msgspec.json.encode(index))
+            return Saved(copy, f"kept {index.episodes:,} episodes; lost: those that were being written")
+        notes.pop()
+    raise DataError(f"a whole episode in {root}", "none", "record it again")
+
+
+def _journal(root: Path) -> tuple[Signature, list[Note]]:
+    first, *lines = (root / JOURNAL).read_bytes().split(b"\n") or [b""]
+    notes: list[Note] = []
+    try:
+        signature = msgspec.json.decode(first, type=Signature)
+    except (msgspec.MsgspecError, SteersmanError) as error:
+        raise DataError(f"a signature in the journal of {root}", f"{error}", "record it again") from error
+    for line in lines:
+        try:
+            notes.append(msgspec.json.decode(line, type=Note))
+        except msgspec.MsgspecError:
+            break  # cut off
+    return signature, notes
+
+
+def _sound(root: Path, copy: Path, signature: Signature, notes: list[Note]) -> Index | None:
+    """The index up to the last of `notes`, if every array has the bytes that it speaks of."""
+    offsets = np.array([n for note in notes for n in note.offsets], "<i8")
+    if len(offsets) < 2 or offsets[0] != 0 or (np.diff(offsets) < 2).any():
+        return None
+    rows, fields = int(offsets[-1]), {}
+    for number, (name, (dtype, shape)) in enumerate(field_shapes(signature).items()):
+        file = f"{name.split('.')[0]}-{number}.bin"
+        crc = _copy(root / file, copy / file, rows * math.prod(shape) * _DTYPES[dtype][1])
+        if crc is None or crc != notes[-1].crc32.get(name):
+            return None
+        fields[name] = Field(file, dtype, shape, rows, crc)  # type: ignore[arg-type]
+    (copy / "offsets.bin").write_bytes(offsets.tobytes())
+    fields["offsets"] = Field("offsets.bin", "int64", (1,), len(offsets), zlib.crc32(offsets.tobytes()))
+    text = f"{zlib.crc32(offsets.tobytes()):08x}{''.join(f'{f.crc32:08x}' for f in fields.values())}"
+    return Index("steersman cache", VERSION, f"repaired {text}", signature, len(offsets) - 1, rows, fields)
+
+
+def _copy(source: Path, target: Path, size: int) -> int | None:
+    """The first `size` bytes of a file; their CRC-32, None if there are fewer."""
+    if not source.is_file() or source.stat().st_size < size:
+        return None
+    shutil.copyfile(source, target)
+    os.truncate(target, size)
+    return _crc32(target)

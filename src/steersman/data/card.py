@@ -18,7 +18,7 @@ FRAMES = 10
 
 
 def data_card(
-    dataset: Dataset, *, source: str, title: str = "The log", name: str = "log", **facts: str | float
+    dataset: Dataset, *, source: str, title: str = "The log", **facts: str | float
 ) -> tuple[DataCard, dict[str, bytes]]:
     """The card of `dataset` and its image files: `artefacts.write(run, *data_card(…))`.
 
@@ -45,9 +45,9 @@ def data_card(
     known |= facts
     known |= {f"note {i + 1}": note for i, note in enumerate(dataset.notes)}
     image = next((k for k, spec in signature.observations.items() if spec.kind == "image"), None)
-    file = f"{name}.png"
+    file = "log.png"
     card = DataCard(
-        name=name, title=title, source=source, fingerprint=dataset.fingerprint, episodes=len(dataset),
+        name="log", title=title, source=source, fingerprint=dataset.fingerprint, episodes=len(dataset),
         steps=dataset.steps, lengths=(int(lengths[0]), int(lengths[len(lengths) // 2]), int(lengths[-1])),
         size_bytes=sum(f.size for f in dataset.index.fields.values()), columns=tuple(columns[:64]), facts=known,
         samples=file if image else "", samples_alt="frames from different episodes, side by side" if image else "",

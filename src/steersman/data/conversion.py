@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
 from steersman.core.recording import Recording
 from steersman.data.formats import writer_for
-from steersman.data.source import Source
+from steersman.data.source import Progress, Source
 from steersman.runs.files import size_of
-
-Progress = Callable[[int, int | None], None]
-"""Called with steps done and steps in all (None: not known)."""
 
 
 class Conversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

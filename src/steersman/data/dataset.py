@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from steersman.core.signature import Signature
 from steersman.core.types import Episode, Window
 from steersman.data.cache import Index, checksums, open_cache
 from steersman.data.schema import Schema
-from steersman.data.statistics import Columns, Statistics, fit
+from steersman.data.statistics import Statistics, fit
 
 _BLOCK = 1 << 16
 _IMAGES_SAMPLED = 2000
@@ -140,12 +139,8 @@ class Dataset:
         """(E,) int64: how many windows of `length` steps each episode holds."""
         return (self.lengths - length + 1).clamp(min=0)
 
-    def draw(
-        self, count: int, length: int, generator: torch.Generator, weight: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Random windows: (episode (count,), start (count,)), uniform over all windows of `length` steps.
-
-        weight (E,) >= 0 makes an episode's windows that much more frequent.
 
         Raises:
             DataError: no episode is long enough.
@@ -156,9 +151,7 @@ class Dataset:
                 f"an episode of at least {length} steps", f"the longest has {int(self.lengths.max())}",
                 "use shorter windows or longer episodes",
             )
-        mass = (starts.double() if weight is None else starts.double() * weight.double()).cumsum(0)
-        if not 0 < float(mass[-1]) < float("inf"):
-            raise DataError("weights with a positive, finite sum", f"{float(mass[-1])}", "weigh some episodes above 0")
+        mass = starts.double().cumsum(0)
         below_one = torch.rand(count, generator=generator, dtype=torch.float64).clamp(max=1 - 2.0**-52)
         episode = torch.searchsorted(mass, below_one * mass[-1], right=True)
         start = (torch.rand(count, generator=generator, dtype=torch.float64) * starts[episode]).long()
@@ -200,7 +193,7 @@ class Dataset:
         ends = self.lengths.cumsum(0)
         total = int(ends[-1])
         asked = max(round(held_out * total), 1)
-        whole = ends[(total - ends >= asked / 2) & (total - ends <= 2 * asked)]
+        whole = ends[(total - ends >= asked / 2) & (total - ends <= 2 * asked) & (ends > embargo)]
         nearest = whole[(total - whole - asked).abs().argmin()] if len(whole) else None
         cut = int(nearest) if nearest is not None else total - asked
         border = int(torch.searchsorted(ends, torch.tensor(cut), right=True))
@@ -213,8 +206,8 @@ class Dataset:
             (self._first[: border + 1], learned),
             (_moved(self._first[border:], inside), _moved(self.lengths[border:], -inside)),
         ):
-            keep = lengths > 0
-            parts.append(Dataset(self.path, self.index, self._fields, first[keep], lengths[keep]))
+            some = lengths > 0
+            parts.append(Dataset(self.path, self.index, self._fields, first[some], lengths[some]))
         if not len(parts[0]) or not len(parts[1]):
             got = f"{self.steps} steps with an embargo of {embargo}"
             raise DataError("enough steps to hold some out", got, "record more, or hold out another share")
@@ -240,28 +233,6 @@ class Dataset:
         size = 100 if image else _BLOCK
         return (self._gather(field, rows[i : i + size]) for i in range(0, len(rows), size))
 
-    def summary(self) -> dict[str, Any]:
-        """The data card, json-able: where from, how much, what it looks like, what the reader inferred."""
-        statistics = self.statistics()
-        action = self.signature.action
-        return {
-            "origin": self.index.origin, "fingerprint": self.fingerprint, "episodes": len(self), "steps": self.steps,
-            "bytes": sum(field.size for field in self.index.fields.values()),
-            "episode_steps": {
-                "shortest": int(self.lengths.min()), "median": int(self.lengths.median()),
-                "longest": int(self.lengths.max()),
-            },
-            "observations": {
-                name: {"kind": spec.kind, "shape": list(spec.shape), "columns": list(spec.columns)}
-                | _card(statistics.observations[name])
-                for name, spec in self.signature.observations.items()
-            },
-            "action": msgspec.to_builtins(action) | {"size": action.size} | _card(statistics.action),
-            "exogenous": {"columns": list(self.signature.exogenous)}
-            | (_card(statistics.exogenous) if statistics.exogenous else {}),
-            "notes": list(self.notes),
-        }
-
     def verify(self) -> None:
         """Read everything and compare it with the checksums of when it was written.
 
@@ -274,11 +245,6 @@ class Dataset:
                 f"unaltered fields in {self.path}", f"altered: {', '.join(wrong)}",
                 "delete the folder and build it again from its source",
             )
-
-
-def _card(columns: Columns) -> dict[str, Any]:
-    card: dict[str, Any] = msgspec.to_builtins(columns)
-    return {f"measured_{key}" if key in ("low", "high") else key: value for key, value in card.items() if key != "rows"}
 
 
 def _with_last(values: Tensor, last: int) -> Tensor:

@@ -20,7 +20,7 @@ import numpy as np
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Array, Recording
 from steersman.data.formats import named
-from steersman.data.sandbox.shared_memory import LARGE, Room
+from steersman.data.sandbox.shared_memory import LARGE, Segment
 from steersman.data.sandbox.wire import Channel, Part, Reply, Request, parts
 from steersman.data.source import Source
 
@@ -35,51 +35,49 @@ class Parser:
         self.base = _address_space()
         self.source: Source | None = None
         self.stream: Iterator[Recording] = iter(())
-        self.rooms: dict[int, Room] = {}
+        self.segments: dict[int, Segment] = {}
 
     def serve(self) -> None:
         """Until the other end closes. An episode is read ahead while the one before is worked on elsewhere."""
         ahead: Answer | None = None
         while True:
-            request, room = self.channel.request()
+            request, segment = self.channel.request()
             if request.do != "next":
                 ahead = None
             if request.do == "start":
-                while self.rooms:
-                    self.rooms.popitem()[1].close()
+                while self.segments:
+                    self.segments.popitem()[1].close()
                 self.stream = self.source.stream() if self.source else iter(())
                 continue
-            if request.do == "open":
-                self.channel.send(*self._attempt(partial(self._open, request)))
-                continue
-            if request.do == "examine":
-                self.channel.send(*self._attempt(partial(self._examine, request)))
+            if request.do in ("open", "examine"):
+                act = self._open if request.do == "open" else self._examine
+                self.channel.send(*self._attempt(partial(act, request)))
                 continue
             reply, arrays = ahead or self._attempt(self._next)
-            if request.room >= 0:
-                if room is not None:
-                    self._enter(request, room)
-                if request.room in self.rooms:
-                    reply, arrays = _furnish(self.rooms[request.room], reply, arrays)
-            elif request.rooms and (wanted := sum(arrays[p.name].nbytes for p in _images(reply))) >= LARGE:
+            if request.segment >= 0:
+                if segment is not None:
+                    self._enter(request, segment)
+                if request.segment in self.segments:
+                    reply, arrays = _furnish(self.segments[request.segment], reply, arrays)
+            elif request.segments and (wanted := sum(arrays[p.name].nbytes for p in _images(reply))) >= LARGE:
                 ahead = reply, arrays
-                self.channel.send(Reply(kind="room", wanted=wanted))
+                self.channel.send(Reply(kind="segment", wanted=wanted))
                 continue
             self.channel.send(reply, arrays)
             ahead = self._attempt(self._next) if reply.kind == "recording" else None
 
-    def _enter(self, request: Request, room: int) -> None:
-        """Map a room, if the limit of memory allows it; without it, images go through the line."""
+    def _enter(self, request: Request, segment: int) -> None:
+        """Map a segment, if the limit of memory allows it; without it, images go through the line."""
         try:
-            self.rooms[request.room] = Room(room, request.size)
+            self.segments[request.segment] = Segment(segment, request.size)
         except OSError:
-            os.close(room)
+            os.close(segment)
 
     def _examine(self, request: Request) -> Answer:
-        from steersman.data.doctor.examination import examine
+        from steersman.data.doctor.examination import examined
 
         self._prepare(request)
-        report = examine(named(request.format), request.path, request.options)
+        report = examined(named(request.format), request.path, request.options)
         return Reply(kind="report", report=msgspec.Raw(msgspec.json.encode(report))), {}
 
     def _open(self, request: Request) -> Answer:
@@ -125,12 +123,12 @@ def _images(reply: Reply) -> list[Part]:
     return [part for part in reply.parts if part.dtype == "uint8" and part.name.startswith("observation ")]
 
 
-def _furnish(room: Room, reply: Reply, arrays: dict[str, Array]) -> Answer:
-    """Put the images into the room, so that the rest is left to send."""
+def _furnish(segment: Segment, reply: Reply, arrays: dict[str, Array]) -> Answer:
+    """Put the images into the segment, so that the rest is left to send."""
     at, places = 0, dict[str, int]()
     for part in _images(reply):
-        if at + part.size <= room.size:
-            np.frombuffer(room.memory, np.uint8, part.size, at)[:] = arrays[part.name].reshape(-1)
+        if at + part.size <= segment.size:
+            np.frombuffer(segment.memory, np.uint8, part.size, at)[:] = arrays[part.name].reshape(-1)
             places[part.name] = at
             at += part.size
     parts = tuple(msgspec.structs.replace(p, at=places.get(p.name, -1)) for p in reply.parts)

@@ -41,25 +41,21 @@ def repair(path: str, options: ReadOptions | None = None, *, limits: Limits | No
     options = options or ReadOptions()
     left = [] if Path(path).exists() else leftovers(Path(path))
     folder = Path(tempfile.mkdtemp(prefix="steersman-repair-"))
+    place, lost = path, ""
     try:
-        if not left:
-            try:
-                return _prefix(_begun(path, options, limits), ())
-            except DataError as error:
-                found, lost = _saved(path, folder, options, limits, error)
-        else:  # the next writer in that folder sweeps it away: so it is copied first
+        if left:  # the next writer in that folder sweeps it away: so it is copied first
             (folder / "left").mkdir()
-            copy = folder / "left" / Path(path).name
+            place, lost = str(folder / "left" / Path(path).name), "lost: what was being written"
             with refusals("a log to repair", left[0]):
-                (shutil.copytree if left[0].is_dir() else shutil.copyfile)(left[0], copy)
-            try:
-                found, lost = _begun(str(copy), options, limits), "lost: what was being written"
-            except DataError as error:
-                found, lost = _saved(str(copy), folder, options, limits, error)
-        content = fingerprint("repaired", found.fingerprint, options)
+                (shutil.copytree if left[0].is_dir() else shutil.copyfile)(left[0], place)
+        try:
+            found = _begun(place, options, limits)
+        except DataError as error:
+            found, lost = _saved(place, folder, options, limits, error)
+        content = fingerprint("repaired", found.fingerprint, options) if lost else found.fingerprint
         kept = replace(found, path=path, fingerprint=content)
         weakref.finalize(kept, shutil.rmtree, folder, True)  # `kept` lives as long as what is made of it below
-        return _prefix(kept, (lost,))
+        return _prefix(kept, (lost,) if lost else ())
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -80,7 +76,8 @@ def _saved(
     if found is None or not Path(path).exists():
         raise error
     try:
-        saved: Saved = found.salvage(path, folder, error)
+        with refusals("a log to repair", path):
+            saved: Saved = found.salvage(path, folder, error)
         options = msgspec.structs.replace(options, format=saved.format or found.name)
         return read(saved.copy, options, limits=limits), saved.lost
     except SteersmanError as again:
@@ -104,5 +101,5 @@ def _prefix(source: Source, lost: tuple[str, ...]) -> Repaired:
                 raise
             done.lost = (*lost, f"lost: episode {number} and all after it ({error.got})")
 
-    done.source = replace(source, stream=stream, steps=None, notes=source.notes)
+    done.source = replace(source, stream=stream, steps=None)
     return done

@@ -8,7 +8,7 @@ Shapes: T steps before, K steps after.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ class Account:
 
     def facts(self) -> dict[str, Any]:
         """The same for machines."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return asdict(self)
 
 
 @dataclass
@@ -170,8 +170,6 @@ def _nearest(times: Array, grid: Array) -> Array:
 
 def _interpolated(times: Array, values: Array, grid: Array, nearest: Array, kept: Array) -> Array:
     """Linear between neighbours; a row that is on the grid stays as it is, to the bit."""
-    right = np.clip(np.searchsorted(times, grid), 1, len(times) - 1)
-    share = ((grid - times[right - 1]) / (times[right] - times[right - 1]))[:, None]
-    between = values[right - 1] * (1.0 - share) + values[right] * share
+    between = np.stack([np.interp(grid, times, column) for column in values.T], 1)
     result: Array = np.where(kept[:, None], values[nearest], between).astype(np.float32)
     return result

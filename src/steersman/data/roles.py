@@ -6,7 +6,6 @@ row leads nowhere and is ignored, so T+1 rows are T steps.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Sequence
 
@@ -14,9 +13,10 @@ import msgspec
 
 from steersman.core.errors import DataError, UsageError
 from steersman.data.schema import VECTOR, Column, Schema, label
-from steersman.data.source import ReadOptions
+from steersman.data.source import ReadOptions, listed, matching
 
-_EPISODE = ("episode", "episode_id", "episode_index", "trajectory", "trajectory_id", "traj")
+EPISODE = ("episode", "episode_id", "episode_index", "trajectory", "trajectory_id", "traj")
+"""How columns that tell episodes apart are usually called."""
 _TIME = ("step", "timestep", "time", "t", "timestamp", "frame_index")
 _NOISE = re.compile(
     r"(rewards?|dones?|terminat(ed|ions?)|truncat(ed|ions?)|info|index|task_index|frame)([._\[\s].*)?|next[._].*|unnamed.*|",
@@ -43,14 +43,14 @@ def settle(
     if options.schema is not None:
         return _described(columns, wide, options, options.schema, where, filmed)
     notes: list[str] = []
-    episode = _one(columns, options.episode, _EPISODE, "episode", where)
+    episode = _one(columns, options.episode, EPISODE, "episode", where)
     if episode is None:
         notes.append("no episode column: the whole log is one episode")
     time = _one(columns, options.time, _TIME, "time", where)
     rest = [c for c in columns if c not in (episode, time)]
-    action = _named(rest, options.action, "action", where)
-    exogenous = _named(rest, options.exogenous, "exogenous", where)
-    observed = _named(rest, options.observation, "observation", where)
+    action = matching(rest, options.action, "a column", where, "correct the action columns")
+    exogenous = matching(rest, options.exogenous, "a column", where, "correct the exogenous columns")
+    observed = matching(rest, options.observation, "a column", where, "correct the observation columns")
     rest = [c for c in rest if c not in {*action, *exogenous, *observed}]
     if not action:
         action = [c for c in rest if _ACTION.fullmatch(c)]
@@ -90,7 +90,7 @@ def _described(
     missing = [name for name, column in schema.columns.items() if column.role != "ignored" and name not in columns]
     if missing:
         raise DataError(
-            f"columns {', '.join(missing)} of the schema in {where}", f"columns {_list(columns)}", "correct the schema"
+            f"columns {', '.join(missing)} of the schema in {where}", listed(columns, "a column"), "correct the schema"
         )
     _require(schema.action, schema.of("observation") or filmed, columns, where)
     images = {
@@ -110,7 +110,7 @@ def _require(action: object, observed: object, columns: Sequence[str], where: st
     for names, role, article in ((action, "action", "an"), (observed, "observation", "an")):
         if not names:
             raise DataError(
-                f"{article} {role} column in {where}", f"columns {_list(columns)}",
+                f"{article} {role} column in {where}", listed(columns, "a column"),
                 f"name the {role} columns (--{role}, or a --schema)",
             )
 
@@ -119,7 +119,7 @@ def _infer_observed(rest: list[str]) -> tuple[list[str], list[str]]:
     named = [c for c in rest if _OBSERVATION.fullmatch(c)]
     if named:
         return named, []
-    left = [c for c in rest if not _NOISE.fullmatch(c) and c.lower() not in (*_EPISODE, *_TIME)]
+    left = [c for c in rest if not _NOISE.fullmatch(c) and c.lower() not in (*EPISODE, *_TIME)]
     note = f"taken as observations: {', '.join(left)} (no column is called obs… or observation…)"
     return left, [note] if left else []
 
@@ -145,25 +145,7 @@ def _observed(observed: Sequence[str], wide: Sequence[str]) -> dict[str, Column]
 def _one(columns: Sequence[str], given: str | None, usual: Sequence[str], role: str, where: str) -> str | None:
     if given is not None:
         if given not in columns:
-            raise DataError(f"a column {given!r} in {where}", f"columns {_list(columns)}", f"name the {role} column")
+            raise DataError(f"a column {given!r} in {where}", listed(columns, "a column"), f"name the {role} column")
         return given
     lower = {c.lower(): c for c in reversed(columns)}
     return next((lower[name] for name in usual if name in lower), None)
-
-
-def _named(columns: Sequence[str], patterns: Sequence[str], role: str, where: str) -> list[str]:
-    found: list[str] = []
-    for pattern in patterns:
-        exact = [c for c in columns if c == pattern]
-        match = exact or [c for c in columns if fnmatch.fnmatchcase(c, pattern)]
-        if not match:
-            raise DataError(
-                f"a column {pattern!r} in {where}", f"columns {_list(columns)}", f"correct the {role} columns"
-            )
-        found += [c for c in match if c not in found]
-    return found
-
-
-def _list(columns: Sequence[str]) -> str:
-    shown = ", ".join(columns[:12])
-    return f"{shown} and {len(columns) - 12} more" if len(columns) > 12 else shown or "(none)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import os
 from abc import ABC, abstractmethod
@@ -19,6 +20,10 @@ from steersman.data.schema import Schema
 
 if TYPE_CHECKING:
     from steersman.core.types import Episode
+
+
+Progress = Callable[[int, int | None], None]
+"""Called with steps done and steps in all (None: not known)."""
 
 
 class ReadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -125,11 +130,36 @@ class Saved:
     format: str = ""
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A log that is to be written: what its episodes look like, the episodes, and units and periods as `schema` has
+    them, which describes the episodes under any names."""
+
+    signature: Signature
+    recordings: Iterable[Recording]
+    schema: Schema | None = None
+
+    def checked(self) -> Iterator[tuple[int, Recording]]:
+        """Number and recording, each validated; times in all or in none.
+
+        Raises:
+            DataError, ActionError: at the first that is unsound; at the end, if there was none.
+        """
+        first: Recording | None = None
+        for number, recording in enumerate(self.recordings):
+            recording.validate(self.signature, f"episode {number}")
+            first = first or recording
+            if (first.times is None) != (recording.times is None):
+                raise DataError("times in every episode or in none", f"others in episode {number}", "drop the times")
+            yield number, recording
+        if first is None:
+            raise DataError("at least one episode to write", "none", "check the source")
+
+
 class Format(ABC):
     """One file format: it recognises its files, opens them, and writes them if it can."""
 
     name: ClassVar[str]
-    extra: ClassVar[str | None] = None
     lossy: ClassVar[str] = ""
     """What writing images loses, in plain words."""
     isolated: ClassVar[bool] = True
@@ -157,6 +187,7 @@ class Format(ABC):
 
         Raises:
             DataError: nothing can be saved; `error`, where this format has no way.
+            OSError: the file system refused.
         """
         raise error
 
@@ -173,14 +204,41 @@ class Format(ABC):
         schema: Schema | None = None,
     ) -> Path:
         """Write recordings so that `open` reads them back, with units and periods of `schema`, which describes them
-        under any names; the file appears whole or not at all."""
+        under any names; the file appears whole or not at all.
+
+        Raises:
+            DataError, ActionError: an unsound episode, or none.
+            UsageError: what the format cannot hold.
+            StorageError: the file system refused.
+        """
+        self.put(Path(path), Draft(signature, recordings, schema))
+        return Path(path)
+
+    def put(self, path: Path, draft: Draft) -> None:
+        """`write`, as this format does it, if it can."""
         raise UsageError("a format that can be written", self.name, "write .csv or .parquet")
 
 
-def unsound(wanted: str, error: BaseException) -> DataError:
-    """What is said about a file at which a library gave up."""
-    said = " ".join(f"{error!r}".split())[:300]
-    return DataError(wanted, said, "repair it (steersman data convert … --repair), or record it again")
+def matching(names: Iterable[str], patterns: Iterable[str], what: str, where: str, fix: str) -> list[str]:
+    """The names that are meant, exactly or by a pattern such as `obs_*`; `what` they are, e.g. "a column".
+
+    Raises:
+        DataError: a pattern that means none.
+    """
+    every, found = list(names), dict[str, None]()
+    for pattern in patterns:
+        meant = [n for n in every if n == pattern] or [n for n in every if fnmatch.fnmatchcase(n, pattern)]
+        if not meant:
+            raise DataError(f"{what} {pattern!r} in {where}", listed(every, what), fix)
+        found |= dict.fromkeys(meant)
+    return list(found)
+
+
+def listed(names: Iterable[str], what: str) -> str:
+    """What there is, for a message: `columns x, y and 3 more` where `what` is "a column"."""
+    every = list(names)
+    more = f" and {len(every) - 12} more" if len(every) > 12 else ""
+    return f"{what.split()[-1]}s {', '.join(every[:12]) or '(none)'}{more}"
 
 
 def fingerprint(format: str, content: str, options: ReadOptions) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-Array = np.ndarray[Any, Any]
+from steersman.core.recording import Array
+
 Bounds = tuple[tuple[int, int], ...]
 FEWEST = 8
 """Fewer intervals than this tell nothing about how regular time is."""
@@ -76,6 +76,16 @@ def cut(time: Array, bounds: Bounds, longest: float) -> Bounds:
         edges = [start, *inner.tolist(), stop]
         pieces += pairwise(edges)
     return tuple(pieces)
+
+
+def stretches(bounds: Bounds, shortest: int) -> Bounds:
+    """Episodes, those cut into equal parts that are longer than a fortieth of all rows, or than `shortest`."""
+    size = max(sum(stop - start for start, stop in bounds) // 40, shortest)
+    found: list[tuple[int, int]] = []
+    for start, stop in bounds:
+        count = max(1, round((stop - start) / size))
+        found += pairwise((start + np.arange(count + 1) * (stop - start) // count).tolist())
+    return tuple(found)
 
 
 # Columns that are measured less often than rows are written ----------------------------------------------------------

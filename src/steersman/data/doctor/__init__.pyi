@@ -1,5 +1,4 @@
-from .asking import examine as examine
-from .examination import diagnose as diagnose
+from .examination import diagnose as diagnose, examine as examine
 from .report import (
     ColumnFacts as ColumnFacts,
     Dynamics as Dynamics,

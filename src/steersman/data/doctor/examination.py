@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
 from steersman.core.errors import DataError, SteersmanError
-from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.data.doctor import columns, dynamics, frames, leaks, transitions, verdict
 from steersman.data.doctor.pictures import Album, Keeping
 from steersman.data.doctor.report import Dynamics, Finding, Report
 from steersman.data.doctor.rows import Array, Rows, lay_out
+from steersman.data.formats import LIMITS, recognised
 from steersman.data.formats.tabular import Tabular
+from steersman.data.sandbox.host import POSSIBLE, Limits, examine_isolated
 from steersman.data.source import Format, ReadOptions, Source
 
 _SHOWN = ("action-one-row-late", "delay", "no-effect", "no-exploration", "dead-action", "unordered-rows")
@@ -24,8 +25,25 @@ _SHOWN = ("action-one-row-late", "delay", "no-effect", "no-exploration", "dead-a
 _ORDER = {"bad": 0, "warn": 1, "note": 2}
 
 
-def examine(format: Format, path: str, options: ReadOptions) -> Report:
-    """Look at the log at `path`.
+def examine(
+    path: str | os.PathLike[str], options: ReadOptions | None = None, *, limits: Limits | None = LIMITS
+) -> Report:
+    """Everything that can be said about the log at `path` without training on it; broken logs, too.
+
+    limits  what looking at it may take, in a process of its own; None looks in this process, at logs that you trust
+
+    Raises:
+        DataError: nothing there, an unknown format, not even two rows.
+    """
+    options, text = options or ReadOptions(), os.fspath(path)
+    format = recognised(text, options)
+    if limits is None or not format.isolated or not POSSIBLE:
+        return examined(format, text, options)
+    return msgspec.json.decode(examine_isolated(format.name, text, options, limits), type=Report)
+
+
+def examined(format: Format, path: str, options: ReadOptions) -> Report:
+    """`examine` in this process, by a format that is known.
 
     Raises:
         DataError: nothing that could be looked at: no such file, not of this format, not two rows.
@@ -139,15 +157,11 @@ def _opened(format: Format, path: str, options: ReadOptions) -> tuple[Source | N
     except SteersmanError as error:
         return None, error
     try:
-        for _ in _checked(source):
+        for _ in source.recordings():
             pass
     except SteersmanError as error:
         return source, error
     return source, None
-
-
-def _checked(source: Source) -> Iterator[Recording]:
-    return source.recordings()
 
 
 def _table(source: Source) -> tuple[pa.Table, ReadOptions, dict[str, Album]]:

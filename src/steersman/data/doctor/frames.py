@@ -18,6 +18,7 @@ from steersman.data.doctor.pictures import Album
 from steersman.data.doctor.report import Finding, some
 from steersman.data.doctor.rows import Array, Rows
 from steersman.data.schema import Column
+from steersman.data.timing import stretches
 
 _PARTS = 6
 """Principal components of the frames that stand for what they show."""
@@ -153,14 +154,8 @@ def _brightness(rows: Rows, name: str, album: Album) -> Iterator[Finding]:
     light = np.full(len(rows.number), np.nan)
     at = np.flatnonzero(album.index >= 0)
     light[at] = album.small.mean((1, 2, 3))[album.index[at]]
-    total = sum(stop - start for start, stop in rows.bounds)
-    size = max(total // 40, 8)
-    starts, level = [], []
-    for start, stop in rows.bounds:
-        for piece in np.array_split(np.arange(start, stop), max(1, round((stop - start) / size))):
-            if np.isfinite(light[piece]).sum() >= 4:
-                starts.append(int(piece[0]))
-                level.append(float(np.nanmedian(light[piece])))
+    pieces = [(a, light[a:b]) for a, b in stretches(rows.bounds, 8) if np.isfinite(light[a:b]).sum() >= 4]
+    starts, level = [a for a, _ in pieces], [float(np.nanmedian(piece)) for _, piece in pieces]
     found = apart(np.array(level), 4.0) if len(level) >= 8 else None
     if found is not None:
         first, rest = np.median(np.array(level)[found]), np.median(np.array(level)[~found])
@@ -198,16 +193,14 @@ def parts(album: Album, count: int = _PARTS) -> Array:
     return found
 
 
-def _slipped(rows: Rows, name: str, album: Album, seed: int = 0) -> Iterator[Finding]:
+def _slipped(rows: Rows, name: str, album: Album) -> Iterator[Finding]:
     """Frames that show what is measured some rows earlier or later."""
     names = [n for n in rows.observed if n not in rows.every]
     if not names:
         return
     shown = parts(album, 2 * _PARTS)
     x = rows.matrix(names)
-    first, last = np.zeros(len(x), int), np.zeros(len(x), int)
-    for start, stop in rows.bounds:
-        first[start:stop], last[start:stop] = start, stop - 1
+    first, last = rows.ends
     index = np.arange(len(x))
     good = (index - first >= max(_LAGS)) & (index + max(_LAGS) <= last) & np.isfinite(x).all(1)
     for lag in _LAGS:
@@ -216,9 +209,9 @@ def _slipped(rows: Rows, name: str, album: Album, seed: int = 0) -> Iterator[Fin
     if len(at) < 300:
         return
     if len(at) > 6000:
-        at = np.sort(np.random.default_rng(seed).choice(at, 6000, replace=False))
+        at = np.sort(np.random.default_rng(0).choice(at, 6000, replace=False))
     blocks = r.blocked(np.searchsorted([start for start, _ in rows.bounds], at, "right") * 1000
-                       + (at - first[at]) // max(len(x) // 40, 10), seed)
+                       + (at - first[at]) // max(len(x) // 40, 10))
     if blocks.count < 8:
         return
     target = r.standardised(x[at])

@@ -118,8 +118,8 @@ def _shifted(s: Steps) -> Iterator[Finding]:
         if len(at) < 200:
             return
         now, later = s.x[at], s.x[at + ahead]
-        keep = np.isfinite(later).all(1)
-        now, later = now[keep], later[keep]
+        whole = np.isfinite(later).all(1)
+        now, later = now[whole], later[whole]
         spread = now.std(0)
         z = (now - now.mean(0)) / np.where(spread > 0, spread, 1.0)
         y = (later - later.mean(0)) / np.maximum(later.std(0), 1e-30)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from steersman.data.doctor.report import Finding, some
 from steersman.data.doctor.rows import Array, Rows
+from steersman.data.timing import stretches
 
 _FEWEST = 8
 _SHORTEST = 12
@@ -43,13 +43,7 @@ class Pieces:
 
 def pieces(rows: Rows, names: Sequence[str]) -> Pieces | None:
     """Cut a log into pieces; None if that makes too few."""
-    total = sum(stop - start for start, stop in rows.bounds)
-    size = max(total // 40, _SHORTEST)
-    cut: list[tuple[int, int]] = []
-    for start, stop in rows.bounds:
-        count = max(1, round((stop - start) / size))
-        edges = start + np.arange(count + 1) * (stop - start) // count
-        cut += [(a, b) for a, b in pairwise(edges.tolist()) if b - a >= _SHORTEST]
+    cut = [(a, b) for a, b in stretches(rows.bounds, _SHORTEST) if b - a >= _SHORTEST]
     if len(cut) < _FEWEST:
         return None
     if len(cut) > 2000:

@@ -93,19 +93,16 @@ def fit(s: Steps) -> Fitted:
 # Further ahead ---------------------------------------------------------------------------------------------------
 
 
-def horizons(s: Steps, history: bool = False, seed: int = 0) -> tuple[tuple[Horizon, ...], int]:
+def horizons(s: Steps, history: bool = False) -> tuple[tuple[Horizon, ...], int]:
     """Errors further and further ahead; and how many steps until a row says little about the present."""
     found, memory = [], 0
     for ahead in _AHEAD:
-        at = s.at[s.at + ahead <= s.last[s.at]]
-        keep = s.at + ahead <= s.last[s.at]
+        inside = np.flatnonzero(s.at + ahead <= s.last[s.at])
+        inside = inside[np.isfinite(s.x[s.at[inside] + ahead]).all(1)]
+        at = s.at[inside]
         if len(at) < FEWEST or s.blocks.count < 10:
             break
-        finite = np.isfinite(s.x[at + ahead]).all(1)
-        at, keep = at[finite], np.flatnonzero(keep)[finite]
-        if len(at) < FEWEST:
-            break
-        blocks = r.blocked(s.blocks.block[keep], seed)
+        blocks = r.blocked(s.blocks.block[inside])
         spread = np.maximum(s.x[at].var(0), 1e-30)
         change = s.change(ahead, at)
         parts = [s.x[at], s.exogenous[at], *([s.x[at] - s.x[at - 1]] if history else [])]

@@ -9,12 +9,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-Array = np.ndarray[Any, Any]
+from steersman.core.recording import Array
+
 CELLS = 8
 _FRAMES = 50_000
 _BYTES = 600_000_000
@@ -47,14 +47,14 @@ class Album:
         rows, size = len(column), int(np.prod(shape))
         raw = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * size :][: rows * size]
         frames = raw.reshape(rows, *shape)
-        keep = Keeping()
+        taken = Keeping()
         most = max(1, min(_FRAMES, _BYTES // size) // _STRETCH)
         starts = np.arange(0, rows, _STRETCH)
         chosen = set(starts[np.linspace(0, len(starts) - 1, min(most, len(starts))).astype(int)].tolist())
         for start in starts.tolist():
             stop = min(start + _STRETCH, rows)
-            keep.add(frames[start:stop], stop - start if start in chosen else 0)
-        return keep.album()
+            taken.add(frames[start:stop], stop - start if start in chosen else 0)
+        return taken.album()
 
 
 class Keeping:

@@ -7,7 +7,7 @@ Shapes: n transitions looked at, C observed columns, A action entries, P blocks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -67,9 +67,7 @@ def _turn(s: Steps, f: Fitted) -> Finding | None:
 def _moment(s: Steps, f: Fitted) -> float:
     """The row after which another law is most worth assuming, looked for on a part of the steps: one in ten of the log,
     then nearer."""
-    drawn = np.arange(len(s.at))
-    if len(drawn) > _SAMPLE:
-        drawn = np.sort(np.random.default_rng(1).choice(len(drawn), _SAMPLE, replace=False))
+    drawn = _drawn(s, 1)
     blocks = r.blocked(s.blocks.block[drawn])
     known = np.concatenate([f.state, f.action], 1)[drawn]
     parts = (f.base[0][drawn, : f.state.shape[1] + 96], f.action[drawn], f.acted[-1][drawn, :64])
@@ -102,32 +100,18 @@ class Cause:
 def _cause(s: Steps, f: Fitted, row: float) -> tuple[Cause | None, float]:
     """The one change after `row` that leaves least to a second law, if it leaves a third of it at most, and from which
     row on it does best."""
-    drawn = np.arange(len(s.at))
-    if len(drawn) > _SAMPLE:
-        drawn = np.sort(np.random.default_rng(0).choice(len(drawn), _SAMPLE, replace=False))
-    blocks = r.blocked(s.blocks.block[drawn])
-    past = s.before[drawn] if f.history else s.x[s.at[drawn], :0]
-
-    def left(x: Array, after: Array, actions: Array) -> float:
-        """Held-out error of one law, relative to each column's own scale after the change."""
-        change = after - x
-        low, high = np.quantile(change, [0.001, 0.999], axis=0)
-        change = np.clip(change, low, high)
-        change = (change - change.mean(0)) / np.maximum(change.std(0), 1e-30)
-        state = r.standardised(np.concatenate([x, past, s.exogenous[s.at[drawn]]], 1))
-        action = r.standardised(actions)
-        parts = (r.features(state, 0, 96), action, beside(state, action, 1, 96))
-        return float((r.held_out(parts, change, blocks) ** 2).mean())
+    drawn = _drawn(s, 0)
+    whole = np.ones(len(drawn), bool)
 
     def changed(cause: Cause, row: float) -> float:
         late = (s.at[drawn] > row)[:, None]
         at = s.at[drawn]
-        return left(np.where(late, cause.x[drawn], s.x[at]), np.where(late, cause.after[drawn], s.x[at + 1]),
-                    np.where(late, cause.actions[drawn], s.actions[at]))
+        return _left(s, f, drawn, whole, np.where(late, cause.x[drawn], s.x[at]), np.where(
+            late, cause.after[drawn], s.x[at + 1]), np.where(late, cause.actions[drawn], s.actions[at]))
 
     at = s.at[drawn]
-    one = left(s.x[at], s.x[at + 1], s.actions[at])
-    halves = [_half(s, f, drawn, at > row), _half(s, f, drawn, at <= row)]
+    one, *halves = (
+        _left(s, f, drawn, part, s.x[at], s.x[at + 1], s.actions[at]) for part in (whole, at > row, at <= row))
     two = float(np.nanmean(halves))
     if not one > 1.05 * two:
         return None, row
@@ -139,24 +123,32 @@ def _cause(s: Steps, f: Fitted, row: float) -> tuple[Cause | None, float]:
     rows = np.quantile(s.at, np.linspace(0.05, 0.95, 19))
     row = float(rows[int(np.argmin([changed(cause, float(x)) for x in rows]))])
     explained = (one - changed(cause, row)) / max(one - two, 1e-30)
-    return Cause(cause.kind, cause.state, cause.columns, cause.what, cause.fix, cause.x, cause.after, cause.actions,
-                 float(explained)), row
+    return replace(cause, explained=float(explained)), row
 
 
-def _half(s: Steps, f: Fitted, drawn: Array, chosen: Array) -> float:
-    """Held-out error of a law of its own on one part, on the scale of the whole."""
-    at = s.at[drawn]
-    if chosen.sum() < 200 or len(np.unique(s.blocks.block[drawn][chosen])) < 5:
+def _drawn(s: Steps, seed: int) -> Array:
+    """Which of the steps are looked at: some thousands of them, in order."""
+    count = len(s.at)
+    if count <= _SAMPLE:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, _SAMPLE, replace=False))
+
+
+def _left(s: Steps, f: Fitted, drawn: Array, chosen: Array, x: Array, after: Array, actions: Array) -> float:
+    """Held-out error of one law on the `chosen` of the steps `drawn`, relative to each column's own scale on all of
+    them; NaN if too few are chosen to tell."""
+    at, blocks = s.at[drawn], s.blocks.block[drawn][chosen]
+    if not chosen.all() and (chosen.sum() < 200 or len(np.unique(blocks)) < 5):
         return float("nan")
-    change = s.x[at + 1] - s.x[at]
+    change = after - x
     low, high = np.quantile(change, [0.001, 0.999], axis=0)
     change = np.clip(change, low, high)
     change = (change - change.mean(0)) / np.maximum(change.std(0), 1e-30)
     past = s.before[drawn] if f.history else s.x[at, :0]
-    state = r.standardised(np.concatenate([s.x[at], past, s.exogenous[at]], 1)[chosen])
-    action = r.standardised(s.actions[at][chosen])
+    state = r.standardised(np.concatenate([x, past, s.exogenous[at]], 1)[chosen])
+    action = r.standardised(actions[chosen])
     parts = (r.features(state, 0, 96), action, beside(state, action, 1, 96))
-    return float((r.held_out(parts, change[chosen], r.blocked(s.blocks.block[drawn][chosen])) ** 2).mean())
+    return float((r.held_out(parts, change[chosen], r.blocked(blocks)) ** 2).mean())
 
 
 def _causes(s: Steps) -> Iterator[Cause]:

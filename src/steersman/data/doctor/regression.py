@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from steersman.core.recording import Array
+
 FOLDS = 5
 FEATURES = 160
 _RIDGES = (1e-6, 1e-4, 1e-2, 1.0)
@@ -61,11 +61,11 @@ class Blocks:
         return int(self.block.max()) + 1 if len(self.block) else 0
 
 
-def blocked(block: Array, seed: int = 0) -> Blocks:
+def blocked(block: Array) -> Blocks:
     """Folds of whole blocks, as even as it goes."""
     _, block = np.unique(block, return_inverse=True)
     count = int(block.max()) + 1
-    order = np.random.default_rng(seed).permutation(count)
+    order = np.random.default_rng(0).permutation(count)
     fold = np.empty(count, int)
     fold[order] = np.arange(count) % FOLDS
     return Blocks(block, fold[block])

@@ -23,7 +23,7 @@ from steersman.data.doctor.report import Finding, some
 from steersman.data.roles import settle
 from steersman.data.schema import Column, Schema
 from steersman.data.source import ReadOptions
-from steersman.data.timing import Bounds, Spacing, clock, cut, held, rows_per_update, spacing
+from steersman.data.timing import Bounds, Spacing, clock, cut, held, rows_per_update, spacing, stretches
 
 Array = np.ndarray[Any, Any]
 
@@ -65,6 +65,14 @@ class Rows:
         for start, stop in self.bounds:
             inside[start + 1 : stop] = True
         return inside
+
+    @cached_property
+    def ends(self) -> tuple[Array, Array]:
+        """(R,) the first and the last row of each row's episode; 0 outside of all."""
+        first, last = np.zeros(len(self.number), int), np.zeros(len(self.number), int)
+        for start, stop in self.bounds:
+            first[start:stop], last[start:stop] = start, stop - 1
+        return first, last
 
     def change(self, name: str) -> Array:
         """(R,) by how much a column differs from the row before; NaN where there is none, or a cell is empty."""
@@ -318,18 +326,14 @@ def _gaps(
 def _rates(recorded: Bounds, time: Array, name: str, number: Array) -> Finding | None:
     """Whether some episodes, or long parts of them, were recorded at another steady rate than the rest."""
     total = sum(stop - start for start, stop in recorded)
-    size = max(total // 40, 12)
     period, at, weight = [], [], []
-    for start, stop in recorded:
-        edges = start + np.arange(max(1, round((stop - start) / size)) + 1) * (stop - start) // max(
-            1, round((stop - start) / size))
-        for a, b in pairwise(edges.tolist()):
-            if b - a >= 6:
-                low, middle, high = np.quantile(np.diff(time[a:b]), [0.2, 0.5, 0.8])
-                if middle > 0 and high - low < 0.2 * middle:
-                    period.append(middle)
-                    at.append(a)
-                    weight.append(b - a)
+    for a, b in stretches(recorded, 12):
+        if b - a >= 6:
+            low, middle, high = np.quantile(np.diff(time[a:b]), [0.2, 0.5, 0.8])
+            if middle > 0 and high - low < 0.2 * middle:
+                period.append(middle)
+                at.append(a)
+                weight.append(b - a)
     if len(period) < 4:
         return None
     periods, rows = np.array(period), np.array(weight)

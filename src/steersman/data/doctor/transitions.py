@@ -12,6 +12,7 @@ import numpy as np
 
 from steersman.data.doctor import regression as r
 from steersman.data.doctor.rows import Array, Rows
+from steersman.data.timing import stretches
 
 MOST = 12_000
 """Transitions looked at, at most."""
@@ -59,7 +60,7 @@ class Steps:
         return change
 
 
-def steps(rows: Rows, skip: Sequence[str], seed: int = 0) -> Steps | None:
+def steps(rows: Rows, skip: Sequence[str]) -> Steps | None:
     """The transitions to look at; None: too few, or nothing observed or chosen."""
     names = tuple(n for n in rows.observed if n not in skip)[:_COLUMNS]
     acted = [n for n in rows.acted if n not in skip]
@@ -74,10 +75,7 @@ def steps(rows: Rows, skip: Sequence[str], seed: int = 0) -> Steps | None:
         width += part.shape[1]
     actions = np.concatenate(parts, 1) if parts else np.zeros((len(x), 0))
     exogenous = rows.matrix([n for n in rows.schema.exogenous if n in rows.values and n not in skip])
-    first = np.zeros(len(x), int)
-    last = np.zeros(len(x), int)
-    for start, stop in rows.bounds:
-        first[start:stop], last[start:stop] = start, stop - 1
+    first, last = rows.ends
     index = np.arange(len(x))
     median = int(np.median([stop - start for start, stop in rows.bounds]))
     lags = max(1, min(LAGS, median // 3))
@@ -93,10 +91,10 @@ def steps(rows: Rows, skip: Sequence[str], seed: int = 0) -> Steps | None:
     block = _blocks(rows, at)
     if len(at) > MOST:
         drawn = np.zeros(len(at), bool)
-        drawn[np.random.default_rng(seed).choice(len(at), MOST, replace=False)] = True
+        drawn[np.random.default_rng(0).choice(len(at), MOST, replace=False)] = True
         drawn |= _sudden(rows, names)[at + 1]
         at, block = at[drawn], block[drawn]
-    return Steps(names, x, np.nan_to_num(actions), np.nan_to_num(exogenous), entries, at, r.blocked(block, seed),
+    return Steps(names, x, np.nan_to_num(actions), np.nan_to_num(exogenous), entries, at, r.blocked(block),
                  first, last)
 
 
@@ -111,15 +109,9 @@ def _entries(values: Array) -> Array:
 
 def _blocks(rows: Rows, at: Array) -> Array:
     """Episodes, the long ones cut so that there are about 40 blocks at least."""
-    total = sum(stop - start for start, stop in rows.bounds)
-    size = max(total // 40, 10)
-    block = np.zeros(len(rows.number), int)
-    count = 0
-    for start, stop in rows.bounds:
-        pieces = max(1, round((stop - start) / size))
-        block[start:stop] = count + np.arange(stop - start) * pieces // (stop - start)
-        count += pieces
-    return block[at]
+    starts = [start for start, _ in stretches(rows.bounds, 10)]
+    block: Array = np.searchsorted(starts, at, "right")
+    return block
 
 
 def _sudden(rows: Rows, names: Sequence[str]) -> Array:

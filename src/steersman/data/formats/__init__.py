@@ -46,9 +46,11 @@ def read(
         DataError: nothing there, an unknown format, an unsound file.
         UsageError: an unknown format name; a package that is not installed.
     """
-    options = options or ReadOptions()
-    text = os.fspath(path)
-    return _open(recognised(text, options), text, options, limits)
+    options, text = options or ReadOptions(), os.fspath(path)
+    format = recognised(text, options)
+    if limits is None or not format.isolated or not POSSIBLE:
+        return format.open(text, options)
+    return open_isolated(format.name, text, options, limits)
 
 
 def recognised(text: str, options: ReadOptions) -> Format:
@@ -71,12 +73,6 @@ def recognised(text: str, options: ReadOptions) -> Format:
     what = "a folder of another kind" if Path(text).is_dir() else f"{Path(text).suffix or 'no suffix'}"
     fix = "convert it, or name its format (--format)"
     raise DataError(f"a log of a known format ({names})", f"{what} at {text}", fix)
-
-
-def _open(format: Format, path: str, options: ReadOptions, limits: Limits | None) -> Source:
-    if limits is None or not format.isolated or not POSSIBLE:
-        return format.open(path, options)
-    return open_isolated(format.name, path, options, limits)
 
 
 def write(

@@ -9,7 +9,7 @@ Shapes: T steps, N rows of an array.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -20,6 +20,7 @@ from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
 from steersman.data.formats.table import canonical
 from steersman.data.schema import Schema
+from steersman.data.source import listed
 
 DESCRIPTION = "steersman"
 """Where a file that was written here says what its arrays mean."""
@@ -118,13 +119,6 @@ def columns(rows: Array) -> Array:
     return rows.reshape(len(rows), -1)
 
 
-def listed(tree: Iterable[str]) -> str:
-    """The paths of a tree, shortened, for messages."""
-    names = list(tree)
-    shown = ", ".join(names[:8])
-    return f"arrays {shown} and {len(names) - 8} more" if len(names) > 8 else f"arrays {shown}" if names else "no array"
-
-
 # Our own layout --------------------------------------------------------------------------------------------------
 
 
@@ -176,7 +170,8 @@ def ours(tree: Tree, text: bytes, where: str) -> Layout:
         needed += [f"{prefix}times"] if description.times else []
         missing = [p for p in needed if p not in tree]
         if missing:
-            raise DataError(f"{missing[0]} in {where}", listed(tree), "repair it (--repair), or write it again")
+            there = listed(tree, "an array")
+            raise DataError(f"{missing[0]} in {where}", there, "repair it (--repair), or write it again")
         steps = tree[f"{prefix}actions"].shape[0]
         sizes = {p: tree[p].shape[0] for p in needed}
         wrong = [p for p, rows in sizes.items() if rows != steps + (not p.endswith(("/actions", "/exogenous")))]
@@ -227,20 +222,3 @@ def describe(signature: Signature, times: bool, schema: Schema | None = None) ->
         raise DataError("names of observations without /", f"{odd[0]!r}", "rename it")
     known = None if schema is None else canonical(signature, times, schema)
     return msgspec.json.encode(Description(signature, times, schema=known))
-
-
-def checked(recordings: Iterable[Recording], signature: Signature) -> Iterator[tuple[int, Recording]]:
-    """Number and recording, each validated; times in all or in none.
-
-    Raises:
-        DataError, ActionError: at the first that is unsound; at the end, if there was none.
-    """
-    first: Recording | None = None
-    for number, recording in enumerate(recordings):
-        recording.validate(signature, f"episode {number}")
-        first = first or recording
-        if (first.times is None) != (recording.times is None):
-            raise DataError("times in every episode or in none", f"others in episode {number}", "drop the times")
-        yield number, recording
-    if first is None:
-        raise DataError("at least one episode to write", "none", "check the source")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from steersman.core.errors import DataError
@@ -11,8 +10,7 @@ from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.recorded import Recorded
 from steersman.data.formats.table import canonical
-from steersman.data.schema import Schema
-from steersman.data.source import ReadOptions, Saved, Source
+from steersman.data.source import Draft, ReadOptions, Saved, Source
 from steersman.data.storage import JOURNAL
 
 
@@ -29,7 +27,7 @@ class Cache(Recorded):
         return (Path(path) / JOURNAL).is_file()
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
-        from steersman.data.formats.cache_repair import salvage
+        from steersman.data.cache import salvage
 
         return salvage(path, folder)
 
@@ -48,14 +46,10 @@ class Cache(Recorded):
         return Source(self.name, path, dataset.signature, dataset.fingerprint, stream, dataset.steps, dataset.notes,
                       dataset.schema or canonical(dataset.signature, False))
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
+    def put(self, path: Path, draft: Draft) -> None:
         from steersman.core.types import Episode
         from steersman.data.cache import CacheWriter
 
-        with CacheWriter(path, signature, schema=schema) as writer:
-            writer.append(map(Episode.of, recordings))
+        with CacheWriter(path, draft.signature, schema=draft.schema) as writer:
+            writer.append(map(Episode.of, draft.recordings))
             writer.finish()
-        return Path(path)

@@ -5,22 +5,24 @@ A schema beside the file (`NAME.csv.schema.toml`) is read first; a file that was
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+import csv
+import gzip
+import shutil
+import zlib
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as pc
 
 from steersman.core.errors import DataError, StorageError, UsageError
-from steersman.core.recording import Recording
-from steersman.core.signature import Signature
-from steersman.data.formats.csv_repair import salvage
-from steersman.data.formats.table import tabulate
+from steersman.data.formats.table import canonical, tabulate
 from steersman.data.formats.tabular import Tabular
+from steersman.data.roles import EPISODE
 from steersman.data.schema import Schema
-from steersman.data.source import Saved
+from steersman.data.source import Draft, Saved
 from steersman.runs.files import atomic_write, replace_file
 
 SUFFIX = ".schema.toml"
@@ -60,42 +62,89 @@ class Csv(Tabular):
         return Schema.load(beside) if beside.exists() else None
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
-        return salvage(path, folder)
+        """The rows before the first that is not whole. The last line needs its line feed: without one, its last number
+        may be cut."""
+        copy = folder / Path(path).name.removesuffix(".gz")
+        rows = episode_rows = 0
+        last: str | None = None
+        lines = _whole_lines(path)
+        with copy.open("wb") as file:
+            header = next(lines, b"")
+            split = _separator(header)
+            names = _cells(header.removeprefix(b"\xef\xbb\xbf"), split)
+            episode = next((i for i, name in enumerate(names) if name.strip().lower() in EPISODE), None)
+            file.write(header)
+            for line in lines:
+                values = _cells(line, split)
+                if len(values) != len(names):
+                    break
+                key = values[episode] if episode is not None else ""
+                episode_rows = episode_rows + 1 if key == last else 1
+                if episode_rows == 1:
+                    start = file.tell()
+                last = key
+                file.write(line)
+                rows += 1
+            if episode_rows == 1 and rows > 1:  # an episode of which one row is left
+                file.truncate(start)
+                rows -= 1
+        if rows < 2:
+            raise DataError(f"at least two whole rows in {path}", f"{rows}", "record it again")
+        described = Path(f"{path}{SUFFIX}")
+        if described.exists():
+            shutil.copy(described, f"{copy}{SUFFIX}")
+        return Saved(copy, f"kept {rows:,} rows; lost: what follows row {rows:,}")
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
-        if any(spec.kind == "image" for spec in signature.observations.values()):
+    def put(self, path: Path, draft: Draft) -> None:
+        if any(spec.kind == "image" for spec in draft.signature.observations.values()):
             raise UsageError("vector observations in a CSV file", "images", "write .parquet instead")
-        target, beside, ours = Path(path), Path(f"{path}{SUFFIX}"), False
+        beside, ours = Path(f"{path}{SUFFIX}"), False
         try:
-            with replace_file(target) as temporary:
-                tables = tabulate(signature, recordings, schema)
-                table, described = next(tables, (None, None))
-                if table is None or described is None:
-                    raise DataError("at least one episode to write", "none", "check the source")
+            with replace_file(path) as temporary:
+                tables = tabulate(draft)
+                first = next(tables)
+                described = canonical(draft.signature, "time" in first.column_names, draft.schema)
                 text = described.toml().encode()
                 same = beside.exists() and beside.read_bytes() == text
-                if target.exists() and not same:  # two files cannot take the place of two others at one moment
+                if path.exists() and not same:  # two files cannot take the place of two others at one moment
                     raise StorageError(f"a new name for the log at {path}", "one that holds other columns",
                                        "choose another name")
-                with pc.CSVWriter(str(temporary), table.schema) as writer:
-                    writer.write_table(table)
-                    for table, _ in tables:
+                with pc.CSVWriter(str(temporary), first.schema) as writer:
+                    for table in chain([first], tables):
                         writer.write_table(table)
                 if not same:
                     atomic_write(beside, text)
                     ours = True
         except BaseException:
-            if ours and not target.exists():
+            if ours and not path.exists():
                 with suppress(OSError):
                     beside.unlink()
             raise
-        return Path(path)
 
 
 def _delimiter(path: str) -> str:
     with pa.input_stream(path) as stream:
-        head = stream.read(1 << 16).split(b"\n")[0].decode("utf-8", errors="replace")
-    return max(",;\t", key=head.count)
+        return _separator(stream.read(1 << 16).split(b"\n")[0])
+
+
+def _separator(header: bytes) -> str:
+    """Comma, semicolon or tab, whichever a header has most of."""
+    return max(",;\t", key=header.decode("utf-8", "replace").count)
+
+
+# Repair ----------------------------------------------------------------------------------------------------------
+
+
+def _cells(line: bytes, split: str) -> list[str]:
+    with suppress(csv.Error):
+        return next(csv.reader([line.decode("utf-8", "replace")], delimiter=split), [])
+    return []
+
+
+def _whole_lines(path: str) -> Iterator[bytes]:
+    """Lines that end in a line feed, unpacked as far as that goes."""
+    try:
+        with gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb") as file:
+            yield from (line for line in file if line.endswith(b"\n"))
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return

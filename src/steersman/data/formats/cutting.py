@@ -77,12 +77,7 @@ def moments(data: pa.Table, column: str | None) -> Array | None:
     """The times of all rows, None where the column counts steps. Dates become seconds since 1970."""
     if column is None or (column.lower() in _COUNTS and pa.types.is_integer(data[column].type)):
         return None
-    values = data[column].combine_chunks()
-    if pa.types.is_temporal(values.type):
-        ticks: Array = values.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy()
-        return ticks / 1e9
-    moments: Array = values.cast(pa.float64(), safe=False).to_numpy()
-    return moments
+    return clock(data[column])
 
 
 def timed(

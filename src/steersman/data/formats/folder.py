@@ -11,8 +11,7 @@ is a table an episode).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,15 +23,14 @@ import pyarrow as pa
 from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
-from steersman.data.formats.arrays import Description, checked, describe
+from steersman.data.formats.arrays import Description, describe
 from steersman.data.formats.csv import Csv
 from steersman.data.formats.layouts import natural
 from steersman.data.formats.recorded import images_apart, with_images
 from steersman.data.formats.table import Table, interpret
 from steersman.data.formats.video import VideoReader, VideoWriter
-from steersman.data.roles import settle
 from steersman.data.schema import Column, Schema
-from steersman.data.source import Format, ReadOptions, Source, fingerprint
+from steersman.data.source import Draft, Format, ReadOptions, Source, fingerprint
 from steersman.data.storage import sha256
 from steersman.runs.folders import new_folder
 
@@ -44,7 +42,6 @@ class Folder(Format):
     """A folder of mp4 and CSV: a table and a video per camera or per episode. Video is lossy."""
 
     name = "folder"
-    extra = "video"
     lossy = "images are kept as H.264 video, which is lossy"
 
     def matches(self, path: str) -> bool:
@@ -69,9 +66,9 @@ class Folder(Format):
         elif options.sort:
             raise UsageError(f"rows in their order in {path}", "sort", "leave it out: frames would not follow")
         if len(tables) == 1:
-            table, notes = Csv().interpreted(str(tables[0]), options, filmed=True)
+            table, _ = Csv().interpreted(str(tables[0]), options, filmed=True)
         else:
-            table, notes = _joined(tables, options, path)
+            table = _joined(tables, options, path)
         cameras = _cameras(root, table, tables)
         if renamed is not None:
             cameras = {new: cameras[old] for old, new in renamed.items()}
@@ -86,13 +83,11 @@ class Folder(Format):
 
         return Source(
             self.name, path, signature, fingerprint(self.name, said, options), stream, table.steps,
-            (*notes, *table.notes), _with_cameras(table.schema, renamed, specs),
+            table.notes, _with_cameras(table.schema, renamed, specs),
         )
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
+    def put(self, path: Path, draft: Draft) -> None:
+        signature = draft.signature
         images = [name for name, spec in signature.observations.items() if spec.kind == "image"]
         if not images:
             raise UsageError("images for a folder of videos", "vectors only", "write .csv instead")
@@ -103,7 +98,7 @@ class Folder(Format):
 
             def filmed() -> Iterator[Recording]:
                 nonlocal timed
-                for number, recording in checked(recordings, signature):
+                for number, recording in draft.checked():
                     timed = recording.times is not None
                     for name in images:
                         _film(folder / name / f"episode_{number:06d}.mp4", recording, name)
@@ -111,9 +106,9 @@ class Folder(Format):
                     yield replace(recording, observations=kept)
 
             describe(signature, False)  # refuses names that are no part of a path
-            Csv().write(folder / TABLE, msgspec.structs.replace(signature, observations=vectors), filmed(), schema)
+            numbers = msgspec.structs.replace(signature, observations=vectors)
+            Csv().put(folder / TABLE, Draft(numbers, filmed(), draft.schema))
             (folder / DESCRIPTION).write_bytes(describe(signature, timed))
-        return Path(path)
 
 
 def _with_cameras(schema: Schema, renamed: Mapping[str, str] | None, specs: Mapping[str, ObservationSpec]) -> Schema:
@@ -147,7 +142,7 @@ def _videos(root: Path) -> list[Path]:
     return [p for pattern in ("*.mp4", "*/*.mp4") for p in root.glob(pattern)]
 
 
-def _joined(tables: list[Path], options: ReadOptions, path: str) -> tuple[Table, list[str]]:
+def _joined(tables: list[Path], options: ReadOptions, path: str) -> Table:
     """Tables that are an episode each, as one."""
     parts = []
     for number, file in enumerate(tables):
@@ -161,11 +156,10 @@ def _joined(tables: list[Path], options: ReadOptions, path: str) -> tuple[Table,
         raise DataError(
             f"the same columns in every table of {path}", f"{error}".splitlines()[0], "export them alike"
         ) from error
-    schema, notes = settle(data.column_names, (), options, path, filmed=True)
-    if schema.episode is None:
-        episode = {"episode": Column(role="episode")}
-        schema = msgspec.structs.replace(schema, columns=episode | schema.columns)
-    return interpret(data, schema, options, path), notes
+    said = options.schema
+    if said is not None and said.episode is None:
+        said = msgspec.structs.replace(said, columns={"episode": Column(role="episode")} | said.columns)
+    return interpret(data, msgspec.structs.replace(options, schema=said), path, filmed=True)
 
 
 def _camera_names(root: Path, tables: list[Path]) -> list[str]:

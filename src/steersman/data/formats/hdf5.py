@@ -7,7 +7,8 @@ checksum per chunk (Fletcher-32), so that after a crash the sound episodes can b
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,29 +17,26 @@ import numpy as np
 
 from steersman.core.errors import DataError
 from steersman.core.extras import require
-from steersman.core.recording import Array, Recording
-from steersman.core.signature import Signature
-from steersman.data.formats.arrays import DESCRIPTION, Leaf, checked, describe, lay_out
-from steersman.data.formats.hdf5_notes import CHUNKS, attach
-from steersman.data.formats.hdf5_repair import FILLING, is_filled, salvage
-from steersman.data.formats.layouts import ALLOWED, natural, understand
-from steersman.data.formats.recorded import Recorded
-from steersman.data.schema import Schema
-from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
-from steersman.data.storage import sha256
-from steersman.runs.files import replace_file
+from steersman.core.recording import Array
+from steersman.data.formats.arrays import DESCRIPTION, Leaf, Tree
+from steersman.data.formats.hdf5_notes import CHUNKS, attach, rescue
+from steersman.data.formats.layouts import natural
+from steersman.data.formats.recorded import ArrayFile, StoreArrays
+from steersman.data.formats.unsound import UNSOUND, reading
+from steersman.data.source import Saved
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _DEEP, _MANY = 8, 200_000
-UNSOUND = (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, OverflowError)
-"""What h5py raises on files that are damaged."""
+_FILLING, _MARK = b"\xa5", ".filled.h5"
+"""What stands for bytes that were lost, since no checksum takes it for data (zeros would pass Fletcher-32); and the
+name of a file that was filled up."""
+_BLOCK, _LARGEST = 1 << 20, 1 << 40
 
 
-class Hdf5(Recorded):
+class Hdf5(ArrayFile):
     """HDF5: ours, robomimic's groups per episode, D4RL's flat arrays, stable-worldmodel's columns."""
 
     name = "hdf5"
-    extra = "hdf5"
 
     def matches(self, path: str) -> bool:
         try:
@@ -50,61 +48,45 @@ class Hdf5(Recorded):
     def asks(self, path: str) -> bool:
         return path.lower().endswith((".h5", ".hdf5", ".hdf"))
 
-    def opened(self, path: str, options: ReadOptions) -> Source:
-        options.only(ALLOWED, self.name)
-        content = sha256(path)
+    @contextmanager
+    def arrays(self, path: str) -> Iterator[tuple[Tree, bytes | None]]:
         with opened(path) as file:
-            layout = understand(_arrays(file, path), _description(file, path), options, path)
+            yield sound(file, path) if path.endswith(_MARK) else tree(file, path), _description(file, path)
 
-        def stream() -> Iterator[Recording]:
-            with opened(path) as file:
-                yield from layout.recordings(_arrays(file, path), path)
+    @contextmanager
+    def storing(self, path: Path) -> Iterator[StoreArrays]:
+        with require("h5py", "hdf5").File(path, "w") as file:
 
-        return Source(
-            self.name, path, layout.signature, fingerprint(self.name, content, options), stream, layout.steps,
-            layout.notes, layout.schema,
-        )
+            def store_episode(number: int, arrays: dict[str, Array], description: bytes) -> None:
+                if not number:
+                    file.attrs[DESCRIPTION] = np.frombuffer(description, np.uint8)
+                for name, value in arrays.items():
+                    store(file, name, value)
+                file.flush()
+                attach(file, number, {name: (name, value) for name, value in arrays.items()}, description)
+                file.flush()
+
+            yield store_episode
 
     def claims(self, path: str) -> bool:
         return self.matches(path)
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
-        return salvage(path, folder)
-
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
-        h5py = require("h5py", "hdf5")
-        with replace_file(path) as temporary, h5py.File(temporary, "w") as file:
-            text = b""
-            for number, recording in checked(recordings, signature):
-                if not number:
-                    text = describe(signature, recording.times is not None, schema)
-                    file.attrs[DESCRIPTION] = np.frombuffer(text, np.uint8)
-                values = dict(lay_out(recording, number))
-                for name, value in values.items():
-                    store(file, name, value)
-                file.flush()
-                attach(file, number, {name: (name, value) for name, value in values.items()}, text)
-                file.flush()
-        return Path(path)
+        """The episodes that the file has notes on (`hdf5_notes`), if it was written here; another is filled up to the
+        length that it states, so that the library opens it again, if its index was not in what is lost."""
+        if kept := rescue(path, folder / "episodes.npz"):
+            what = f"kept {kept:,} episodes; lost: the first that is not whole, and what follows it"
+            return Saved(folder / "episodes.npz", what, "npz")
+        copy = folder / f"{Path(path).name}{_MARK}"
+        return Saved(copy, f"lost: the last {fill(path, copy):,} bytes")
 
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     """An HDF5 file to read; whatever the library makes of a damaged one becomes a DataError."""
     h5py = require("h5py", "hdf5")
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except UNSOUND as error:
-        raise unsound(f"a sound HDF5 file at {path}", error) from error
-
-
-def _arrays(file: Any, path: str) -> dict[str, Leaf]:
-    """All arrays; of a file that was filled up after it had been cut off, those of the episodes that are whole."""
-    return sound(file, path) if is_filled(path) else tree(file, path)
+    with reading(f"a sound HDF5 file at {path}"), h5py.File(path, "r") as file:
+        yield file
 
 
 def tree(file: Any, where: str, inside: str = "") -> dict[str, Leaf]:
@@ -125,7 +107,7 @@ def sound(file: Any, where: str) -> dict[str, Leaf]:
         try:
             found = tree(file, where, f"{home}{name}")
             for leaf in found.values():
-                if not leaf.whole()[-1:].tobytes().strip(FILLING):
+                if not leaf.whole()[-1:].tobytes().strip(_FILLING):
                     raise ValueError("lost")
         except (*UNSOUND, DataError):
             break
@@ -179,3 +161,35 @@ def store(file: Any, path: str, value: Array) -> None:
     row = max(1, int(np.prod(value.shape[1:])) * value.dtype.itemsize)
     chunk = (max(1, min(len(value), (1 << 18) // row), -(-len(value) // CHUNKS)), *value.shape[1:])
     file.create_dataset(path, data=value, chunks=chunk, fletcher32=True)
+
+
+# Repair ----------------------------------------------------------------------------------------------------------
+
+
+def fill(path: str, copy: Path) -> int:
+    """Copy an HDF5 file and fill it up; how many bytes were lost.
+
+    Raises:
+        DataError: no HDF5 file, or one that states no length.
+    """
+    wanted, have = _stated(path), Path(path).stat().st_size
+    if not have < wanted < min(_LARGEST, 64 * have + _BLOCK):
+        raise DataError(f"an HDF5 file that was cut off at {path}", f"{have} of {wanted} bytes", "record it again")
+    shutil.copyfile(path, copy)
+    with copy.open("ab") as file:
+        for start in range(have, wanted, _BLOCK):
+            file.write(_FILLING * min(_BLOCK, wanted - start))
+    return wanted - have
+
+
+def is_cut(path: str) -> bool:
+    """Is an HDF5 file shorter than it states?"""
+    return Path(path).stat().st_size < _stated(path) < _LARGEST
+
+
+def _stated(path: str) -> int:
+    """The length that the superblock states (versions 0 to 3, offsets of 8 bytes)."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+    at = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[8] if len(head) > 8 else -1, 64)
+    return int.from_bytes(head[at : at + 8], "little") if len(head) >= at + 8 else 0

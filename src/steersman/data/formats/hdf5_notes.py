@@ -72,6 +72,8 @@ def attach(file: Any, number: int, values: Mapping[str, tuple[str, Array]], desc
 
 def rescue(path: str, copy: Path) -> int:
     """Write the episodes whose notes and bytes are sound, from the first on, as npz; how many there are."""
+    if not Path(path).stat().st_size:
+        return 0
     with open(path, "rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     notes = {note.episode: note for note in _notes(content)}

@@ -11,9 +11,8 @@ Shapes: N rows of an array.
 
 from __future__ import annotations
 
-import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -21,8 +20,8 @@ import numpy as np
 from steersman.core.errors import DataError
 from steersman.core.signature import ObservationSpec, Signature
 from steersman.data.formats import actions
-from steersman.data.formats.arrays import Layout, Leaf, Piece, Tree, columns, listed, ours
-from steersman.data.source import ReadOptions
+from steersman.data.formats.arrays import Layout, Leaf, Piece, Tree, columns, ours
+from steersman.data.source import ReadOptions, listed, matching
 
 ALLOWED = {"observation", "action", "exogenous", "time", "low", "high", "discrete", "names"}
 """Options that mean something for a tree of arrays."""
@@ -53,10 +52,11 @@ def understand(tree: Tree, description: bytes | None, options: ReadOptions, wher
     notes: list[str] = []
     prefix, action, grouped = _find_actions(tree, options, where)
     inside = {p.removeprefix(prefix): leaf for p, leaf in tree.items() if p.startswith(prefix)}
-    exogenous = _named(inside, options.exogenous, where) or [p for p in inside if p.split("/")[0] in _EXOGENOUS]
+    exogenous = matching(inside, options.exogenous, "an array", where, "correct its name")
+    exogenous = exogenous or [p for p in inside if p.split("/")[0] in _EXOGENOUS]
     times = options.time or next((p for p in _TIMES if p in inside), None)
     if times is not None and times not in inside:
-        raise DataError(f"an array {times!r} in {where}", listed(inside), "name the times (--time)")
+        raise DataError(f"an array {times!r} in {where}", listed(inside, "an array"), "name the times (--time)")
     taken = {action, *exogenous, *([times] if times else [])}
     observed = _find_observed(inside, taken, options, notes, where)
     following = {name: p for name, path in observed.items() if (p := _next_of(path)) in inside}
@@ -85,7 +85,7 @@ def _find_actions(tree: Tree, options: ReadOptions, where: str) -> tuple[str, st
     wanted = said or list(_ACTION)
     found = sorted((p for p in tree if any(p == w or p.endswith(f"/{w}") for w in wanted)), key=natural)
     if not found:
-        raise DataError(f"an array of actions in {where}", listed(tree), "name it (--action)")
+        raise DataError(f"an array of actions in {where}", listed(tree, "an array"), "name it (--action)")
     name = next(w for w in wanted if any(p == w or p.endswith(f"/{w}") for p in found))
     found = [p for p in found if p == name or p.endswith(f"/{name}")]
     prefix = found[0][: len(found[0]) - len(name)]
@@ -98,7 +98,7 @@ def _find_observed(
 ) -> dict[str, str]:
     """Observation name -> path."""
     if options.observation:
-        return {_short(p): p for p in _named(inside, options.observation, where)}
+        return {_short(p): p for p in matching(inside, options.observation, "an array", where, "correct its name")}
     paths = [p for p in inside if p.split("/")[0] in _OBSERVED and p not in taken]
     paths = paths or [p for p in inside if p in _STATE and p not in taken]
     rows = {leaf.shape[0] for p, leaf in inside.items() if p in taken}
@@ -111,7 +111,7 @@ def _find_observed(
         if paths:
             notes.append(f"taken as observations: {', '.join(paths)} (no array is called obs… or observation…)")
     if not paths:
-        raise DataError(f"an array of observations in {where}", listed(inside), "name it (--observation)")
+        raise DataError(f"an array of observations in {where}", listed(inside, "an array"), "name it (--observation)")
     if len(paths) == 1 and "/" not in paths[0] and paths[0] in (*_OBSERVED, *_STATE):
         return {"image" if _is_image(inside[paths[0]]) else "vector": paths[0]}
     return {_short(p): p for p in paths}
@@ -229,16 +229,6 @@ def _entries(path: str, leaf: Leaf) -> tuple[str, ...]:
     short = path.rsplit("/", 1)[-1]
     size = leaf.shape[1] if len(leaf.shape) == 2 else 1
     return (short,) if size == 1 else tuple(f"{short}.{i}" for i in range(size))
-
-
-def _named(inside: Tree, patterns: Iterable[str], where: str) -> list[str]:
-    found: list[str] = []
-    for pattern in patterns:
-        match = [p for p in inside if p == pattern] or [p for p in inside if fnmatch.fnmatchcase(p, pattern)]
-        if not match:
-            raise DataError(f"an array {pattern!r} in {where}", listed(inside), "correct its name")
-        found += [p for p in match if p not in found]
-    return found
 
 
 def natural(path: str) -> list[tuple[int, str]]:

@@ -6,14 +6,13 @@ nowhere. What LeRobot has no place for (bounds of actions, names of observations
 
 from __future__ import annotations
 
-import fnmatch
-import io
-import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,21 +22,19 @@ from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
 from steersman.data.formats import actions
 from steersman.data.formats.arrays import Description
-from steersman.data.formats.lerobot_repair import is_saved, salvage
-from steersman.data.formats.lerobot_writer import DESCRIPTION, write_dataset
-from steersman.data.formats.parquet_pieces import UNSOUND, sound_groups
+from steersman.data.formats.lerobot_writer import DESCRIPTION, DatasetWriter, list_episodes
+from steersman.data.formats.nested import matrix, pictures, whole
+from steersman.data.formats.parquet_pieces import sound_groups
 from steersman.data.formats.recorded import Recorded
 from steersman.data.formats.table import canonical
+from steersman.data.formats.unsound import UNSOUND, json_object, reading
 from steersman.data.formats.video import VideoReader
-from steersman.data.schema import Schema
-from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
-from steersman.data.storage import sha256
+from steersman.data.source import Draft, ReadOptions, Saved, Source, fingerprint, listed, matching
+from steersman.data.storage import JOURNAL, sha256
+from steersman.runs.folders import new_folder
 
-_JSON_LIMIT = 64 << 20
-_UNSOUND = (
-    pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, MemoryError,
-    OverflowError, ConfigError, RecursionError,
-)
+_MARK = ".saved"
+"""Of the copy of a damaged dataset."""
 _NUMBERS = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 _PICTURES = ("video", "image")
 _OWN = ("timestamp", "frame_index", "episode_index", "index", "task_index", "time")
@@ -47,7 +44,6 @@ class LeRobot(Recorded):
     """LeRobot v3: Parquet and mp4. Images become video, which is lossy; everything else is exact."""
 
     name = "lerobot"
-    extra = "video"
     lossy = "images are kept as H.264 video, which is lossy"
 
     def matches(self, path: str) -> bool:
@@ -67,28 +63,36 @@ class LeRobot(Recorded):
         )
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
-        return salvage(path, folder)
+        """A copy of which episodes are read as far as they are sound. Where a killed writer left its journal,
+        `meta/episodes` is made of it; the tables are read piece by piece."""
+        root = Path(path)
+        copy = folder / f"{root.name}{_MARK}"
+        shutil.copytree(root, copy)
+        if (copy / "meta" / JOURNAL).is_file():
+            list_episodes(copy, _entries((copy / "meta" / JOURNAL).read_bytes()))
+        return Saved(copy, "lost: the first episode that is not whole, and what follows it")
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
-        return write_dataset(path, signature, recordings, schema)
+    def put(self, path: Path, draft: Draft) -> None:
+        with new_folder(path, "a log") as folder:
+            with closing(DatasetWriter(folder, draft.signature, draft.schema)) as writer:
+                for number, recording in draft.checked():
+                    writer.append(number, recording)
+            writer.finish()
 
 
 class _Log:
     """An opened dataset: its features with their roles, and where its episodes are."""
 
     def __init__(self, path: str, options: ReadOptions) -> None:
-        self.path, self.root, self.notes, self.saved = path, Path(path), list[str](), is_saved(path)
-        info = self._json("info.json")
-        version = str(info.get("codebase_version", ""))
-        if not version.startswith("v3"):
-            raise DataError(
-                f"a LeRobot dataset of version 3 at {path}", f"version {version[:20] or 'unknown'}",
-                "convert it with LeRobot's own script",
-            )
-        try:
+        self.path, self.root, self.notes, self.saved = path, Path(path), list[str](), path.endswith(_MARK)
+        with self._reading():
+            info = json_object(self.root / "meta" / "info.json")
+            version = str(info.get("codebase_version", ""))
+            if not version.startswith("v3"):
+                raise DataError(
+                    f"a LeRobot dataset of version 3 at {path}", f"version {version[:20] or 'unknown'}",
+                    "convert it with LeRobot's own script",
+                )
             self.features: dict[str, Any] = {str(k): dict(v) for k, v in info["features"].items()}
             self.fps = float(info["fps"])
             if not 0 < self.fps < 1e5:
@@ -101,24 +105,13 @@ class _Log:
             self.lengths = self._lengths()
             if not self.saved and int(info.get("total_episodes", len(self.lengths))) != len(self.lengths):
                 raise ValueError(f"{len(self.lengths)} episodes in data/, {info['total_episodes']} in info.json")
-        except _UNSOUND as error:
-            raise self._refusal(error) from error
 
     @property
     def steps(self) -> int:
         return sum(length - 1 for length in self.lengths)
 
-    def _refusal(self, error: Exception) -> DataError:
-        return unsound(f"a sound LeRobot dataset at {self.path}", error)
-
-    def _json(self, name: str) -> dict[str, Any]:
-        try:
-            file = self.root / "meta" / name
-            if file.stat().st_size > _JSON_LIMIT:
-                raise ValueError("too large")
-            return dict(json.loads(file.read_bytes()))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise self._refusal(error) from error
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(f"a sound LeRobot dataset at {self.path}", ConfigError)
 
     def _description(self) -> Description | None:
         file = self.root / "meta" / DESCRIPTION
@@ -131,7 +124,8 @@ class _Log:
         action = self._one(options.action, "action", "action")
         exogenous = self._one(options.exogenous, "exogenous", "exogenous")
         if action is None:
-            raise DataError(f"a feature 'action' in {self.path}", self._listed(), "name it (--action)")
+            got = listed(self.features, "a feature")
+            raise DataError(f"a feature 'action' in {self.path}", got, "name it (--action)")
         keys = self._observed(options)
         observed = {_short(key): key for key in keys}
         if self.description is not None:
@@ -143,7 +137,7 @@ class _Log:
                     raise ValueError(f"{name} of another shape than {DESCRIPTION} says")
             return signature, observed, action, "exogenous" if signature.exogenous else None
         specs = {name: self._spec(key, options) for name, key in observed.items()}
-        values = np.concatenate([_matrix(table[action])[:-1] for table in self._tables([action])])
+        values = np.concatenate([matrix(whole(table[action]))[:-1] for table in self._tables([action])])
         dtype = str(self.features[action].get("dtype"))
         acted = actions.infer(
             list(values.T.astype(np.float64)), dtype.startswith(("int", "uint")), self._names(action, values.shape[1]),
@@ -157,24 +151,23 @@ class _Log:
 
     def _one(self, said: tuple[str, ...], usual: str, role: str) -> str | None:
         if len(said) > 1 or any(key not in self.features for key in said):
-            raise DataError(f"one feature as {role} in {self.path}", f"{list(said)}", f"name one of: {self._listed()}")
+            there = listed(self.features, "a feature")
+            raise DataError(f"one feature as {role} in {self.path}", f"{list(said)}", f"name one of the {there}")
         return said[0] if said else usual if usual in self.features else None
 
     def _observed(self, options: ReadOptions) -> list[str]:
         known = [k for k, f in self.features.items() if f.get("dtype") in (*_NUMBERS, *_PICTURES) and k not in _OWN]
         if options.observation:
-            keys = [k for pattern in options.observation for k in known if fnmatch.fnmatchcase(k, pattern)]
+            keys = matching(known, options.observation, "a feature", self.path, "name it (--observation)")
         else:
             keys = [k for k in known if k.startswith("observation")]
             flat = [k for k in keys if self.features[k]["dtype"] in _PICTURES or len(self.features[k]["shape"]) < 2]
             self.notes += [f"ignored feature: {k} of shape {self.features[k]['shape']}" for k in keys if k not in flat]
             keys = flat
         if not keys:
-            raise DataError(f"features observation.… in {self.path}", self._listed(), "name them (--observation)")
-        return list(dict.fromkeys(keys))
-
-    def _listed(self) -> str:
-        return ", ".join(list(self.features)[:12])
+            got = listed(self.features, "a feature")
+            raise DataError(f"features observation.… in {self.path}", got, "name them (--observation)")
+        return keys
 
     def _names(self, key: str, size: int) -> tuple[str, ...]:
         """Names of a feature's entries, where it has one for each: a list, or lists under some keys."""
@@ -255,10 +248,9 @@ class _Log:
         columns = [*keys, self.action, *([self.exogenous] if self.exogenous else [])]
         columns += ["time" if timed else "timestamp", *(f"measured.{name}" for name in self.signature.slow)]
         try:
-            for table in self._tables(columns):
-                yield self._recording(table, int(table["episode_index"][0].as_py()), readers, timed)
-        except _UNSOUND as error:
-            raise self._refusal(error) from error
+            with self._reading():
+                for table in self._tables(columns):
+                    yield self._recording(table, int(table["episode_index"][0].as_py()), readers, timed)
         finally:
             for reader in readers.values():
                 reader.close()
@@ -270,12 +262,13 @@ class _Log:
             if self.features[key]["dtype"] == "video":
                 observed[name] = self._video(key, number, table.num_rows, readers)[..., : spec.shape[2]]
             elif spec.kind == "image":
-                observed[name] = _pictures(table[key], spec.shape)
+                files = (v["bytes"] if isinstance(v, dict) else v for v in table[key].to_pylist())  # or {bytes, path}
+                observed[name] = pictures(files, spec.shape)
             else:
-                observed[name] = _matrix(table[key]).astype(np.float32)
-        acted = _matrix(table[self.action])[:-1]
+                observed[name] = matrix(whole(table[key])).astype(np.float32)
+        acted = matrix(whole(table[self.action]))[:-1]
         discrete = self.signature.action.kind == "discrete"
-        inputs = _matrix(table[self.exogenous])[:-1].astype(np.float32) if self.exogenous else None
+        inputs = matrix(whole(table[self.exogenous]))[:-1].astype(np.float32) if self.exogenous else None
         times: Array | None = None
         if timed or self.description is None:
             times = table["time" if timed else "timestamp"].to_numpy().astype(np.float64)
@@ -308,32 +301,15 @@ def _short(key: str) -> str:
     return key.removeprefix("observation.").removeprefix("images.")
 
 
-def _matrix(column: pa.ChunkedArray) -> Array:
-    """Numbers, or lists of one length -> (R, C)."""
-    array = column.combine_chunks()
-    array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
-    if array.null_count:
-        raise ValueError("empty cells")
-    rows = len(array)
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
-        if not pa.types.is_fixed_size_list(array.type) and len(set(np.diff(array.offsets.to_numpy()).tolist())) > 1:
-            raise ValueError("lists of different lengths")
-        array = array.flatten()
-    values: Array = array.to_numpy(zero_copy_only=False)
-    if values.dtype.kind not in "biuf" or not rows or len(values) % rows or not len(values):
-        raise ValueError(f"{len(values)} numbers of {values.dtype} in {rows} rows")
-    return values.reshape(rows, -1)
-
-
-def _pictures(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Array:
-    """Pictures as files inside the table: {bytes, path}. The size is checked before one is decoded."""
-    from PIL import Image
-
-    frames = []
-    for value in column.to_pylist():
-        content = value["bytes"] if isinstance(value, dict) else value
-        with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as image:
-            if (image.height, image.width) != shape[:2]:
-                raise ValueError(f"a picture of {image.height}×{image.width}, not {shape}")
-            frames.append(np.asarray(image.convert("L" if shape[2] == 1 else "RGB")).reshape(shape))
-    return np.stack(frames)
+def _entries(journal: bytes) -> list[dict[str, Any]]:
+    """The lines of a journal before the first that is not whole, or unlike the first."""
+    entries: list[dict[str, Any]] = []
+    for line in journal.split(b"\n"):
+        try:
+            entry = msgspec.json.decode(line, type=dict[str, int | float | list[str]])
+        except msgspec.MsgspecError:
+            break
+        if entries and {k: type(v) for k, v in entry.items()} != {k: type(v) for k, v in entries[0].items()}:
+            break
+        entries.append(entry)
+    return entries

@@ -1,4 +1,4 @@
-"""Recordings -> LeRobot's layout, version 3. What a killed writer leaves can be saved (`lerobot_repair`): tables in
+"""Recordings -> LeRobot's layout, version 3. What a killed writer leaves can be saved (`LeRobot.salvage`): tables in
 pieces, fragmented videos, and a journal of where each episode is.
 
 Shapes: R rows (one more than steps) of an episode.
@@ -7,8 +7,6 @@ Shapes: R rows (one more than steps) of an episode.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,11 @@ import pyarrow.parquet as pq
 from steersman.core.errors import UsageError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import Signature
-from steersman.data.formats.arrays import checked, describe
+from steersman.data.formats.arrays import describe
 from steersman.data.formats.parquet_pieces import PiecesWriter
 from steersman.data.formats.video import VideoWriter
 from steersman.data.schema import Schema
 from steersman.data.storage import JOURNAL
-from steersman.runs.folders import new_folder
 
 DESCRIPTION = "steersman.json"
 FPS = 10.0
@@ -34,27 +31,12 @@ _DATA_BYTES, _VIDEO_BYTES, _CHUNK = 100 << 20, 200 << 20, 1000
 _VERSION = "v3.0"
 
 
-def write_dataset(
-    path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording], schema: Schema | None = None
-) -> Path:
-    """See `Format.write`.
+class DatasetWriter:
+    """The files of a dataset in the making: append every episode, close, finish.
 
     Raises:
         UsageError: rows that are not equally spaced in time: LeRobot has one rate for a dataset.
     """
-    with new_folder(path, "a log") as folder:
-        writer = _Writer(folder, signature, schema)
-        try:
-            for number, recording in checked(recordings, signature):
-                writer.append(number, recording)
-        finally:
-            writer.close()
-        writer.finish()
-    return Path(path)
-
-
-class _Writer:
-    """The files of a dataset in the making."""
 
     def __init__(self, folder: Path, signature: Signature, schema: Schema | None) -> None:
         self.folder, self.signature, self.schema = folder, signature, schema
@@ -85,7 +67,7 @@ class _Writer:
         entry["data/chunk_index"], entry["data/file_index"] = divmod(self._tabulate(number, recording), _CHUNK)
         self.listed.append(entry)
         if not number:
-            self._describe(0, 0)  # what `lerobot_repair` needs, should this be all
+            self._describe(0, 0)  # what `LeRobot.salvage` needs, should this be all
         with (self.folder / "meta" / JOURNAL).open("ab") as journal:
             journal.write(msgspec.json.encode(entry) + b"\n")
         self.rows, self.episodes = self.rows + rows, number + 1

@@ -10,28 +10,27 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from steersman.core.errors import DataError, MismatchError, UsageError
-from steersman.core.recording import Array, Recording
+from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.core.spaces import Adapter, adapt
 from steersman.data.formats import minari_storage as storage
-from steersman.data.formats.arrays import DESCRIPTION, Description, as_observation, checked, describe
+from steersman.data.formats.arrays import DESCRIPTION, Description, describe
+from steersman.data.formats.hdf5 import fill, is_cut
 from steersman.data.formats.hdf5_notes import rescue
-from steersman.data.formats.hdf5_repair import fill, is_cut
-from steersman.data.formats.minari_spaces import parse, serialise
+from steersman.data.formats.minari_spaces import RECORD, parse, serialise
 from steersman.data.formats.recorded import Recorded
 from steersman.data.formats.table import canonical
-from steersman.data.schema import Schema
-from steersman.data.source import ReadOptions, Saved, Source, fingerprint, unsound
+from steersman.data.formats.unsound import json_object, reading
+from steersman.data.source import Draft, ReadOptions, Saved, Source, fingerprint
 from steersman.data.storage import sha256
-from steersman.runs.files import refusals
 from steersman.runs.folders import new_folder
 
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
@@ -44,7 +43,6 @@ class Minari(Recorded):
     """A dataset of the Minari package: T+1 observations and T actions an episode; written as HDF5."""
 
     name = "minari"
-    extra: ClassVar[str | None] = "hdf5"
     stored = "hdf5"
 
     def matches(self, path: str) -> bool:
@@ -76,35 +74,33 @@ class Minari(Recorded):
         content = fingerprint(self.name, sha256(folder), options)
 
         def stream() -> Iterator[Recording]:
-            return _recordings(episodes, adapter, description, path)
+            timed = description is not None and description.times
+            return _recordings(episodes, adapter, signature, timed, path)
 
         return Source(self.name, path, signature, content, stream, int(metadata["total_steps"]), tuple(notes),
                       canonical(signature, False) if description is None else description.described)
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
+    def put(self, path: Path, draft: Draft) -> None:
+        signature = draft.signature
         describe(signature, False)  # refuses names that are no part of a path
         observation, action = serialise(signature)
         steps = episodes = 0
         metadata: dict[str, Any] = {
             "total_episodes": 0, "total_steps": 0, "data_format": self.stored, "jpeg_encoding": False,
-            "observation_space": observation, "action_space": action, "dataset_id": Path(path).name,
+            "observation_space": observation, "action_space": action, "dataset_id": path.name,
             "minari_version": _VERSION, "algorithm_name": "", "author": [], "author_email": [], "code_permalink": "",
         }
         with new_folder(path, "a log") as folder:
             data = folder / "data"
             data.mkdir()
             with storage.writer(self.stored, data) as store:
-                for number, recording in checked(recordings, signature):
+                for number, recording in draft.checked():
                     if not number:
-                        metadata[DESCRIPTION] = describe(signature, recording.times is not None, schema).decode()
+                        metadata[DESCRIPTION] = describe(signature, recording.times is not None, draft.schema).decode()
                         _note(data, metadata, 0, 0)  # what `salvage` needs, should this be all
                     store(number, recording, signature, metadata[DESCRIPTION].encode())
                     steps, episodes = steps + len(recording), number + 1
             _note(data, metadata, episodes, steps)
-        return Path(path)
 
     def claims(self, path: str) -> bool:
         return self.matches(path) or _main(path) is not None
@@ -117,8 +113,7 @@ class Minari(Recorded):
         if root is None:
             raise error
         copy = folder / f"{root.name}.saved"
-        with refusals("a log to repair", root):
-            shutil.copytree(root, copy)
+        shutil.copytree(root, copy)
         if main is not None and is_cut(str(main)):
             fill(str(main), copy / storage.MAIN)
         numbered = sum(p.name.isdigit() for p in copy.iterdir())
@@ -130,7 +125,6 @@ class MinariArrow(Minari):
     """A dataset of the Minari package, written in its Arrow storage."""
 
     name = "minari-arrow"
-    extra = None
     stored = "arrow"
 
     def matches(self, path: str) -> bool:
@@ -169,18 +163,15 @@ def _parsed(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: not even JSON.
     """
-    try:
-        if (folder / "metadata.json").stat().st_size > storage.JSON_LIMIT:
-            raise ValueError(f"more than {storage.JSON_LIMIT} bytes")
-        return dict(json.loads((folder / "metadata.json").read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise unsound(f"a metadata.json in {folder}", error) from error
+    with reading(f"a metadata.json in {folder}"):
+        return json_object(folder / "metadata.json")
 
 
 def _metadata(folder: Path) -> dict[str, Any]:
     """Refuse a dataset without spaces: Minari would import and build the environment named in the file."""
     metadata = _parsed(folder)
-    try:
+    wanted = f"a metadata.json with observation_space, action_space and data_format in {folder}"
+    with reading(wanted, fix=RECORD):
         if not all(isinstance(metadata[key], str) for key in ("observation_space", "action_space", "data_format")):
             raise KeyError("observation_space")
         if metadata["data_format"] not in storage.STORED:
@@ -188,11 +179,6 @@ def _metadata(folder: Path) -> dict[str, Any]:
         counts = [metadata[key] for key in ("total_episodes", "total_steps")]
         if not all(isinstance(n, int) and 0 < n < 1 << 40 for n in counts) or counts[1] < counts[0]:
             raise ValueError(f"{counts[0]} episodes of {counts[1]} steps")
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"a metadata.json with observation_space, action_space and data_format in {folder}", f"{error!r}"[:300],
-            "record the dataset with Minari 0.5 or later",
-        ) from error
     return metadata
 
 
@@ -226,38 +212,18 @@ def _env_id(metadata: dict[str, Any]) -> str | None:
 
 
 def _recordings(
-    episodes: storage.Episodes, adapter: Adapter, description: Description | None, path: str
+    episodes: storage.Episodes, adapter: Adapter, signature: Signature, timed: bool, path: str
 ) -> Iterator[Recording]:
     for number, raw in enumerate(episodes.read()):
-        exogenous: Array | None = None
-        times: Array | None = None
-        measured: dict[str, Array] = {}
-        try:
-            actions = adapter.action_array(raw["actions"])
-            if description is None:
-                observations = adapter.arrays(raw["observations"])
-            else:
-                described = description.signature
-                observations = {
-                    leaf.name: as_observation(_at(raw["observations"], leaf.path), described.observations[leaf.name])
-                    for leaf in adapter.leaves
-                }
-                if described.exogenous:
-                    exogenous = np.asarray(raw["infos"]["exogenous"], np.float32)[: len(actions)]
-                    exogenous = exogenous.reshape(len(actions), -1)
-                measured = {
-                    name: np.asarray(raw["infos"][f"{storage.MEASURED}{name}"]).reshape(-1) != 0
-                    for name in described.slow
-                }
-                times = np.asarray(raw["infos"]["times"], np.float64).reshape(-1) if description.times else None
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
-            raise DataError(
-                f"episode {number} of {path} as its spaces say", f"{error!r}"[:300], "record it again"
-            ) from error
+        with reading(f"episode {number} of {path} as its spaces say", fix="record it again"):
+            actions, infos = adapter.action_array(raw["actions"]), raw["infos"]
+            observations = adapter.arrays(raw["observations"])
+            exogenous = times = None
+            if signature.exogenous:
+                exogenous = np.asarray(infos["exogenous"], np.float32)[: len(actions)].reshape(len(actions), -1)
+            if timed:
+                times = np.asarray(infos["times"], np.float64).reshape(-1)
+            measured = {
+                name: np.asarray(infos[f"{storage.MEASURED}{name}"]).reshape(-1) != 0 for name in signature.slow
+            }
         yield Recording(observations, actions, exogenous, times, {"file": path, "episode": str(number)}, measured)
-
-
-def _at(value: Any, path: tuple[str | int, ...]) -> Array:
-    for key in path:
-        value = value[key]
-    return np.asarray(value)

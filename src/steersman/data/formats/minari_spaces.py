@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from steersman.core.errors import DataError
 from steersman.core.signature import ActionSpec, ObservationSpec, Signature
+from steersman.data.formats.unsound import reading
 
+RECORD = "record the dataset with Minari 0.5 or later"
 _LARGEST = 1 << 24
 """Most numbers in one observation or choices of one action."""
 _DTYPES = ("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "float16", "float32", "float64", "bool")
@@ -21,12 +22,8 @@ def parse(text: str, where: str) -> Any:
     Raises:
         DataError: no JSON, a kind that is not known, sizes that do not fit.
     """
-    try:
+    with reading(f"spaces in the metadata of {where}", fix=RECORD):
         return _space(json.loads(text))
-    except (ValueError, KeyError, TypeError, AssertionError, RecursionError, OverflowError, AttributeError) as error:
-        raise DataError(
-            f"spaces in the metadata of {where}", f"{error!r}"[:300], "record the dataset with Minari 0.5 or later"
-        ) from error
 
 
 def _space(value: dict[str, Any]) -> Any:

@@ -5,7 +5,6 @@ Knows spaces as trees of arrays; knows nothing of signatures beyond what it writ
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,10 +20,10 @@ from steersman.core.signature import Signature
 from steersman.data.formats import hdf5
 from steersman.data.formats.arrays import lay_out
 from steersman.data.formats.hdf5_notes import attach
-from steersman.data.source import unsound
+from steersman.data.formats.nested import matrix, pictures, whole
+from steersman.data.formats.unsound import reading
 
 STORED = ("hdf5", "arrow", "parquet")
-JSON_LIMIT = 64 << 20
 MAIN = "main_data.hdf5"
 MEASURED = "measured."
 
@@ -33,10 +32,7 @@ def is_ours(info: str) -> bool:
     """Did this package put it into `infos`?"""
     return info in ("exogenous", "times") or info.startswith(MEASURED)
 
-_UNSOUND = (
-    pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, MemoryError, RuntimeError,
-    AssertionError, OverflowError,
-)
+
 Store = Callable[[int, Recording, Signature, bytes], None]
 
 
@@ -82,7 +78,7 @@ class Episodes:
         if isinstance(space, spaces.Tuple):
             return tuple(self._hdf5_value(node[f"_index_{i}"], inner) for i, inner in enumerate(space.spaces))
         if self.jpeg and is_encoded_image(space):
-            return _frames((row.tobytes() for row in node[()]), space.shape)
+            return pictures((row.tobytes() for row in node[()]), space.shape)
         values = node[()]
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
             raise ValueError(f"numbers expected at {node.name}")
@@ -93,14 +89,12 @@ class Episodes:
     def _tables(self, observations: bool) -> Iterator[dict[str, Any]]:
         for number in range(self.count):
             folder = self.folder / str(number)
-            try:
+            with reading(f"a sound episode in {folder}"):
                 table = self._table(folder)
                 raw = {"actions": self._arrow_value(table["actions"].slice(0, table.num_rows - 1), self.action_space)}
                 raw["infos"] = _infos(table)
                 if observations:
                     raw["observations"] = self._arrow_value(table["observations"], self.observation_space)
-            except _UNSOUND as error:
-                raise unsound(f"a sound episode in {folder}", error) from error
             yield raw
 
     def _table(self, folder: Path) -> pa.Table:
@@ -123,45 +117,30 @@ class Episodes:
     def _arrow_value(self, values: pa.ChunkedArray, space: Any) -> Any:
         from gymnasium import spaces
 
-        array = values.combine_chunks()
-        if isinstance(array, pa.ChunkedArray):
-            array = pa.concat_arrays(array.chunks)
+        array = whole(values)
         if isinstance(space, spaces.Dict):
             return {key: self._arrow_value(_field(array, key), inner) for key, inner in space.spaces.items()}
         if isinstance(space, spaces.Tuple):
             return tuple(self._arrow_value(_field(array, str(i)), inner) for i, inner in enumerate(space.spaces))
         if self.jpeg and is_encoded_image(space):
-            return _frames((bytes(value.as_py() or b"") for value in array), space.shape)
-        return _numbers(array, space.shape)
+            return pictures((bytes(value.as_py() or b"") for value in array), space.shape)
+        return matrix(array).reshape(-1, *space.shape)
 
 
 def _field(array: pa.StructArray, name: str) -> pa.ChunkedArray:
     return pa.chunked_array([array.field(name)])
 
 
-def _numbers(array: pa.Array, shape: tuple[int, ...]) -> Array:
-    if array.null_count:
-        raise ValueError("empty cells")
-    if pa.types.is_fixed_size_list(array.type):
-        array = array.flatten()
-    values: Array = array.to_numpy(zero_copy_only=False)
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"numbers expected, not {values.dtype}")
-    return values.reshape(-1, *shape)
-
-
 def _infos(table: pa.Table) -> dict[str, Array]:
     """What was put there by this package: plain numbers per row."""
     if "infos" not in table.column_names or not pa.types.is_struct(table["infos"].type):
         return {}
-    column = table["infos"].combine_chunks()
-    column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+    column = whole(table["infos"])
     found = {}
     for i, part in enumerate(column.type):
         kind = part.type.value_type if pa.types.is_fixed_size_list(part.type) else part.type
         if is_ours(part.name) and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-            size = part.type.list_size if pa.types.is_fixed_size_list(part.type) else 1
-            found[part.name] = _numbers(column.field(i), (size,))
+            found[part.name] = matrix(column.field(i))
     return found
 
 
@@ -171,19 +150,6 @@ def is_encoded_image(space: Any) -> bool:
         getattr(space, "dtype", None) == np.uint8 and len(space.shape) in (2, 3) and min(space.shape[:2]) >= 32
         and bool((space.low == 0).all()) and bool((space.high == 255).all())
     )
-
-
-def _frames(files: Iterator[bytes], shape: tuple[int, ...]) -> Array:
-    """JPEG files -> (N, *shape). The size is checked before a picture is decoded."""
-    from PIL import Image
-
-    frames = []
-    for content in files:
-        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-            if (image.height, image.width) != shape[:2]:
-                raise ValueError(f"a picture of {image.height}×{image.width}, not {shape}")
-            frames.append(np.asarray(image).reshape(shape))
-    return np.stack(frames)
 
 
 # Writing ---------------------------------------------------------------------------------------------------------

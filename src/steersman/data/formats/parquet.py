@@ -7,9 +7,9 @@ its end (`steersman.data.formats.parquet_pieces`).
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterable
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -18,14 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steersman.core.errors import DataError, SteersmanError
-from steersman.core.recording import Recording
-from steersman.core.signature import Signature
-from steersman.data.formats.parquet_pieces import UNSOUND, PiecesWriter, sound_groups
-from steersman.data.formats.table import shape_metadata, tabulate
+from steersman.data.formats.parquet_pieces import PiecesWriter, sound_groups
+from steersman.data.formats.table import canonical, shape_metadata, tabulate
 from steersman.data.formats.tabular import Tabular
+from steersman.data.formats.unsound import UNSOUND, reading
 from steersman.data.schema import Schema, bad
-from steersman.data.source import Saved, unsound
-from steersman.runs.files import refusals, replace_file
+from steersman.data.source import Draft, Saved
+from steersman.runs.files import replace_file
 
 _KEY = b"steersman"
 _SAVED = ".saved.parquet"
@@ -63,36 +62,25 @@ class Parquet(Tabular):
 
     def salvage(self, path: str, folder: Path, error: DataError) -> Saved:
         copy = folder / f"{Path(path).name}{_SAVED}"
-        with refusals("a log to repair", path):
-            shutil.copyfile(path, copy)
+        shutil.copyfile(path, copy)
         return Saved(copy, "lost: the first row group that is not whole, and what follows it")
 
-    def write(
-        self, path: str | os.PathLike[str], signature: Signature, recordings: Iterable[Recording],
-        schema: Schema | None = None,
-    ) -> Path:
-        metadata = shape_metadata(signature)
+    def put(self, path: Path, draft: Draft) -> None:
+        metadata = shape_metadata(draft.signature)
         with replace_file(path) as temporary:
-            writer = None
-            try:
-                for table, described in tabulate(signature, recordings, schema):
-                    if writer is None:
-                        description = msgspec.json.encode(described)
-                        columns = pa.schema(
-                            [f.with_metadata(metadata.get(f.name)) for f in table.schema], {_KEY: description}
-                        )
-                        writer = PiecesWriter(temporary, columns, plain=tuple(metadata))
+            tables = tabulate(draft)
+            first = next(tables)
+            described = canonical(draft.signature, "time" in first.column_names, draft.schema)
+            columns = pa.schema(
+                [f.with_metadata(metadata.get(f.name)) for f in first.schema], {_KEY: msgspec.json.encode(described)}
+            )
+            with closing(PiecesWriter(temporary, columns, plain=tuple(metadata))) as writer:
+                for table in chain([first], tables):
                     writer.write(table)
-                if writer is None:
-                    raise DataError("at least one episode to write", "none", "check the source")
-            finally:
-                if writer is not None:
-                    writer.close()
-        return Path(path)
 
 
 def _read(path: str) -> pa.Table:
-    try:
+    with reading(f"a sound Parquet file at {path}"):
         if path.endswith(_SAVED):
             data = pa.concat_tables(sound_groups(path))
         else:
@@ -101,8 +89,6 @@ def _read(path: str) -> pa.Table:
             data.validate(full=True)
         str(data.column_names)
         return data
-    except UNSOUND as error:
-        raise unsound(f"a sound Parquet file at {path}", error) from error
 
 
 def _spread(data: pa.Table, path: str) -> pa.Table:

@@ -19,12 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steersman.data.formats.thrift import Struct, decode, encode
+from steersman.data.formats.unsound import UNSOUND
 
 MAGIC, _END = b"PAR1", b"PIEC"
 _BYTES, _SECONDS = 8 << 20, 2.0
 _TRIES = 10_000
-UNSOUND = (pa.ArrowException, OSError, ValueError, MemoryError, KeyError)
-"""What Arrow raises on files that are damaged."""
 # Field numbers of Parquet's metadata.
 _ROWS, _GROUPS = 3, 4
 _CHUNKS, _GROUP_AT, _ORDINAL = 1, 5, 7

@@ -8,19 +8,27 @@ Images stay where they are, and follow the rows.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 
 from steersman.core.errors import UsageError
-from steersman.core.recording import Recording
+from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
+from steersman.data.formats.arrays import Tree, describe, lay_out
+from steersman.data.formats.layouts import ALLOWED, understand
 from steersman.data.formats.table import Table, interpret, tabulate
-from steersman.data.roles import settle
 from steersman.data.schema import Schema
-from steersman.data.source import Format, ReadOptions, Source, fingerprint
+from steersman.data.source import Draft, Format, ReadOptions, Source, fingerprint
+from steersman.data.storage import sha256
+from steersman.runs.files import replace_file
+
+StoreArrays = Callable[[int, dict[str, Array], bytes], None]
+"""Stores an episode in a new file: its number, its arrays by path, the file's description (empty but for the first)."""
 
 
 class Recorded(Format):
@@ -36,6 +44,43 @@ class Recorded(Format):
         return described(self.opened(path, msgspec.structs.replace(options, schema=None)), options.schema)
 
 
+class ArrayFile(Recorded):
+    """A format whose files are trees of arrays, ours or others'. See `arrays` and `layouts` for what they mean."""
+
+    @abstractmethod
+    def arrays(self, path: str) -> AbstractContextManager[tuple[Tree, bytes | None]]:
+        """The arrays of a file, none of them read, and the file's description, if it was written here.
+
+        Raises:
+            DataError: the file is unsound; so does reading an array of it.
+        """
+
+    @abstractmethod
+    def storing(self, path: Path) -> AbstractContextManager[StoreArrays]:
+        """Around the making of a new file, episode after episode."""
+
+    def opened(self, path: str, options: ReadOptions) -> Source:
+        options.only(ALLOWED, self.name)
+        content = sha256(path)
+        with self.arrays(path) as (arrays, description):
+            layout = understand(arrays, description, options, path)
+
+        def stream() -> Iterator[Recording]:
+            with self.arrays(path) as (arrays, _):
+                yield from layout.recordings(arrays, path)
+
+        return Source(
+            self.name, path, layout.signature, fingerprint(self.name, content, options), stream, layout.steps,
+            layout.notes, layout.schema,
+        )
+
+    def put(self, path: Path, draft: Draft) -> None:
+        with replace_file(path) as temporary, self.storing(temporary) as store:
+            for number, recording in draft.checked():
+                described = b"" if number else describe(draft.signature, recording.times is not None, draft.schema)
+                store(number, dict(lay_out(recording, number)), described)
+
+
 def described(source: Source, schema: Schema) -> Source:
     """The log with the roles that `schema` gives to its columns.
 
@@ -45,7 +90,7 @@ def described(source: Source, schema: Schema) -> Source:
     """
     cameras = {f"observation.{name}": name for name, s in source.signature.observations.items() if s.kind == "image"}
     schema, renamed = images_apart(schema, cameras, source.path)
-    table, notes = _table(source, schema, bool(renamed))
+    table = _table(source, schema, bool(renamed))
     observations = {new: source.signature.observations[old] for old, new in renamed.items()}
     signature = with_images(table.signature, observations, source.path)
     images = {
@@ -60,7 +105,7 @@ def described(source: Source, schema: Schema) -> Source:
     content = fingerprint(source.format, source.fingerprint, ReadOptions(schema=schema))
     return replace(
         source, signature=signature, fingerprint=content, stream=stream, steps=table.steps,
-        notes=(*notes, *table.notes), schema=whole,
+        notes=table.notes, schema=whole,
     )
 
 
@@ -96,18 +141,14 @@ def with_images(signature: Signature, images: dict[str, ObservationSpec], where:
     return msgspec.structs.replace(signature, observations={**signature.observations, **images})
 
 
-def _table(source: Source, schema: Schema, filmed: bool) -> tuple[Table, list[str]]:
+def _table(source: Source, schema: Schema, filmed: bool) -> Table:
     """The log's numbers as a table with roles."""
     vectors = {name: s for name, s in source.signature.observations.items() if s.kind == "vector"}
     plain = msgspec.structs.replace(source.signature, observations=vectors)
     numbers = (
         replace(r, observations={name: r.observations[name] for name in vectors}) for r in source.recordings()
     )
-    parts = [table for table, _ in tabulate(plain, numbers)]
-    data = pa.concat_tables(parts)
-    options = ReadOptions(schema=schema)
-    settled, notes = settle(data.column_names, (), options, source.path, filmed)
-    return interpret(data, settled, options, source.path), notes
+    return interpret(pa.concat_tables(tabulate(Draft(plain, numbers))), ReadOptions(schema=schema), source.path, filmed)
 
 
 def _with_frames(table: Table, source: Source, cameras: dict[str, str]) -> Iterator[Recording]:

@@ -5,7 +5,7 @@ Shapes: R rows, T steps, A action size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -17,8 +17,9 @@ from steersman.core.recording import Array, Recording
 from steersman.core.signature import ActionSpec, ObservationSpec, Signature
 from steersman.data.formats import actions
 from steersman.data.formats.cutting import episodes, moments, rows_of, slow_columns, timed
+from steersman.data.roles import settle
 from steersman.data.schema import Column, Schema
-from steersman.data.source import ReadOptions
+from steersman.data.source import Draft, ReadOptions
 from steersman.data.timing import Bounds
 
 
@@ -71,19 +72,22 @@ class Table:
         return np.stack([self.values[c][start:stop] for c in columns], -1).astype(dtype)
 
 
-def interpret(data: pa.Table, schema: Schema, options: ReadOptions, where: str) -> Table:
-    """Find the episodes, complete the schema by what is in the table, and check every number.
+def interpret(data: pa.Table, options: ReadOptions, where: str, filmed: bool = False) -> Table:
+    """Give the columns their roles, find the episodes, complete the schema by what is in the table, and check every
+    number. `filmed`: see `settle`.
 
     Raises:
+        DataError, UsageError: see `settle`.
         DataError: too few rows, rows out of order, a column that is no number, NaN, infinity, a value out of range.
         ActionError: an action outside its range.
     """
-    notes: list[str] = []
+    wide = [field.name for field in data.schema if pa.types.is_fixed_size_binary(field.type)]
+    schema, notes = settle(data.column_names, wide, options, where, filmed)
     if data.num_rows < 2:
         raise DataError(f"at least 2 rows in {where}", f"{data.num_rows}", "record some steps")
     data, recorded = episodes(data, schema, where)
     bounds, schema, found = timed(data, recorded, schema, notes, where)
-    images = {c for c in schema.of("observation") if pa.types.is_fixed_size_binary(data.schema.field(c).type)}
+    images = {c for c in schema.of("observation") if c in wide}
     values = {name: _numbers(data, name, where) for name in schema.numeric if name not in images}
     schema, values, known, bounds = slow_columns(schema, values, bounds, found, options.schema is None, notes)
     inside, last = np.zeros(data.num_rows, bool), np.zeros(data.num_rows, bool)
@@ -103,20 +107,18 @@ def interpret(data: pa.Table, schema: Schema, options: ReadOptions, where: str) 
     return Table(data, schema, signature, bounds, recorded, where, tuple(notes), values, known)
 
 
-def tabulate(
-    signature: Signature, recordings: Iterable[Recording], known: Schema | None = None
-) -> Iterator[tuple[pa.Table, Schema]]:
-    """Recordings -> one table each, and what its columns are: `episode`, `step` or `time`, `observation.…`, `action.…`,
-    `exogenous.…` (see `canonical`)."""
-    clock = ""
-    for number, recording in enumerate(recordings):
-        recording.validate(signature, f"episode {number}")
+def tabulate(draft: Draft) -> Iterator[pa.Table]:
+    """Recordings -> one table each: `episode`, `step` or `time`, `observation.…`, `action.…`, `exogenous.…` (see
+    `canonical` for what they are).
+
+    Raises:
+        DataError, ActionError: see `Draft.checked`.
+    """
+    signature = draft.signature
+    for number, recording in draft.checked():
         rows, times = len(recording) + 1, recording.times
-        clock = clock or ("step" if times is None else "time")
-        if clock == "time" and times is None:
-            raise DataError("times in every episode or in none", f"none in episode {number}", "drop the times")
-        when = np.arange(rows) if clock == "step" else times
-        columns: dict[str, pa.Array] = {"episode": pa.array(np.full(rows, number)), clock: pa.array(when)}
+        columns: dict[str, pa.Array] = {"episode": pa.array(np.full(rows, number))}
+        columns |= {"step": pa.array(np.arange(rows))} if times is None else {"time": pa.array(times)}
         for name, spec in signature.observations.items():
             value, fresh = recording.observations[name], recording.measured.get(name)
             if spec.kind == "image":
@@ -128,7 +130,7 @@ def tabulate(
             columns |= {c: pa.array(value[:, i], mask=stale) for i, c in enumerate(_vector(name, spec))}
         columns |= _padded(_actions(signature.action), recording.actions)
         columns |= _padded(tuple(f"exogenous.{x}" for x in signature.exogenous), recording.exogenous)
-        yield pa.table(columns), canonical(signature, clock == "time", known)
+        yield pa.table(columns)
 
 
 def canonical(signature: Signature, timed: bool, known: Schema | None = None) -> Schema:

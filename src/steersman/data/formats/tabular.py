@@ -8,7 +8,6 @@ import msgspec
 import pyarrow as pa
 
 from steersman.data.formats.table import Table, interpret
-from steersman.data.roles import settle
 from steersman.data.schema import Schema
 from steersman.data.source import Format, ReadOptions, Source, fingerprint
 from steersman.data.storage import sha256
@@ -34,8 +33,8 @@ class Tabular(Format):
         """
         return None
 
-    def interpreted(self, path: str, options: ReadOptions, filmed: bool = False) -> tuple[Table, list[str]]:
-        """The table with its columns' roles, and notes on what was inferred; `filmed`: see `settle`.
+    def interpreted(self, path: str, options: ReadOptions, filmed: bool = False) -> tuple[Table, Schema | None]:
+        """The table with its columns' roles, and the schema of `described`, where it was used; `filmed`: see `settle`.
 
         Raises:
             DataError, ActionError: see `interpret`.
@@ -43,18 +42,14 @@ class Tabular(Format):
         schema = None if options.stated() - {"sort"} else self.described(path)
         if schema is not None:
             options = msgspec.structs.replace(options, schema=schema)
-        data = self.table(path, schema)
-        images = [f.name for f in data.schema if pa.types.is_fixed_size_binary(f.type)]
-        settled, notes = settle(data.column_names, images, options, path, filmed)
-        return interpret(data, settled, options, path), notes
+        return interpret(self.table(path, schema), options, path, filmed), schema
 
     def open(self, path: str, options: ReadOptions) -> Source:
         content = sha256(path)
-        if not options.stated() - {"sort"} and (schema := self.described(path)) is not None:
-            content += schema.toml()
-        table, notes = self.interpreted(path, options)
+        table, described = self.interpreted(path, options)
+        if described is not None:
+            content += described.toml()
         return Source(
             self.name, path, table.signature,
-            fingerprint(self.name, content, options), table.recordings, table.steps, (*notes, *table.notes),
-            table.schema,
+            fingerprint(self.name, content, options), table.recordings, table.steps, table.notes, table.schema,
         )

@@ -1,29 +1,25 @@
 """Thrift's compact protocol, as much of it as a Parquet footer needs: bytes <-> structs as field number -> value.
 
-Knows no field's name. A value keeps its wire type beside it, so that what is read is written back to the byte.
+Knows no field's name. A value keeps its wire type beside it, so that what is read is written back to the byte. Reads
+what Arrow has just written, and trusts it.
 """
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 _INTEGERS = (_I16, _I32, _I64)
-_DEEP = 16
+_FIXED = {_TRUE: 1, _FALSE: 1, _BYTE: 1, _DOUBLE: 8}
+"""Bytes of what is kept as it is; a boolean has one in a list only."""
 Struct = dict[int, tuple[int, Any]]
 """Field number -> (wire type, value); a list is (wire type of its items, items)."""
 
 
 def decode(content: bytes) -> Struct:
-    """The struct that `content` begins with.
-
-    Raises:
-        ValueError: no such struct: cut off, an unknown type, nested deeper than a footer is.
-    """
-    try:
-        return _struct(content, 0, 0)[0]
-    except IndexError:
-        raise ValueError("a struct that is cut off") from None
+    """The struct that `content` begins with."""
+    return _struct(BytesIO(content))
 
 
 def encode(struct: Struct) -> bytes:
@@ -33,74 +29,41 @@ def encode(struct: Struct) -> bytes:
     return bytes(out)
 
 
-def _struct(content: bytes, at: int, depth: int) -> tuple[Struct, int]:
-    if depth > _DEEP:
-        raise ValueError("structs nested too deeply")
+def _struct(stream: BytesIO) -> Struct:
     fields: Struct = {}
     number = 0
-    while head := content[at]:
-        at += 1
-        kind = head & 15
-        if head >> 4:
-            number += head >> 4
-        else:
-            number, at = _zigzag(content, at)
-        if kind in (_TRUE, _FALSE):
-            fields[number] = (kind, None)
-        else:
-            value, at = _value(content, at, kind, depth)
-            fields[number] = (kind, value)
-    return fields, at + 1
+    while head := stream.read(1)[0]:
+        kind, step = head & 15, head >> 4
+        number = number + step if step else _zigzag(stream)
+        fields[number] = kind, None if kind in (_TRUE, _FALSE) else _value(stream, kind)
+    return fields
 
 
-def _value(content: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+def _value(stream: BytesIO, kind: int) -> Any:
     if kind in _INTEGERS:
-        return _zigzag(content, at)
-    if kind in (_TRUE, _FALSE, _BYTE):
-        return content[at], at + 1
-    if kind == _DOUBLE:
-        return _bytes(content, at, 8)
+        return _zigzag(stream)
+    if kind in _FIXED:
+        return stream.read(_FIXED[kind])
     if kind == _BINARY:
-        size, at = _varint(content, at)
-        return _bytes(content, at, size)
+        return stream.read(_varint(stream))
     if kind == _STRUCT:
-        return _struct(content, at, depth + 1)
-    if kind in (_LIST, _SET):
-        head, at = content[at], at + 1
-        size, inner = head >> 4, head & 15
-        if size == 15:
-            size, at = _varint(content, at)
-        if size > len(content) - at:
-            raise ValueError("a list longer than what it is in")
-        items = []
-        for _ in range(size):
-            item, at = _value(content, at, inner, depth + 1)
-            items.append(item)
-        return (inner, items), at
-    raise ValueError(f"wire type {kind}")
+        return _struct(stream)
+    head = stream.read(1)[0]
+    size, inner = head >> 4, head & 15
+    return inner, [_value(stream, inner) for _ in range(_varint(stream) if size == 15 else size)]
 
 
-def _bytes(content: bytes, at: int, size: int) -> tuple[bytes, int]:
-    if at + size > len(content):
-        raise IndexError
-    return bytes(content[at : at + size]), at + size
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
+def _varint(stream: BytesIO) -> int:
     value = shift = 0
-    while True:
-        byte = content[at]
+    while (byte := stream.read(1)[0]) > 127:
         value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
+        shift += 7
+    return value | byte << shift
 
 
-def _zigzag(content: bytes, at: int) -> tuple[int, int]:
-    value, at = _varint(content, at)
-    return (value >> 1) ^ -(value & 1), at
+def _zigzag(stream: BytesIO) -> int:
+    value = _varint(stream)
+    return (value >> 1) ^ -(value & 1)
 
 
 def _put_struct(out: bytearray, struct: Struct) -> None:
@@ -112,7 +75,7 @@ def _put_struct(out: bytearray, struct: Struct) -> None:
             out.append(kind)
             _put_varint(out, number << 1)
         last = number
-        if kind not in (_TRUE, _FALSE):
+        if value is not None:
             _put_value(out, kind, value)
     out.append(0)
 
@@ -120,9 +83,7 @@ def _put_struct(out: bytearray, struct: Struct) -> None:
 def _put_value(out: bytearray, kind: int, value: Any) -> None:
     if kind in _INTEGERS:
         _put_varint(out, (value << 1) ^ (value >> 63))
-    elif kind in (_TRUE, _FALSE, _BYTE):
-        out.append(value)
-    elif kind == _DOUBLE:
+    elif kind in _FIXED:
         out += value
     elif kind == _BINARY:
         _put_varint(out, len(value))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 from steersman.core.errors import DataError, UsageError
 from steersman.core.extras import require
 from steersman.core.recording import Array
-from steersman.data.source import unsound
+from steersman.data.formats.unsound import reading
 
 LARGEST = 1 << 26
 """Most pixels in a frame."""
@@ -38,9 +38,7 @@ class VideoReader:
     def __init__(self, path: str | os.PathLike[str], fps: float | None = None, counted: bool = False) -> None:
         """A frame's number follows from its time and `fps` (default: the file's), or is its place in the file."""
         self.path, self._counted = Path(path), counted
-        av = _av()
-        self._unsound = (av.FFmpegError, OSError, ValueError, IndexError, MemoryError, RuntimeError, OverflowError)
-        try:
+        with self._reading():
             self._open()
             context = self._stream.codec_context
             if context is None or not 0 < context.width * context.height <= LARGEST:
@@ -50,8 +48,6 @@ class VideoReader:
                 raise ValueError("no frame rate")
             self.fps = float(fps or rate or 1)
             self.shape = (context.height, context.width, 3)
-        except self._unsound as error:
-            raise self._refusal(error) from error
         self._frames: Iterator[tuple[int, Any]] = self._decoded()
         self._next = 0
 
@@ -61,8 +57,8 @@ class VideoReader:
         if self._stream.codec_context is not None:  # a thread's stack may not fit the parser's limit of memory
             self._stream.codec_context.thread_count = 1
 
-    def _refusal(self, error: Exception) -> DataError:
-        return unsound(f"a sound mp4 file at {self.path}", error)
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(f"a sound mp4 file at {self.path}", _av().FFmpegError)
 
     def _decoded(self) -> Iterator[tuple[int, Any]]:
         for place, frame in enumerate(self._container.decode(self._stream)):
@@ -80,7 +76,7 @@ class VideoReader:
         Raises:
             DataError: fewer frames, or a damaged file.
         """
-        try:
+        with self._reading():
             if start != self._next:
                 self._seek(start)
             taken: list[Array] = []
@@ -95,8 +91,6 @@ class VideoReader:
             self._next = start + len(taken)
             if len(taken) < count:
                 raise ValueError(f"{start + len(taken)} frames where {start + count} are needed")
-        except self._unsound as error:
-            raise self._refusal(error) from error
         return np.stack(taken)
 
     def _seek(self, start: int) -> None:
@@ -121,7 +115,7 @@ class VideoReader:
     def count(self) -> int:
         """How many frames can be decoded, whatever the header says: all are."""
         seen = 0
-        with suppress(*self._unsound):
+        with suppress(DataError), self._reading():
             self._container.close()
             self._open()
             for _ in self._decoded():

@@ -19,14 +19,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from steersman.core import errors
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Array, Recording
-from steersman.data.sandbox.shared_memory import POSSIBLE as ROOMS
-from steersman.data.sandbox.shared_memory import Rooms
+from steersman.data.sandbox.shared_memory import POSSIBLE as SEGMENTS
+from steersman.data.sandbox.shared_memory import Segments
 from steersman.data.sandbox.wire import Channel, Reply, Request, recording
 from steersman.data.source import ReadOptions, Source
 from steersman.runs.files import size_of
@@ -95,45 +96,45 @@ class Worker:
         """The episodes of the log that the parser holds."""
         self.channel.deadline = self.channel.patience = None
         self.channel.send(Request(do="start"))
-        rooms = Rooms()
+        segments = Segments()
         try:
             while True:
-                reply, arrays = self._next(rooms, path, seconds)
+                reply, arrays = self._next(segments, path, seconds)
                 if reply.kind == "end":
                     return
                 yield recording(arrays, reply.info)
         finally:
-            rooms.close()
+            segments.close()
 
-    def _next(self, rooms: Rooms, path: str, seconds: float) -> tuple[Reply, dict[str, Array]]:
-        """The next episode; if it has large images, they come in a room."""
-        reply, arrays = self._ask(Request(do="next", rooms=ROOMS), path, seconds)
-        if reply.kind != "room":
+    def _next(self, segments: Segments, path: str, seconds: float) -> tuple[Reply, dict[str, Array]]:
+        """The next episode; if it has large images, they come in a segment."""
+        reply, arrays = self._ask(Request(do="next", segments=SEGMENTS), path, seconds)
+        if reply.kind != "segment":
             return reply, arrays
         if self.holding is None or not 0 < reply.wanted <= self.holding.memory:
             self.kill()
             raise DataError(f"an episode that fits into memory at {path}", f"{reply.wanted} bytes", "split the log")
-        room = rooms.take(reply.wanted)
-        if room is None:
+        segment = segments.take(reply.wanted)
+        if segment is None:
             return self._ask(Request(do="next"), path, seconds)
         try:
-            request = Request(do="next", room=rooms.number(room), size=room.size)
-            reply, arrays = self._ask(request, path, seconds, None if room.told else room.fd)
-            room.told = True
+            request = Request(do="next", segment=segments.number(segment), size=segment.size)
+            reply, arrays = self._ask(request, path, seconds, None if segment.told else segment.fd)
+            segment.told = True
         except BaseException:
-            rooms.give(room)
+            segments.give(segment)
             raise
         places = {part.name: (part.at, part.shape) for part in reply.parts if part.at >= 0}
-        if any(p.at >= 0 and (p.dtype != "uint8" or p.at + p.size > room.size) for p in reply.parts):
+        if any(p.at >= 0 and (p.dtype != "uint8" or p.at + p.size > segment.size) for p in reply.parts):
             self.kill()
             raise DataError(f"a sound log at {path}", "one at which the parser broke the rules", "do not trust it")
         if not places:
-            rooms.give(room)
+            segments.give(segment)
             return reply, arrays
-        return reply, arrays | rooms.look(room, places)
+        return reply, arrays | segments.look(segment, places)
 
     def _ask(
-        self, request: Request, path: str, seconds: float, room: int | None = None
+        self, request: Request, path: str, seconds: float, segment: int | None = None
     ) -> tuple[Reply, dict[str, Array]]:
         began, spent = time.monotonic(), self.processor_seconds()
 
@@ -145,7 +146,7 @@ class Worker:
 
         self.channel.patience, self.channel.deadline = patience, began + seconds
         try:
-            self.channel.send(request, room=room)
+            self.channel.send(request, segment=segment)
             reply, arrays = self.channel.reply()
         except TimeoutError as error:
             self.kill()
@@ -279,11 +280,7 @@ def open_isolated(format: str, path: str, options: ReadOptions, limits: Limits) 
     Raises:
         DataError: what the format raises; too much memory or time; a parser that died.
     """
-    memory, seconds = limits.of(_size(path))
-    request = Request(
-        do="open", format=format, path=path, options=options, cwd=os.getcwd(),
-        minari=os.environ.get("MINARI_DATASETS_PATH"), memory=memory,
-    )
+    request, seconds = _request("open", format, path, options, limits)
     with _pool(os.getpid()).borrow() as worker:
         opened = worker.open(request, seconds)
     if opened.signature is None:
@@ -304,17 +301,20 @@ def examine_isolated(format: str, path: str, options: ReadOptions, limits: Limit
     Raises:
         DataError: nothing that could be looked at; too much memory or time; a parser that died.
     """
-    memory, seconds = limits.of(_size(path))
-    request = Request(
-        do="examine", format=format, path=path, options=options, cwd=os.getcwd(),
-        minari=os.environ.get("MINARI_DATASETS_PATH"), memory=memory,
-    )
+    request, seconds = _request("examine", format, path, options, limits)
     with _pool(os.getpid()).borrow() as worker:
         return bytes(worker.open(request, _EXAMINE * seconds).report)
 
 
-def _size(path: str) -> int:
-    try:
-        return size_of(Path(path))
-    except OSError:
-        return 0
+def _request(
+    do: Literal["open", "examine"], format: str, path: str, options: ReadOptions, limits: Limits
+) -> tuple[Request, float]:
+    """What a parser is asked, and the seconds that it has."""
+    size = 0
+    with suppress(OSError):
+        size = size_of(Path(path))
+    memory, seconds = limits.of(size)
+    return Request(
+        do=do, format=format, path=path, options=options, cwd=os.getcwd(),
+        minari=os.environ.get("MINARI_DATASETS_PATH"), memory=memory,
+    ), seconds

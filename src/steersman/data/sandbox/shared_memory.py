@@ -17,11 +17,11 @@ from steersman.core.recording import Array
 
 POSSIBLE = hasattr(os, "memfd_create")
 LARGE = 1 << 20
-"""Bytes of images from which an episode is worth a room."""
+"""Bytes of images from which an episode is worth a segment."""
 _MOST = 8
 
 
-class Room:
+class Segment:
     """Memory of `size` bytes behind a file descriptor, mapped once; `told`: the parser has it already."""
 
     def __init__(self, fd: int, size: int) -> None:
@@ -33,16 +33,16 @@ class Room:
         os.close(self.fd)
 
 
-class Rooms:
-    """Rooms of one log that is read. One is taken again as soon as nobody looks at what is in it."""
+class Segments:
+    """Segments of one log that is read. One is taken again as soon as nobody looks at what is in it."""
 
     def __init__(self) -> None:
-        self._all: list[Room] = []
-        self._free: list[Room] = []
+        self._all: list[Segment] = []
+        self._free: list[Segment] = []
 
-    def take(self, size: int) -> Room | None:
-        """A room of at least `size` bytes; None if too many are looked at. Give it to `look` or `give` afterwards."""
-        fitting = [room for room in self._free if room.size >= size]
+    def take(self, size: int) -> Segment | None:
+        """A segment of at least `size` bytes; None if too many are looked at. Give it to `look` or `give` then."""
+        fitting = [segment for segment in self._free if segment.size >= size]
         if fitting:
             self._free.remove(fitting[0])
             return fitting[0]
@@ -51,40 +51,40 @@ class Rooms:
         self._all.append(_make(size + size // 8))
         return self._all[-1]
 
-    def number(self, room: Room) -> int:
-        return self._all.index(room)
+    def number(self, segment: Segment) -> int:
+        return self._all.index(segment)
 
-    def look(self, room: Room, places: Mapping[str, tuple[int, tuple[int, ...]]]) -> dict[str, Array]:
-        """Name -> (offset, shape) as arrays over the room."""
-        view = _View(room)
-        weakref.finalize(view, self.give, room).atexit = False
+    def look(self, segment: Segment, places: Mapping[str, tuple[int, tuple[int, ...]]]) -> dict[str, Array]:
+        """Name -> (offset, shape) as arrays over the segment."""
+        view = _View(segment)
+        weakref.finalize(view, self.give, segment).atexit = False
         whole = np.asarray(view)
         return {name: whole[at : at + int(np.prod(shape))].reshape(shape) for name, (at, shape) in places.items()}
 
-    def give(self, room: Room) -> None:
-        """Nobody looks at what is in the room."""
-        self._free.append(room)
+    def give(self, segment: Segment) -> None:
+        """Nobody looks at what is in the segment."""
+        self._free.append(segment)
 
     def close(self) -> None:
         """No more episodes. What is still looked at stays until it is not."""
-        for room in self._all:
-            room.close()
+        for segment in self._all:
+            segment.close()
 
 
 class _View:
-    """What all arrays over a room have as their base, so that the last of them can be waited for."""
+    """What all arrays over a segment have as their base, so that the last of them can be waited for."""
 
-    def __init__(self, room: Room) -> None:
-        self.memory = room.memory
+    def __init__(self, segment: Segment) -> None:
+        self.memory = segment.memory
         address = np.frombuffer(self.memory, np.uint8).ctypes.data
-        self.__array_interface__ = {"shape": (room.size,), "typestr": "|u1", "data": (address, False), "version": 3}
+        self.__array_interface__ = {"shape": (segment.size,), "typestr": "|u1", "data": (address, False), "version": 3}
 
 
-def _make(size: int) -> Room:
+def _make(size: int) -> Segment:
     import fcntl
 
     fd = os.memfd_create("steersman", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     os.ftruncate(fd, size)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    return Room(fd, size)
+    return Segment(fd, size)

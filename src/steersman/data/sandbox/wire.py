@@ -30,9 +30,9 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     cwd, minari   where relative paths and Minari's dataset ids start
     memory        bytes that parsing may take beyond what the process has when it starts
-    room          number of the shared memory for the images of the next episode; the first time, it comes along
+    segment       number of the shared memory for the images of the next episode; the first time, it comes along
     size          its bytes
-    rooms         whether images may ask for some
+    segments      whether images may ask for some
     """
 
     do: Literal["open", "start", "next", "examine"]
@@ -42,13 +42,13 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     cwd: str = ""
     minari: str | None = None
     memory: int = 0
-    room: int = -1
+    segment: int = -1
     size: int = 0
-    rooms: bool = False
+    segments: bool = False
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
-    """One array that follows a header, or is in the room, `at` so many bytes from its beginning."""
+    """One array that follows a header, or is in the segment, `at` so many bytes from its beginning."""
 
     name: str
     dtype: Literal["uint8", "float32", "float64", "int64", "bool"]
@@ -65,10 +65,10 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """What the parser answers.
 
     error   name of a SteersmanError with its expected, got, fix; "defect": something else went wrong
-    wanted  bytes of a room for the next episode
+    wanted  bytes of a segment for the next episode
     """
 
-    kind: Literal["opened", "recording", "end", "error", "report", "room"]
+    kind: Literal["opened", "recording", "end", "error", "report", "segment"]
     signature: Signature | None = None
     fingerprint: str = ""
     steps: int | None = None
@@ -99,32 +99,34 @@ class Channel:
             line.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
 
     def send(
-        self, message: Request | Reply, arrays: Mapping[str, Array] | None = None, room: int | None = None
+        self, message: Request | Reply, arrays: Mapping[str, Array] | None = None, segment: int | None = None
     ) -> None:
-        """A message, arrays behind it, and the file descriptor of a room."""
+        """A message, arrays behind it, and the file descriptor of a segment."""
         header = msgspec.json.encode(message)
         self._wait()
         frame = len(header).to_bytes(8, "little") + header
-        sent = 0 if room is None else socket.send_fds(self.line, [frame], [room])
+        sent = 0 if segment is None else socket.send_fds(self.line, [frame], [segment])
         self.line.sendall(frame[sent:])
         for array in (arrays or {}).values():
             if array.nbytes:
                 self.line.sendall(_bytes(np.ascontiguousarray(array)))
 
     def request(self) -> tuple[Request, int | None]:
-        """What is asked, and the file descriptor of the room that came along."""
-        length, rooms = b"", list[int]()
+        """What is asked, and the file descriptor of the segment that came along."""
+        length, segments = b"", list[int]()
         while len(length) < 8:
             more, found, *_ = socket.recv_fds(self.line, 8 - len(length), 1)
             if not more:
                 raise EOFError
-            length, rooms = length + more, [*rooms, *found]
+            length, segments = length + more, [*segments, *found]
         request = msgspec.json.decode(self._rest(int.from_bytes(length, "little")), type=Request)
-        return request, rooms[0] if rooms else None
+        return request, segments[0] if segments else None
 
     def reply(self) -> tuple[Reply, dict[str, Array]]:
-        """What was answered, and the arrays that follow; those in the room are not among them."""
-        reply = msgspec.json.decode(self._header(), type=Reply)
+        """What was answered, and the arrays that follow; those in the segment are not among them."""
+        length = bytearray(8)
+        self._fill(memoryview(length))
+        reply = msgspec.json.decode(self._rest(int.from_bytes(length, "little")), type=Reply)
         if any(min(part.shape, default=0) < 0 for part in reply.parts):
             raise ValueError("a negative size")
         if sum(part.size for part in reply.parts) > ARRAYS_LIMIT:
@@ -136,11 +138,6 @@ class Channel:
         if array.nbytes:
             self._fill(_bytes(array))
         return array
-
-    def _header(self) -> bytearray:
-        length = bytearray(8)
-        self._fill(memoryview(length))
-        return self._rest(int.from_bytes(length, "little"))
 
     def _rest(self, size: int) -> bytearray:
         if size > HEADER_LIMIT:
