@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,8 +32,8 @@ from steersman.core import (
 )
 from steersman.cost import EffortCost, GoalCost, Recovered, SmoothnessCost, recover_weights, term_energies
 from steersman.evidence.context import Context, Outcome
-from steersman.evidence.drawing import png
-from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+from steersman.evidence.drawing import canvas, picture
+from steersman.runs.artefacts import Column, Figure, Row, Table
 
 VECTORS, STARTS, JUDGED, HORIZON, ROUNDS = 5, 12, 32, 20, 30
 EXPERT = Gradient.Config(restarts=10, steps=250, horizon=HORIZON, rate=0.1)
@@ -132,13 +133,12 @@ def experiment(context: Context) -> Outcome:
         "alike_cosine": statistics.fmean(e.alike_cosine for e in experts),
         "alike_cost_ratio": statistics.fmean(e.alike_ratio for e in experts),
     }
-    picture = Picture(
-        name="weights", title="Weights read off demonstrations", file="weights.png",
-        alt="true and recovered weights of each expert, and a few of its ways beside the replanned ones",
-        caption="Left: true weights against recovered ones, each expert in a colour. Right: an expert's ways (lines) "
-                "and what is planned from the same new starts with the recovered weights (dots); the soft place grey.",
-    )
-    return Outcome(figures, (_table(experts),), ((picture, {"weights.png": _draw(experts)}),))
+    shown = picture(
+        _draw(experts), "weights", "Weights read off demonstrations",
+        "true and recovered weights of each expert, and a few of its ways beside the replanned ones",
+        "Left: true weights against recovered ones, each expert in a colour. Right: an expert's ways (lines) and what "
+        "is planned from the same new starts with the recovered weights (dots); the soft place grey.")
+    return Outcome(figures, (_table(experts),), (shown,))
 
 
 def _one(context: Context, number: int, generator: torch.Generator) -> Expert:
@@ -229,12 +229,10 @@ def _table(experts: list[Expert]) -> Table:
     )
 
 
-def _draw(experts: list[Expert]) -> bytes:
-    from matplotlib.figure import Figure as Canvas
+def _draw(experts: list[Expert]) -> Any:
     from matplotlib.patches import Circle
 
-    canvas = Canvas(figsize=(8.5, 3.8), layout="constrained")
-    weights, ways = canvas.subplots(1, 2)
+    figure, (weights, ways) = canvas(8.5, 3.8, 1, 2)
     for i, e in enumerate(experts):
         weights.loglog([e.true[n] for n in NAMES], [e.recovered.weights[n] for n in NAMES], "o", color=f"C{i}",
                        label=f"expert {i + 1}", alpha=0.8)
@@ -248,4 +246,4 @@ def _draw(experts: list[Expert]) -> bytes:
         ways.plot(mine[:, 0], mine[:, 1], ".", color="#d55e00", markersize=3)
     ways.plot(2.0, 0.0, "k*", markersize=10)
     ways.set(aspect="equal", xlabel="x", ylabel="y")
-    return png(canvas)
+    return figure
