@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import msgspec
 import tyro
 
-from steersman.cli import imports
 from steersman.cli import recipe as flags
-from steersman.cli.command import Command, option
+from steersman.cli.command import option
 from steersman.cli.company import place_in_company
 from steersman.cli.done import Done
-from steersman.cli.imports import Modules
+from steersman.cli.imports import Extensible
 from steersman.cli.logs import INFERRED, Log, LogOptions, read_options
 from steersman.cli.parse import listing
 from steersman.cli.progress import Watcher, gauge_words
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Command):
+class Train(Extensible):
     """Learn a world model from a log of observations and actions. No reward is needed.
 
     `--recipe NAME --help` shows the recipe's own options as well. Ctrl-C saves and stops; `--resume RUN` goes on, and
@@ -62,8 +61,6 @@ class Train(Command):
     """All randomness of the training starts here."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("PATH=VALUE")] = ()
     """Change one value of the configuration, e.g. --set batch_size=64 --set agent.planner.samples=200."""
-    imports: Modules = ()
-    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
     log: Annotated[LogOptions, tyro.conf.OmitArgPrefixes] = INFERRED
     """What is not said about the columns of the log is inferred from names, types and ranges, and noted."""
 
@@ -79,7 +76,6 @@ class Train(Command):
         return listing("recipes", {name: line for name, (_, line) in RECIPES.items()})
 
     def __call__(self, terminal: Terminal) -> Done:
-        imports.load(self.imports)
         rank, size = place_in_company()
         if rank:
             return _follow()
@@ -255,6 +251,3 @@ def _last_gauges(run: Any) -> dict[str, float]:
         if found:
             return found
     return {}
-
-
-COMMAND = Train
