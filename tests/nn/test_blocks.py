@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steersman.core import ActionError, ActionSpec
-from steersman.nn import ActionEmbedding, DenseMembers, ResidualMLP, attend, attend_window, rotate, rotate_rows, sincos
+from steersman.nn import ActionEmbedding, DenseMembers, attend, attend_window, rotate, rotate_rows, sincos
 
 
 def test_continuous_actions_are_scaled_by_their_bounds():
@@ -94,11 +94,3 @@ def test_members_are_independent_linear_layers(members):
     x = torch.randn(members, 6, 4, dtype=torch.float64)
     for e in range(members):
         torch.testing.assert_close(layer(x)[e], x[e] @ layer.weight[e].mT + layer.bias[e])
-
-
-def test_residual_blocks_start_as_the_identity_and_learn():
-    block = ResidualMLP(8, 2)
-    x = torch.randn(3, 8)
-    assert torch.equal(block(x), x)
-    block(x).square().sum().backward()
-    assert bool(block.blocks[0][-1].weight.grad.any())

@@ -21,27 +21,6 @@ def mlp(sizes: Sequence[int], norm: bool = False) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class ResidualMLP(nn.Module):
-    """x + W2 silu(W1 LN(x)), `depth` times: (…, width) -> (…, width). The last layer of each block starts at zero."""
-
-    def __init__(self, width: int, depth: int, expansion: int = 2) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(width), nn.Linear(width, expansion * width), nn.SiLU(), nn.Linear(expansion * width, width)
-            )
-            for _ in range(depth)
-        )
-        for block in self.blocks:
-            nn.init.zeros_(block[-1].weight)  # type: ignore[index]
-            nn.init.zeros_(block[-1].bias)  # type: ignore[index]
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = x + block(x)
-        return x
-
-
 class DenseMembers(nn.Module):
     """E linear layers side by side, (E, N, in) -> (E, N, out), in one matrix product. E = 1 is an ordinary layer."""
 
