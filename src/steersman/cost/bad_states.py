@@ -33,6 +33,8 @@ class BadStates(Guardrail):
     inside what the model knows (`DisagreementCost`), or limit columns.
     """
 
+    name: str = ""
+
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """How the classifier is trained; `held_out`: share of the labels that thresholds are taken from."""
 
@@ -79,7 +81,7 @@ class BadStates(Guardrail):
         """As `fit` builds it; τ is minus infinity until it is calibrated: nothing is safe."""
         self.network, self.mean, self.deviation = network, mean, deviation
         self.latent_shape, self.share, self.threshold, self.good_refused = latent_shape, share, -math.inf, math.nan
-        self._name = name
+        self.name = name
 
     @classmethod
     def fit(
@@ -143,10 +145,6 @@ class BadStates(Guardrail):
         self.good_refused = float((odds[~bad] > self.threshold).float().mean())
 
     @property
-    def name(self) -> str:
-        return self._name
-
-    @property
     def config(self) -> Fitted:
         """What builds it again, with its tensors.
 
@@ -154,11 +152,11 @@ class BadStates(Guardrail):
             ConfigError: it was not fitted.
         """
         if not math.isfinite(self.threshold):
-            raise ConfigError(f"a fitted guardrail {self._name!r}", "one without a threshold", "use BadStates.fit")
+            raise ConfigError(f"a fitted guardrail {self.name!r}", "one without a threshold", "use BadStates.fit")
         layers = [x for x in self.network.modules() if isinstance(x, nn.Linear)]
         good = None if math.isnan(self.good_refused) else self.good_refused
         return self.Fitted(hidden=tuple(x.out_features for x in layers[:-1]), share=self.share,
-                           threshold=self.threshold, good_refused=good, name=self._name)
+                           threshold=self.threshold, good_refused=good, name=self.name)
 
     def tensors(self) -> Mapping[str, Tensor]:
         network = {f"network.{name}": value for name, value in self.network.state_dict().items()}
