@@ -230,6 +230,13 @@ def _decision_cells(d: Decision) -> list[str]:
             f"{sum(d.vetoed.values()):,}", f"{d.calls:,}", f"{1000 * d.seconds:.1f}", why]
 
 
+def listed(title: str, lines: Sequence[str]) -> Block:
+    """Sentences, numbered."""
+    rows = [{"alarm": False, "cells": [f"{i + 1}", line]} for i, line in enumerate(lines)]
+    return {"kind": "rows", "title": title, "header": ["", "what"], "rows": rows, "open": True, "caption": "",
+            "style": "", "numeric": []}
+
+
 def config_block(config: Mapping[str, Any], depth: int = 2) -> Block:
     """A nested configuration as groups of dotted paths and values."""
     groups: dict[str, list[tuple[str, str]]] = {}

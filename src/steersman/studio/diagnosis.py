@@ -31,7 +31,7 @@ def diagnosis(report: Report) -> str:
     page.sections = [
         section for section in (
             Section("findings", "Findings", _intro(report), [_findings(report)] if report.findings else []),
-            Section("advice", "What to do next", "", [_listed("Next", report.advice)]),
+            Section("advice", "What to do next", "", [b.listed("Next", report.advice)]),
             Section("moves", "How this world moves", _moves(d), [{"kind": "charts", "small": False,
                                                                  "charts": _charts(d)}] if d.effects else []),
             Section("columns", "Columns", "", [_columns(report), *_histograms(report.columns)]),
@@ -80,12 +80,6 @@ def _findings(report: Report) -> b.Block:
     return {"kind": "rows", "title": f"{len(rows)} finding{'s' * (len(rows) != 1)}", "header": header, "rows": rows,
             "open": True, "caption": "Rows as the file counts them, the header aside; the first few.", "style": "",
             "numeric": []}
-
-
-def _listed(title: str, lines: Sequence[str]) -> b.Block:
-    rows = [{"alarm": False, "cells": [f"{i + 1}", line]} for i, line in enumerate(lines)]
-    return {"kind": "rows", "title": title, "header": ["", "what"], "rows": rows, "open": True, "caption": "",
-            "style": "", "numeric": []}
 
 
 def _charts(d: Dynamics) -> list[b.Block]:
