@@ -15,8 +15,10 @@ Shapes: B problems, K candidates, D latent size, A action size, E exogenous size
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,6 @@ from steersman.core import (
     Latent,
     Observation,
     Perception,
-    Readout,
     Signature,
     SteersmanError,
     UsageError,
@@ -81,6 +82,12 @@ class Graph:
     carry: tuple[Carry, ...] = ()
     columns: tuple[str, ...] = ()
 
+    def outcome(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """What torch computes of these inputs, in the order of `outputs`."""
+        with torch.no_grad():
+            found: Any = self.module(*inputs.values())
+        return found if isinstance(found, tuple) else (found,)
+
     def sized(self, sizes: Mapping[str, int], generator: torch.Generator) -> dict[str, Tensor]:
         """Inputs of these sizes, rows drawn with replacement from the examples; the past is noise."""
         return {name: self._resized(name, sizes, generator) for name in self.inputs}
@@ -103,16 +110,18 @@ def agent_graphs(agent: Agent, observation: Observation | None = None, seed: int
     """
     generator = torch.Generator().manual_seed(seed)
     moments = dict(observation) if observation is not None else _moments(agent.signature, generator)
-    found = {"encode": _perceiving("encode", _Encode(agent.perception, tuple(moments)), moments, "state")}
-    if agent.perception.context_shape is not None:
-        found["survey"] = _perceiving("survey", _Survey(agent.perception, tuple(moments)), moments, "context")
+    perception = agent.perception
+    encode = _Function(partial(_encode, perception, tuple(moments)), perception)
+    found = {"encode": _perceiving("encode", encode, moments, "state")}
+    if perception.context_shape is not None:
+        survey = _Function(partial(_survey, perception, tuple(moments)), perception)
+        found["survey"] = _perceiving("survey", survey, moments, "context")
     latent = agent.encode(moments)
     latent = Latent(latent.state.clone(), None if latent.context is None else latent.context.clone())
     found["step"] = _stepping(agent.world_model, agent.signature, latent, generator)
     if agent.readout is not None:
-        found["readout"] = Graph(
-            "readout", _Read(agent.readout).eval(), {"state": latent.state}, ("columns",), {"state": {0: BATCH}}
-        )
+        read = _Function(agent.readout.read, agent.readout).eval()
+        found["readout"] = Graph("readout", read, {"state": latent.state}, ("columns",), {"state": {0: BATCH}})
     return found
 
 
@@ -129,7 +138,8 @@ def policy_graph(agent: Agent, policy: DistilledPolicy, observation: Observation
         inputs = moments | {TARGET: torch.randn(count, len(policy.targets), generator=generator)}
     if len(inputs) != len(names) + bool(policy.targets):
         raise UsageError("observations of other names than the policy's targets", TARGET, "rename the observation")
-    graph = _perceiving("policy", _Act(agent.perception, policy, names), inputs, "action")
+    act = _Function(partial(_act, agent.perception, policy, names), agent.perception, policy)
+    graph = _perceiving("policy", act, inputs, "action")
     return replace(graph, columns=policy.targets)
 
 
@@ -157,10 +167,8 @@ def _stepping(model: WorldModel, signature: Signature, latent: Latent, generator
     inputs = {"state": state, "action": action}
     if signature.exogenous:
         inputs["exogenous"] = torch.randn(b, len(signature.exogenous), generator=generator)
-    module, carry = _step_of(model, bool(signature.exogenous), _reads_map(model, latent))
-    if isinstance(module, _Branch) and module.mapped:
-        assert latent.context is not None
-        inputs["context"] = latent.context
+    module, carry, context = _step_of(model, bool(signature.exogenous), latent)
+    inputs |= {} if context is None else {"context": context}
     for part in carry:
         past = tuple(2 if n < 0 else n for n in part.shape)
         inputs[part.name] = torch.randn(b, k, *past, generator=generator)
@@ -176,15 +184,18 @@ def _stepping(model: WorldModel, signature: Signature, latent: Latent, generator
     return Graph("step", module, inputs, outputs, sizes, carry)
 
 
-def _step_of(model: WorldModel, exogenous: bool, mapped: bool) -> tuple[nn.Module, tuple[Carry, ...]]:
+def _step_of(
+    model: WorldModel, exogenous: bool, latent: Latent
+) -> tuple[nn.Module, tuple[Carry, ...], Tensor | None]:
+    """The module of one step, what it hands on, and the map that it reads."""
     if isinstance(model, RecurrentModel):
-        return _Recur(model, exogenous), (Carry("memory", (model.cell.hidden_size,)),)
+        return _Function(partial(_recur, model, exogenous), model), (Carry("memory", (model.cell.hidden_size,)),), None
     if isinstance(model, TransformerModel):
-        inner = model.cache_width
-        shape = (len(model.blocks), -1, inner)
-        return _Attend(model, exogenous), (Carry("keys", shape, model.context - 1),
-                                           Carry("values", shape, model.context - 1))
-    return _Branch(model, exogenous, mapped), ()
+        shape = (len(model.blocks), -1, model.cache_width)
+        carry = tuple(Carry(name, shape, model.context - 1) for name in ("keys", "values"))
+        return _Function(partial(_attend, model, exogenous), model), carry, None
+    context = latent.context if _reads_map(model, latent) else None
+    return _Function(partial(_branch, model, exogenous, context is not None), model), (), context
 
 
 def _reads_map(model: WorldModel, latent: Latent) -> bool:
@@ -198,96 +209,67 @@ def _reads_map(model: WorldModel, latent: Latent) -> bool:
     return False
 
 
-class _Encode(nn.Module):
-    def __init__(self, perception: Perception, names: tuple[str, ...]) -> None:
+class _Function(nn.Module):
+    """A function of tensors as a module that holds the weights of `part`, and of `more`."""
+
+    def __init__(self, function: Callable[..., Any], part: nn.Module, *more: nn.Module) -> None:
         super().__init__()
-        self.perception, self.names = perception, names
+        self.function, self.parts = function, nn.ModuleList([part, *more])
 
-    def forward(self, *values: Tensor) -> Tensor:
-        moment = {name: x[:, None] for name, x in zip(self.names, values, strict=True)}
-        return self.perception.encode(moment).state[:, 0]
-
-
-class _Survey(nn.Module):
-    def __init__(self, perception: Perception, names: tuple[str, ...]) -> None:
-        super().__init__()
-        self.perception, self.names = perception, names
-
-    def forward(self, *values: Tensor) -> Tensor:
-        context = self.perception.survey({name: x[:, None] for name, x in zip(self.names, values, strict=True)})
-        assert context is not None
-        return context[:, 0]
+    def forward(self, *values: Tensor) -> Any:
+        return self.function(*values)
 
 
-class _Act(nn.Module):
-    def __init__(self, perception: Perception, policy: DistilledPolicy, names: tuple[str, ...]) -> None:
-        super().__init__()
-        self.perception, self.policy, self.names = perception, policy, names
-
-    def forward(self, *values: Tensor) -> Tensor:
-        moment = {name: x[:, None] for name, x in zip(self.names, values, strict=False)}
-        context = None if self.policy.reduce is None else self.perception.survey(moment)
-        return self.policy.act(
-            self.perception.encode(moment).state[:, 0], None if context is None else context[:, 0],
-            values[len(self.names)] if self.policy.targets else None,
-        )
+def _moment(names: tuple[str, ...], values: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Observations (B, …) as those of one step, (B, 1, …)."""
+    return {name: x[:, None] for name, x in zip(names, values, strict=False)}
 
 
-class _Read(nn.Module):
-    def __init__(self, readout: Readout) -> None:
-        super().__init__()
-        self.readout = readout
-
-    def forward(self, *values: Tensor) -> Tensor:
-        return self.readout.read(*values)
+def _encode(perception: Perception, names: tuple[str, ...], *values: Tensor) -> Tensor:
+    return perception.encode(_moment(names, values)).state[:, 0]
 
 
-class _Branch(nn.Module):
+def _survey(perception: Perception, names: tuple[str, ...], *values: Tensor) -> Tensor:
+    context = perception.survey(_moment(names, values))
+    assert context is not None
+    return context[:, 0]
+
+
+def _act(perception: Perception, policy: DistilledPolicy, names: tuple[str, ...], *values: Tensor) -> Tensor:
+    context = None if policy.reduce is None else _survey(perception, names, *values)
+    target = values[len(names)] if policy.targets else None
+    return policy.act(_encode(perception, names, *values), context, target)
+
+
+def _branch(
+    model: WorldModel, exogenous: bool, mapped: bool, state: Tensor, action: Tensor, *rest: Tensor
+) -> tuple[Tensor, ...]:
     """One step of a world model that remembers nothing."""
-
-    def __init__(self, model: WorldModel, exogenous: bool, mapped: bool) -> None:
-        super().__init__()
-        self.model, self.exogenous, self.mapped = model, exogenous, mapped
-
-    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        state, action, *rest = values
-        context = rest[-1] if self.mapped else None
-        exogenous = rest[0][:, None] if self.exogenous else None
-        imagined = self.model.branch(Belief(state[:, 0], context), state, action[:, :, None], exogenous)
-        following = imagined.states[:, :, 1]
-        return (following,) if imagined.disagreement is None else (following, imagined.disagreement[:, :, 0])
+    context, known = rest[-1] if mapped else None, rest[0][:, None] if exogenous else None
+    imagined = model.branch(Belief(state[:, 0], context), state, action[:, :, None], known)
+    following = imagined.states[:, :, 1]
+    return (following,) if imagined.disagreement is None else (following, imagined.disagreement[:, :, 0])
 
 
-class _Recur(nn.Module):
+def _recur(
+    model: RecurrentModel, exogenous: bool, state: Tensor, action: Tensor, *rest: Tensor
+) -> tuple[Tensor, ...]:
     """One step of a recurrent world model."""
-
-    def __init__(self, model: RecurrentModel, exogenous: bool) -> None:
-        super().__init__()
-        self.model, self.exogenous = model, exogenous
-
-    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        state, action, *rest = values
-        k = state.shape[1]
-        exogenous = _spread(rest[0], k)[:, None] if self.exogenous else None
-        belief = Belief(state.flatten(0, 1), None, (rest[-1].flatten(0, 1),))
-        imagined = self.model.imagine(belief, action.flatten(0, 1)[:, None, None], exogenous)
-        return imagined.states[:, 0, 1].view(state.shape), imagined.carry[0][:, 0].view(rest[-1].shape)
+    known = _spread(rest[0], state.shape[1])[:, None] if exogenous else None
+    belief = Belief(state.flatten(0, 1), None, (rest[-1].flatten(0, 1),))
+    imagined = model.imagine(belief, action.flatten(0, 1)[:, None, None], known)
+    return imagined.states[:, 0, 1].view(state.shape), imagined.carry[0][:, 0].view(rest[-1].shape)
 
 
-class _Attend(nn.Module):
+def _attend(
+    model: TransformerModel, exogenous: bool, state: Tensor, action: Tensor, *rest: Tensor
+) -> tuple[Tensor, ...]:
     """One step of a transformer with its cache in two tensors."""
-
-    def __init__(self, model: TransformerModel, exogenous: bool) -> None:
-        super().__init__()
-        self.model, self.exogenous = model, exogenous
-
-    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        state, action, *rest = values
-        b, k = state.shape[:2]
-        exogenous = _spread(rest[0], k) if self.exogenous else None
-        cache = [x.flatten(0, 1) for x in rest[-2:]]
-        following, *longer = self.model.advance(state.flatten(0, 1), action.flatten(0, 1), exogenous, *cache)
-        return following.view(state.shape), *(x.unflatten(0, (b, k)) for x in longer)
+    b, k = state.shape[:2]
+    known = _spread(rest[0], k) if exogenous else None
+    cache = [x.flatten(0, 1) for x in rest[-2:]]
+    following, *longer = model.advance(state.flatten(0, 1), action.flatten(0, 1), known, *cache)
+    return following.view(state.shape), *(x.unflatten(0, (b, k)) for x in longer)
 
 
 def _spread(x: Tensor, k: int) -> Tensor:

@@ -6,6 +6,7 @@ files that you made yourself.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,9 @@ def _traced(graph: Graph) -> Any:
 
 def _verified(graph: Graph, program: Any, seed: int) -> float:
     sizes = dict.fromkeys({name for axes in graph.open.values() for name in axes.values()}, 4)
-    inputs = tuple(graph.sized(sizes, torch.Generator().manual_seed(seed + 1)).values())
-    with torch.no_grad():
-        pairs = zip(_tuple(graph.module(*inputs)), _tuple(program.module()(*inputs)), strict=True)
-        worst = max(float(((a - b).abs() / (1 + a.abs())).max()) for a, b in pairs)
+    inputs = graph.sized(sizes, torch.Generator().manual_seed(seed + 1))
+    pairs = zip(graph.outcome(inputs), replace(graph, module=program.module()).outcome(inputs), strict=True)
+    worst = max(float(((a - b).abs() / (1 + a.abs())).max()) for a, b in pairs)
     if not worst <= TOLERANCE:
         raise MismatchError(f"{graph.name}.pt2 within {TOLERANCE:g} of the agent", f"{worst:.2g}", "report this")
     return worst
-
-
-def _tuple(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)

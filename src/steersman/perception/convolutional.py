@@ -16,7 +16,7 @@ from steersman.core.errors import ConfigError
 from steersman.core.signature import Signature
 from steersman.core.task import Task
 from steersman.core.types import Latent, Observation
-from steersman.nn.convolution import grid, image_of, map_stem, pictures, residual_stack
+from steersman.nn.convolution import MapStem, grid, image_of, pictures, residual_stack
 
 
 class ConvEncoder(Perception):
@@ -69,7 +69,7 @@ class ConvEncoder(Perception):
         self.stages = residual_stack(channels, config.patch, config.widths, config.blocks)
         self.norm = nn.LayerNorm(config.widths[-1])
         self.project = nn.Linear(places * config.widths[-1], config.size)
-        self.stem = map_stem(channels, config.patch, config.map_width) if config.map_width else None
+        self.stem = MapStem(channels, config.patch, config.map_width) if config.map_width else None
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -91,8 +91,4 @@ class ConvEncoder(Perception):
         return Latent(self.project(places).view(*images.shape[:-3], *self.latent_shape))
 
     def survey(self, observation: Observation) -> Tensor | None:
-        if self.stem is None:
-            return None
-        images = image_of(observation, self.image, self.shape)
-        scene: Tensor = self.stem(pictures(images, self.config.patch)).permute(0, 2, 3, 1)
-        return scene.reshape(*images.shape[:-3], -1, self.config.map_width)
+        return None if self.stem is None else self.stem.survey(image_of(observation, self.image, self.shape))

@@ -77,10 +77,10 @@ class ColumnReadout(Readout):
             )
         if len(flat) < 2 or not bool(torch.isfinite(flat).all() and torch.isfinite(values).all()):
             raise DataError("at least 2 finite rows", f"{len(flat)} rows, perhaps NaN", "label more states, drop NaN")
-        _standardise(flat, self.state_mean, self.state_deviation)
+        standardise(flat, self.state_mean, self.state_deviation)
         for columns, rows in _together(known):
             mean, deviation = self.mean[columns], self.deviation[columns]
-            _standardise(values[rows][:, columns], mean, deviation)
+            standardise(values[rows][:, columns], mean, deviation)
             self.mean[columns], self.deviation[columns] = mean, deviation
         x = (flat - self.state_mean) / self.state_deviation
         self._fit(x, (values - self.mean) / self.deviation, known, seed)
@@ -94,7 +94,7 @@ class ColumnReadout(Readout):
         """Standardised states (n, D), values (n, C), which of them count (n, C)."""
 
 
-def _standardise(rows: Tensor, mean: Tensor, deviation: Tensor) -> None:
+def standardise(rows: Tensor, mean: Tensor, deviation: Tensor) -> None:
     """Write the statistics of `rows` (n, C) into `mean` and `deviation`; a constant column has deviation 1."""
     spread, centre = torch.std_mean(rows.double(), 0, correction=0)
     mean.copy_(centre)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from steersman.core import ConfigError, DataError, Latent, Observation, Perception, Signature, Task
 from steersman.nn import mlp
+from steersman.perception.readout import standardise
 
 
 class VectorEncoder(Perception):
@@ -83,10 +84,7 @@ class VectorEncoder(Perception):
         return (self.size,)
 
     def calibrate(self, observation: Observation) -> None:
-        rows = self._rows(observation).double().flatten(0, -2)
-        deviation, mean = torch.std_mean(rows, 0, correction=0)
-        self.mean.copy_(mean)
-        self.deviation.copy_(torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0))
+        standardise(self._rows(observation).flatten(0, -2), self.mean, self.deviation)
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         rows = (self._rows(observation) - self.mean) / self.deviation

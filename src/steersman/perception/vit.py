@@ -20,7 +20,7 @@ from steersman.core.task import Task
 from steersman.core.types import Latent, Observation
 from steersman.nn.attention import attend
 from steersman.nn.batch_norm import BatchNorm
-from steersman.nn.convolution import centred, grid, image_of, map_stem, padded, pictures
+from steersman.nn.convolution import MapStem, centred, grid, image_of, padded
 from steersman.nn.positions import sincos
 
 
@@ -93,7 +93,7 @@ class ViTEncoder(Perception):
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.hidden) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.project = projector(config.width, config.projector, config.size)
-        self.stem = map_stem(channels, config.patch, config.map_width) if config.map_width else None
+        self.stem = MapStem(channels, config.patch, config.map_width) if config.map_width else None
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -119,11 +119,7 @@ class ViTEncoder(Perception):
         return Latent(state.view(*images.shape[:-3], *self.latent_shape))
 
     def survey(self, observation: Observation) -> Tensor | None:
-        if self.stem is None:
-            return None
-        images = image_of(observation, self.image, self.shape)
-        scene: Tensor = self.stem(pictures(images, self.config.patch)).permute(0, 2, 3, 1)
-        return scene.reshape(*images.shape[:-3], -1, self.config.map_width)
+        return None if self.stem is None else self.stem.survey(image_of(observation, self.image, self.shape))
 
     def _patches(self, images: Tensor) -> Tensor:
         """(…, H, W, C) uint8 -> (N, n, p·p·C): rearranged as bytes, then centred."""
