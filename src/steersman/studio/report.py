@@ -214,9 +214,8 @@ def _what_if(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
 def _of_name(shelf: _Shelf, section: Section, name: str) -> Section:
     """Tables and curves whose names begin with `name`."""
     tables = [table for table in shelf.read(Table, section) if _begins(table.name, name)]
-    charts = [b.chart_block(lines, small=True) for lines in shelf.read(Lines, section) if _begins(lines.name, name)]
-    section.blocks = [b.table_block(table) for table in tables]
-    section.blocks += [{"kind": "charts", "small": True, "charts": charts}] if charts else []
+    figures = [lines for lines in shelf.read(Lines, section) if _begins(lines.name, name)]
+    section.blocks = [*map(b.table_block, tables), *b.chart_blocks(figures, small=True)]
     section.damaged = []  # named where all tables and curves are read
     return section
 
@@ -248,8 +247,7 @@ def _energy(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
 
 def _guardrails(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
     section = Section("curves", "Margins and errors")
-    charts = [b.chart_block(lines) for lines in shelf.read(Lines, section) if not _apart(lines.name)]
-    section.blocks = [{"kind": "charts", "small": False, "charts": charts}] if charts else []
+    section.blocks = b.chart_blocks(lines for lines in shelf.read(Lines, section) if not _apart(lines.name))
     return section, _measure(run)
 
 
@@ -267,8 +265,7 @@ def _training(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
     except RunError as error:
         section.damaged.append(str(error))
         rows = []
-    charts = [b.chart_block(figure, small=True) for figure in metric_figures(rows)]
-    section.blocks = [{"kind": "charts", "small": True, "charts": charts}] if charts else []
+    section.blocks = b.chart_blocks(metric_figures(rows), small=True)
     return section, f"steersman train --resume {run.path}"
 
 
@@ -300,19 +297,19 @@ def _provenance(run: Run) -> Section:
               f"{git.commit[:12]}{' with changes' if git.dirty else ''}")]
     facts += [(k, b.setting(v)) for k, v in [*manifest.machine.items(), *manifest.versions.items()]]
     section.blocks.append({"kind": "card", "title": "", "facts": facts, "caption": "", "samples": "", "columns": []})
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[bool, list[str]]] = []
     for path in run.checkpoints():
         try:
             checkpoint = run.checkpoint(path.name)
         except RunError as error:
             section.damaged.append(str(error))
             continue
-        rows += [{"alarm": False, "cells": [f"{path.name}/{name}", q.size(record.bytes), record.sha256]}
+        rows += [(False, [f"{path.name}/{name}", q.size(record.bytes), record.sha256])
                  for name, record in checkpoint.manifest.files.items()]
     fingerprint = manifest.data.get("fingerprint")
     if fingerprint:
-        rows.append({"alarm": False, "cells": ["data", "", str(fingerprint)]})
+        rows.append((False, ["data", "", str(fingerprint)]))
     if rows:
-        section.blocks.append({"kind": "rows", "title": "SHA-256", "header": ["file", "size", "hash"], "rows": rows,
-                               "numeric": ["size"], "caption": "", "open": True, "style": "hashes"})
+        section.blocks.append(b.rows_block("SHA-256", ["file", "size", "hash"], rows, numeric=["size"],
+                                           style="hashes"))
     return section

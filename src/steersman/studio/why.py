@@ -124,14 +124,13 @@ def page(record: Recorded, session: Session, where: str, problem: int = 0) -> st
     """One HTML file with everything in it."""
     when = datetime.fromtimestamp(record.when, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     seen = [_picture(name, pixels) for name, pixels in _pictures(record, problem).items()]
-    charts = [b.chart_block(figure) for figure in figures_of(record, problem)]
     whole = Page(
         title=f"Why decision {record.number}", over=f"{where}, episode {problem}, {session.world or 'a world'}, {when}",
         foot="Written by steersman from what was recorded when the decision was made.")
     whole.sections = [
         Section("why", "In words", blocks=[b.listed("Most important first", sentences(record, session, problem))]),
         Section("seen", "Pictures", blocks=[{"kind": "pictures", "pictures": seen}] if seen else []),
-        Section("course", "Figures", blocks=[{"kind": "charts", "small": False, "charts": charts}]),
+        Section("course", "Figures", blocks=b.chart_blocks(figures_of(record, problem))),
     ]
     whole.sections = [section for section in whole.sections if section.blocks]
     return html(whole)
