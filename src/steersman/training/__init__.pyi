@@ -6,4 +6,5 @@ from .loop import train as train
 from .parts import held_out as held_out, split as split
 from .rollout import imagine_windows as imagine_windows
 from .session import Progress as Progress, Trained as Trained
+from .staged import StagedLog as StagedLog
 from .source import Sampler as Sampler, WindowSource as WindowSource

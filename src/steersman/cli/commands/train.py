@@ -18,7 +18,7 @@ from steersman.cli.command import option
 from steersman.cli.company import place_in_company
 from steersman.cli.done import Done
 from steersman.cli.imports import Extensible
-from steersman.cli.logs import INFERRED, Log, LogOptions, read_options
+from steersman.cli.logs import INFERRED, LogOptions, read_options
 from steersman.cli.parse import listing
 from steersman.cli.progress import Watcher, gauge_words
 from steersman.cli.terminal import Terminal
@@ -26,6 +26,7 @@ from steersman.core.errors import RunError, SteersmanError, UsageError
 from steersman.studio import quantities as q
 
 if TYPE_CHECKING:
+    from steersman.training import StagedLog
     from steersman.training.together import Together
 
 
@@ -89,7 +90,7 @@ class Train(Extensible):
         if self.out is not None and self.out.exists():
             fix = "choose another, or --resume it"
             raise RunError(f"a new folder for the run at {self.out}", "one that is in use", fix)
-        from steersman import data
+        from steersman import data, training
         from steersman.runs import new_run_path
         from steersman.training.together import together
 
@@ -102,11 +103,16 @@ class Train(Extensible):
             here = stack.enter_context(together())
             watcher = stack.enter_context(Watcher(terminal))
             place = Path(stack.enter_context(TemporaryDirectory())) / "run" if self.dry_run else out
-            log = stack.enter_context(Log(source, place, watcher))
-            _say_data(terminal, log.dataset, source)
+            log = None  # one that is a cache already is used where it is
+            if source.format != "cache":
+                log = stack.enter_context(training.StagedLog(place, lambda path: data.build(
+                    source, path, lambda done, total: watcher.count("reading", done, total))))
+                watcher.close()
+            dataset = data.Dataset.open(source.path) if log is None else log.dataset
+            _say_data(terminal, dataset, source)
             if self.dry_run:
-                return _forecast(terminal, config, log.dataset)
-            return self._train(terminal, watcher, here, name, config, log, out)
+                return _forecast(terminal, config, dataset)
+            return self._train(terminal, watcher, here, name, config, dataset, log, out)
 
     def _config(self, name: str) -> Any:
         """The training configuration that the recipe `name` returns for these words."""
@@ -118,27 +124,29 @@ class Train(Extensible):
         return flags.changed(config, self.set)
 
     def _train(
-        self, terminal: Terminal, watcher: Watcher, here: Together, name: str, config: Any, log: Log, out: Path
+        self, terminal: Terminal, watcher: Watcher, here: Together, name: str, config: Any, dataset: Any,
+        log: StagedLog | None, out: Path,
     ) -> Done:
         from steersman import training
         from steersman.data.card import data_card
         from steersman.runs.artefacts import write
 
-        with training.create_run(out, config, log.dataset, recipe=name) as run:
-            log.move_into(run.path)
+        with training.create_run(out, config, dataset, recipe=name) as run:
+            if log is not None:
+                log.move_into(run.path)
             terminal.after_interrupt = f"; `steersman train --resume {run.path}` goes on"
             terminal.say(f"run {run.path}")
             try:
-                write(run.path, *data_card(log.dataset, source=self.data))
+                write(run.path, *data_card(dataset, source=self.data))
                 here.tell({"run": str(run.path), "begun": False})
                 with here.joined(config.device):
-                    trained = training.train(config, log.dataset, run, progress=watcher)
+                    trained = training.train(config, dataset, run, progress=watcher)
             except SteersmanError:
                 if not run.checkpoints():  # it never began: there is nothing to go on with
                     shutil.rmtree(run.path, ignore_errors=True)
                 raise
         watcher.close()
-        return _finish(terminal, trained, log.dataset)
+        return _finish(terminal, trained, dataset)
 
     def _resume(self, terminal: Terminal) -> Done:
         if self.data or self.recipe or self.out or self.set or self.dry_run:

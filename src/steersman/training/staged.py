@@ -1,0 +1,43 @@
+"""A log on its way into the run that will learn from it. Knows datasets by their path only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from steersman.runs.files import refusals, temporary
+
+
+class StagedLog:
+    """A dataset beside the place of its run: moved into the run once that is there, removed if it never is.
+
+    run    where the run is to be
+    build  writes a dataset at the path that it is given, and opens it
+
+    Raises:
+        StorageError: there is no room or permission for the run's folder.
+    """
+
+    def __init__(self, run: Path, build: Callable[[Path], Any]) -> None:
+        with refusals("a folder for the run", run.parent):
+            run.parent.mkdir(parents=True, exist_ok=True)
+        self._place = temporary(run.with_name(f"{run.name}.log"))
+        try:
+            self.dataset = build(self._place)
+        except BaseException:
+            shutil.rmtree(self._place, ignore_errors=True)
+            raise
+        self.dataset.path = run.absolute() / "log"  # what the run's manifest names
+
+    def __enter__(self) -> StagedLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._place, ignore_errors=True)
+
+    def move_into(self, run: Path) -> None:
+        """Give the dataset its place inside the run directory, which exists by now."""
+        os.replace(self._place, run / "log")
