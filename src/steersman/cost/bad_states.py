@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from steersman.core import ConfigError, Guardrail, Imagined, PlanningError, Readout
 from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
-from steersman.nn import AdamW, mlp
+from steersman.nn import fit, mlp
 
 
 class BadStates(Guardrail):
@@ -186,22 +186,17 @@ def _split(unit: Tensor, bad: Tensor, share: float, generator: torch.Generator) 
     return aside[index]
 
 
-@torch.enable_grad()
 def _train(
     network: nn.Module, x: Tensor, bad: Tensor, config: BadStates.Config, generator: torch.Generator
 ) -> None:
     """x (n, S, D) standardised. Every batch holds as many bad as good labels, a version of each drawn at random."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            fan = parameter.shape[-1]
-            parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * fan**-0.5)
-    optimiser = AdamW(network.named_parameters(), decay=config.weight_decay)
     kinds, half = (bad.nonzero()[:, 0], (~bad).nonzero()[:, 0]), config.batch_size // 2
     target = torch.cat([torch.ones(half), torch.zeros(half)])
-    for step in range(config.steps):
+
+    def loss() -> Tensor:
         rows = torch.cat([kind[torch.randint(len(kind), (half,), generator=generator)] for kind in kinds])
         version = torch.randint(x.shape[1], (2 * half,), generator=generator)
         odds = network(x[rows, version])[:, 0]
-        torch.autograd.backward(nn.functional.binary_cross_entropy_with_logits(odds, target))
-        optimiser.step(config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-        optimiser.forget_gradients()
+        return nn.functional.binary_cross_entropy_with_logits(odds, target)
+
+    fit(network, loss, generator, steps=config.steps, lr=config.lr, decay=config.weight_decay)
