@@ -18,22 +18,12 @@ import torch
 from torch import Tensor
 
 from steersman.actor import Gradient
-from steersman.core import (
-    ActionSpec,
-    Belief,
-    ColumnGoal,
-    Cost,
-    Imagined,
-    Latent,
-    Problem,
-    Readout,
-    Task,
-    WorldModel,
-)
+from steersman.core import ActionSpec, Belief, ColumnGoal, Cost, Imagined, Problem, Readout, Task
 from steersman.cost import EffortCost, GoalCost, Recovered, SmoothnessCost, recover_weights, term_energies
 from steersman.evidence.context import Context, Outcome
 from steersman.evidence.drawing import canvas, picture
 from steersman.runs.artefacts import Column, Figure, Row, Table
+from steersman.world_model import LinearModel
 
 VECTORS, STARTS, JUDGED, HORIZON, ROUNDS = 5, 12, 32, 20, 30
 EXPERT = Gradient.Config(restarts=10, steps=250, horizon=HORIZON, rate=0.1)
@@ -48,22 +38,11 @@ measured in the smallest unit alone would decide the cosine."""
 # The world and what can matter in it -----------------------------------------------------------------------------
 
 
-class Cart(WorldModel):
+def cart() -> LinearModel:
     """A point with inertia: v' = .95 v + .35 a, p' = p + .2 v'; state (x, y, vx, vy)."""
-
-    def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
-        return Belief(latent.state[:, -1])
-
-    def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
-    ) -> Imagined:
-        state = belief.state[:, None].expand(-1, actions.shape[1], -1)
-        states = [state]
-        for action in actions.unbind(2):
-            speed = 0.95 * state[..., 2:] + 0.35 * action
-            state = torch.cat([state[..., :2] + 0.2 * speed, speed], -1)
-            states.append(state)
-        return Imagined(torch.stack(states, 2))
+    one, none = torch.eye(2), torch.zeros(2, 2)
+    transition = torch.cat([torch.cat([one, 0.2 * 0.95 * one], 1), torch.cat([none, 0.95 * one], 1)])
+    return LinearModel(transition, torch.cat([0.2 * 0.35 * one, 0.35 * one]))
 
 
 class Columns(Readout):
@@ -175,7 +154,7 @@ def drive(
     config: Gradient.Config, starts: Tensor, weights: Mapping[str, float], proposal: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Plan from `starts` (B, 4) and carry it out: the terms' mean energies (B, I), ways (B, H+1, 4), actions."""
-    world, b = Cart(), len(starts)
+    world, b = cart(), len(starts)
     problem = Problem(
         world, Belief(starts), COSTS, Task(TASK.goal, weights), ACTION, torch.arange(b),
         torch.zeros(b, dtype=torch.int64), proposal=proposal,

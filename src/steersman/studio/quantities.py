@@ -113,13 +113,3 @@ def size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
-
-
-def large(count: float) -> str:
-    """
-    >>> large(384), large(384_213), large(21_000_000)
-    ('384', '384 k', '21.0 M')
-    """
-    if count < 1e4:
-        return f"{count:,.0f}"
-    return f"{count / 1e3:.0f} k" if count < 1e6 else f"{count / 1e6:.1f} M" if count < 1e9 else f"{count / 1e9:.1f} G"
