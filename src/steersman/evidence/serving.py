@@ -66,7 +66,7 @@ def experiment(context: Context) -> Outcome:
     agent = _agent(context.seed)
     folder = save_pretrained(agent, context.run / "model")
     with _served(folder, token) as (port, process):
-        asked = _request(agent, context.seed)
+        asked = _request(context.seed)
         right = _right(agent, asked, port, token)
         context.say(f"server on port {port}; an answer over HTTP is {'the' if right else 'NOT the'} agent's own")
         attempts = _attempts(port, token, json.dumps(asked).encode())
@@ -132,7 +132,7 @@ def _served(folder: Path, token: str) -> Iterator[tuple[int, subprocess.Popen[st
         process.wait()
 
 
-def _request(agent: Agent, seed: int) -> dict[str, Any]:
+def _request(seed: int) -> dict[str, Any]:
     values = torch.randn(6, generator=torch.Generator().manual_seed(seed)).tolist()
     return {"observation": {"vector": values}, "goal": {"columns": {"x0": 1.0}}, "seed": seed}
 
