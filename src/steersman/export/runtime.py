@@ -5,7 +5,9 @@ The planners, costs and guardrails are the ordinary ones, and so is the agent. S
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -44,20 +46,15 @@ _FIX = "export the agent again"
 class OnnxPerception(Perception):
     """`encode.onnx`, and `survey.onnx` where the agent draws a scene map."""
 
+    latent_shape: tuple[int, ...] = ()
+    context_shape: tuple[int, int] | None = None
+
     def __init__(
         self, encode: Any, survey: Any | None, latent_shape: tuple[int, ...], context_shape: tuple[int, int] | None
     ) -> None:
         super().__init__()
         self._encode, self._survey = encode, survey
-        self._latent_shape, self._context_shape = latent_shape, context_shape
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return self._latent_shape
-
-    @property
-    def context_shape(self) -> tuple[int, int] | None:
-        return self._context_shape
+        self.latent_shape, self.context_shape = latent_shape, context_shape
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         return Latent(self._run(self._encode, observation))
@@ -156,17 +153,12 @@ def _kept(part: Carry, found: dict[str, Tensor]) -> Tensor:
 class OnnxReadout(Readout):
     """`readout.onnx`."""
 
+    columns: tuple[str, ...] = ()
+    scale: Mapping[str, float] = MappingProxyType({})
+
     def __init__(self, session: Any, columns: tuple[str, ...], scale: dict[str, float], rank: int) -> None:
         super().__init__()
-        self._session, self._columns, self._scale, self._rank = session, columns, scale, rank
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return self._columns
-
-    @property
-    def scale(self) -> dict[str, float]:
-        return self._scale
+        self._session, self.columns, self.scale, self._rank = session, columns, scale, rank
 
     def read(self, states: Tensor, context: Tensor | None = None) -> Tensor:
         leading = states.shape[: states.dim() - self._rank]

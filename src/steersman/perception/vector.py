@@ -52,6 +52,7 @@ class VectorEncoder(Perception):
 
     mean: Tensor
     deviation: Tensor
+    latent_shape: tuple[int, ...] = ()
 
     def __init__(self, config: Config, signature: Signature) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class VectorEncoder(Perception):
             )
         widths = {name: signature.observations[name].shape[0] for name in self.observations}
         width = sum(widths.values())
-        self.keep, self.size = config.keep, config.size + config.keep * width
+        self.keep, self.latent_shape = config.keep, (config.size + config.keep * width,)
         slow = [name for name in self.observations if signature.observations[name].rows_per_update > 1]
         if len(slow) == len(self.observations):
             slow = slow[1:]  # the first is what the others are slower than, or as slow as
@@ -78,10 +79,6 @@ class VectorEncoder(Perception):
         self._columns = {name: slice(end - widths[name], end) for name, end in zip(widths, ends, strict=True)}
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return (self.size,)
 
     def calibrate(self, observation: Observation) -> None:
         standardise(self._rows(observation).flatten(0, -2), self.mean, self.deviation)

@@ -79,6 +79,8 @@ class ViTEncoder(Perception):
             return ViTEncoder(self, signature)
 
     positions: Tensor
+    latent_shape: tuple[int, ...] = ()
+    context_shape: tuple[int, int] | None = None
 
     def __init__(self, config: Config, signature: Signature) -> None:
         super().__init__()
@@ -86,6 +88,9 @@ class ViTEncoder(Perception):
         self.shape = signature.observations[self.image].shape
         height, width, channels = self.shape
         self.grid = grid(height, width, config.patch)
+        patches = self.grid[0] * self.grid[1]
+        self.latent_shape = (patches, config.size) if config.pool == "tokens" else (config.size,)
+        self.context_shape = (patches, config.map_width) if config.map_width else None
         self.special = config.registers + (config.pool == "class")
         self.embed = nn.Linear(channels * config.patch**2, config.width)
         self.tokens = nn.Parameter(0.02 * torch.randn(self.special, config.width)) if self.special else None
@@ -94,15 +99,6 @@ class ViTEncoder(Perception):
         self.norm = nn.LayerNorm(config.width)
         self.project = projector(config.width, config.projector, config.size)
         self.stem = MapStem(channels, config.patch, config.map_width) if config.map_width else None
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        patches = self.grid[0] * self.grid[1]
-        return (patches, self.config.size) if self.config.pool == "tokens" else (self.config.size,)
-
-    @property
-    def context_shape(self) -> tuple[int, int] | None:
-        return (self.grid[0] * self.grid[1], self.config.map_width) if self.stem is not None else None
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         images = image_of(observation, self.image, self.shape)
