@@ -21,7 +21,7 @@ from benchmarks.machine import Machine
 from benchmarks.shapes import Lewm
 from benchmarks.tables import Table
 from steersman.core import Imagined, Latent, LearningBatch, Window
-from steersman.nn import AdamW, CausalBlock, keep_freed_memory
+from steersman.nn import AdamW, CausalBlock, retain_freed_memory
 from steersman.nn.attention import attend
 from steersman.objectives import SIGReg
 
@@ -45,7 +45,7 @@ class Operation:
 
 def run(machine: Machine, shape: Lewm, step_seconds: float, repeats: int) -> Table:
     """The table, and how it compares with a whole step."""
-    keep_freed_memory()
+    retain_freed_memory()
     device = torch.device(machine.device)
     rows, floor, alone = [], 0.0, 0.0
     for op in operations(shape, device):

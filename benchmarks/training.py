@@ -21,7 +21,7 @@ from benchmarks.peers import stable_worldmodel
 from benchmarks.shapes import Lewm
 from benchmarks.tables import Table
 from steersman.core import ActionSpec, Imagined, Latent, LearningBatch, ObservationSpec, Signature, Window
-from steersman.nn import keep_freed_memory
+from steersman.nn import retain_freed_memory
 from steersman.objectives import Prediction, SIGReg, Sum
 from steersman.perception import ViTEncoder
 from steersman.perception.vit import projector
@@ -127,7 +127,7 @@ class Direct(nn.Module):
 
 def trainer(shape: Lewm, bf16: bool, device: torch.device, head: Head = "lewm") -> Step:
     """Our step: pixels (B, T, H, W, 3) uint8, actions (B, T-1, A) -> losses."""
-    keep_freed_memory()
+    retain_freed_memory()
     torch.manual_seed(0)
     signature = Signature(
         {"pixels": ObservationSpec("image", (shape.pixels, shape.pixels, 3))},

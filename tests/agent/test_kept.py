@@ -19,7 +19,7 @@ from small_world import Drift, config
 from small_world import agent as parts
 
 from steersman.agent import Agent, from_pretrained, record_decisions, save_pretrained, save_readout, store_additions
-from steersman.agent.fitted.in_run import drop_kept, read_index
+from steersman.agent.fitted.in_run import drop_addition, read_index
 from steersman.core import (
     ConfigError,
     Cost,
@@ -107,7 +107,7 @@ def judged(agent):
     goal = ObservationGoal({"vector": torch.ones(3)})
     found = {name: rail.margin(imagined, actions) for name, rail in agent.guardrails.items()}
     found |= {f"{name} level": rail.standing(imagined.states) for name, rail in agent.guardrails.items()}
-    found["learned"] = agent.kept.costs["learned"].energy(imagined, actions, Task(goal))
+    found["learned"] = agent.additions.costs["learned"].energy(imagined, actions, Task(goal))
     agent.reset([1, 2])
     weights = {"goal": 1.0, "learned": 0.5, "effort": 0.1, "temporal-distance": 0.2, "curiosity": 0.0}
     rails = (agent.guardrails["bad"], agent.guardrails["apart"])
@@ -156,7 +156,7 @@ def test_parts_are_added_to_what_is_kept_replaced_and_dropped(run):
     agent = Agent.load(run)
     agent.add_guardrail("a", Box(agent.readout, {"x": (0, 1)}))
     store_additions(agent, run)
-    other = Agent.load(run, kept=False)
+    other = Agent.load(run, additions=False)
     assert not other.guardrails
     other.add_guardrail("b", BadStates.fit(torch.randn(200, 8), torch.arange(200) % 2 == 0, share=0.9,
                                            config=BadStates.Config(steps=2)))
@@ -168,10 +168,10 @@ def test_parts_are_added_to_what_is_kept_replaced_and_dropped(run):
     store_additions(again, run)
     assert not file.exists()
     assert Agent.load(run).guardrails["b"].config.limits == {"x": (0, 2)}
-    drop_kept(run, "guardrail", "a")
+    drop_addition(run, "guardrail", "a")
     assert set(Agent.load(run).guardrails) == {"b"}
     with pytest.raises(ConfigError, match=r"among guardrail.b; got cost.a"):
-        drop_kept(run, "cost", "a")
+        drop_addition(run, "cost", "a")
 
 
 def test_what_was_fitted_to_other_weights_is_left_out_and_named_and_refused_if_intrinsic(run):
@@ -182,7 +182,7 @@ def test_what_was_fitted_to_other_weights_is_left_out_and_named_and_refused_if_i
     index["entries"][0]["model"] = "0" * 64
     write(run, index)
     later = Agent.load(run)
-    assert (dict(later.guardrails), later.kept.outdated) == ({}, ("a",))
+    assert (dict(later.guardrails), later.additions.outdated) == ({}, ("a",))
     agent.add_cost(CuriosityCost(), intrinsic=True)
     store_additions(agent, run)
     index = json.loads((run.path / "kept/kept.json").read_text())
@@ -190,7 +190,7 @@ def test_what_was_fitted_to_other_weights_is_left_out_and_named_and_refused_if_i
     write(run, index)
     with pytest.raises(SealError, match="intrinsic cost 'curiosity' was fitted to"):
         Agent.load(run)
-    assert Agent.load(run, kept=False).sealed == ()
+    assert Agent.load(run, additions=False).sealed == ()
 
 
 def write(run, index):
@@ -368,7 +368,7 @@ def test_decisions_under_kept_guardrails_and_costs_are_made_again(run):
         agent.act({"vector": torch.randn(1, 3, generator=g)}, Task(goal, weights, rails, horizon=3))
     recorder.close()
     assert all(again.identical and not again.notes for again in replays(run))
-    other = Agent.load(run, kept=False)
+    other = Agent.load(run, additions=False)
     learned = LearnedCost((8,), LearnedCost.Config(hidden=(12,), rounds=1, steps=4))
     learned.fit(torch.ones(4, 8), lambda: torch.zeros(4, 8))
     other.add_cost(learned)

@@ -122,6 +122,6 @@ def test_what_was_fitted_to_other_weights_is_said_to_be(swings: Path) -> None:
     from steersman.core import UsageError
 
     agent = Agent.load(Run.open(swings))
-    agent.kept.outdated = ("old",)
+    agent.additions.outdated = ("old",)
     with pytest.raises(UsageError, match="'old' that was fitted to these weights; got one of others"):
         limits(("old",), agent)

@@ -26,7 +26,7 @@ def faults():
 
 faults(), faults()
 before = faults()
-told = allocator.keep_freed_memory()
+told = allocator.retain_freed_memory()
 faults(), faults()
 print(told, before, faults())
 """

@@ -25,8 +25,8 @@ from steersman.agent.building.origin import Origin, origin_of
 from steersman.agent.building.parts import load_parts
 from steersman.agent.building.readouts import load_readout
 from steersman.agent.config import AgentConfig
-from steersman.agent.fitted.additions import Kept, require_name
-from steersman.agent.fitted.in_run import load_kept
+from steersman.agent.fitted.additions import Additions, require_name
+from steersman.agent.fitted.in_run import load_additions
 from steersman.agent.fitted.sealing import build_sealed, distinct, verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.flight.recorder import Inputs
@@ -53,7 +53,7 @@ from steersman.core import (
 )
 from steersman.core.parts import convert
 from steersman.cost import Sealed, resolve
-from steersman.nn import keep_freed_memory
+from steersman.nn import retain_freed_memory
 from steersman.runs import Run
 from steersman.runs.checkpoints import MODEL
 from steersman.runs.trust import trusted_horizon
@@ -81,12 +81,12 @@ class Agent:
         readout: Readout | None = None,
         origin: Origin | None = None,
         trusted: int | None = None,
-        kept: Kept | None = None,
+        additions: Additions | None = None,
     ) -> None:
         """origin: where the weights come from, for the model card; trusted: most steps that any plan may look ahead,
         whatever planner and task say (None: no limit); kept: what was fitted to these weights before.
         """
-        keep_freed_memory()
+        retain_freed_memory()
         self.origin, self.trusted = origin or Origin(), trusted
         self.config, self.signature = config, signature
         self.perception, self.world_model = perception.eval(), world_model.eval()
@@ -99,18 +99,18 @@ class Agent:
         self.costs = distinct(
             (config.goal.build(readout, scale), *(cost.build(signature) for cost in config.costs), *self.sealed)
         )
-        self.kept = Kept()
+        self.additions = Additions()
         for cost in () if kept is None else kept.costs.values():
             self.add_cost(cost)
         if kept is not None:
-            self.kept.guardrails, self.kept.outdated = dict(kept.guardrails), kept.outdated
+            self.additions.guardrails, self.additions.outdated = dict(kept.guardrails), kept.outdated
         self.recorder: Recorder | None = None
         self.reset()
 
     @classmethod
     def load(
         cls, path: Path | str | Run, checkpoint: str = "latest", planner: Planner | None = None, trusted: bool = False,
-        kept: bool = True,
+        additions: bool = True,
     ) -> Agent:
         """The agent of a run. Files are verified before they are decoded; nothing is executed.
 
@@ -137,9 +137,9 @@ class Agent:
         perception, model = load_parts(config, signature, file.read(MODEL), f"{file.path / MODEL}")
         readout = load_readout(run, "observation")
         limit = trusted_horizon(run, file.step) if trusted else None
-        added = load_kept(run, signature, perception, model, readout) if kept else None
+        added = load_additions(run, signature, perception, model, readout) if kept else None
         agent = cls(config, signature, perception, model, planner=planner, readout=readout,
-                    origin=origin_of(run, file.step), trusted=limit, kept=added)
+                    origin=origin_of(run, file.step), trusted=limit, additions=added)
         verify_sealed(agent.own_sealed, run.manifest.config.get("seals", {}))
         agent.planner.remember(partial(graph_of, run, agent._boxes))
         return agent
@@ -157,7 +157,7 @@ class Agent:
         cost = Sealed(cost) if intrinsic and not isinstance(cost, Sealed) else cost
         self.costs = distinct((*self.costs, cost))
         self.sealed += (cost,) if isinstance(cost, Sealed) else ()
-        self.kept.costs[cost.name] = cost
+        self.additions.costs[cost.name] = cost
 
     def add_guardrail(self, name: str, guardrail: Guardrail) -> None:
         """A guardrail that tasks can take by name, `agent.guardrails[name]`, and the command line by `--keep NAME`;
@@ -166,17 +166,17 @@ class Agent:
         Raises:
             ConfigError: a name that files and the command line cannot carry.
         """
-        self.kept.guardrails[require_name(name)] = guardrail
+        self.additions.guardrails[require_name(name)] = guardrail
 
     @property
     def guardrails(self) -> Mapping[str, Guardrail]:
         """Name -> guardrail that was added, or kept."""
-        return MappingProxyType(self.kept.guardrails)
+        return MappingProxyType(self.additions.guardrails)
 
     @property
     def own_sealed(self) -> tuple[Sealed, ...]:
         """The intrinsic costs of the configuration."""
-        return tuple(cost for cost in self.sealed if self.kept.costs.get(cost.name) is not cost)
+        return tuple(cost for cost in self.sealed if self.additions.costs.get(cost.name) is not cost)
 
     @property
     def execute(self) -> int:

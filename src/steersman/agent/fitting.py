@@ -44,7 +44,7 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
     Raises:
         StorageError: the disk refused.
     """
-    agent = Agent.load(run, kept=False)
+    agent = Agent.load(run, additions=False)
     columns = column_names(dataset.signature)
     config = agent.config.readout
     if config is None or not columns:

@@ -6,13 +6,13 @@ Knows agents from above: nothing here is needed to act.
 from __future__ import annotations
 
 from steersman.agent.agent import Agent
-from steersman.agent.fitted.in_run import save_kept
+from steersman.agent.fitted.in_run import save_additions
 from steersman.agent.fitted.sealing import verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.remembered import memory_of
 from steersman.core import MismatchError
 from steersman.runs import Run
-from steersman.runs.decisions import KEPT
+from steersman.runs.decisions import RETAINED
 
 
 def store_additions(agent: Agent, run: Run) -> list[str]:
@@ -26,10 +26,10 @@ def store_additions(agent: Agent, run: Run) -> list[str]:
     """
     _require_run(agent, run)
     verify_sealed(agent.sealed)
-    return save_kept(run, agent.kept, agent.signature, agent.perception, agent.world_model, agent.readout)
+    return save_additions(run, agent.additions, agent.signature, agent.perception, agent.world_model, agent.readout)
 
 
-def record_decisions(agent: Agent, run: Run, *, world: str = "", retain: int = KEPT) -> Recorder:
+def record_decisions(agent: Agent, run: Run, *, world: str = "", retain: int = RETAINED) -> Recorder:
     """From now on, write every decision into the run whose weights these are: `agent.replay`, `steersman why`.
 
     world  where the agent acts, for people; retain  bytes of records that stay, the oldest go first
@@ -40,7 +40,7 @@ def record_decisions(agent: Agent, run: Run, *, world: str = "", retain: int = K
     """
     _require_run(agent, run)
     agent.recorder = Recorder(run, agent.fingerprint(), agent.origin.checkpoint, agent.planner, agent.readout,
-                              world=world, kept=retain, costs=agent.kept.fingerprints(),
+                              world=world, kept=retain, costs=agent.additions.fingerprints(),
                               memory=memory_of(agent.planner))
     return agent.recorder
 

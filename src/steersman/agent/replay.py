@@ -159,7 +159,7 @@ def _agent(run: Run, session: Session, planner: Planner | None) -> tuple[Agent, 
     notes = [f"{k} {v} then, {now.get(k, 'none')} now" for k, v in versions.items() if now.get(k) != v]
     if session.memory and (memory := memory_of(agent.planner)) != session.memory:
         notes.append(f"a memory {session.memory[:12]}… then, {memory[:12] or 'none'}… now")
-    fitted = agent.kept.fingerprints()
+    fitted = agent.additions.fingerprints()
     notes += [f"cost {name!r} was {'fitted to something else' if name in fitted else 'kept'} then"
               for name, sha in session.costs.items() if fitted.get(name) != sha]
     if session.compiled and session.compiled != compiler():

@@ -109,7 +109,7 @@ def judges(texts: tuple[str, ...], agent: Agent, shown: Readout) -> tuple[Guardr
 
 
 def _kept(text: str, agent: Agent) -> Guardrail | None:
-    if text in agent.kept.outdated:
+    if text in agent.additions.outdated:
         raise UsageError(f"a guardrail {text!r} that was fitted to these weights", "one of others",
                          "fit it again: steersman fit RUN --help")
     return agent.guardrails.get(text)

@@ -15,12 +15,12 @@ SWITCH = "STEERSMAN_KEEP_MEMORY"
 """Environment variable; "0" leaves the allocator as it is."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt
-_KEPT = (1 << 31) - 1  # free bytes at the end of the heap before any go back: as many as the call can say
+_ADDITIONS = (1 << 31) - 1  # free bytes at the end of the heap before any go back: as many as the call can say
 _MAPPED = 32 << 20  # what is larger has pages of its own, and gives them back; glibc takes no larger threshold
 
 
 @functools.cache
-def keep_freed_memory() -> bool:
+def retain_freed_memory() -> bool:
     """Tell glibc to keep up to 2 GB of freed memory; True if it was told. The process's largest size stays as it is.
 
     Does nothing on other systems, if `STEERSMAN_KEEP_MEMORY=0`, or if the environment tunes malloc itself
@@ -33,4 +33,4 @@ def keep_freed_memory() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version") or not hasattr(library, "mallopt"):
         return False
-    return bool(library.mallopt(_TRIM_THRESHOLD, _KEPT) and library.mallopt(_MMAP_THRESHOLD, _MAPPED))
+    return bool(library.mallopt(_TRIM_THRESHOLD, _ADDITIONS) and library.mallopt(_MMAP_THRESHOLD, _MAPPED))

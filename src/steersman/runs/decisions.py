@@ -26,7 +26,7 @@ from steersman.runs.files import atomic_write, parse_json, pretty, read_capped, 
 
 FORMAT = 1
 FOLDER = "decisions"
-KEPT = 256 << 20
+RETAINED = 256 << 20
 """Bytes of records that a session keeps, by default; the oldest go first."""
 TOGETHER = 64
 """Decisions in a file; each file begins with the agent's whole state, so that a replay starts there."""
@@ -157,7 +157,7 @@ class DecisionWriter:
     A file holds up to `TOGETHER` decisions; `due` says that the next one begins a file and must be whole.
     """
 
-    def __init__(self, run: Path, session: Session, kept: int = KEPT) -> None:
+    def __init__(self, run: Path, session: Session, kept: int = RETAINED) -> None:
         """kept: bytes that the session may keep; the oldest files go first, the present one never.
 
         Raises:

@@ -17,7 +17,7 @@ import torch
 from steersman.agent.fitted.sealing import build_sealed, seals
 from steersman.core.errors import ConfigError, MismatchError
 from steersman.core.parts import convert, origins
-from steersman.nn import keep_freed_memory
+from steersman.nn import retain_freed_memory
 from steersman.runs import Run
 from steersman.runs.checkpoints import folder_name
 from steersman.training.config import TrainConfig
@@ -59,7 +59,7 @@ def train(
         StorageError: the disk refused.
     """
     device = choose_device(config.device)
-    keep_freed_memory()
+    retain_freed_memory()
     if run is not None and checkpoint is None and run.checkpoints():
         raise ConfigError(f"a run without checkpoints at {run.path}", "one that has some", "resume it instead")
     with ExitStack() as stack:

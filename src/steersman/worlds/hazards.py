@@ -20,7 +20,7 @@ from steersman.core.records import TensorRecord
 SUBSTEPS = 4
 SUCCESS_RADIUS = 0.5
 STEP_LIMIT = 120
-_KEPT = 0.3  # m: starts and goals keep this much from every obstacle
+_ADDITIONS = 0.3  # m: starts and goals keep this much from every obstacle
 _APART = 4.0  # m between start and goal, at least
 
 
@@ -230,13 +230,13 @@ def sample_tasks(config: HazardsConfig, count: int, generator: torch.Generator) 
     for _ in range(200):
         state = sample_states(config, 2 * count, generator)
         state = replace(state, velocity=torch.zeros_like(state.velocity))
-        inner = config.half - config.body - _KEPT
+        inner = config.half - config.body - _ADDITIONS
         goal = inner * (2 * torch.rand(2 * count, 2, generator=generator) - 1)
         good = (goal - state.position).norm(dim=1) >= _APART
-        good &= (clearance(config, replace(state, position=goal))[:, : config.still] > _KEPT).all(1)
+        good &= (clearance(config, replace(state, position=goal))[:, : config.still] > _ADDITIONS).all(1)
         for seconds in torch.linspace(0, 2, 9).tolist():
             place, _ = obstacles_after(config, state, seconds)
-            good &= (clearance(config, replace(state, place=place)) > _KEPT).all(1)
+            good &= (clearance(config, replace(state, place=place)) > _ADDITIONS).all(1)
         kept.append((state[good], goal[good]))
         have += int(good.sum())
         if have >= count:

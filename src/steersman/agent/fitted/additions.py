@@ -35,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _AGAIN = "fit it again and keep that"
 
 
-class KeptCost(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class CostRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A cost term: `config` of one without weights, `fitted` of one with.
 
     seal  what was sealed, part by part, of an intrinsic one (`cost.Sealed`); None: an ordinary one
@@ -48,7 +48,7 @@ class KeptCost(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     seal: dict[str, str] | None = None
 
 
-class KeptGuardrail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class GuardrailRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A guardrail under the name that tasks call it by; readout: its own, None: it reads by the agent's."""
 
     name: str
@@ -57,21 +57,21 @@ class KeptGuardrail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     readout: ReadoutRecord | None = None
 
 
-Record = KeptCost | KeptGuardrail
+Record = CostRecord | GuardrailRecord
 
 
 class Records(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All of them."""
 
-    costs: tuple[KeptCost, ...] = ()
-    guardrails: tuple[KeptGuardrail, ...] = ()
+    costs: tuple[CostRecord, ...] = ()
+    guardrails: tuple[GuardrailRecord, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.costs or self.guardrails)
 
 
 @dataclass
-class Kept:
+class Additions:
     """What was added to an agent beside its configuration.
 
     costs       name -> term, `Sealed` if it is intrinsic
@@ -91,7 +91,7 @@ class Kept:
 
 def key(record: Record) -> str:
     """What tells it apart from all others: "cost.NAME", "guardrail.NAME"."""
-    return f"{'cost' if isinstance(record, KeptCost) else 'guardrail'}.{record.name}"
+    return f"{'cost' if isinstance(record, CostRecord) else 'guardrail'}.{record.name}"
 
 
 def require_name(name: str) -> str:
@@ -108,7 +108,7 @@ def require_name(name: str) -> str:
 # Writing down -----------------------------------------------------------------------------------------------------
 
 
-def record_cost(cost: Cost, latent_shape: tuple[int, ...]) -> tuple[KeptCost, dict[str, Tensor]]:
+def record_cost(cost: Cost, latent_shape: tuple[int, ...]) -> tuple[CostRecord, dict[str, Tensor]]:
     """A term as configuration and tensors.
 
     Raises:
@@ -117,7 +117,7 @@ def record_cost(cost: Cost, latent_shape: tuple[int, ...]) -> tuple[KeptCost, di
     inner = cost.inner if isinstance(cost, Sealed) else cost
     fitted = isinstance(inner, FittedCost)
     config = _config_of(inner, FittedCost if fitted else Cost, f"cost {cost.name!r}")
-    record = KeptCost(
+    record = CostRecord(
         name=require_name(cost.name), config=None if fitted else config, fitted=config if fitted else None,
         latent_shape=inner.latent_shape if isinstance(inner, FittedCost) else latent_shape,
         seal=cost.fingerprint if isinstance(cost, Sealed) else None,
@@ -127,7 +127,7 @@ def record_cost(cost: Cost, latent_shape: tuple[int, ...]) -> tuple[KeptCost, di
 
 def record_guardrail(
     name: str, guardrail: Guardrail, own: Readout | None, latent_shape: tuple[int, ...]
-) -> tuple[KeptGuardrail, dict[str, Tensor]]:
+) -> tuple[GuardrailRecord, dict[str, Tensor]]:
     """A guardrail as configuration and tensors, its read-out's among them unless that is the agent's `own`.
 
     Raises:
@@ -139,13 +139,13 @@ def record_guardrail(
     if readout is not None and readout is not own:
         record = readout_record(readout)
         tensors |= {f"readout.{k}": v for k, v in readout.state_dict().items()}
-    return KeptGuardrail(
+    return GuardrailRecord(
         name=require_name(name), config=config, latent_shape=latent_shape, readout=record
     ), tensors
 
 
 def recorded(
-    kept: Kept, latent_shape: tuple[int, ...], own: Readout | None
+    additions: Additions, latent_shape: tuple[int, ...], own: Readout | None
 ) -> list[tuple[Record, dict[str, Tensor]]]:
     """All of them; raises as above."""
     found: list[tuple[Record, dict[str, Tensor]]] = [record_cost(cost, latent_shape) for cost in kept.costs.values()]
@@ -166,7 +166,7 @@ def _config_of(part: Any, box: type, what: str) -> Any:
 
 
 def build_cost(
-    record: KeptCost, tensors: Mapping[str, Tensor], header: Header, signature: Signature,
+    record: CostRecord, tensors: Mapping[str, Tensor], header: Header, signature: Signature,
     latent_shape: tuple[int, ...], where: str,
 ) -> Cost:
     """The term again; nothing is allocated that its tensors do not vouch for.
@@ -199,7 +199,7 @@ def build_cost(
 
 
 def build_guardrail(
-    record: KeptGuardrail, tensors: Mapping[str, Tensor], header: Header, own: Readout | None,
+    record: GuardrailRecord, tensors: Mapping[str, Tensor], header: Header, own: Readout | None,
     latent_shape: tuple[int, ...], where: str,
 ) -> Guardrail:
     """The guardrail again, as `build_cost`."""
@@ -228,14 +228,14 @@ def build_guardrail(
 def rebuilt(
     records: Records, tensors: Mapping[str, Tensor], header: Header, signature: Signature,
     latent_shape: tuple[int, ...], own: Readout | None, where: str,
-) -> Kept:
+) -> Additions:
     """All of them, from tensors that are named "KEY.NAME"; raises as above, and for tensors that belong to none."""
-    kept, rest = Kept(), set(header)
+    kept, rest = Additions(), set(header)
     every: tuple[Record, ...] = (*records.costs, *records.guardrails)
     for record in every:
         mine, heads = (under(f"{key(record)}.", named) for named in (tensors, header))
         rest -= {f"{key(record)}.{name}" for name in heads}
-        if isinstance(record, KeptCost):
+        if isinstance(record, CostRecord):
             kept.costs[record.name] = build_cost(record, mine, heads, signature, latent_shape, where)
         else:
             kept.guardrails[record.name] = build_guardrail(record, mine, heads, own, latent_shape, where)

@@ -21,9 +21,9 @@ from torch import Tensor
 from steersman.agent.building.fingerprint import model_fingerprint
 from steersman.agent.building.parts import tensors
 from steersman.agent.fitted.additions import (
-    Kept,
-    KeptCost,
-    KeptGuardrail,
+    Additions,
+    CostRecord,
+    GuardrailRecord,
     Record,
     build_cost,
     build_guardrail,
@@ -51,7 +51,7 @@ from steersman.runs.tensors import parse_header
 FOLDER, INDEX = "kept", "kept.json"
 FORMAT = 1
 _HASH = re.compile("[0-9a-f]{64}")
-_AGAIN = "restore the file from a copy, or fit it again: Agent.load(run, kept=False)"
+_AGAIN = "restore the file from a copy, or fit it again: Agent.load(run, additions=False)"
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,8 +59,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     model: str
     tensors: FileRecord | None = None
-    cost: KeptCost | None = None
-    guardrail: KeptGuardrail | None = None
+    cost: CostRecord | None = None
+    guardrail: GuardrailRecord | None = None
 
     @property
     def record(self) -> Record:
@@ -87,8 +87,8 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     sha256: str = ""
 
 
-def save_kept(
-    run: Run, kept: Kept, signature: Signature, perception: Perception, model: WorldModel, readout: Readout | None
+def save_additions(
+    run: Run, additions: Additions, signature: Signature, perception: Perception, model: WorldModel, readout: Readout | None
 ) -> list[str]:
     """Add what was added to an agent to what its run keeps; a part of the same kind and name is replaced. Its names.
 
@@ -104,8 +104,8 @@ def save_kept(
         content = encoded(values)
         entry = Entry(
             model=fingerprint, tensors=FileRecord(len(content), sha256(content)) if values else None,
-            cost=record if isinstance(record, KeptCost) else None,
-            guardrail=record if isinstance(record, KeptGuardrail) else None,
+            cost=record if isinstance(record, CostRecord) else None,
+            guardrail=record if isinstance(record, GuardrailRecord) else None,
         )
         _built(entry, content, signature, latent, readout, f"{key(record)} of this agent")  # what is kept can be read
         entries[key(record)] = entry
@@ -115,7 +115,7 @@ def save_kept(
     return [key(record) for record, _ in found]
 
 
-def drop_kept(run: Run, kind: str, name: str) -> None:
+def drop_addition(run: Run, kind: str, name: str) -> None:
     """Keep one part no longer; kind "cost" or "guardrail".
 
     Raises:
@@ -128,9 +128,9 @@ def drop_kept(run: Run, kind: str, name: str) -> None:
     _write(run, entries.values(), {})
 
 
-def load_kept(
+def load_additions(
     run: Run, signature: Signature, perception: Perception, model: WorldModel, readout: Readout | None
-) -> Kept:
+) -> Additions:
     """What a run keeps for these weights; what it keeps for others is named as outdated.
 
     Raises:
@@ -140,20 +140,20 @@ def load_kept(
     """
     index = read_index(run)
     if not index.entries:
-        return Kept()
-    latent, fingerprint, kept = perception.latent_shape, model_fingerprint((perception, model)), Kept()
+        return Additions()
+    latent, fingerprint, kept = perception.latent_shape, model_fingerprint((perception, model)), Additions()
     for entry in index.entries:
         record = entry.record
         where = f"{run.path / FOLDER / (entry.file if entry.tensors else INDEX)}"
         if entry.model != fingerprint:
-            if isinstance(record, KeptCost) and record.seal is not None:
+            if isinstance(record, CostRecord) and record.seal is not None:
                 raise SealError(f"the weights that intrinsic cost {record.name!r} was fitted to, {entry.model[:12]}…",
-                                f"{fingerprint[:12]}…", "fit it to these: Agent.load(run, kept=False)")
+                                f"{fingerprint[:12]}…", "fit it to these: Agent.load(run, additions=False)")
             kept.outdated += (record.name,)
             continue
         content = b"" if entry.tensors is None else _verified(run.path / FOLDER / entry.file, entry.tensors)
         part = _built(entry, content, signature, latent, readout, where)
-        if isinstance(record, KeptCost):
+        if isinstance(record, CostRecord):
             kept.costs[record.name] = part
         else:
             kept.guardrails[record.name] = part
@@ -229,6 +229,6 @@ def _built(
     record = entry.record
     header = parse_header(content, where) if entry.tensors is not None else {}
     values = tensors(content, where) if entry.tensors is not None else {}
-    if isinstance(record, KeptCost):
+    if isinstance(record, CostRecord):
         return build_cost(record, values, header, signature, latent_shape, where)
     return build_guardrail(record, values, header, readout, latent_shape, where)

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save as encode
 from torch import Tensor
 
-from steersman.agent.fitted.additions import KeptGuardrail, build_guardrail, record_guardrail, under
+from steersman.agent.fitted.additions import GuardrailRecord, build_guardrail, record_guardrail, under
 from steersman.core import (
     Budget,
     CallableGoal,
@@ -137,7 +137,7 @@ def _configured(
 def _guardrail(stored: Mapping[str, Any], tensors: Mapping[str, Tensor], readout: Readout | None) -> Guardrail:
     where, values = "the recorded task", under(f"{stored['name']}.", tensors)
     try:
-        record = convert(stored["record"], KeptGuardrail, strict=False)
+        record = convert(stored["record"], GuardrailRecord, strict=False)
         header = parse_header(encode(values), where)
         return build_guardrail(record, values, header, readout, record.latent_shape, where)
     except (msgspec.ValidationError, PartError, CheckpointError) as error:

@@ -26,7 +26,7 @@ from steersman.core.clock import taped
 from steersman.core.compiled import compiled, compiler
 from steersman.runs import Run
 from steersman.runs import manifest as manifests
-from steersman.runs.decisions import KEPT, DecisionWriter, Recorded, Session
+from steersman.runs.decisions import RETAINED, DecisionWriter, Recorded, Session
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Recorder:
 
     def __init__(
         self, run: Run, model: str, checkpoint: int | None, planner: Planner, readout: Readout | None, *,
-        world: str = "", kept: int = KEPT, memory: str = "", costs: Mapping[str, str] | None = None,
+        world: str = "", kept: int = RETAINED, memory: str = "", costs: Mapping[str, str] | None = None,
     ) -> None:
         """model: see `model_fingerprint`; kept: bytes of records to keep, the oldest go first; costs: fitted terms that
         were added to the agent, and their fingerprints."""

@@ -32,7 +32,7 @@ def from_pretrained(
     agent = Agent(
         parts.config, parts.signature, parts.perception, parts.world_model, planner=planner,
         readout=parts.readout, origin=parts.origin,
-        trusted=parts.origin.trusted_horizon(str(folder)) if trusted else None, kept=parts.kept,
+        trusted=parts.origin.trusted_horizon(str(folder)) if trusted else None, additions=parts.additions,
     )
     verify_sealed(agent.own_sealed, parts.seals)
     return agent
@@ -48,7 +48,7 @@ def save_pretrained(agent: Agent, folder: Path | str) -> Path:
     """
     parts = pretrained.Pretrained(
         agent.config, agent.signature, agent.perception, agent.world_model, agent.readout, agent.origin,
-        seals(agent.own_sealed), agent.kept,
+        seals(agent.own_sealed), agent.additions,
     )
     return pretrained.save(parts, agent.planner, folder)
 

@@ -24,7 +24,7 @@ from steersman.agent.building.origin import Origin
 from steersman.agent.building.parts import build_parts, tensors
 from steersman.agent.building.readouts import ReadoutRecord, readout_record
 from steersman.agent.config import AgentConfig
-from steersman.agent.fitted.additions import Kept, KeptCost, KeptGuardrail, Records, key, rebuilt, recorded, under
+from steersman.agent.fitted.additions import Additions, CostRecord, GuardrailRecord, Records, key, rebuilt, recorded, under
 from steersman.agent.fitted.sealing import Seals
 from steersman.agent.sharing.card import model_card
 from steersman.core import (
@@ -47,7 +47,7 @@ from steersman.runs.tensors import parse_header
 FORMAT = 2
 """1: folders in which nothing is kept beside the parts; they are still written so, for earlier versions."""
 CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "README.md")
-_KEPT = "kept."
+_ADDITIONS = "kept."
 _CONFIG_LIMIT = 16 << 20
 _FIX = "get the folder again from where it was published"
 
@@ -85,7 +85,7 @@ class Pretrained:
     readout: Readout | None
     origin: Origin
     seals: Seals = field(default_factory=dict)
-    kept: Kept = field(default_factory=Kept)
+    additions: Additions = field(default_factory=Additions)
 
 
 def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
@@ -185,18 +185,18 @@ class _Head(msgspec.Struct):
 
 def _records(parts: Pretrained) -> tuple[Records, dict[str, Tensor]]:
     """What is kept, and its tensors as they are named in the weights' file."""
-    found = recorded(parts.kept, parts.perception.latent_shape, parts.readout)
-    tensors = {f"{_KEPT}{key(record)}.{name}": value.detach().cpu().contiguous().clone()
+    found = recorded(parts.additions, parts.perception.latent_shape, parts.readout)
+    tensors = {f"{_ADDITIONS}{key(record)}.{name}": value.detach().cpu().contiguous().clone()
                for record, values in found for name, value in values.items()}
-    costs, guardrails = ([r for r, _ in found if isinstance(r, kind)] for kind in (KeptCost, KeptGuardrail))
+    costs, guardrails = ([r for r, _ in found if isinstance(r, kind)] for kind in (CostRecord, GuardrailRecord))
     return Records(costs=tuple(costs), guardrails=tuple(guardrails)), tensors  # type: ignore[arg-type]
 
 
 def _loaded(stored: Stored, content: bytes, where: str) -> Pretrained:
     """Everything from verified bytes; nothing is allocated that they do not vouch for."""
     header, values = parse_header(content, where), tensors(content, where)
-    added, heads = under(_KEPT, values), under(_KEPT, header)
-    own = {name: head for name, head in header.items() if not name.startswith(_KEPT)}
+    added, heads = under(_ADDITIONS, values), under(_ADDITIONS, header)
+    own = {name: head for name, head in header.items() if not name.startswith(_ADDITIONS)}
 
     def build() -> nn.ModuleDict:
         parts = build_parts(stored.agent, stored.signature)

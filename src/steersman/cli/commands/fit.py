@@ -82,7 +82,7 @@ class Fit(Extensible):
         run = Run.open(self.run)
         if self.drop:
             return self._drop(run, terminal)
-        agent = Agent.load(run, kept=False)
+        agent = Agent.load(run, additions=False)
         facts = self._limit(run, agent, terminal) if self.limit else (
             self._bad(run, agent, terminal) if self.bad is not None else self._distance(run, agent, terminal))
         kept = store_additions(agent, run)
@@ -145,12 +145,12 @@ class Fit(Extensible):
         return {"name": distance.name, "step": step, "moments": len(episode)}
 
     def _drop(self, run: Run, terminal: Terminal) -> Done:
-        from steersman.agent.fitted.in_run import drop_kept, read_index
+        from steersman.agent.fitted.in_run import drop_addition, read_index
 
         kinds = ["cost" if entry.cost else "guardrail" for entry in read_index(run).entries
                  if entry.record.name == self.drop]
         for kind in kinds or ["guardrail"]:
-            drop_kept(run, kind, self.drop)
+            drop_addition(run, kind, self.drop)
         terminal.say(f"{self.drop} is kept no longer")
         return Done({"run": str(self.run), "dropped": self.drop})
 
