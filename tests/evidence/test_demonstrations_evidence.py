@@ -28,5 +28,5 @@ def test_a_small_run_recovers_weights_and_says_all_it_promises(tmp_path, monkeyp
 
 def test_the_cart_keeps_its_inertia():
     start = torch.tensor([[0.0, 0.0, 1.0, 0.0]])
-    future = demonstrations.Cart().imagine(Belief(start), torch.zeros(1, 1, 2, 2)).states[0, 0]
+    future = demonstrations.cart().imagine(Belief(start), torch.zeros(1, 1, 2, 2)).states[0, 0]
     assert torch.allclose(future[1], torch.tensor([0.19, 0.0, 0.95, 0.0]))

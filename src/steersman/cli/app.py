@@ -43,7 +43,7 @@ COMMANDS: dict[str, str] = {
     "completion": "print shell completion for bash or zsh",
 }
 """Name -> one line about it. A name of two words belongs to a group: `steersman data` lists the group's commands."""
-_MODULES = {"inspect": "look", "run": "act", "what-if": "what_if"}  # modules named otherwise than their command
+_PLACES = {"run": "act"}  # a command whose module and class are named otherwise than its words
 
 HELP = """\
 usage: steersman COMMAND [options]
@@ -91,9 +91,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def command(name: str) -> type[Command]:
-    """The class behind a command's name."""
-    module = importlib.import_module(f".commands.{_MODULES.get(name, name.replace(' ', '_'))}", __package__)
-    found: type[Command] = module.COMMAND
+    """The class behind a command's name: "data doctor" is `DataDoctor` of `commands.data_doctor`."""
+    place = _PLACES.get(name, name).replace(" ", "_").replace("-", "_")
+    found: type[Command] = getattr(importlib.import_module(f".commands.{place}", __package__),
+                                   place.title().replace("_", ""))
     return found
 
 
@@ -172,6 +173,7 @@ def _unknown(name: str) -> int:
 
 
 def _run(name: str, words: list[str]) -> int:
+    from steersman.cli.imports import Extensible, load
     from steersman.cli.parse import parse
     from steersman.cli.terminal import Terminal
 
@@ -185,6 +187,8 @@ def _run(name: str, words: list[str]) -> int:
         line = f"expected one process for `{name}`; got {size}; torchrun is for `train`"
         return 2 if rank else _fail(words, line, 2)
     terminal = Terminal(json=call.json and not rank)
+    if isinstance(call, Extensible):
+        load(call.imports)
     try:
         done = call(terminal)
     except KeyboardInterrupt:

@@ -88,13 +88,11 @@ def closed_loop(
 
 def _table(found: dict[str, Acted], env: str, episodes: int, seed: int) -> Table:
     from steersman.runs.artefacts import Column, Figure, Row, Table
+    from steersman.studio import quantities as q
 
     def row(label: str, returns: list[float], ms: float | None) -> Row:
-        half = 1.96 * statistics.stdev(returns) / len(returns) ** 0.5 if len(returns) > 1 else 0.0
-        mean = statistics.fmean(returns)
         return Row(label=label, kind="agent" if label == "policy" else "baseline", figures={
-            "mean": Figure(value=mean, low=mean - half, high=mean + half, n=len(returns)),
-            "worst": Figure(value=min(returns)), "ms": Figure(value=ms)})
+            "mean": q.mean(returns), "worst": Figure(value=min(returns)), "ms": Figure(value=ms)})
 
     return Table(
         name="policy", title=f"The policy acts in {env}",

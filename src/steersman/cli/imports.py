@@ -6,17 +6,27 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from steersman.cli.command import Command
 from steersman.core.errors import UsageError
 
 Modules = Annotated[
     tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="import", metavar="MODULE", help_behavior_hint="")
 ]
 """The option `--import MODULE`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extensible(Command):
+    """A command that reads runs, which may hold parts of other people's: `load` comes before the call."""
+
+    imports: Modules = ()
+    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
 
 def load(modules: Sequence[str], option: str = "--import") -> None:

@@ -1,19 +1,14 @@
-"""What a person says about a log on the command line; a log as a dataset inside the run that learns from it."""
+"""What a person says about a log on the command line."""
 
 from __future__ import annotations
 
 import shlex
-import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from steersman.cli.command import option
 from steersman.core.errors import UsageError
-
-if TYPE_CHECKING:
-    from steersman.cli.progress import Watcher
-    from steersman.data import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,32 +75,3 @@ def _schema(path: Path) -> Any:
     if not isinstance(found, Schema):
         raise UsageError(f"`schema` in {path} to be a data.Schema", type(found).__name__, "build one")
     return found
-
-
-class Log:
-    """A log as a dataset: read into a temporary `place`, which the run that learns from it takes over, or removed.
-
-    A log that is a cache already is used where it is.
-    """
-
-    def __init__(self, source: Source, out: Path, watcher: Watcher) -> None:
-        from steersman.data import Dataset, build
-        from steersman.runs.files import temporary
-
-        self.place: Path | None = None
-        if source.format == "cache":
-            self.dataset = Dataset.open(source.path)
-            return
-        self.place = temporary(out.with_name(f"{out.name}.log"))
-        try:
-            self.dataset = build(source, self.place, lambda done, total: watcher.count("reading", done, total))
-        finally:
-            watcher.close()
-        self.dataset.path = out / "log"  # what the run's manifest names
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.place is not None:
-            shutil.rmtree(self.place, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,13 @@ def load(path: Path, name: str) -> Any:
     """
     if not path.is_file():
         raise UsageError(f"a Python file at {path}", "nothing", "check the path")
-    spec = importlib.util.spec_from_file_location(f"steersman_own_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"a Python file at {path}", f"{path.suffix or 'no suffix'}", "name it with .py at the end")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        defined = runpy.run_path(str(path), run_name=f"steersman_own_{path.stem}")
     except SteersmanError:
         raise
     except Exception as error:
         line = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(f"{path} to run", line, "correct it (python " + f"{path} shows where)") from error
-    found = getattr(module, name, None)
-    if found is None:
+    if name not in defined:
         raise UsageError(f"`{name}` in {path}", "nothing of that name", f"define {name} there")
-    return found
+    return defined[name]

@@ -38,7 +38,7 @@ class Terminal:
 
     def style(self, text: str, *names: str) -> str:
         """Text in a style where the stream shows styles."""
-        if not self.colour or not text:
+        if not self.colour or not text or not any(names):
             return text
         return f"\x1b[{';'.join(_STYLES[name] for name in names)}m{text}\x1b[0m"
 
@@ -51,21 +51,16 @@ class Terminal:
         self.say()
         self.say(self.style(text, "bold") + (self.style(f"  {aside}", "dim") if aside else ""))
 
-    def pairs(self, rows: Sequence[tuple[str, Any]] | Mapping[str, Any], indent: int = 2) -> None:
+    def pairs(self, rows: Sequence[tuple[str, Any]] | Mapping[str, Any]) -> None:
         """Labels and values, aligned."""
         rows = [(k, v) for k, v in (rows.items() if isinstance(rows, Mapping) else rows) if v not in (None, "")]
-        wide = max((cells(label) for label, _ in rows), default=0)
-        for label, value in rows:
-            self.say(" " * indent + self.style(pad(label, wide), "dim") + f"  {value}")
+        self._aligned([[(label, "dim"), (f"{value}", "")] for label, value in rows], (False, False))
 
-    def grid(self, header: Sequence[str], rows: Sequence[Sequence[str]], indent: int = 2) -> None:
+    def grid(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Rows of words under a header; columns of numbers (by their header) to the right."""
-        numeric = [name in ("size", "numbers", "value") for name in header]
-        widths = [max(map(cells, column)) for column in zip(header, *rows, strict=True)]
-        for row in [header, *rows] if any(header) else rows:
-            aligned = [pad(cell, wide, right) for cell, wide, right in zip(row, widths, numeric, strict=True)]
-            text = (" " * indent + "  ".join(aligned)).rstrip()
-            self.say(self.style(text, "dim") if row is header else text)
+        lines = [[(name, "dim") for name in header]] if any(header) else []
+        lines += [[(cell, "") for cell in row] for row in rows]
+        self._aligned(lines, [name in ("size", "numbers", "value") for name in header])
 
     def table(self, table: Table) -> None:
         """A table of figures: agents bold, baselines plain, intervals dim."""
@@ -73,38 +68,32 @@ class Terminal:
         self.heading(table.title, setting)
         places = {c.key: q.column_places(c, (row.figures.get(c.key) for row in table.rows)) for c in table.columns}
         spans = {c.key: any(_has_interval(row.figures.get(c.key)) for row in table.rows) for c in table.columns}
-        header, lines = [""], []
+        lines, group = [[("", "dim")]], ""
         for column in table.columns:
-            header += [q.heading(column), ""] if spans[column.key] else [q.heading(column)]
+            lines[0] += [(q.heading(column), "dim"), ("", "dim")][: 1 + spans[column.key]]
         for row in table.rows:
-            line = [("  " if row.group else "") + row.label]
+            if row.group and row.group != group:
+                group = row.group
+                lines.append([(group, "accent")])
+            weight = "bold" if row.kind == "agent" else ""
+            line = [("  " * bool(row.group) + row.label, weight)]
             for column in table.columns:
-                figure = row.figures.get(column.key, Figure(value=None))
-                line.append(q.number(figure.value, column.form, places[column.key]))
-                if spans[column.key]:
-                    line.append(q.interval(figure, column.form, places[column.key]))
-            lines.append((row, line))
-        self._figures(header, lines)
+                figure, form = row.figures.get(column.key, Figure(value=None)), (column.form, places[column.key])
+                line.append((q.number(figure.value, *form), weight))
+                line += [(q.interval(figure, *form), "dim")] if spans[column.key] else []
+            lines.append(line)
+        self._aligned(lines, [False] + [True] * len(lines[0]))
         for note in table.notes:
             self.say(self.style(f"  {note}", "dim"))
 
-    def _figures(self, header: list[str], lines: list[tuple[Any, list[str]]]) -> None:
-        widths = [max(map(cells, column)) for column in zip(header, *(line for _, line in lines), strict=True)]
-        widths[0] = max([widths[0], *(cells(row.group) for row, _ in lines)])
-        self.say(self.style("  " + "  ".join(pad(h, w, right=i > 0) for i, (h, w) in
-                                             enumerate(zip(header, widths, strict=True))).rstrip(), "dim"))
-        group = ""
-        for row, line in lines:
-            if row.group and row.group != group:
-                group = row.group
-                self.say(f"  {self.style(group, 'accent')}")
-            parts = []
-            for i, (cell, wide) in enumerate(zip(line, widths, strict=True)):
-                text = pad(cell, wide, right=i > 0)
-                is_interval = i > 0 and not header[i]
-                parts.append(self.style(text, "dim") if is_interval else
-                             self.style(text, "bold") if row.kind == "agent" else text)
-            self.say(("  " + "  ".join(parts)).rstrip())
+    def _aligned(self, rows: Sequence[Sequence[tuple[str, str]]], right: Sequence[bool]) -> None:
+        """Rows of cells (text, style), those of a column equally wide; a row may have fewer cells than another."""
+        count = max(map(len, rows), default=0)
+        widths = [max(cells(row[i][0]) for row in rows if i < len(row)) for i in range(count)]
+        for row in rows:
+            aligned = [self.style(pad(text, wide, to_the_right), style)
+                       for (text, style), wide, to_the_right in zip(row, widths, right, strict=False)]
+            self.say(("  " + "  ".join(aligned)).rstrip())
 
     def finish(self, done: Done) -> None:
         """The last line of standard output, if a machine asked for it."""

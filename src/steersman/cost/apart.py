@@ -34,6 +34,8 @@ class Apart(Guardrail):
         PlanningError: columns that the read-out does not know, or not two or three of them for a thing.
     """
 
+    name: str = ""
+
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="apart"):
         places: tuple[tuple[str, ...], ...]
         body: float = 0.0
@@ -58,7 +60,7 @@ class Apart(Guardrail):
                 ", ".join(missing) or f"{list(places)}", "correct the names, or fit a read-out for these columns",
             )
         self.readout, self.body, self._margin = readout, body, StepMargin(margin)
-        self._name, self._places = name, tuple(map(tuple, places))
+        self.name, self._places = name, tuple(map(tuple, places))
         index = [[readout.columns.index(column) for column in place] for place in places]
         self._place = torch.tensor([i[:2] for i in index])
         self._radius = torch.tensor([i[2] if len(i) == 3 else 0 for i in index])
@@ -68,13 +70,9 @@ class Apart(Guardrail):
         self._rate = self._way.index(flat, readout.columns).unflatten(0, (-1, 2))
 
     @property
-    def name(self) -> str:
-        return self._name
-
-    @property
     def config(self) -> Config:
         """What builds it again, with a read-out."""
-        return self.Config(places=self._places, body=float(self.body), margin=self._margin.given, name=self._name,
+        return self.Config(places=self._places, body=float(self.body), margin=self._margin.given, name=self.name,
                            between=self.between)
 
     def bare(self) -> Apart:

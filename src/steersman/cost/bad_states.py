@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from steersman.core import ConfigError, Guardrail, Imagined, PlanningError, Readout
 from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
-from steersman.nn import AdamW, mlp
+from steersman.nn import fit, mlp
 
 
 class BadStates(Guardrail):
@@ -32,6 +32,8 @@ class BadStates(Guardrail):
     It knows what bad states look like that it was shown. Where nothing was ever labelled it says nothing: keep plans
     inside what the model knows (`DisagreementCost`), or limit columns.
     """
+
+    name: str = ""
 
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """How the classifier is trained; `held_out`: share of the labels that thresholds are taken from."""
@@ -79,7 +81,7 @@ class BadStates(Guardrail):
         """As `fit` builds it; τ is minus infinity until it is calibrated: nothing is safe."""
         self.network, self.mean, self.deviation = network, mean, deviation
         self.latent_shape, self.share, self.threshold, self.good_refused = latent_shape, share, -math.inf, math.nan
-        self._name = name
+        self.name = name
 
     @classmethod
     def fit(
@@ -143,10 +145,6 @@ class BadStates(Guardrail):
         self.good_refused = float((odds[~bad] > self.threshold).float().mean())
 
     @property
-    def name(self) -> str:
-        return self._name
-
-    @property
     def config(self) -> Fitted:
         """What builds it again, with its tensors.
 
@@ -154,11 +152,11 @@ class BadStates(Guardrail):
             ConfigError: it was not fitted.
         """
         if not math.isfinite(self.threshold):
-            raise ConfigError(f"a fitted guardrail {self._name!r}", "one without a threshold", "use BadStates.fit")
+            raise ConfigError(f"a fitted guardrail {self.name!r}", "one without a threshold", "use BadStates.fit")
         layers = [x for x in self.network.modules() if isinstance(x, nn.Linear)]
         good = None if math.isnan(self.good_refused) else self.good_refused
         return self.Fitted(hidden=tuple(x.out_features for x in layers[:-1]), share=self.share,
-                           threshold=self.threshold, good_refused=good, name=self._name)
+                           threshold=self.threshold, good_refused=good, name=self.name)
 
     def tensors(self) -> Mapping[str, Tensor]:
         network = {f"network.{name}": value for name, value in self.network.state_dict().items()}
@@ -188,22 +186,17 @@ def _split(unit: Tensor, bad: Tensor, share: float, generator: torch.Generator) 
     return aside[index]
 
 
-@torch.enable_grad()
 def _train(
     network: nn.Module, x: Tensor, bad: Tensor, config: BadStates.Config, generator: torch.Generator
 ) -> None:
     """x (n, S, D) standardised. Every batch holds as many bad as good labels, a version of each drawn at random."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            fan = parameter.shape[-1]
-            parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * fan**-0.5)
-    optimiser = AdamW(network.named_parameters(), decay=config.weight_decay)
     kinds, half = (bad.nonzero()[:, 0], (~bad).nonzero()[:, 0]), config.batch_size // 2
     target = torch.cat([torch.ones(half), torch.zeros(half)])
-    for step in range(config.steps):
+
+    def loss() -> Tensor:
         rows = torch.cat([kind[torch.randint(len(kind), (half,), generator=generator)] for kind in kinds])
         version = torch.randint(x.shape[1], (2 * half,), generator=generator)
         odds = network(x[rows, version])[:, 0]
-        torch.autograd.backward(nn.functional.binary_cross_entropy_with_logits(odds, target))
-        optimiser.step(config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-        optimiser.forget_gradients()
+        return nn.functional.binary_cross_entropy_with_logits(odds, target)
+
+    fit(network, loss, generator, steps=config.steps, lr=config.lr, decay=config.weight_decay)

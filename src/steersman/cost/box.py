@@ -30,6 +30,8 @@ class Box(Guardrail):
         PlanningError: a column that the read-out does not know, or limits that no value meets.
     """
 
+    name: str = ""
+
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="box"):
         """As the constructor takes it; None for a limit that is infinite."""
 
@@ -78,16 +80,12 @@ class Box(Guardrail):
                 )
         self.readout = readout
         self._limits, self._scales = dict(limits), {column: float(size) for column, size in scale.items()}
-        self._name = name or ", ".join(f"{column} in [{low:g}, {high:g}]" for column, (low, high) in limits.items())
+        self.name = name or ", ".join(f"{column} in [{low:g}, {high:g}]" for column, (low, high) in limits.items())
         self._index = [readout.columns.index(column) for column in limits]
         self.between, self._way = between, between or STRAIGHT
         self._rate = self._way.index(list(limits), readout.columns)
         self._low, self._high = (torch.tensor([float(x[i]) for x in limits.values()]) for i in (0, 1))
         self._scale = torch.tensor([scale.get(column, 1.0) for column in limits])
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     @property
     def config(self) -> Config:
@@ -97,7 +95,7 @@ class Box(Guardrail):
             for column, (low, high) in self._limits.items()
         }
         margin = {column: kept.given for column, kept in self._margin.items() if kept.given != 0}
-        return self.Config(limits=limits, name=self._name, scale=self._scales, margin=margin, between=self.between)
+        return self.Config(limits=limits, name=self.name, scale=self._scales, margin=margin, between=self.between)
 
     @property
     def limits(self) -> Mapping[str, tuple[float, float]]:

@@ -32,6 +32,8 @@ class HalfSpace(Guardrail):
         PlanningError: no weights, weights of unknown columns, or numbers that are not finite.
     """
 
+    name: str = ""
+
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="half-space"):
         weights: dict[str, float]
         limit: float
@@ -63,20 +65,16 @@ class HalfSpace(Guardrail):
             raise PlanningError("finite weights and limit, and a scale > 0", f"{dict(weights)}, {limit}, {scale}",
                                 "correct them")
         self.readout, self._margin, self._limit, self._scale = readout, StepMargin(margin), limit, scale
-        self._name = name or f"{_sum(weights)} <= {limit:g}"
+        self.name = name or f"{_sum(weights)} <= {limit:g}"
         self._index = [readout.columns.index(column) for column in weights]
         self._weights = torch.tensor(list(weights.values()))
-        self._named = {column: float(weight) for column, weight in weights.items()}
-
-    @property
-    def name(self) -> str:
-        return self._name
+        self.named = {column: float(weight) for column, weight in weights.items()}
 
     @property
     def config(self) -> Config:
         """What builds it again, with a read-out."""
-        return self.Config(weights=self._named, limit=float(self._limit), margin=self._margin.given,
-                           scale=float(self._scale), name=self._name)
+        return self.Config(weights=self.named, limit=float(self._limit), margin=self._margin.given,
+                           scale=float(self._scale), name=self.name)
 
     def bare(self) -> HalfSpace:
         return StepMargin.off(self)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from steersman.core import FittedCost, Imagined, PlanningError, Task
-from steersman.nn import AdamW, mlp
+from steersman.nn import AdamW, mlp, redraw
 
 
 class LearnedCost(FittedCost):
@@ -77,10 +77,7 @@ class LearnedCost(FittedCost):
         """
         c, generator = self.config, torch.Generator().manual_seed(seed)
         seen = self._rows(demonstrated)
-        with torch.no_grad():
-            for parameter in self.network.parameters():
-                fan = parameter.shape[-1]
-                parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * fan**-0.5)
+        redraw(self.network, generator)
         self.network.requires_grad_(True)  # an optimiser takes what is trainable
         optimiser, planned, gaps = AdamW(self.network.named_parameters(), decay=1e-3), seen[:0], []
         self.network.requires_grad_(False)

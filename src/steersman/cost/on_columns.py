@@ -41,6 +41,8 @@ class OnColumns(Guardrail):
         PlanningError: `g` returned another shape, or asked for a column that the read-out does not know.
     """
 
+    name: str = ""
+
     def __init__(
         self,
         readout: Readout,
@@ -50,11 +52,7 @@ class OnColumns(Guardrail):
         name: str = "",
     ) -> None:
         self.readout, self.g, self._margin = readout, g, StepMargin(margin)
-        self._name = name or getattr(g, "__name__", "").strip("<>") or type(g).__name__
-
-    @property
-    def name(self) -> str:
-        return self._name
+        self.name = name or getattr(g, "__name__", "").strip("<>") or type(g).__name__
 
     def bare(self) -> OnColumns:
         return StepMargin.off(self)

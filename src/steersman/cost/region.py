@@ -50,6 +50,8 @@ class Region(Guardrail):
     when asked about another number of problems than there are masks.
     """
 
+    name: str = ""
+
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="region"):
         """The mask is a tensor beside it."""
 
@@ -84,13 +86,9 @@ class Region(Guardrail):
                 "name the read-out's columns that are x and y in pixels",
             )
         self.readout, self._margin = readout, StepMargin(margin)
-        self._name = name
+        self.name = name
         self._index, self._columns, self._mask = [readout.columns.index(x) for x in columns], tuple(columns), mask
         self._distance = signed_distance(mask if mask.ndim == 3 else mask[None])
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     @property
     def clear(self) -> float:
@@ -110,7 +108,7 @@ class Region(Guardrail):
     def config(self) -> Config:
         """What builds it again, with a read-out and the mask."""
         x, y = self._columns
-        return self.Config(margin=self._margin.given, columns=(x, y), name=self._name)
+        return self.Config(margin=self._margin.given, columns=(x, y), name=self.name)
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {"mask": self._mask}

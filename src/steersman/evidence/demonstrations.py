@@ -12,27 +12,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from steersman.actor import Gradient
-from steersman.core import (
-    ActionSpec,
-    Belief,
-    ColumnGoal,
-    Cost,
-    Imagined,
-    Latent,
-    Problem,
-    Readout,
-    Task,
-    WorldModel,
-)
+from steersman.core import ActionSpec, Belief, ColumnGoal, Cost, Imagined, Problem, Readout, Task
 from steersman.cost import EffortCost, GoalCost, Recovered, SmoothnessCost, recover_weights, term_energies
 from steersman.evidence.context import Context, Outcome
-from steersman.evidence.drawing import png
-from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+from steersman.evidence.drawing import canvas, picture
+from steersman.runs.artefacts import Column, Figure, Row, Table
+from steersman.world_model import LinearModel
 
 VECTORS, STARTS, JUDGED, HORIZON, ROUNDS = 5, 12, 32, 20, 30
 EXPERT = Gradient.Config(restarts=10, steps=250, horizon=HORIZON, rate=0.1)
@@ -47,22 +38,11 @@ measured in the smallest unit alone would decide the cosine."""
 # The world and what can matter in it -----------------------------------------------------------------------------
 
 
-class Cart(WorldModel):
+def cart() -> LinearModel:
     """A point with inertia: v' = .95 v + .35 a, p' = p + .2 v'; state (x, y, vx, vy)."""
-
-    def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
-        return Belief(latent.state[:, -1])
-
-    def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
-    ) -> Imagined:
-        state = belief.state[:, None].expand(-1, actions.shape[1], -1)
-        states = [state]
-        for action in actions.unbind(2):
-            speed = 0.95 * state[..., 2:] + 0.35 * action
-            state = torch.cat([state[..., :2] + 0.2 * speed, speed], -1)
-            states.append(state)
-        return Imagined(torch.stack(states, 2))
+    one, none = torch.eye(2), torch.zeros(2, 2)
+    transition = torch.cat([torch.cat([one, 0.2 * 0.95 * one], 1), torch.cat([none, 0.95 * one], 1)])
+    return LinearModel(transition, torch.cat([0.2 * 0.35 * one, 0.35 * one]))
 
 
 class Columns(Readout):
@@ -132,13 +112,12 @@ def experiment(context: Context) -> Outcome:
         "alike_cosine": statistics.fmean(e.alike_cosine for e in experts),
         "alike_cost_ratio": statistics.fmean(e.alike_ratio for e in experts),
     }
-    picture = Picture(
-        name="weights", title="Weights read off demonstrations", file="weights.png",
-        alt="true and recovered weights of each expert, and a few of its ways beside the replanned ones",
-        caption="Left: true weights against recovered ones, each expert in a colour. Right: an expert's ways (lines) "
-                "and what is planned from the same new starts with the recovered weights (dots); the soft place grey.",
-    )
-    return Outcome(figures, (_table(experts),), ((picture, {"weights.png": _draw(experts)}),))
+    shown = picture(
+        _draw(experts), "weights", "Weights read off demonstrations",
+        "true and recovered weights of each expert, and a few of its ways beside the replanned ones",
+        "Left: true weights against recovered ones, each expert in a colour. Right: an expert's ways (lines) and what "
+        "is planned from the same new starts with the recovered weights (dots); the soft place grey.")
+    return Outcome(figures, (_table(experts),), (shown,))
 
 
 def _one(context: Context, number: int, generator: torch.Generator) -> Expert:
@@ -175,7 +154,7 @@ def drive(
     config: Gradient.Config, starts: Tensor, weights: Mapping[str, float], proposal: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Plan from `starts` (B, 4) and carry it out: the terms' mean energies (B, I), ways (B, H+1, 4), actions."""
-    world, b = Cart(), len(starts)
+    world, b = cart(), len(starts)
     problem = Problem(
         world, Belief(starts), COSTS, Task(TASK.goal, weights), ACTION, torch.arange(b),
         torch.zeros(b, dtype=torch.int64), proposal=proposal,
@@ -229,12 +208,10 @@ def _table(experts: list[Expert]) -> Table:
     )
 
 
-def _draw(experts: list[Expert]) -> bytes:
-    from matplotlib.figure import Figure as Canvas
+def _draw(experts: list[Expert]) -> Any:
     from matplotlib.patches import Circle
 
-    canvas = Canvas(figsize=(8.5, 3.8), layout="constrained")
-    weights, ways = canvas.subplots(1, 2)
+    figure, (weights, ways) = canvas(8.5, 3.8, 1, 2)
     for i, e in enumerate(experts):
         weights.loglog([e.true[n] for n in NAMES], [e.recovered.weights[n] for n in NAMES], "o", color=f"C{i}",
                        label=f"expert {i + 1}", alpha=0.8)
@@ -248,4 +225,4 @@ def _draw(experts: list[Expert]) -> bytes:
         ways.plot(mine[:, 0], mine[:, 1], ".", color="#d55e00", markersize=3)
     ways.plot(2.0, 0.0, "k*", markersize=10)
     ways.set(aspect="equal", xlabel="x", ylabel="y")
-    return png(canvas)
+    return figure

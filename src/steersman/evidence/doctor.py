@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,8 @@ from steersman.evidence.doctor_faults import FAULTS
 from steersman.evidence.doctor_later import LATER
 from steersman.evidence.doctor_pictures import CAMERA_FAULTS, FILMED
 from steersman.evidence.doctor_worlds import WORLDS, Array, Columns
-from steersman.evidence.drawing import png
-from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+from steersman.evidence.drawing import canvas, picture
+from steersman.runs.artefacts import Column, Figure, Row, Table
 
 CLEAN = 3
 """Clean logs of each world."""
@@ -57,10 +58,10 @@ def experiment(context: Context) -> Outcome:
         "fault_kinds_always_found": sum(all(x) for x in found.values()), "false_alarms": sum(alarms.values()),
         "clean_logs": CLEAN * len(MADE),
     }
-    picture = Picture(
-        name="faults", title="Faults found", file="faults.png", alt="share of logs of each fault that were named",
-        caption="One bar a kind of fault; the number beside it is that of planted logs.")
-    return Outcome(figures, (_table(found, alarms),), ((picture, {"faults.png": _draw(found)}),))
+    shown = picture(
+        _draw(found), "faults", "Faults found", "share of logs of each fault that were named",
+        "One bar a kind of fault; the number beside it is that of planted logs.")
+    return Outcome(figures, (_table(found, alarms),), (shown,))
 
 
 def examined(columns: Columns) -> Report:
@@ -102,11 +103,8 @@ def _table(found: dict[str, list[bool]], alarms: Counter[str]) -> Table:
                  Column(key="alarms", title="false alarms", form="count", better="lower", target=0.0)))
 
 
-def _draw(found: dict[str, list[bool]]) -> bytes:
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(7, 0.22 * len(found) + 0.8), layout="constrained")
-    axes = canvas.subplots()
+def _draw(found: dict[str, list[bool]]) -> Any:
+    figure, axes = canvas(7, 0.22 * len(found) + 0.8)
     names = list(found)[::-1]
     axes.barh(names, [float(np.mean(found[n])) for n in names], color="#0072b2")
     for i, n in enumerate(names):
@@ -114,4 +112,4 @@ def _draw(found: dict[str, list[bool]]) -> bytes:
     axes.set_xlim(0, 1.05)
     axes.set_xlabel("share of planted logs in which it was named")
     axes.tick_params(axis="y", labelsize="x-small")
-    return png(canvas)
+    return figure

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from steersman.evidence.doctor_worlds import Array, Columns, Generator
 
 Plant = Callable[[Columns, Generator, float], Columns]
+Rule = Callable[[Columns, Array, Generator, float], Array]
+"""Columns, values (R,) of the one that changes, generator, strength -> its new values."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,9 @@ class Fault:
     says: tuple[str, ...]
     strengths: tuple[float, ...]
     worlds: tuple[str, ...] = ()
+
+
+# What a fault is planted into ----------------------------------------------------------------------------------------
 
 
 def observed(c: Columns) -> list[str]:
@@ -48,24 +54,81 @@ def begins(c: Columns) -> Array:
     return np.diff(c["episode"], prepend=c["episode"][0] - 1) != 0
 
 
+def start_of(c: Columns) -> Array:
+    """(R,) the row at which a row's episode begins."""
+    found: Array = np.maximum.accumulate(np.where(begins(c), np.arange(len(c["t"])), 0))
+    return found
+
+
+def counted_anew(c: Columns, period: float) -> Columns:
+    """The rows of each episode, timed as if none were missing or added."""
+    return c | {"t": (np.arange(len(c["t"])) - start_of(c)) * period}
+
+
 def shift(c: Columns, value: Array, by: int) -> Array:
     """value[t + by] within each episode; at the ends the nearest row."""
-    index = np.arange(len(value))
-    start = np.maximum.accumulate(np.where(begins(c), index, 0))
     ends = np.append(np.flatnonzero(begins(c))[1:], len(value)) - 1
     last = np.repeat(ends, np.diff(np.append(np.flatnonzero(begins(c)), len(value))))
-    return value[np.clip(index + by, start, last)]
+    return value[np.clip(np.arange(len(value)) + by, start_of(c), last)]
 
 
-def some_of(c: Columns, g: Generator, names: list[str]) -> str:
+def some_of(g: Generator, names: list[str]) -> str:
     return str(names[int(g.integers(len(names)))])
 
 
-def missing(c: Columns, g: Generator, strength: float) -> Columns:
-    name = some_of(c, g, observed(c))
-    value = c[name].astype(float).copy()
-    value[g.choice(len(value), max(1, int(strength * len(value))), replace=False)] = np.nan
-    return c | {name: value}
+def some_rows(c: Columns, g: Generator, count: float) -> Array:
+    return g.choice(len(c["t"]), int(count), replace=False)
+
+
+def some_episodes(c: Columns, g: Generator, count: int) -> Array:
+    """(R,) whether a row is of one of `count` episodes that are drawn."""
+    return np.isin(c["episode"], g.choice(np.unique(c["episode"]), count, replace=False))
+
+
+def put(value: Array, rows: Array, new: Any) -> Array:
+    """Numbers with others in some rows."""
+    value = value.astype(float).copy()
+    value[rows] = new
+    return value
+
+
+def copies(c: Columns, g: Generator, count: int) -> Columns:
+    """`count` episodes once more at the end, under names of their own."""
+    ids = np.unique(c["episode"])
+    parts = [np.flatnonzero(c["episode"] == i) for i in g.choice(ids, count, replace=False)]
+    more = np.concatenate([np.full(len(p), ids.max() + 1 + k) for k, p in enumerate(parts)])
+    whole = taken(c, np.concatenate([np.arange(len(c["t"])), *parts]))
+    return whole | {"episode": np.concatenate([c["episode"], more])}
+
+
+# Plants that change columns by a rule --------------------------------------------------------------------------------
+
+
+def a_column(rule: Rule) -> Plant:
+    """One observed column, drawn at random."""
+
+    def plant(c: Columns, g: Generator, strength: float) -> Columns:
+        name = some_of(g, observed(c))
+        return c | {name: rule(c, c[name], g, strength)}
+
+    return plant
+
+
+def actions(rule: Rule) -> Plant:
+    """Every action."""
+    return lambda c, g, strength: c | {name: rule(c, c[name], g, strength) for name in acted(c)}
+
+
+def first_action(rule: Rule) -> Plant:
+    return lambda c, g, strength: c | {acted(c)[0]: rule(c, c[acted(c)[0]], g, strength)}
+
+
+def added(make: Callable[[Columns, Generator, float], Array]) -> Plant:
+    """One more column."""
+    return lambda c, g, strength: {**c, "aux": make(c, g, strength)}
+
+
+# Plants and rules ----------------------------------------------------------------------------------------------------
 
 
 def gaps(c: Columns, g: Generator, strength: float) -> Columns:
@@ -77,45 +140,18 @@ def gaps(c: Columns, g: Generator, strength: float) -> Columns:
     return taken(c, np.flatnonzero(keep))
 
 
-def constant(c: Columns, g: Generator, strength: float) -> Columns:
-    return {**c, "aux": np.full(len(c["t"]), strength)}
-
-
-def copied(c: Columns, g: Generator, strength: float) -> Columns:
-    return {**c, "aux": strength * c[some_of(c, g, observed(c))] + 3.0}
-
-
-def saturated(c: Columns, g: Generator, strength: float) -> Columns:
-    name = acted(c)[0]
-    low, high = np.quantile(c[name], [strength / 2, 1 - strength / 2])
-    return c | {name: np.clip(c[name], low, high)}
-
-
-def delayed(c: Columns, g: Generator, strength: float) -> Columns:
-    return c | {name: shift(c, c[name], int(strength)) for name in acted(c)}
-
-
-def late_action(c: Columns, g: Generator, strength: float) -> Columns:
-    return c | {name: shift(c, c[name], -1) for name in acted(c)}
-
-
 def shuffled(c: Columns, g: Generator, strength: float) -> Columns:
     order = g.permutation(len(c["t"]))
     return c | {name: c[name][order] for name in acted(c)}
 
 
 def dead(c: Columns, g: Generator, strength: float) -> Columns:
-    name = acted(c)[int(g.integers(len(acted(c))))]
+    name = some_of(g, acted(c))
     return c | {name: g.permutation(c[name])}
 
 
 def copied_episodes(c: Columns, g: Generator, strength: float) -> Columns:
-    ids = np.unique(c["episode"])
-    chosen = g.choice(ids, max(1, int(strength * len(ids))), replace=False)
-    parts = [np.flatnonzero(c["episode"] == i) for i in chosen]
-    whole = taken(c, np.concatenate([np.arange(len(c["t"])), *parts]))
-    more = np.concatenate([np.full(len(p), ids.max() + 1 + k) for k, p in enumerate(parts)])
-    return whole | {"episode": np.concatenate([c["episode"], more])}
+    return copies(c, g, max(1, int(strength * len(np.unique(c["episode"])))))
 
 
 def copied_stretch(c: Columns, g: Generator, strength: float) -> Columns:
@@ -125,10 +161,10 @@ def copied_stretch(c: Columns, g: Generator, strength: float) -> Columns:
     return whole
 
 
-def future(c: Columns, g: Generator, strength: float) -> Columns:
-    name = some_of(c, g, observed(c))
+def future(c: Columns, g: Generator, strength: float) -> Array:
+    name = some_of(g, observed(c))
     step = np.abs(np.diff(c[name])).mean()
-    return {**c, "aux": shift(c, c[name], 1) + strength * step * g.normal(size=len(c["t"]))}
+    return shift(c, c[name], 1) + strength * step * g.normal(size=len(c["t"]))
 
 
 def reward(c: Columns, g: Generator, strength: float) -> Columns:
@@ -137,10 +173,6 @@ def reward(c: Columns, g: Generator, strength: float) -> Columns:
     z = (after - after.mean(0)) / after.std(0)
     a = np.stack([c[n] for n in acted(c)], 1)
     return {**c, "score": -(z**2).sum(1) - strength * ((a / np.abs(a).max()) ** 2).sum(1) + a.sum(1) / np.abs(a).max()}
-
-
-def action_seen(c: Columns, g: Generator, strength: float) -> Columns:
-    return {**c, "aux": strength * c[acted(c)[0]]}
 
 
 def lone_rows(c: Columns, g: Generator, strength: float) -> Columns:
@@ -177,47 +209,34 @@ def unmarked(c: Columns, g: Generator, strength: float) -> Columns:
 
 
 def run_together(c: Columns, g: Generator, strength: float) -> Columns:
-    time = np.arange(len(c["t"])) * (c["t"][1] - c["t"][0])
-    return {name: value for name, value in c.items() if name != "episode"} | {"t": time}
+    return unmarked(c, g, strength) | {"t": np.arange(len(c["t"])) * (c["t"][1] - c["t"][0])}
 
 
-def slow(c: Columns, g: Generator, strength: float) -> Columns:
-    name, every = some_of(c, g, observed(c)), int(strength)
-    index = np.arange(len(c["t"]))
-    start = np.maximum.accumulate(np.where(begins(c), index, 0))
-    return c | {name: c[name][start + (index - start) // every * every]}
+def clipped(c: Columns, x: Array, g: Generator, strength: float) -> Array:
+    found: Array = np.clip(x, *np.quantile(x, [strength / 2, 1 - strength / 2]))
+    return found
 
 
-def sparse(c: Columns, g: Generator, strength: float) -> Columns:
-    name, every = some_of(c, g, observed(c)), int(strength)
-    value = c[name].astype(float).copy()
-    value[np.arange(len(value)) % every != 0] = np.nan
-    return c | {name: value}
+def slow(c: Columns, x: Array, g: Generator, strength: float) -> Array:
+    every, start = int(strength), start_of(c)
+    return x[start + (np.arange(len(x)) - start) // every * every]
 
 
-def stuck(c: Columns, g: Generator, strength: float) -> Columns:
-    name = some_of(c, g, observed(c))
-    value = c[name].copy()
-    for start in g.integers(0, len(value) - 200, 4):
-        stop = start + int(strength)
-        value[start:stop] = value[start]
-    return c | {name: value}
+def stuck(c: Columns, x: Array, g: Generator, strength: float) -> Array:
+    x = x.copy()
+    for start in g.integers(0, len(x) - 200, 4):
+        x[start : start + int(strength)] = x[start]
+    return x
 
 
-def spikes(c: Columns, g: Generator, strength: float) -> Columns:
-    name = some_of(c, g, observed(c))
-    value, span = c[name].astype(float).copy(), c[name].max() - c[name].min()
-    at = g.choice(len(value), 12, replace=False)
-    value[at] += strength * span * g.uniform(0.8, 1.2, 12) * g.choice([-1, 1], 12)
-    return c | {name: value}
+def spikes(c: Columns, x: Array, g: Generator, strength: float) -> Array:
+    at = g.choice(len(x), 12, replace=False)
+    leap = strength * np.ptp(x) * g.uniform(0.8, 1.2, 12) * g.choice([-1, 1], 12)
+    return put(x, at, x[at] + leap)
 
 
-def sentinel(c: Columns, g: Generator, strength: float) -> Columns:
-    name = some_of(c, g, observed(c))
-    value, span = c[name].astype(float).copy(), c[name].max() - c[name].min()
-    value[g.choice(len(value), max(5, int(0.003 * len(value))), replace=False)] = np.round(
-        c[name].min() - strength * span - 10)
-    return c | {name: value}
+def sentinel(c: Columns, x: Array, g: Generator, strength: float) -> Array:
+    return put(x, some_rows(c, g, max(5, 0.003 * len(x))), np.round(x.min() - strength * np.ptp(x) - 10))
 
 
 def repeated(c: Columns, g: Generator, strength: float) -> Columns:
@@ -228,13 +247,8 @@ def repeated(c: Columns, g: Generator, strength: float) -> Columns:
 
 
 def twice(c: Columns, g: Generator, strength: float) -> Columns:
-    count = len(c["t"])
-    order = np.sort(np.concatenate([np.arange(count), g.choice(count, max(5, int(strength * count)), replace=False)]))
-    whole = taken(c, order)
-    first = begins(whole)
-    index = np.arange(len(order))
-    start = np.maximum.accumulate(np.where(first, index, 0))
-    return whole | {"t": (index - start) * (c["t"][1] - c["t"][0])}
+    more = some_rows(c, g, max(5, strength * len(c["t"])))
+    return counted_anew(taken(c, np.sort(np.concatenate([np.arange(len(c["t"])), more]))), c["t"][1] - c["t"][0])
 
 
 def frozen(c: Columns, g: Generator, strength: float) -> Columns:
@@ -254,24 +268,9 @@ def hidden(c: Columns, g: Generator, strength: float) -> Columns:
     return {name: value for name, value in c.items() if name not in gone}
 
 
-def noise(c: Columns, g: Generator, strength: float) -> Columns:
-    return {**c, "aux": strength * g.normal(size=len(c["t"]))}
-
-
-def counter(c: Columns, g: Generator, strength: float) -> Columns:
-    return {**c, "aux": strength * np.arange(len(c["t"]))}
-
-
-def units(c: Columns, g: Generator, strength: float) -> Columns:
-    name = some_of(c, g, observed(c))
-    odd = np.isin(c["episode"], g.choice(np.unique(c["episode"]), len(np.unique(c["episode"])) // 6, replace=False))
-    return c | {name: np.where(odd, c[name] * strength, c[name])}
-
-
-def offset(c: Columns, g: Generator, strength: float) -> Columns:
-    name = some_of(c, g, observed(c))
-    odd = np.isin(c["episode"], g.choice(np.unique(c["episode"]), len(np.unique(c["episode"])) // 6, replace=False))
-    return c | {name: c[name] + odd * strength * (c[name].max() - c[name].min())}
+def a_sixth(c: Columns, g: Generator) -> Array:
+    """(R,) whether a row is of a sixth of the episodes."""
+    return some_episodes(c, g, len(np.unique(c["episode"])) // 6)
 
 
 def wrapped(c: Columns, g: Generator, strength: float) -> Columns:
@@ -279,34 +278,20 @@ def wrapped(c: Columns, g: Generator, strength: float) -> Columns:
     return {"episode": c["episode"], "t": c["t"], "angle": angle, "speed": c["speed"], "action": c["action"]}
 
 
-def changed(c: Columns, g: Generator, strength: float) -> Columns:
-    name = acted(c)[0]
-    half = np.arange(len(c["t"])) > 0.5 * len(c["t"])
-    return c | {name: np.where(half, strength * c[name], c[name])}
-
-
 def inverted(c: Columns, g: Generator, strength: float) -> Columns:
-    ids = np.unique(c["episode"])
-    odd = np.isin(c["episode"], g.choice(ids, max(2, int(strength * len(ids))), replace=False))
+    odd = some_episodes(c, g, max(2, int(strength * len(np.unique(c["episode"])))))
     return c | {name: np.where(odd, -c[name], c[name]) for name in acted(c)}
 
 
-def words(c: Columns, g: Generator, strength: float) -> Columns:
-    name = some_of(c, g, observed(c))
-    value = c[name].astype(str).astype(object)
-    value[g.choice(len(value), int(strength), replace=False)] = "ERR"
-    return c | {name: value}
+def words(c: Columns, x: Array, g: Generator, strength: float) -> Array:
+    value = x.astype(str).astype(object)
+    value[some_rows(c, g, strength)] = "ERR"
+    return value
 
 
-def narrow(c: Columns, g: Generator, strength: float) -> Columns:
-    name = acted(c)[0]
-    value = strength * (c[name] - c[name].mean())
-    value[g.choice(len(value), 20, replace=False)] = c[name].max() * g.choice([-1, 1], 20)
-    return c | {name: value}
-
-
-def idle(c: Columns, g: Generator, strength: float) -> Columns:
-    return c | {name: np.where(g.random(len(c["t"])) < strength, 0.0, c[name]) for name in acted(c)}
+def narrow(c: Columns, x: Array, g: Generator, strength: float) -> Array:
+    extremes = x.max() * g.choice([-1, 1], 20)
+    return put(strength * (x - x.mean()), some_rows(c, g, 20), extremes)
 
 
 EPISODIC = ("pendulum", "linear", "drifting", "walls", "regulated", "oscillator", "mountain")
@@ -315,20 +300,26 @@ AMOUNTS = ("pendulum", "linear", "plant", "drifting", "walls", "regulated", "mou
 SHARP = ("pendulum", "linear", "drifting", "regulated", "mountain", "cartpole", "walls")
 
 FAULTS: dict[str, Fault] = {
-    "missing values": Fault(missing, ("missing-values",), (0.0005, 0.02, 0.3)),
+    "missing values": Fault(
+        a_column(lambda c, x, g, s: put(x, some_rows(c, g, max(1, s * len(x))), np.nan)),
+        ("missing-values",), (0.0005, 0.02, 0.3)),
     "lost rows": Fault(gaps, ("gaps",), (0.0005, 0.01)),
-    "a constant column": Fault(constant, ("constant-column",), (0.0, 7.5)),
-    "a copied column": Fault(copied, ("duplicate-column",), (1.0, -0.001, 57.3)),
-    "saturated actions": Fault(saturated, ("saturated-actions",), (0.2, 0.6), AMOUNTS),
-    "a delay": Fault(delayed, ("delay",), (1, 2, 5), SHARP),
-    "the action one row late": Fault(late_action, ("action-one-row-late",), (1,), ("pendulum", "linear", "mountain")),
+    "a constant column": Fault(added(lambda c, g, s: np.full(len(c["t"]), s)), ("constant-column",), (0.0, 7.5)),
+    "a copied column": Fault(
+        added(lambda c, g, s: s * c[some_of(g, observed(c))] + 3.0), ("duplicate-column",), (1.0, -0.001, 57.3)),
+    "saturated actions": Fault(first_action(clipped), ("saturated-actions",), (0.2, 0.6), AMOUNTS),
+    "a delay": Fault(actions(lambda c, x, g, s: shift(c, x, int(s))), ("delay",), (1, 2, 5), SHARP),
+    "the action one row late": Fault(
+        actions(lambda c, x, g, s: shift(c, x, -1)),
+        ("action-one-row-late",), (1,), ("pendulum", "linear", "mountain")),
     "shuffled actions": Fault(shuffled, ("no-effect",), (1,)),
     "a dead actuator": Fault(dead, ("dead-action",), (1,), ("linear", "drifting", "walls")),
     "copied episodes": Fault(copied_episodes, ("duplicate-episodes",), (0.02, 0.3), (*EPISODIC, "cartpole")),
     "a copied stretch": Fault(copied_stretch, ("repeated-stretches", "duplicate-episodes"), (0.02, 0.2), EPISODIC),
-    "the future in a column": Fault(future, ("future-column", "knows-action"), (0.0, 0.03), SMOOTH),
+    "the future in a column": Fault(added(future), ("future-column", "knows-action"), (0.0, 0.03), SMOOTH),
     "the reward in a column": Fault(reward, ("knows-action",), (0.1, 1.0), ("linear", "regulated", "walls")),
-    "the action in a column": Fault(action_seen, ("action-in-observation",), (1.0, -20.0)),
+    "the action in a column": Fault(
+        added(lambda c, g, s: s * c[acted(c)[0]]), ("action-in-observation",), (1.0, -20.0)),
     "one-row episodes": Fault(lone_rows, ("one-row-episodes",), (1, 20)),
     "interleaved episodes": Fault(interleaved, ("interleaved-episodes",), (1,), EPISODIC),
     "time that goes back": Fault(back, ("time-goes-back",), (1, 30)),
@@ -337,26 +328,35 @@ FAULTS: dict[str, Fault] = {
     "episodes without a mark": Fault(unmarked, ("unmarked-episodes",), (1,), EPISODIC),
     "episodes run together": Fault(run_together, ("unmarked-resets",), (1,), ("pendulum", "cartpole", "drifting",
                                                                               "walls", "mountain")),
-    "a slow column": Fault(slow, ("slow-column",), (3, 10, 25), SMOOTH),
-    "a sparse column": Fault(sparse, ("slow-column",), (3, 20)),
-    "a stuck sensor": Fault(stuck, ("stuck-sensor",), (20, 100), SMOOTH),
-    "spikes": Fault(spikes, ("spikes",), (2.0, 20.0), SMOOTH),
-    "a code for no value": Fault(sentinel, ("sentinel-values",), (3.0, 1000.0)),
+    "a slow column": Fault(a_column(slow), ("slow-column",), (3, 10, 25), SMOOTH),
+    "a sparse column": Fault(
+        a_column(lambda c, x, g, s: put(x, np.arange(len(x)) % int(s) != 0, np.nan)), ("slow-column",), (3, 20)),
+    "a stuck sensor": Fault(a_column(stuck), ("stuck-sensor",), (20, 100), SMOOTH),
+    "spikes": Fault(a_column(spikes), ("spikes",), (2.0, 20.0), SMOOTH),
+    "a code for no value": Fault(a_column(sentinel), ("sentinel-values",), (3.0, 1000.0)),
     "rows written several times": Fault(repeated, ("repeated-rows",), (2, 5)),
     "rows written twice": Fault(twice, ("duplicated-rows",), (0.002, 0.05), AMOUNTS),
     "a frozen recorder": Fault(frozen, ("frozen-rows", "stuck-sensor"), (20, 35), SMOOTH),
     "a hidden speed": Fault(hidden, ("hidden-state",), (1,), ("pendulum", "cartpole", "drifting", "mountain",
                                                               "oscillator")),
-    "pure noise": Fault(noise, ("noise-column",), (0.01, 100.0)),
-    "a counter": Fault(counter, ("counter",), (1.0, 0.01)),
-    "another unit in some episodes": Fault(units, ("scale-change",), (57.3, 0.001), EPISODIC),
-    "an offset in some episodes": Fault(offset, ("level-change",), (20.0, 273.0), ("pendulum", "linear", "oscillator",
-                                                                                   "regulated", "walls", "mountain")),
+    "pure noise": Fault(added(lambda c, g, s: s * g.normal(size=len(c["t"]))), ("noise-column",), (0.01, 100.0)),
+    "a counter": Fault(added(lambda c, g, s: s * np.arange(len(c["t"]))), ("counter",), (1.0, 0.01)),
+    "another unit in some episodes": Fault(
+        a_column(lambda c, x, g, s: np.where(a_sixth(c, g), x * s, x)), ("scale-change",), (57.3, 0.001), EPISODIC),
+    "an offset in some episodes": Fault(
+        a_column(lambda c, x, g, s: x + a_sixth(c, g) * s * np.ptp(x)),
+        ("level-change",), (20.0, 273.0),
+        ("pendulum", "linear", "oscillator", "regulated", "walls", "mountain")),
     "an angle that starts anew": Fault(wrapped, ("wrapped-angle",), (1, 180), ("pendulum",)),
-    "another gain in the second half": Fault(changed, ("regime-change", "inverted-action"), (-1.0, 0.3), SHARP[:5]),
+    "another gain in the second half": Fault(
+        first_action(lambda c, x, g, s: np.where(np.arange(len(x)) > 0.5 * len(x), s * x, x)),
+        ("regime-change", "inverted-action"), (-1.0, 0.3), SHARP[:5]),
     "an inverted action in some episodes": Fault(inverted, ("inverted-action",), (0.1, 0.3),
                                                  ("pendulum", "linear", "drifting", "walls", "regulated")),
-    "text among numbers": Fault(words, ("not-numbers",), (1, 50)),
-    "actions that hardly vary": Fault(narrow, ("narrow-actions",), (0.01, 0.05), ("pendulum", "linear", "mountain")),
-    "actions that are hardly ever taken": Fault(idle, ("idle-actions", "rare-choices"), (0.9, 0.97), AMOUNTS),
+    "text among numbers": Fault(a_column(words), ("not-numbers",), (1, 50)),
+    "actions that hardly vary": Fault(
+        first_action(narrow), ("narrow-actions",), (0.01, 0.05), ("pendulum", "linear", "mountain")),
+    "actions that are hardly ever taken": Fault(
+        actions(lambda c, x, g, s: np.where(g.random(len(x)) < s, 0.0, x)),
+        ("idle-actions", "rare-choices"), (0.9, 0.97), AMOUNTS),
 }

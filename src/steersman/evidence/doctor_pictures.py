@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from steersman.evidence.doctor_faults import Fault, begins
+from steersman.evidence.doctor_faults import Fault, begins, some_episodes, some_rows
 from steersman.evidence.doctor_worlds import Array, Columns, Generator, pendulum, walls
 
 CAMERA = "camera"
@@ -48,13 +48,9 @@ FILMED: dict[str, Callable[[Generator], Columns]] = {
 }
 
 
-def _some_rows(c: Columns, g: Generator, share: float) -> Array:
-    return np.sort(g.choice(len(c["t"]), max(2, int(share * len(c["t"]))), replace=False))
-
-
-def _some_episodes(c: Columns, g: Generator, share: float) -> Array:
-    ids = np.unique(c["episode"])
-    return np.isin(c["episode"], g.choice(ids, max(1, int(share * len(ids))), replace=False))
+def _a_share(c: Columns, g: Generator, share: float) -> Array:
+    """(R,) whether a row is of a share of the episodes."""
+    return some_episodes(c, g, max(1, int(share * len(np.unique(c["episode"])))))
 
 
 def _replaced(c: Columns, at: Array, frames: Array) -> Columns:
@@ -72,17 +68,17 @@ def frozen(c: Columns, g: Generator, strength: float) -> Columns:
 
 
 def black(c: Columns, g: Generator, strength: float) -> Columns:
-    return _replaced(c, _some_rows(c, g, strength), np.zeros((), np.uint8))
+    return _replaced(c, np.sort(some_rows(c, g, max(2, strength * len(c["t"])))), np.zeros((), np.uint8))
 
 
 def repeated(c: Columns, g: Generator, strength: float) -> Columns:
-    at = _some_rows(c, g, strength)
+    at = np.sort(some_rows(c, g, max(2, strength * len(c["t"]))))
     at = at[~begins(c)[at]]
     return _replaced(c, at, c[CAMERA][at - 1])
 
 
 def swapped(c: Columns, g: Generator, strength: float) -> Columns:
-    odd = _some_episodes(c, g, strength)
+    odd = _a_share(c, g, strength)
     return _replaced(c, odd, c[CAMERA][odd][..., ::-1])
 
 
@@ -91,17 +87,17 @@ def slipped(c: Columns, g: Generator, strength: float) -> Columns:
 
 
 def brighter(c: Columns, g: Generator, strength: float) -> Columns:
-    odd = _some_episodes(c, g, 0.3)
+    odd = _a_share(c, g, 0.3)
     return _replaced(c, odd, np.clip(c[CAMERA][odd] * strength, 0, 255).astype(np.uint8))
 
 
 def flickering(c: Columns, g: Generator, strength: float) -> Columns:
-    at = _some_rows(c, g, 0.005)
+    at = np.sort(some_rows(c, g, max(2, 0.005 * len(c["t"]))))
     return _replaced(c, at, np.clip(c[CAMERA][at] * strength, 0, 255).astype(np.uint8))
 
 
 def upside_down(c: Columns, g: Generator, strength: float) -> Columns:
-    odd = _some_episodes(c, g, strength)
+    odd = _a_share(c, g, strength)
     return _replaced(c, odd, c[CAMERA][odd][:, ::-1])
 
 

@@ -22,8 +22,8 @@ from steersman.core.recording import Array, Recording
 from steersman.core.signature import ActionSpec, ObservationSpec, Signature
 from steersman.data.sandbox.host import idle, measured
 from steersman.evidence.context import Context, Outcome
-from steersman.evidence.drawing import png
-from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+from steersman.evidence.drawing import canvas, picture
+from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.runs.files import files_in
 
 NAMES = {
@@ -90,11 +90,9 @@ def experiment(context: Context) -> Outcome:
         "slowest_seconds": max(f.slowest for f in fuzzed.values()), "peak_bytes": max(f.peak for f in fuzzed.values()),
         "parsers_killed": sum(f.died for f in fuzzed.values()), "timed_out": sum(f.limited for f in fuzzed.values()),
     }
-    picture = Picture(
-        name="mutants", title="What became of the mutants", file="mutants.png",
-        alt="for each format: mutants refused, still sound, ended in an undocumented error",
-    )
-    return Outcome(figures, (_table(trips, fuzzed),), ((picture, {"mutants.png": _draw(fuzzed)}),))
+    shown = picture(_draw(fuzzed), "mutants", "What became of the mutants",
+                    "for each format: mutants refused, still sound, ended in an undocumented error")
+    return Outcome(figures, (_table(trips, fuzzed),), (shown,))
 
 
 # Round trips -----------------------------------------------------------------------------------------------------
@@ -268,11 +266,8 @@ def _table(trips: dict[str, int], fuzzed: dict[str, Fuzzed]) -> Table:
     )
 
 
-def _draw(fuzzed: dict[str, Fuzzed]) -> bytes:
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(7, 3), layout="constrained")
-    axes = canvas.subplots()
+def _draw(fuzzed: dict[str, Fuzzed]) -> Any:
+    figure, axes = canvas(7, 3)
     left = np.zeros(len(fuzzed))
     for label in ("refused", "still sound", "undocumented errors"):
         values = np.array([
@@ -283,5 +278,5 @@ def _draw(fuzzed: dict[str, Fuzzed]) -> bytes:
     axes.invert_yaxis()
     axes.set_xlabel("mutants")
     axes.legend(fontsize="small", ncols=3, loc="lower right")
-    return png(canvas)
+    return figure
 

@@ -7,7 +7,6 @@ equations allow from them: starts differ so much that the mean of 20 moves by 17
 
 from __future__ import annotations
 
-import io
 import os
 import statistics
 import sys
@@ -24,10 +23,12 @@ from steersman.agent.fitting import fit_readout
 from steersman.core import ObservationGoal, Task, UsageError
 from steersman.evaluation.acting import act_in, start_seed
 from steersman.evidence.context import Context, Outcome
+from steersman.evidence.drawing import canvas, picture
 from steersman.evidence.pendulum_optimum import optimal_return
 from steersman.recipes import pendulum
 from steersman.runs import Run
-from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+from steersman.runs.artefacts import Column, Figure, Row, Table
+from steersman.studio import quantities as q
 
 ENV, STEPS, SEEDS, EPISODES = "Pendulum-v1", 20_000, 3, 20
 UPRIGHT = (1.0, 0.0, 0.0)
@@ -63,12 +64,11 @@ def experiment(context: Context) -> Outcome:
         "train_seconds": max(seed.seconds for seed in seeds),
         "ms_per_act": max(seed.ms_per_act for seed in seeds),
     }
-    picture = Picture(
-        name="returns", title="Return of every start", file="returns.png",
-        alt="returns of 20 starts for each training seed: columns, latent distance, random actions",
-        caption="One dot a start; each training seed has its own log and its own unseen starts. Higher is better.",
-    )
-    return Outcome(figures, (_table(context.seed, seeds),), ((picture, {"returns.png": _draw(context.seed, seeds)}),))
+    shown = picture(
+        _draw(context.seed, seeds), "returns", "Return of every start",
+        "returns of 20 starts for each training seed: columns, latent distance, random actions",
+        "One dot a start; each training seed has its own log and its own unseen starts. Higher is better.")
+    return Outcome(figures, (_table(context.seed, seeds),), (shown,))
 
 
 def _one(context: Context, path: Path, seed: int) -> Seed:
@@ -145,7 +145,7 @@ def _table(first: int, seeds: list[Seed]) -> Table:
             ("goal read as columns", "agent", seed.columns), ("plain latent distance", "ablation", seed.latent),
             ("random actions", "baseline", seed.random), ("at best, by the true equations", "baseline", seed.optimal),
         ]:
-            figures = {"mean": _mean(returns), "worst": Figure(value=min(returns))}
+            figures = {"mean": q.mean(returns), "worst": Figure(value=min(returns))}
             if kind == "agent":
                 figures |= {"train": Figure(value=seed.seconds), "ms": Figure(value=seed.ms_per_act)}
             rows.append(Row(label=label, kind=kind, figures=figures, group=f"seed {first + i}"))  # type: ignore[arg-type]
@@ -164,16 +164,8 @@ def _table(first: int, seeds: list[Seed]) -> Table:
     )
 
 
-def _mean(returns: list[float]) -> Figure:
-    mean, half = statistics.fmean(returns), 1.96 * statistics.stdev(returns) / len(returns) ** 0.5
-    return Figure(value=mean, low=mean - half, high=mean + half, n=len(returns))
-
-
-def _draw(first: int, seeds: list[Seed]) -> bytes:
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(7, 3.2), layout="constrained")
-    axes = canvas.subplots()
+def _draw(first: int, seeds: list[Seed]) -> Any:
+    figure, axes = canvas(7, 3.2)
     for offset, (label, colour, pick) in enumerate([
         ("goal read as columns", "#0072b2", lambda s: s.columns),
         ("plain latent distance", "#e69f00", lambda s: s.latent),
@@ -187,6 +179,4 @@ def _draw(first: int, seeds: list[Seed]) -> bytes:
     axes.set_xticks(range(len(seeds)), [f"seed {first + i}" for i in range(len(seeds))])
     axes.set_ylabel("return")
     axes.legend(loc="lower left", fontsize="small")
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    return figure

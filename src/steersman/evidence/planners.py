@@ -7,7 +7,6 @@ magnitude, planned together and in other company.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +16,9 @@ from steersman.core.checks.many import Tally, try_batch
 from steersman.core.parts import registered
 from steersman.evidence import planners_oracles as oracles
 from steersman.evidence.context import Context, Outcome
+from steersman.evidence.drawing import canvas, picture
 from steersman.evidence.planners_oracles import Gap, Price
-from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+from steersman.runs.artefacts import Column, Figure, Row, Table
 
 CASES, LARGEST = 100_000, 256
 
@@ -89,13 +89,12 @@ def experiment(context: Context) -> Outcome:
         "cases": totals.cases, "bounds_violations": totals.outside, "dependent": totals.dependent,
         "guardrails_broken": totals.broken, "graphs": oracles.GRAPHS, "graphs_unlike_networkx": unequal,
     }
-    picture = Picture(
-        name="gaps", title="How far from the exact answer", file="gaps.png",
-        alt="energy above the optimum of each planner, median to worst start",
-        caption=f"Median and worst of {oracles.STARTS} starts in a double integrator, horizon {oracles.HORIZON}, "
-                "settings as they come, by calls a decision; 0.00001% stands for less.",
-    )
-    return Outcome(figures, (_table(used, unequal),), ((picture, {"gaps.png": _draw(used)}),))
+    shown = picture(
+        _draw(used), "gaps", "How far from the exact answer",
+        "energy above the optimum of each planner, median to worst start",
+        f"Median and worst of {oracles.STARTS} starts in a double integrator, horizon {oracles.HORIZON}, "
+        "settings as they come, by calls a decision; 0.00001% stands for less.")
+    return Outcome(figures, (_table(used, unequal),), (shown,))
 
 
 def _buildable() -> dict[str, Any]:
@@ -193,12 +192,9 @@ def _percent(gap: Gap | None) -> str:
     return "not asked" if gap is None else f"{100 * gap.worst:.2g}%"
 
 
-def _draw(found: dict[str, Found]) -> bytes:
-    from matplotlib.figure import Figure as Canvas
-
+def _draw(found: dict[str, Found]) -> Any:
     known = sorted((one.price.calls, tag, one.riccati) for tag, one in found.items() if one.riccati and one.price)
-    canvas = Canvas(figsize=(7, 0.6 + 0.32 * len(known)), layout="constrained")
-    axes = canvas.subplots()
+    figure, axes = canvas(7, 0.6 + 0.32 * len(known))
     for row, (_, _, gap) in enumerate(known):
         median, worst = (max(100 * value, 1e-5) for value in (gap.median, gap.worst))
         axes.plot([median, worst], [row, row], color="#0072b2", linewidth=1)
@@ -208,6 +204,4 @@ def _draw(found: dict[str, Found]) -> bytes:
     axes.axvline(1, color="#555555", linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(known)), [f"{tag}  ({calls:,} calls)" for calls, tag, _ in known])
     axes.set_xlabel("above the optimum, %")
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    return figure

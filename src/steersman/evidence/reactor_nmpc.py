@@ -95,12 +95,11 @@ class NMPC:
     both inputs, T_R <= LIMIT as a soft constraint, as in the published example.
     """
 
-    def __init__(self, limit: float = LIMIT, estimates: bool = True) -> None:
-        package, self.limit = do_mpc(), limit
+    def __init__(self) -> None:
+        self._package = do_mpc()
         self.ms: list[float] = []
         self._spread = (np.array(reactor.MOST) - np.array(reactor.LEAST)) / 12**0.5
         self._controllers: list[tuple[Any, Any]] = []
-        self._package = package
 
     def reset(self, episodes: int) -> None:
         while len(self._controllers) < episodes:
@@ -164,7 +163,7 @@ class NMPC:
         control.set_rterm(F=MOVE / 2, Q_dot=MOVE / 2)  # do-mpc squares scaled moves
         for name, low, high in [("C_a", 0.01, 5.0), ("C_b", 0.01, 3.0), ("T_R", 50.0, 180.0), ("T_K", 30.0, 180.0)]:
             control.bounds["lower", "_x", name], control.bounds["upper", "_x", name] = low, high
-        control.set_nl_cons("T_R", made.x["T_R"], ub=self.limit, soft_constraint=True, penalty_term_cons=_SOFT)
+        control.set_nl_cons("T_R", made.x["T_R"], ub=LIMIT, soft_constraint=True, penalty_term_cons=_SOFT)
         control.known = control.get_p_template(1)
         control.known["_p", 0] = np.array(reactor.NOMINAL)
         control.set_p_fun(lambda now: control.known)

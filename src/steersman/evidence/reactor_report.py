@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 
 from steersman.cost import Margins
-from steersman.evidence.drawing import png
+from steersman.evidence import drawing
 from steersman.evidence.reactor_trials import WARM, Trial
 from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+from steersman.studio import quantities as q
 from steersman.worlds import reactor
 from steersman.worlds.reactor import LIMIT, SCALE, TARGETS
 
@@ -29,7 +29,7 @@ def table(
     for name, trial in trials.items():
         label, kind = _LABELS[name]
         figures = {
-            "error": _mean([1e3 * x for x in trial.error.tolist()]),
+            "error": q.mean([1e3 * x for x in trial.error.tolist()]),
             "violations": Figure(value=float(trial.violations.sum())),
             "episodes": Figure(value=float((trial.violations > 0).sum())),
             "hottest": Figure(value=float(trial.hottest.max())),
@@ -60,18 +60,10 @@ def table(
     )
 
 
-def _mean(values: list[float]) -> Figure:
-    mean, half = statistics.fmean(values), 1.96 * statistics.stdev(values) / len(values) ** 0.5
-    return Figure(value=mean, low=mean - half, high=mean + half, n=len(values))
-
-
 def picture(trials: Mapping[str, Trial]) -> tuple[Picture, dict[str, bytes]]:
     """Product, temperature and both inputs of the first episodes."""
-    from matplotlib.figure import Figure as Canvas
-
     shown = min(_SHOWN, len(next(iter(trials.values())).target))
-    canvas = Canvas(figsize=(5.5 * shown, 8), layout="constrained")
-    axes = canvas.subplots(4, shown, sharex=True, sharey="row", squeeze=False)
+    canvas, axes = drawing.canvas(5.5 * shown, 8, 4, shown, sharex=True, sharey="row", squeeze=False)
     for name, trial in trials.items():
         minutes = [60 * reactor.PERIOD * t for t in range(trial.target.shape[1])]
         for i in range(shown):
@@ -88,9 +80,8 @@ def picture(trials: Mapping[str, Trial]) -> tuple[Picture, dict[str, bytes]]:
     for row, text in zip(axes[:, 0], ("C_b, mol/l", "T_R, °C", "F, 1/h", "Q_dot, MJ/h"), strict=True):
         row.set_ylabel(text)
     axes[0, 0].legend(fontsize="small", ncols=2)
-    return Picture(
-        name="reactor", title="Product, temperature and inputs", file="reactor.png",
-        alt="trajectories of product, reactor temperature and both inputs for four controllers",
-        caption=f"Disturbances that nobody measures arrive all the while. Dashed: set-point, and the limit of "
-                f"{LIMIT:g} °C. An error of {SCALE['C_b']:g} mol/l counts as much as {SCALE['T_R']:g} °C.",
-    ), {"reactor.png": png(canvas)}
+    return drawing.picture(
+        canvas, "reactor", "Product, temperature and inputs",
+        "trajectories of product, reactor temperature and both inputs for four controllers",
+        f"Disturbances that nobody measures arrive all the while. Dashed: set-point, and the limit of {LIMIT:g} °C. "
+        f"An error of {SCALE['C_b']:g} mol/l counts as much as {SCALE['T_R']:g} °C.")

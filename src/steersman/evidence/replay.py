@@ -35,10 +35,10 @@ from steersman.cost import Box
 from steersman.data import CacheWriter, Dataset
 from steersman.evaluation.acting import act_in, own_goal
 from steersman.evidence.context import Context, Outcome
-from steersman.evidence.drawing import png
+from steersman.evidence.drawing import canvas, picture
 from steersman.recipes import two_rooms, vectors
 from steersman.runs import Run
-from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.worlds import make_world
 from steersman.worlds import record as act
 
@@ -108,13 +108,11 @@ def experiment(context: Context) -> Outcome:
         notes=("Identical: every entry of the whole plan, bit for bit.",
                f"Not suited, and said so: {'; '.join(unsuited) or 'none'}."),
     )
-    picture = Picture(
-        name="replay", title="Recorded and replayed", file="replay.png",
-        alt="decisions and identical replays by planner", caption="One bar a session; the dark part is identical.",
-    )
+    shown = picture(_draw(rows), "replay", "Recorded and replayed", "decisions and identical replays by planner",
+                    "One bar a session; the dark part is identical.")
     planners = {row.label.partition(",")[0] for row in rows}
     figures = {**totals, "largest_difference": worst, "sessions": len(rows), "planners": len(planners)}
-    return Outcome(figures, (table,), ((picture, {"replay.png": _draw(rows)}),))
+    return Outcome(figures, (table,), (shown,))
 
 
 def _learn(context: Context, world: World) -> Path:
@@ -195,15 +193,12 @@ def _replayed(run: Path, sessions: list[Recorded]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def _draw(rows: list[Row]) -> bytes:
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(7, 0.22 * len(rows) + 0.9), layout="constrained")
-    axes = canvas.subplots()
+def _draw(rows: list[Row]) -> Any:
+    figure, axes = canvas(7, 0.22 * len(rows) + 0.9)
     labels = [f"{row.group}: {row.label}" for row in rows]
     axes.barh(range(len(rows)), [row.figures["decisions"].value or 0 for row in rows], color="#cccccc")
     axes.barh(range(len(rows)), [row.figures["identical"].value or 0 for row in rows], color="#0072b2")
     axes.set_yticks(range(len(rows)), labels, fontsize="x-small")
     axes.invert_yaxis()
     axes.set_xlabel("decisions")
-    return png(canvas)
+    return figure

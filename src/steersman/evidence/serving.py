@@ -7,7 +7,6 @@ the server, not the plans. A latency is that of a whole decision over HTTP, whil
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import os
 import secrets
@@ -28,8 +27,9 @@ from safetensors.torch import save
 from steersman.agent import Agent, save_pretrained
 from steersman.core import ColumnGoal, Task
 from steersman.evidence.context import Context, Outcome
+from steersman.evidence.drawing import canvas, picture
 from steersman.recipes import vectors
-from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+from steersman.runs.artefacts import Column, Figure, Row, Table
 
 HUNG = 200
 """Clients that hang: a third in the middle of the headers, a third before a byte, a third in the middle of the body."""
@@ -38,7 +38,7 @@ _HEADER_SECONDS = 8.0
 
 _SERVER = """
 import sys
-from steersman.agent import Agent
+from steersman.agent import from_pretrained
 from steersman.cost import Box
 from steersman.serving import Desk, Limits, Server, read_token
 agent = from_pretrained(sys.argv[1])
@@ -66,7 +66,7 @@ def experiment(context: Context) -> Outcome:
     agent = _agent(context.seed)
     folder = save_pretrained(agent, context.run / "model")
     with _served(folder, token) as (port, process):
-        asked = _request(agent, context.seed)
+        asked = _request(context.seed)
         right = _right(agent, asked, port, token)
         context.say(f"server on port {port}; an answer over HTTP is {'the' if right else 'NOT the'} agent's own")
         attempts = _attempts(port, token, json.dumps(asked).encode())
@@ -90,9 +90,12 @@ def experiment(context: Context) -> Outcome:
         "after_ms": 1e3 * statistics.median(after), "let_go": let_go, "same_as_agent": right,
         "graceful_seconds": ended, "not_refused": wrong,
     }
-    pictures = ((_picture(), {"latency.png": _draw({"idle": idle, "among hung": among, "after": after})}),)
+    shown = picture(
+        _draw({"idle": idle, "among hung": among, "after": after}), "latency", "A decision over HTTP",
+        "latencies of single decisions on an idle server, among hung clients, and after they were let go",
+        "One dot a decision over a connection of its own; lower is better.")
     return Outcome(figures, (_table(figures, [("idle", idle), (f"among {held} hung clients", among),
-                                              ("after they were let go", after)]),), pictures)
+                                              ("after they were let go", after)]),), (shown,))
 
 
 def _agent(seed: int) -> Agent:
@@ -129,7 +132,7 @@ def _served(folder: Path, token: str) -> Iterator[tuple[int, subprocess.Popen[st
         process.wait()
 
 
-def _request(agent: Agent, seed: int) -> dict[str, Any]:
+def _request(seed: int) -> dict[str, Any]:
     values = torch.randn(6, generator=torch.Generator().manual_seed(seed)).tolist()
     return {"observation": {"vector": values}, "goal": {"columns": {"x0": 1.0}}, "seed": seed}
 
@@ -305,25 +308,12 @@ def _table(figures: Mapping[str, Any], rows: list[tuple[str, list[float]]]) -> T
     )
 
 
-def _picture() -> Picture:
-    return Picture(
-        name="latency", title="A decision over HTTP", file="latency.png",
-        alt="latencies of single decisions on an idle server, among hung clients, and after they were let go",
-        caption="One dot a decision over a connection of its own; lower is better.",
-    )
-
-
-def _draw(groups: Mapping[str, list[float]]) -> bytes:
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(6, 2.6), layout="constrained")
-    axes = canvas.subplots()
+def _draw(groups: Mapping[str, list[float]]) -> Any:
+    figure, axes = canvas(6, 2.6)
     for i, times in enumerate(groups.values()):
         places = [i + 0.5 * (j / len(times) - 0.5) for j in range(len(times))]
         axes.plot(places, [1e3 * t for t in times], ".", color="#0072b2" if i else "#999999")
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_ylabel("ms")
     axes.set_ylim(bottom=0)
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    return figure

@@ -29,10 +29,10 @@ from steersman.evaluation.bands import coverage_of
 from steersman.evaluation.offline import Measure, measure
 from steersman.evaluation.tape import draw, record
 from steersman.evidence.context import Context, Outcome
-from steersman.evidence.drawing import png
+from steersman.evidence.drawing import canvas, picture
 from steersman.recipes import vectors
 from steersman.runs import Run
-from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
+from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.runs.trust import Trust
 from steersman.worlds import make_world
 from steersman.worlds import record as act
@@ -100,13 +100,12 @@ def experiment(context: Context) -> Outcome:
         "horizon_by_world": {k: [t.trust.horizon for t in v] for k, v in trials.items()},
         "horizon_measured": {world.id: world.horizon for world in WORLDS},
     }
-    picture = Picture(
-        name="coverage", title="How often the 90% bound held", file="coverage.png",
-        alt="share of windows within the bound for each calibration set, by world, beside the 90% line",
-        caption="One dot a calibration set of fresh episodes, counted on all others: sets scatter, their mean is what "
-                "is promised. All steps up to the last.",
-    )
-    return Outcome(figures, (_table(trials, mixed),), ((picture, {"coverage.png": _draw(trials)}),))
+    shown = picture(
+        _draw(trials), "coverage", "How often the 90% bound held",
+        "share of windows within the bound for each calibration set, by world, beside the 90% line",
+        "One dot a calibration set of fresh episodes, counted on all others: sets scatter, their mean is what is "
+        "promised. All steps up to the last.")
+    return Outcome(figures, (_table(trials, mixed),), (shown,))
 
 
 def _trial(context: Context, world: World, place: Path, seed: int, mixed: bool = False) -> Trial:
@@ -206,11 +205,8 @@ def _row(name: str, trials: list[Trial], kind: Any = "agent") -> Row:
     })
 
 
-def _draw(trials: dict[str, list[Trial]]) -> bytes:
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(7, 3), layout="constrained")
-    axes = canvas.subplots()
+def _draw(trials: dict[str, list[Trial]]) -> Any:
+    figure, axes = canvas(7, 3)
     for i, of_world in enumerate(trials.values()):
         for j, trial in enumerate(of_world):
             x = [i + 0.22 * (j - 1) + 0.015 * (k - len(trial.shares) / 2) for k in range(len(trial.shares))]
@@ -220,4 +216,4 @@ def _draw(trials: dict[str, list[Trial]]) -> bytes:
     axes.axhline(LEVEL, color="#555555", linewidth=0.8, linestyle="--")
     axes.set_xticks(range(len(trials)), list(trials))
     axes.set_ylabel("share within the bound")
-    return png(canvas)
+    return figure

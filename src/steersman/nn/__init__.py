@@ -1,23 +1,5 @@
 """Blocks without meaning: perceptrons, attention, positions, the embedding of actions; the optimiser of all of them."""
 
-from steersman.nn.actions import ActionEmbedding
-from steersman.nn.adamw import AdamW
-from steersman.nn.allocator import retain_freed_memory
-from steersman.nn.attention import CausalBlock, attend, attend_window
-from steersman.nn.perceptron import DenseMembers, mlp
-from steersman.nn.positions import rotary_frequencies, rotate, rotate_rows, sincos
+from steersman.core.lazy import catalogue
 
-__all__ = [
-    "ActionEmbedding",
-    "AdamW",
-    "CausalBlock",
-    "DenseMembers",
-    "attend",
-    "attend_window",
-    "mlp",
-    "retain_freed_memory",
-    "rotary_frequencies",
-    "rotate",
-    "rotate_rows",
-    "sincos",
-]
+__getattr__, __dir__, __all__ = catalogue(__name__, __file__)

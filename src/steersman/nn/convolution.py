@@ -84,10 +84,19 @@ def residual_stack(channels: int, patch: int, widths: Sequence[int], blocks: int
     return nn.Sequential(*layers, nn.GELU()).to(memory_format=torch.channels_last)
 
 
-def map_stem(channels: int, patch: int, width: int) -> nn.Sequential:
+class MapStem(nn.Sequential):
     """(N, C, H, W) -> (N, width, H/p, W/p): a patch convolution and two 3×3, for a map that others read."""
-    return nn.Sequential(
-        nn.Conv2d(channels, width, patch, patch), nn.GELU(),
-        nn.Conv2d(width, width, 3, padding=1), nn.GELU(),
-        nn.Conv2d(width, width, 3, padding=1),
-    ).to(memory_format=torch.channels_last)
+
+    def __init__(self, channels: int, patch: int, width: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, width, patch, patch), nn.GELU(),
+            nn.Conv2d(width, width, 3, padding=1), nn.GELU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+        self.patch = patch
+        self.to(memory_format=torch.channels_last)
+
+    def survey(self, images: Tensor) -> Tensor:
+        """(…, H, W, C) uint8 -> (…, M, width), M places of the map."""
+        scene: Tensor = self(pictures(images, self.patch)).permute(0, 2, 3, 1)
+        return scene.reshape(*images.shape[:-3], -1, scene.shape[-1])

@@ -16,7 +16,7 @@ from steersman.core.errors import ConfigError
 from steersman.core.signature import Signature
 from steersman.core.task import Task
 from steersman.core.types import Latent, Observation
-from steersman.nn.convolution import grid, image_of, map_stem, pictures, residual_stack
+from steersman.nn.convolution import MapStem, grid, image_of, pictures, residual_stack
 
 
 class ConvEncoder(Perception):
@@ -57,6 +57,9 @@ class ConvEncoder(Perception):
         def build(self, signature: Signature) -> ConvEncoder:
             return ConvEncoder(self, signature)
 
+    latent_shape: tuple[int, ...] = ()
+    context_shape: tuple[int, int, int] | None = None
+
     def __init__(self, config: Config, signature: Signature) -> None:
         super().__init__()
         self.config, self.image = config, signature.image(config.image)
@@ -65,20 +68,13 @@ class ConvEncoder(Perception):
         self.fine = grid(height, width, config.patch)
         halvings = 2 ** (len(config.widths) - 1)
         self.coarse = grid(*self.fine, halvings)
-        places = self.coarse[0] * self.coarse[1] if config.pool == "flatten" else 1
+        places = self.coarse[0] * self.coarse[1]
+        self.latent_shape = (places, config.size) if config.pool == "tokens" else (config.size,)
         self.stages = residual_stack(channels, config.patch, config.widths, config.blocks)
         self.norm = nn.LayerNorm(config.widths[-1])
-        self.project = nn.Linear(places * config.widths[-1], config.size)
-        self.stem = map_stem(channels, config.patch, config.map_width) if config.map_width else None
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        places = self.coarse[0] * self.coarse[1]
-        return (places, self.config.size) if self.config.pool == "tokens" else (self.config.size,)
-
-    @property
-    def context_shape(self) -> tuple[int, int, int] | None:
-        return (*self.fine, self.config.map_width) if self.stem is not None else None
+        self.project = nn.Linear((places if config.pool == "flatten" else 1) * config.widths[-1], config.size)
+        self.stem = MapStem(channels, config.patch, config.map_width) if config.map_width else None
+        self.context_shape = (*self.fine, config.map_width) if config.map_width else None
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         images = image_of(observation, self.image, self.shape)
@@ -91,8 +87,4 @@ class ConvEncoder(Perception):
         return Latent(self.project(places).view(*images.shape[:-3], *self.latent_shape))
 
     def survey(self, observation: Observation) -> Tensor | None:
-        if self.stem is None:
-            return None
-        images = image_of(observation, self.image, self.shape)
-        scene: Tensor = self.stem(pictures(images, self.config.patch)).permute(0, 2, 3, 1)
-        return scene.reshape(*images.shape[:-3], -1, self.config.map_width)
+        return None if self.stem is None else self.stem.survey(image_of(observation, self.image, self.shape))

@@ -44,6 +44,9 @@ class MixedEncoder(Perception):
         def build(self, signature: Signature) -> MixedEncoder:
             return MixedEncoder(self, signature)
 
+    latent_shape: tuple[int, ...] = ()
+    context_shape: tuple[int, int, int] | None = None
+
     def __init__(self, config: Config, signature: Signature) -> None:
         super().__init__()
         if config.size < 0:
@@ -60,15 +63,8 @@ class MixedEncoder(Perception):
         self.mapped = mapped[0] if mapped else None
         whole = sum(math.prod(self._of(name).latent_shape) for name in self.parts)
         self.project = nn.Linear(whole, config.size) if config.size else nn.Identity()
-        self.size = config.size or whole
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return (self.size,)
-
-    @property
-    def context_shape(self) -> tuple[int, int, int] | None:
-        return self._of(self.mapped).context_shape if self.mapped is not None else None
+        self.latent_shape = (config.size or whole,)
+        self.context_shape = self._of(self.mapped).context_shape if self.mapped is not None else None
 
     def calibrate(self, observation: Observation) -> None:
         for name in self.parts:

@@ -5,7 +5,6 @@ Shapes: n fitted rows, D latent size (tokens are flattened), C columns.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import cast
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from steersman.core import ConfigError, DataError, Readout
-from steersman.nn import AdamW, mlp
+from steersman.nn import fit, mlp
 
 _ROWS = 512  # rows read at a time by kernels
 
@@ -77,10 +76,10 @@ class ColumnReadout(Readout):
             )
         if len(flat) < 2 or not bool(torch.isfinite(flat).all() and torch.isfinite(values).all()):
             raise DataError("at least 2 finite rows", f"{len(flat)} rows, perhaps NaN", "label more states, drop NaN")
-        _standardise(flat, self.state_mean, self.state_deviation)
+        standardise(flat, self.state_mean, self.state_deviation)
         for columns, rows in _together(known):
             mean, deviation = self.mean[columns], self.deviation[columns]
-            _standardise(values[rows][:, columns], mean, deviation)
+            standardise(values[rows][:, columns], mean, deviation)
             self.mean[columns], self.deviation[columns] = mean, deviation
         x = (flat - self.state_mean) / self.state_deviation
         self._fit(x, (values - self.mean) / self.deviation, known, seed)
@@ -94,7 +93,7 @@ class ColumnReadout(Readout):
         """Standardised states (n, D), values (n, C), which of them count (n, C)."""
 
 
-def _standardise(rows: Tensor, mean: Tensor, deviation: Tensor) -> None:
+def standardise(rows: Tensor, mean: Tensor, deviation: Tensor) -> None:
     """Write the statistics of `rows` (n, C) into `mean` and `deviation`; a constant column has deviation 1."""
     spread, centre = torch.std_mean(rows.double(), 0, correction=0)
     mean.copy_(centre)
@@ -160,20 +159,15 @@ class MLPReadout(ColumnReadout):
         y: Tensor = self.network(x)
         return y
 
-    @torch.enable_grad()
     def _fit(self, x: Tensor, y: Tensor, known: Tensor, seed: int) -> None:
         config, generator = self.config, torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in self.network.parameters():
-                fan = parameter.shape[-1]
-                parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * fan**-0.5)
-        optimiser = AdamW(self.network.named_parameters(), decay=config.weight_decay)
-        for step in range(config.steps):
+
+        def loss() -> Tensor:
             rows = torch.randint(len(x), (min(config.batch_size, len(x)),), generator=generator).to(x.device)
             errors, counted = (self.network(x[rows]) - y[rows]).square(), known[rows]
-            torch.autograd.backward((errors * counted).sum() / counted.sum().clamp(min=1))
-            optimiser.step(config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-            optimiser.forget_gradients()
+            return (errors * counted).sum() / counted.sum().clamp(min=1)
+
+        fit(self.network, loss, generator, steps=config.steps, lr=config.lr, decay=config.weight_decay)
 
 
 class KernelReadout(ColumnReadout):

@@ -68,6 +68,9 @@ class SceneEncoder(Perception):
         def build(self, signature: Signature) -> SceneEncoder:
             return SceneEncoder(self, signature)
 
+    latent_shape: tuple[int, ...] = ()
+    context_shape: tuple[int, int, int] | None = None
+
     def __init__(self, config: Config, signature: Signature) -> None:
         super().__init__()
         spec = signature.observations.get(config.image)
@@ -83,6 +86,7 @@ class SceneEncoder(Perception):
             )
         self.config = config
         self.grid = (height // config.patch, width // config.patch)
+        self.latent_shape, self.context_shape = (config.state,), (*self.grid, config.map_width)
         c, p = config.width, config.patch
         self.trunk = nn.Sequential(
             nn.Conv2d(channels, c, 2 * p, p, padding=p // 2), nn.ReLU(), nn.Conv2d(c, c, 3, padding=1), nn.ReLU()
@@ -100,14 +104,6 @@ class SceneEncoder(Perception):
         )
         self.register_buffer("codes", position_codes(*self.grid, config.codes, config.finest), persistent=False)
         self.to(memory_format=torch.channels_last)
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return (self.config.state,)
-
-    @property
-    def context_shape(self) -> tuple[int, int, int]:
-        return (*self.grid, self.config.map_width)
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         image = observation[self.config.image]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from steersman.core import ConfigError, DataError, Latent, Observation, Perception, Signature, Task
 from steersman.nn import mlp
+from steersman.perception.readout import standardise
 
 
 class VectorEncoder(Perception):
@@ -51,6 +52,7 @@ class VectorEncoder(Perception):
 
     mean: Tensor
     deviation: Tensor
+    latent_shape: tuple[int, ...] = ()
 
     def __init__(self, config: Config, signature: Signature) -> None:
         super().__init__()
@@ -64,7 +66,7 @@ class VectorEncoder(Perception):
             )
         widths = {name: signature.observations[name].shape[0] for name in self.observations}
         width = sum(widths.values())
-        self.keep, self.size = config.keep, config.size + config.keep * width
+        self.keep, self.latent_shape = config.keep, (config.size + config.keep * width,)
         slow = [name for name in self.observations if signature.observations[name].rows_per_update > 1]
         if len(slow) == len(self.observations):
             slow = slow[1:]  # the first is what the others are slower than, or as slow as
@@ -78,15 +80,8 @@ class VectorEncoder(Perception):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
 
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return (self.size,)
-
     def calibrate(self, observation: Observation) -> None:
-        rows = self._rows(observation).double().flatten(0, -2)
-        deviation, mean = torch.std_mean(rows, 0, correction=0)
-        self.mean.copy_(mean)
-        self.deviation.copy_(torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0))
+        standardise(self._rows(observation).flatten(0, -2), self.mean, self.deviation)
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         rows = (self._rows(observation) - self.mean) / self.deviation

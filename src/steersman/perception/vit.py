@@ -20,7 +20,7 @@ from steersman.core.task import Task
 from steersman.core.types import Latent, Observation
 from steersman.nn.attention import attend
 from steersman.nn.batch_norm import BatchNorm
-from steersman.nn.convolution import centred, grid, image_of, map_stem, padded, pictures
+from steersman.nn.convolution import MapStem, centred, grid, image_of, padded
 from steersman.nn.positions import sincos
 
 
@@ -79,6 +79,8 @@ class ViTEncoder(Perception):
             return ViTEncoder(self, signature)
 
     positions: Tensor
+    latent_shape: tuple[int, ...] = ()
+    context_shape: tuple[int, int, int] | None = None
 
     def __init__(self, config: Config, signature: Signature) -> None:
         super().__init__()
@@ -86,6 +88,9 @@ class ViTEncoder(Perception):
         self.shape = signature.observations[self.image].shape
         height, width, channels = self.shape
         self.grid = grid(height, width, config.patch)
+        patches = self.grid[0] * self.grid[1]
+        self.latent_shape = (patches, config.size) if config.pool == "tokens" else (config.size,)
+        self.context_shape = (*self.grid, config.map_width) if config.map_width else None
         self.special = config.registers + (config.pool == "class")
         self.embed = nn.Linear(channels * config.patch**2, config.width)
         self.tokens = nn.Parameter(0.02 * torch.randn(self.special, config.width)) if self.special else None
@@ -93,16 +98,7 @@ class ViTEncoder(Perception):
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.hidden) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.project = projector(config.width, config.projector, config.size)
-        self.stem = map_stem(channels, config.patch, config.map_width) if config.map_width else None
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        patches = self.grid[0] * self.grid[1]
-        return (patches, self.config.size) if self.config.pool == "tokens" else (self.config.size,)
-
-    @property
-    def context_shape(self) -> tuple[int, int, int] | None:
-        return (*self.grid, self.config.map_width) if self.stem is not None else None
+        self.stem = MapStem(channels, config.patch, config.map_width) if config.map_width else None
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         images = image_of(observation, self.image, self.shape)
@@ -119,11 +115,7 @@ class ViTEncoder(Perception):
         return Latent(state.view(*images.shape[:-3], *self.latent_shape))
 
     def survey(self, observation: Observation) -> Tensor | None:
-        if self.stem is None:
-            return None
-        images = image_of(observation, self.image, self.shape)
-        scene: Tensor = self.stem(pictures(images, self.config.patch)).permute(0, 2, 3, 1)
-        return scene.reshape(*images.shape[:-3], -1, self.config.map_width)
+        return None if self.stem is None else self.stem.survey(image_of(observation, self.image, self.shape))
 
     def _patches(self, images: Tensor) -> Tensor:
         """(…, H, W, C) uint8 -> (N, n, p·p·C): rearranged as bytes, then centred."""

@@ -6,7 +6,6 @@ is used for measuring and for the guardrail's few labelled frames, never for tra
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,9 +26,7 @@ from steersman.recipes import two_rooms
 from steersman.recipes.demo_results import LIKE, NEVER, THREE, Results
 from steersman.runs import Run
 from steersman.runs.artefacts import write
-from steersman.runs.files import temporary
-from steersman.runs.folders import is_free
-from steersman.training import Progress, RidgeProbe
+from steersman.training import Progress, RidgeProbe, StagedLog
 from steersman.worlds import TwoRooms
 
 CHEAP_CEM = CEM.Config(samples=128, iterations=4, elites=16, horizon=30, hold=3, execute=10)
@@ -119,35 +116,15 @@ class _Clock:
 # Log and training ------------------------------------------------------------------------------------------------
 
 
-class _Log:
-    """The log: written beside the run's place, which it is made a part of; removed if there never is a run."""
-
-    def __init__(self, place: Path, dataset: Dataset) -> None:
-        self.place, self.dataset = place, dataset
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.place, ignore_errors=True)
-
-
-def _recorded(path: Path, seed: int, sizes: Sizes, watcher: Watching) -> _Log:
-    if not is_free(path):
+def _recorded(path: Path, seed: int, sizes: Sizes, watcher: Watching) -> StagedLog:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise RunError(f"a new folder for the run at {path}", "one that is in use", "choose another name")
-    place = temporary(path.with_name(f"{path.name}.log"))
-    try:
-        dataset = two_rooms.log(
-            place, episodes=sizes.log, steps=sizes.log_steps, seed=seed,
-            progress=lambda done, total: watcher.count("recording random walks", done, total))
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise
-    dataset.path = path.absolute() / "log"  # what the run's manifest names
-    return _Log(place, dataset)
+    return StagedLog(path, lambda place: two_rooms.log(
+        place, episodes=sizes.log, steps=sizes.log_steps, seed=seed,
+        progress=lambda done, total: watcher.count("recording random walks", done, total)))
 
 
-def _train(path: Path, seed: int, sizes: Sizes, log: _Log, watcher: Watching) -> Agent:
+def _train(path: Path, seed: int, sizes: Sizes, log: StagedLog, watcher: Watching) -> Agent:
     changes = {"steps": sizes.steps, "batch_size": sizes.batch_size}
     given = {name: value for name, value in changes.items() if value is not None}
     config = two_rooms.recipe(seed=seed % 2**31, **given)

@@ -6,7 +6,7 @@ Decides how a number or a figure is shown; does not know the page's order, nor w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -157,9 +157,20 @@ def picture_block(p: Picture, fetch: Fetch) -> Block:
             "pixels": p.pixels, "marks": Markup(marks_svg(p.marks, p.size)) if p.size else ""}
 
 
-def chart_block(figure: Lines, small: bool = False) -> Block:
-    width, height = (520, 190) if small else (520, 240)
-    return {"title": figure.title, "caption": figure.caption, "svg": Markup(chart(figure, width, height))}
+def chart_blocks(figures: Iterable[Lines], small: bool = False) -> list[Block]:
+    """Curves side by side: one block, or none where there is nothing to draw."""
+    drawn = [{"title": figure.title, "caption": figure.caption,
+              "svg": Markup(chart(figure, 520, 190 if small else 240))} for figure in figures]
+    return [{"kind": "charts", "small": small, "charts": drawn}] if drawn else []
+
+
+def rows_block(
+    title: str, header: Sequence[str], rows: Iterable[tuple[bool, Sequence[str]]], *, numeric: Sequence[str] = (),
+    caption: str = "", folded: bool = False, style: str = "",
+) -> Block:
+    """A plain table under a heading that folds it away; a row is (whether it is an alarm, its cells)."""
+    return {"kind": "rows", "title": title, "header": header, "numeric": numeric, "caption": caption, "style": style,
+            "open": not folded, "rows": [{"alarm": alarm, "cells": cells} for alarm, cells in rows]}
 
 
 # Data, decisions, configuration ----------------------------------------------------------------------------------
@@ -212,14 +223,12 @@ def flight_blocks(flight: Flight, most: int = 200) -> list[Block]:
                             caption="How far each moment lies from what had been foreseen of it, a mean over it."))
     charts.append(lines("Time of a decision", "ms", {"planning": [1000 * d.seconds for d in decisions]}))
     header = ["episode", "step", "action", "energy", "margin", "kept", "vetoed", "calls", "ms", "why"]
-    rows = [{"alarm": not d.feasible, "cells": _decision_cells(d)} for d in decisions[:most]]
+    rows = [(not d.feasible, _decision_cells(d)) for d in decisions[:most]]
     shown = f"{len(decisions):,} decisions"
     shown = shown if len(decisions) <= most else f"the first {most} of {shown}"
-    return [
-        {"kind": "charts", "small": True, "charts": [chart_block(c, small=True) for c in charts]},
-        {"kind": "rows", "title": f"{flight.title}: {shown}", "header": header, "rows": rows, "caption": flight.caption,
-         "open": False, "style": "", "numeric": [h for h in header if h not in ("action", "why")]},
-    ]
+    return [*chart_blocks(charts, small=True), rows_block(
+        f"{flight.title}: {shown}", header, rows, numeric=[h for h in header if h not in ("action", "why")],
+        caption=flight.caption, folded=True)]
 
 
 def _decision_cells(d: Decision) -> list[str]:
@@ -228,6 +237,11 @@ def _decision_cells(d: Decision) -> list[str]:
     return [str(d.episode), str(d.step), ", ".join(minus(f"{a:.3g}") for a in d.action),
             minus(q.number(sum(d.energy.values()))), minus(q.number(margin)), f"{d.kept:,}",
             f"{sum(d.vetoed.values()):,}", f"{d.calls:,}", f"{1000 * d.seconds:.1f}", why]
+
+
+def listed(title: str, lines: Sequence[str]) -> Block:
+    """Sentences, numbered."""
+    return rows_block(title, ["", "what"], [(False, [f"{i + 1}", line]) for i, line in enumerate(lines)])
 
 
 def config_block(config: Mapping[str, Any], depth: int = 2) -> Block:

@@ -31,9 +31,8 @@ def diagnosis(report: Report) -> str:
     page.sections = [
         section for section in (
             Section("findings", "Findings", _intro(report), [_findings(report)] if report.findings else []),
-            Section("advice", "What to do next", "", [_listed("Next", report.advice)]),
-            Section("moves", "How this world moves", _moves(d), [{"kind": "charts", "small": False,
-                                                                 "charts": _charts(d)}] if d.effects else []),
+            Section("advice", "What to do next", "", [b.listed("Next", report.advice)]),
+            Section("moves", "How this world moves", _moves(d), _charts(d) if d.effects else []),
             Section("columns", "Columns", "", [_columns(report), *_histograms(report.columns)]),
         ) if section.blocks or section.intro
     ]
@@ -73,19 +72,10 @@ def _moves(d: Dynamics) -> str:
 
 def _findings(report: Report) -> b.Block:
     header = ["to", "what", "what to do", "rows"]
-    rows = [
-        {"alarm": f.state == "bad", "cells": [STATES[f.state], f.what, f.fix, ", ".join(f"{r:,}" for r in f.rows)]}
-        for f in report.findings
-    ]
-    return {"kind": "rows", "title": f"{len(rows)} finding{'s' * (len(rows) != 1)}", "header": header, "rows": rows,
-            "open": True, "caption": "Rows as the file counts them, the header aside; the first few.", "style": "",
-            "numeric": []}
-
-
-def _listed(title: str, lines: Sequence[str]) -> b.Block:
-    rows = [{"alarm": False, "cells": [f"{i + 1}", line]} for i, line in enumerate(lines)]
-    return {"kind": "rows", "title": title, "header": ["", "what"], "rows": rows, "open": True, "caption": "",
-            "style": "", "numeric": []}
+    rows = [(f.state == "bad", [STATES[f.state], f.what, f.fix, ", ".join(f"{r:,}" for r in f.rows)])
+            for f in report.findings]
+    return b.rows_block(f"{len(rows)} finding{'s' * (len(rows) != 1)}", header, rows,
+                        caption="Rows as the file counts them, the header aside; the first few.")
 
 
 def _charts(d: Dynamics) -> list[b.Block]:
@@ -105,7 +95,7 @@ def _charts(d: Dynamics) -> list[b.Block]:
             caption="How much one row's action adds to the observation, by itself. −1: the action of the row after.",
             lines=(Line(label="", x=tuple(float(k) for k, _ in d.lags), y=tuple(g for _, g in d.lags),
                         role="actual"),)))
-    return [b.chart_block(chart) for chart in charts]
+    return b.chart_blocks(charts)
 
 
 def _columns(report: Report) -> b.Block:
@@ -116,12 +106,13 @@ def _columns(report: Report) -> b.Block:
     for c in report.columns:
         e = effects.get(c.name)
         told = (e.alone, e.acted, e.past) if e else (None, None, None)
-        rows.append({"alarm": c.empty > 0.5, "cells": [
+        rows.append((c.empty > 0.5, [
             c.name, c.role, c.unit, q.number(c.empty, "share") if c.empty else "",
-            *(b.minus(q.number(x)) for x in (c.mean, c.std, c.low, c.high)), *(q.number(x, "share") for x in told)]})
-    return {"kind": "rows", "title": f"{len(rows)} columns", "header": header, "rows": rows[:200], "open": True,
-            "caption": "The last three: share of a step's change that is not told by the observation alone, with the "
-                       "action, with the rows before as well.", "style": "", "numeric": header[3:]}
+            *(b.minus(q.number(x)) for x in (c.mean, c.std, c.low, c.high)), *(q.number(x, "share") for x in told)]))
+    return b.rows_block(
+        f"{len(rows)} columns", header, rows[:200], numeric=header[3:],
+        caption="The last three: share of a step's change that is not told by the observation alone, with the action, "
+                "with the rows before as well.")
 
 
 def _histograms(columns: Sequence[ColumnFacts], most: int = 24) -> list[b.Block]:
@@ -133,7 +124,7 @@ def _histograms(columns: Sequence[ColumnFacts], most: int = 24) -> list[b.Block]
         width = (c.high - c.low) / len(c.histogram)
         x = tuple(c.low + (i + 0.5) * width for i in range(len(c.histogram)))
         total = max(sum(c.histogram), 1)
-        charts.append(b.chart_block(Lines(
+        charts.append(Lines(
             name=f"column-{i}", title=c.name, x_title=c.unit or c.role, y_title="share of rows",
-            lines=(Line(label="", x=x, y=tuple(n / total for n in c.histogram), role="actual"),)), small=True))
-    return [{"kind": "charts", "small": True, "charts": charts}] if charts else []
+            lines=(Line(label="", x=x, y=tuple(n / total for n in c.histogram), role="actual"),)))
+    return b.chart_blocks(charts, small=True)

@@ -6,11 +6,11 @@ Knows pixels and roles; does not know what the pixels mean.
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
+import io
 from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
+from typing import Any
 
 from steersman.runs.artefacts import Mark
 
@@ -42,20 +42,20 @@ def ramp_css() -> str:
 
 def map_png(values: Sequence[Sequence[float | None]], low: float, high: float) -> bytes:
     """A grid of values as a PNG, one pixel a value; None is transparent."""
-    width = len(values[0])
+    from PIL import Image
+
     span = high - low or 1.0
-    rows = bytearray()
-    for row in values:
-        rows.append(0)
-        for value in row:
-            rows += bytes((0, 0, 0, 0)) if value is None else bytes((*colour((value - low) / span), 255))
-    head = struct.pack(">IIBBBBB", width, len(values), 8, 6, 0, 0, 0)
-    body = _chunk(b"IHDR", head) + _chunk(b"IDAT", zlib.compress(bytes(rows), 9)) + _chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
+    image = Image.new("RGBA", (len(values[0]), len(values)))
+    image.putdata([(0, 0, 0, 0) if value is None else (*colour((value - low) / span), 255)
+                   for row in values for value in row])
+    return png(image)
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+def png(image: Any) -> bytes:
+    """An image of Pillow as a PNG file's content."""
+    file = io.BytesIO()
+    image.save(file, "png", optimize=True)
+    return file.getvalue()
 
 
 def marks_svg(marks: Sequence[Mark], size: tuple[int, int], frames: int = 1) -> str:

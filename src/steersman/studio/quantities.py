@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import statistics
+from collections.abc import Iterable, Sequence
 
 from steersman.runs.artefacts import Column, Figure
 
@@ -50,6 +51,17 @@ def column_places(column: Column, figures: Iterable[Figure | None]) -> int | Non
     if column.form in ("share", "count"):
         return None
     return decimals(x for f in figures if f is not None for x in (f.value, f.low, f.high))
+
+
+def mean(values: Sequence[float]) -> Figure:
+    """The mean with its 95% interval, normal approximation; of a single value no interval but itself.
+
+    >>> interval(mean([1.0, 2.0, 3.0]))
+    '0.868–3.132'
+    """
+    middle = statistics.fmean(values)
+    half = 1.96 * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return Figure(value=middle, low=middle - half, high=middle + half, n=len(values))
 
 
 def heading(column: Column) -> str:
@@ -101,13 +113,3 @@ def size(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
-
-
-def large(count: float) -> str:
-    """
-    >>> large(384), large(384_213), large(21_000_000)
-    ('384', '384 k', '21.0 M')
-    """
-    if count < 1e4:
-        return f"{count:,.0f}"
-    return f"{count / 1e3:.0f} k" if count < 1e6 else f"{count / 1e6:.1f} M" if count < 1e9 else f"{count / 1e9:.1f} G"

@@ -55,13 +55,14 @@ class _Full(Exception):
 
 @dataclass
 class Section:
-    """A heading with blocks under it; left out where there are none."""
+    """A heading with blocks under it; left out where there are none, with the command that makes them, `how`."""
 
     key: str
     title: str
     intro: str = ""
     blocks: list[b.Block] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    how: str = ""
 
 
 @dataclass
@@ -83,16 +84,17 @@ class Page:
 class _Shelf:
     """The artefacts of one run, and the room that is left for their images."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Run) -> None:
         self.run, self.left = run, LIMIT
+        self.measure = f"steersman evaluate {run.path}, or steersman run {run.path} --env ID"
 
     def read(self, kind: type[A], section: Section) -> list[A]:
-        good, bad = read_all(self.run, kind)
+        good, bad = read_all(self.run.path, kind)
         section.damaged += bad
         return good
 
     def fetch(self, kind: type[Artefact], name: str) -> bytes:
-        content = image_bytes(self.run, kind, name)
+        content = image_bytes(self.run.path, kind, name)
         if len(content) * 4 // 3 > self.left:
             raise _Full
         self.left -= len(content) * 4 // 3
@@ -132,7 +134,7 @@ def build(run: Path | str) -> Path:
 
 def render(run: Run) -> str:
     """The text of a run's page."""
-    return html(_page(run, _Shelf(run.path)))
+    return html(_page(run, _Shelf(run)))
 
 
 def html(page: Page) -> str:
@@ -164,26 +166,23 @@ def _page(run: Run, shelf: _Shelf) -> Page:
              "nothing was computed for this page.",
         command=" ".join(manifest.command),
     )
-    makers = [_results, _trust, _what_if, _episodes, _energy, _guardrails, _pictures, _training, _data, _decisions]
-    for maker in makers:
-        section, how = maker(run, shelf, page)
+    results = _results(shelf, page)
+    makers = (_trust, _what_if, _episodes, _energy, _guardrails, _pictures, _training, _data, _decisions)
+    for section in (results, *(maker(shelf) for maker in makers)):
         if section.blocks or section.damaged:
             page.sections.append(section)
         elif not manifest.recipe.startswith("evidence/"):
-            page.absent.append((section.title.lower(), how))
+            page.absent.append((section.title.lower(), section.how))
     page.sections += [_configuration(manifest), _provenance(run)]
     return page
 
 
-# Sections: each returns itself and the command that makes what it shows --------------------------------------------
+# Sections ---------------------------------------------------------------------------------------------------------
 
 
-def _measure(run: Run) -> str:
-    return f"steersman evaluate {run.path}, or steersman run {run.path} --env ID"
-
-
-def _results(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
-    section = Section("results", "Results")
+def _results(shelf: _Shelf, page: Page) -> Section:
+    """And the head of the page."""
+    section = Section("results", "Results", how=shelf.measure)
     for summary in shelf.read(Summary, section)[:1]:
         page.title, page.learned = summary.title, summary.learned
         page.command = summary.command or page.command
@@ -195,27 +194,26 @@ def _results(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
         page.stages = [(name, q.duration(seconds)) for name, seconds in summary.seconds.items()]
         page.stages_bar = Markup(stages(summary.seconds))
     section.blocks = [b.table_block(table) for table in shelf.read(Table, section) if not _apart(table.name)]
-    return section, _measure(run)
+    return section
 
 
-def _trust(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
+def _trust(shelf: _Shelf) -> Section:
     intro = ("Predictions for the part of the log that was never trained on, beside no change and a linear model; "
              "bounds that hold for a stated share of them.")
-    return _of_name(shelf, Section("trust", "Trust", intro), TRUST), f"steersman evaluate {run.path} --offline"
+    how = f"steersman evaluate {shelf.run.path} --offline"
+    return _of_name(shelf, Section("trust", "Trust", intro, how=how), TRUST)
 
 
-def _what_if(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
-    section = _of_name(shelf, Section("what-if", "What if", "Two plans from one logged moment, as the model sees it."),
-                       WHAT_IF)
-    return section, f"steersman what-if {run.path} --row N --action A"
+def _what_if(shelf: _Shelf) -> Section:
+    return _of_name(shelf, Section("what-if", "What if", "Two plans from one logged moment, as the model sees it.",
+                                   how=f"steersman what-if {shelf.run.path} --row N --action A"), WHAT_IF)
 
 
 def _of_name(shelf: _Shelf, section: Section, name: str) -> Section:
     """Tables and curves whose names begin with `name`."""
     tables = [table for table in shelf.read(Table, section) if _begins(table.name, name)]
-    charts = [b.chart_block(lines, small=True) for lines in shelf.read(Lines, section) if _begins(lines.name, name)]
-    section.blocks = [b.table_block(table) for table in tables]
-    section.blocks += [{"kind": "charts", "small": True, "charts": charts}] if charts else []
+    figures = [lines for lines in shelf.read(Lines, section) if _begins(lines.name, name)]
+    section.blocks = [*map(b.table_block, tables), *b.chart_blocks(figures, small=True)]
     section.damaged = []  # named where all tables and curves are read
     return section
 
@@ -228,60 +226,57 @@ def _apart(name: str) -> bool:
     return any(_begins(name, prefix) for prefix in (TRUST, WHAT_IF))
 
 
-def _episodes(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
-    section = Section("episodes", "Episodes", _FILMS)
+def _episodes(shelf: _Shelf) -> Section:
+    section = Section("episodes", "Episodes", _FILMS, how=shelf.measure)
     films = sorted(shelf.read(Film, section), key=lambda film: film.group)
     for group, members in groupby(films, key=lambda film: film.group):
         shown = shelf.show(list(members), b.film_block, section)
         if shown:
             section.blocks.append({"kind": "films", "title": group, "films": shown})
-    return section, _measure(run)
+    return section
 
 
-def _energy(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
-    section = Section("energy", "Energy")
+def _energy(shelf: _Shelf) -> Section:
+    section = Section("energy", "Energy", how=shelf.measure)
     shown = shelf.show(shelf.read(Map, section), b.map_block, section)
     section.blocks = [{"kind": "maps", "maps": shown}] if shown else []
-    return section, _measure(run)
+    return section
 
 
-def _guardrails(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
-    section = Section("curves", "Margins and errors")
-    charts = [b.chart_block(lines) for lines in shelf.read(Lines, section) if not _apart(lines.name)]
-    section.blocks = [{"kind": "charts", "small": False, "charts": charts}] if charts else []
-    return section, _measure(run)
+def _guardrails(shelf: _Shelf) -> Section:
+    section = Section("curves", "Margins and errors", how=shelf.measure)
+    section.blocks = b.chart_blocks(lines for lines in shelf.read(Lines, section) if not _apart(lines.name))
+    return section
 
 
-def _pictures(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
-    section = Section("pictures", "Pictures")
+def _pictures(shelf: _Shelf) -> Section:
+    section = Section("pictures", "Pictures", how=shelf.measure)
     shown = shelf.show(shelf.read(Picture, section), b.picture_block, section)
     section.blocks = [{"kind": "pictures", "pictures": shown}] if shown else []
-    return section, _measure(run)
+    return section
 
 
-def _training(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
-    section = Section("training", "Training")
+def _training(shelf: _Shelf) -> Section:
+    section = Section("training", "Training", how=f"steersman train --resume {shelf.run.path}")
     try:
-        rows = run.metrics.read()
+        section.blocks = b.chart_blocks(metric_figures(shelf.run.metrics.read()), small=True)
     except RunError as error:
         section.damaged.append(str(error))
-        rows = []
-    charts = [b.chart_block(figure, small=True) for figure in metric_figures(rows)]
-    section.blocks = [{"kind": "charts", "small": True, "charts": charts}] if charts else []
-    return section, f"steersman train --resume {run.path}"
+    return section
 
 
-def _data(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
-    section = Section("data", "Data")
+def _data(shelf: _Shelf) -> Section:
+    section = Section("data", "Data", how="steersman train --data PATH")
     section.blocks = shelf.show(shelf.read(DataCard, section), b.data_block, section)
-    return section, "steersman train --data PATH"
+    return section
 
 
-def _decisions(run: Run, shelf: _Shelf, page: Page) -> tuple[Section, str]:
-    section = Section("decisions", "Decisions", "What the planner considered, refused and chose, and what it cost.")
+def _decisions(shelf: _Shelf) -> Section:
+    section = Section("decisions", "Decisions", "What the planner considered, refused and chose, and what it cost.",
+                      how=shelf.measure)
     for flight in shelf.read(Flight, section):
         section.blocks += b.flight_blocks(flight)
-    return section, _measure(run)
+    return section
 
 
 def _configuration(manifest: Manifest) -> Section:
@@ -299,19 +294,19 @@ def _provenance(run: Run) -> Section:
               f"{git.commit[:12]}{' with changes' if git.dirty else ''}")]
     facts += [(k, b.setting(v)) for k, v in [*manifest.machine.items(), *manifest.versions.items()]]
     section.blocks.append({"kind": "card", "title": "", "facts": facts, "caption": "", "samples": "", "columns": []})
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[bool, list[str]]] = []
     for path in run.checkpoints():
         try:
             checkpoint = run.checkpoint(path.name)
         except RunError as error:
             section.damaged.append(str(error))
             continue
-        rows += [{"alarm": False, "cells": [f"{path.name}/{name}", q.size(record.bytes), record.sha256]}
+        rows += [(False, [f"{path.name}/{name}", q.size(record.bytes), record.sha256])
                  for name, record in checkpoint.manifest.files.items()]
     fingerprint = manifest.data.get("fingerprint")
     if fingerprint:
-        rows.append({"alarm": False, "cells": ["data", "", str(fingerprint)]})
+        rows.append((False, ["data", "", str(fingerprint)]))
     if rows:
-        section.blocks.append({"kind": "rows", "title": "SHA-256", "header": ["file", "size", "hash"], "rows": rows,
-                               "numeric": ["size"], "caption": "", "open": True, "style": "hashes"})
+        section.blocks.append(b.rows_block("SHA-256", ["file", "size", "hash"], rows, numeric=["size"],
+                                           style="hashes"))
     return section

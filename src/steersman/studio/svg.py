@@ -133,7 +133,7 @@ def colours(lines: Sequence[Line]) -> list[str]:
     return classes
 
 
-def chart(figure: Lines, width: int = 640, height: int = 260, title: bool = False) -> str:
+def chart(figure: Lines, width: int = 640, height: int = 260) -> str:
     """Curves over a common axis with labels at their ends, limits with their forbidden side shaded."""
     log = figure.log_y and any(_finite(line.y, positive=True) for line in figure.lines)
     every = [v for ln in figure.lines for v in (*_finite(ln.y, log), *_finite(ln.low, log), *_finite(ln.high, log))]
@@ -165,7 +165,7 @@ def chart(figure: Lines, width: int = 640, height: int = 260, title: bool = Fals
         parts += body
         if end is not None and line.label:
             ends.append((end, line.label, colour))
-    parts += _end_labels(ends, right + 6, top, bottom, width)
+    parts += _end_labels(ends, right + 6, bottom, width)
     return _svg(width, height, "".join(parts), figure.alt or figure.caption or figure.title)
 
 
@@ -212,7 +212,7 @@ def _curve(line: Line, colour: str, sx: Scale, sy: Scale) -> tuple[list[str], fl
     return parts, pieces[-1][-1][1] if pieces else None
 
 
-def _end_labels(ends: list[tuple[float, str, str]], x: float, top: float, bottom: float, width: float) -> list[str]:
+def _end_labels(ends: list[tuple[float, str, str]], x: float, bottom: float, width: float) -> list[str]:
     """Labels beside the curves' ends, moved apart so that none covers another."""
     ends = sorted(ends)
     gap = 13.0

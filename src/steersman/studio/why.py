@@ -5,21 +5,18 @@ Reads what was written down when the decision was made; computes no plan. Never 
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from steersman.runs import atomic_write
 from steersman.runs.artefacts import Limit, Line, Lines
 from steersman.runs.decisions import QUANTILES, Limits, Recorded, Session
-from steersman.studio.images import data_uri
-from steersman.studio.svg import chart
-
-_CSS = Path(__file__).parent / "page" / "report.css"
+from steersman.studio import blocks as b
+from steersman.studio.images import data_uri, png
+from steersman.studio.report import Page, Section, html
 
 
 def sentences(
@@ -112,14 +109,12 @@ def _pictures(record: Recorded, problem: int) -> dict[str, Any]:
     return {name: value[problem] for name, value in found.items() if value.ndim == 4 and value.dtype == "uint8"}
 
 
-def _image(name: str, pixels: Any) -> str:
+def _picture(name: str, pixels: Any) -> b.Block:
     from PIL import Image
 
-    file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "png")
-    uri = data_uri("seen.png", file.getvalue())
-    return (f'<figure><h3>What it saw</h3><img src="{uri}" alt="the observation {escape(name)}" '
-            'style="width:16rem;image-rendering:pixelated"></figure>')
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return {"title": "What it saw", "caption": "", "alt": f"the observation {name}", "pixels": True, "marks": "",
+            "uri": data_uri("seen.png", png(image))}
 
 
 # The page --------------------------------------------------------------------------------------------------------
@@ -127,22 +122,18 @@ def _image(name: str, pixels: Any) -> str:
 
 def page(record: Recorded, session: Session, where: str, problem: int = 0) -> str:
     """One HTML file with everything in it."""
-    words = "".join(f"<li>{escape(x)}</li>" for x in sentences(record, session, problem))
-    seen = "".join(_image(name, pixels) for name, pixels in _pictures(record, problem).items())
-    figures = seen + "".join(
-        f'<figure><h3>{escape(f.title)}</h3>{chart(f)}<figcaption>{escape(f.caption)}</figcaption></figure>'
-        for f in figures_of(record, problem)
-    )
     when = datetime.fromtimestamp(record.when, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    title = f"Why decision {record.number}"
-    place = f"{where}, episode {problem}, {session.world or 'a world'}, {when}"
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_CSS.read_text(encoding='utf-8')}</style></head><body><main>"
-        f"<header><h1>{escape(title)}</h1><p>{escape(place)}</p></header><section><ul>{words}</ul></section>"
-        f'<section><div class="charts">{figures}</div></section></main></body></html>'
-    )
+    seen = [_picture(name, pixels) for name, pixels in _pictures(record, problem).items()]
+    whole = Page(
+        title=f"Why decision {record.number}", over=f"{where}, episode {problem}, {session.world or 'a world'}, {when}",
+        foot="Written by steersman from what was recorded when the decision was made.")
+    whole.sections = [
+        Section("why", "In words", blocks=[b.listed("Most important first", sentences(record, session, problem))]),
+        Section("seen", "Pictures", blocks=[{"kind": "pictures", "pictures": seen}] if seen else []),
+        Section("course", "Figures", blocks=b.chart_blocks(figures_of(record, problem))),
+    ]
+    whole.sections = [section for section in whole.sections if section.blocks]
+    return html(whole)
 
 
 def write_page(path: Path, record: Recorded, session: Session, where: str, problem: int = 0) -> Path:

@@ -5,7 +5,7 @@ Plain PyTorch. Knows boxes through core's interfaces, the dataset through `Windo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,12 +107,11 @@ def resume(
 
 
 def create_run(
-    path: Path | str, config: TrainConfig, dataset: Any, *, recipe: str, settings: Mapping[str, Any] | None = None,
-    log: Path | None = None,
+    path: Path | str, config: TrainConfig, dataset: Any, *, recipe: str, log: Path | None = None
 ) -> Run:
     """A run directory for this training, its writer's lock held.
 
-    The manifest's config is {"train": config, **settings}; "parts" names where parts that are not ours come from.
+    The manifest's config is {"train": config}; "parts" names where parts that are not ours come from.
     log: the folder of `dataset`, where the run is to have it, see `Run.create`; `dataset.path` says `path`/log already.
 
     Raises:
@@ -130,7 +129,7 @@ def create_run(
     parts: dict[str, Any] = {"parts": theirs} if (theirs := origins(config)) else {}
     if config.agent.intrinsic:
         parts["seals"] = seals(build_sealed(config.agent, dataset.signature))
-    config_ = {"train": config, **parts, **(settings or {})}
+    config_ = {"train": config, **parts}
     return Run.create(path, recipe=recipe, config=config_, seeds={"train": config.seed}, data=data, log=log)
 
 

@@ -57,6 +57,3 @@ def _group(name: str, members: list[Any], kind: Any) -> Any:
 
 def _union(kinds: list[Any]) -> Any:
     return functools.reduce(lambda a, b: a | b, kinds)
-
-
-COMMAND = Completion

@@ -19,7 +19,7 @@ from steersman.studio.quantities import duration, size
 
 
 @dataclass(frozen=True, kw_only=True)
-class Convert(Command):
+class DataConvert(Command):
     """Bring a log into another file format, whole or not at all.
 
     The name of DST decides its format (`--to` where it does not; `steersman data formats` lists them). What was
@@ -71,6 +71,3 @@ class Convert(Command):
         facts = {"source": self.source, "from": source.format, **msgspec.to_builtins(done)}
         facts |= {"lost": list(repaired.lost)} if repaired else {}
         return Done(facts | ({"resampled": even.account.facts()} if even else {}))
-
-
-COMMAND = Convert

@@ -82,6 +82,3 @@ def _say(terminal: Terminal, report: Report) -> None:
     for line in report.advice:
         terminal.say(f"  → {line}")
     terminal.say()
-
-
-COMMAND = DataDoctor

@@ -11,7 +11,7 @@ from steersman.cli.terminal import Terminal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Formats(Command):
+class DataFormats(Command):
     """List the file formats of logs that can be read and written."""
 
     EXAMPLE: ClassVar[str] = "steersman data formats"
@@ -22,6 +22,3 @@ class Formats(Command):
         lines = {f.name: (type(f).__doc__ or "").strip().splitlines()[0] for f in FORMATS}
         terminal.pairs(lines)
         return Done({"formats": lines})
-
-
-COMMAND = Formats

@@ -50,6 +50,3 @@ class DataSchema(Command):
             for note in source.notes:
                 terminal.say(terminal.style(f"  ! {note}", "warn"))
         return Done({"path": self.path, "schema": msgspec.to_builtins(source.schema), "notes": list(source.notes)})
-
-
-COMMAND = DataSchema

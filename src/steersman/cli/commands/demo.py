@@ -46,6 +46,3 @@ class Demo(Command):
             terminal.say(terminal.style(summary.learned, "bold"))
         terminal.say(f"report {report}")
         return Done(facts)
-
-
-COMMAND = Demo

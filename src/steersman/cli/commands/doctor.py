@@ -57,6 +57,3 @@ class Doctor(Command):
         terminal.say(f"{bad} to repair, {notes} to know" if bad or notes else "nothing to repair")
         facts = {"version": __version__, "packages": versions, "findings": [asdict(f) for f in every]}
         return Done(facts, code=1 if bad else 0)
-
-
-COMMAND = Doctor

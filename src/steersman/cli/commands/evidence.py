@@ -52,6 +52,3 @@ class Evidence(Command):
         terminal.say()
         terminal.say(f"{duration(result.seconds)}; report: {path / 'report' / 'report.html'}")
         return Done(msgspec.to_builtins(result))
-
-
-COMMAND = Evidence

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from steersman.cli import imports
 from steersman.cli.agents import agent_at
-from steersman.cli.command import Command, option
+from steersman.cli.command import option
 from steersman.cli.done import Done
-from steersman.cli.imports import Modules
+from steersman.cli.imports import Extensible
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
 from steersman.studio.quantities import size
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export(Command):
+class Export(Extensible):
     """Write a trained agent as a folder that others can load or run.
 
     onnx: perception, one step of the world model and the read-out as ONNX files with open batch sizes, each verified
@@ -62,8 +61,6 @@ class Export(Command):
     """With pretrained: send it to this repository of the Hugging Face hub as well, private."""
     checkpoint: str = "latest"
     """Which checkpoint of a run."""
-    imports: Modules = ()
-    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
         if self.push and self.format != "pretrained":
@@ -74,7 +71,6 @@ class Export(Command):
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         if self.policy and self.format != "onnx":
             raise UsageError("--policy with --format onnx", f"--format {self.format}", "export it as onnx")
-        imports.load(self.imports)
         agent = agent_at(self.run, self.checkpoint)
         out = self.out or Path(f"{Path(self.run).name}-{self.format}")
         facts = self._written(agent, out, terminal)
@@ -125,6 +121,3 @@ class Export(Command):
         else:
             terminal.say("what it earns when it acts was not measured: --env ID does, beside the planner")
         return {"policy": policy_graph(agent, policy)}, facts
-
-
-COMMAND = Export

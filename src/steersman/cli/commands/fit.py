@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from steersman.cli import imports
-from steersman.cli.command import Command, option
+from steersman.cli.command import option
 from steersman.cli.done import Done
-from steersman.cli.imports import Modules
+from steersman.cli.imports import Extensible
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
 
@@ -26,7 +25,7 @@ _ROWS = 1 << 22  # of a file of labels
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit(Command):
+class Fit(Extensible):
     """Fit a margin, a guardrail or a cost to a run's own log, and keep it with the run.
 
     --limit calibrates the margin of a limit on a column with the part of the log that was never trained on: it holds at
@@ -68,15 +67,12 @@ class Fit(Command):
     """Of what is drawn."""
     drop: Annotated[str, option("NAME")] = ""
     """Keep the guardrail, or cost, of this name no longer."""
-    imports: Modules = ()
-    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.agent import Agent, store_additions
         from steersman.agent.fitted.additions import require_name
         from steersman.runs import Run
 
-        imports.load(self.imports)
         asked = [bool(self.limit), self.bad is not None, self.distance, bool(self.drop)]
         if sum(asked) != 1:
             raise UsageError("one of --limit, --bad, --distance and --drop", f"{sum(asked)} of them",
@@ -200,6 +196,3 @@ def _latents(agent: Agent, dataset: Any, episode: Tensor, row: Tensor) -> Tensor
     pieces = zip(episode.split(512), row.split(512), strict=True)
     states = [agent.encode(dataset.frames(e, r)).state for e, r in pieces]
     return torch.cat(states).clone() if states else torch.zeros(0, *agent.perception.latent_shape)
-
-
-COMMAND = Fit

@@ -59,6 +59,3 @@ class Init(Command):
         terminal.say("  steersman evaluate run --offline")
         return Done({"path": str(self.out), "data": self.data, "verdict": report.verdict, "next": following,
                      "alarms": [f.kind for f in report.alarms]})
-
-
-COMMAND = Init

@@ -7,16 +7,16 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from steersman.cli import decisions, imports
-from steersman.cli.command import Command, option
+from steersman.cli import decisions
+from steersman.cli.command import option
 from steersman.cli.done import Done
-from steersman.cli.imports import Modules
+from steersman.cli.imports import Extensible
 from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replay(Command):
+class Replay(Extensible):
     """Make recorded decisions again from the same weights, inputs and seeds; the actions must be the same, bit for bit.
 
     Refused if the weights are no longer those that decided. Exit code 1 if an action differs.
@@ -28,13 +28,10 @@ class Replay(Command):
     """The run's directory and the number of the decision, counted from 0; without a number all that are there."""
     session: str = "latest"
     """Which session of the run: each command that acts is one."""
-    imports: Modules = ()
-    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.agent.replay import replays
 
-        imports.load(self.imports)
         path, number = decisions.place(self.decision)
         numbers = None if number is None else range(number, number + 1)
         made, same, worst = 0, 0, 0.0
@@ -56,6 +53,3 @@ class Replay(Command):
                          + ("" if same == made else f"; largest difference {worst:.3g}"))
         facts = {"decisions": made, "identical": same, "largest_difference": worst, "notes": list(notes), **shown}
         return Done(facts, 0 if same == made else 1)
-
-
-COMMAND = Replay

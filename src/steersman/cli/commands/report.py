@@ -39,6 +39,3 @@ class Report(Command):
 
             webbrowser.open(path.resolve().as_uri())
         return Done({"report": str(path), "bytes": path.stat().st_size, "run": str(self.run)})
-
-
-COMMAND = Report

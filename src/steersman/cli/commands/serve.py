@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from steersman.cli import imports
 from steersman.cli.agents import agent_at
-from steersman.cli.command import Command, option
+from steersman.cli.command import option
 from steersman.cli.done import Done
-from steersman.cli.imports import Modules
+from steersman.cli.imports import Extensible
 from steersman.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serve(Command):
+class Serve(Extensible):
     """Serve a trained agent over HTTP on the loopback interface, until Ctrl-C.
 
     Every request needs the token that is printed at the start (or that STEERSMAN_TOKEN or --token-file gives). Limits
@@ -59,15 +58,12 @@ class Serve(Command):
     """Plan no farther than the horizon that `steersman evaluate RUN --offline` measured, whatever a client asks for."""
     no_record: Annotated[bool, option()] = False
     """Do not write down the decisions in the run (see `steersman why`); a pretrained folder records none."""
-    imports: Modules = ()
-    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.cli.goals import limits
         from steersman.runs import Run
         from steersman.serving import Desk, Limits, Server, read_token
 
-        imports.load(self.imports)
         allowed = Limits(horizon=self.horizon, seconds=self.seconds, queue=self.queue, body_bytes=self.body << 20,
                          held_bytes=4 * self.body << 20)
         token, new = read_token(self.token_file)
@@ -115,6 +111,3 @@ def example(desk: Desk) -> str:
         steps = min(desk.horizon() or 1, desk.limits.horizon)
         asked |= {"horizon": steps, "exogenous": {name: [0.0] * steps for name in signature.exogenous}}
     return json.dumps(asked, ensure_ascii=False)
-
-
-COMMAND = Serve

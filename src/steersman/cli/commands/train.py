@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import msgspec
 import tyro
 
-from steersman.cli import imports
 from steersman.cli import recipe as flags
-from steersman.cli.command import Command, option
+from steersman.cli.command import option
 from steersman.cli.company import place_in_company
 from steersman.cli.done import Done
-from steersman.cli.imports import Modules
-from steersman.cli.logs import INFERRED, Log, LogOptions, read_options
+from steersman.cli.imports import Extensible
+from steersman.cli.logs import INFERRED, LogOptions, read_options
 from steersman.cli.parse import listing
 from steersman.cli.progress import Watcher, gauge_words
 from steersman.cli.terminal import Terminal
@@ -27,11 +26,12 @@ from steersman.core.errors import RunError, SteersmanError, UsageError
 from steersman.studio import quantities as q
 
 if TYPE_CHECKING:
+    from steersman.training import StagedLog
     from steersman.training.together import Together
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Command):
+class Train(Extensible):
     """Learn a world model from a log of observations and actions. No reward is needed.
 
     `--recipe NAME --help` shows the recipe's own options as well. Ctrl-C saves and stops; `--resume RUN` goes on, and
@@ -62,8 +62,6 @@ class Train(Command):
     """All randomness of the training starts here."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("PATH=VALUE")] = ()
     """Change one value of the configuration, e.g. --set batch_size=64 --set agent.planner.samples=200."""
-    imports: Modules = ()
-    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
     log: Annotated[LogOptions, tyro.conf.OmitArgPrefixes] = INFERRED
     """What is not said about the columns of the log is inferred from names, types and ranges, and noted."""
 
@@ -79,7 +77,6 @@ class Train(Command):
         return listing("recipes", {name: line for name, (_, line) in RECIPES.items()})
 
     def __call__(self, terminal: Terminal) -> Done:
-        imports.load(self.imports)
         rank, size = place_in_company()
         if rank:
             return _follow()
@@ -93,7 +90,7 @@ class Train(Command):
         if self.out is not None and self.out.exists():
             fix = "choose another, or --resume it"
             raise RunError(f"a new folder for the run at {self.out}", "one that is in use", fix)
-        from steersman import data
+        from steersman import data, training
         from steersman.runs import new_run_path
         from steersman.training.together import together
 
@@ -106,11 +103,16 @@ class Train(Command):
             here = stack.enter_context(together())
             watcher = stack.enter_context(Watcher(terminal))
             place = Path(stack.enter_context(TemporaryDirectory())) / "run" if self.dry_run else out
-            log = stack.enter_context(Log(source, place, watcher))
-            _say_data(terminal, log.dataset, source)
+            log = None  # one that is a cache already is used where it is
+            if source.format != "cache":
+                log = stack.enter_context(training.StagedLog(place, lambda path: data.build(
+                    source, path, lambda done, total: watcher.count("reading", done, total))))
+                watcher.close()
+            dataset = data.Dataset.open(source.path) if log is None else log.dataset
+            _say_data(terminal, dataset, source)
             if self.dry_run:
-                return _forecast(terminal, config, log.dataset)
-            return self._train(terminal, watcher, here, name, config, log, out)
+                return _forecast(terminal, config, dataset)
+            return self._train(terminal, watcher, here, name, config, dataset, log, out)
 
     def _config(self, name: str) -> Any:
         """The training configuration that the recipe `name` returns for these words."""
@@ -122,26 +124,28 @@ class Train(Command):
         return flags.changed(config, self.set)
 
     def _train(
-        self, terminal: Terminal, watcher: Watcher, here: Together, name: str, config: Any, log: Log, out: Path
+        self, terminal: Terminal, watcher: Watcher, here: Together, name: str, config: Any, dataset: Any,
+        log: StagedLog | None, out: Path,
     ) -> Done:
         from steersman import training
         from steersman.data.card import data_card
         from steersman.runs.artefacts import write
 
-        with training.create_run(out, config, log.dataset, recipe=name, log=log.place) as run:
+        staged = None if log is None else log.place
+        with training.create_run(out, config, dataset, recipe=name, log=staged) as run:
             terminal.after_interrupt = f"; `steersman train --resume {run.path}` goes on"
             terminal.say(f"run {run.path}")
             try:
-                write(run.path, *data_card(log.dataset, source=self.data))
+                write(run.path, *data_card(dataset, source=self.data))
                 here.tell({"run": str(run.path), "begun": False})
                 with here.joined(config.device):
-                    trained = training.train(config, log.dataset, run, progress=watcher)
+                    trained = training.train(config, dataset, run, progress=watcher)
             except SteersmanError:
                 if not run.checkpoints():  # it never began: there is nothing to go on with
                     shutil.rmtree(run.path, ignore_errors=True)
                 raise
         watcher.close()
-        return _finish(terminal, trained, log.dataset)
+        return _finish(terminal, trained, dataset)
 
     def _resume(self, terminal: Terminal) -> Done:
         if self.data or self.recipe or self.out or self.set or self.dry_run:
@@ -254,6 +258,3 @@ def _last_gauges(run: Any) -> dict[str, float]:
         if found:
             return found
     return {}
-
-
-COMMAND = Train

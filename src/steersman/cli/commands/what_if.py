@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from steersman.cli import imports
-from steersman.cli.command import Command, option
+from steersman.cli.command import option
 from steersman.cli.done import Done
-from steersman.cli.imports import Modules
+from steersman.cli.imports import Extensible
 from steersman.cli.moments import moment
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
@@ -27,7 +26,7 @@ LOGGED = "logged"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhatIf(Command):
+class WhatIf(Extensible):
     """Compare two plans from a logged moment: what the model expects of each, within conformal bounds.
 
     Plans are given action by action, the last one held: --action 0.5 pushes so all the time, --action 2 --action 0
@@ -58,8 +57,6 @@ class WhatIf(Command):
     """Steps to look ahead (default: the trusted horizon, or what is left of the episode)."""
     checkpoint: str = "latest"
     """Which checkpoint imagines."""
-    imports: Modules = ()
-    """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman import training
@@ -72,7 +69,6 @@ class WhatIf(Command):
         from steersman.runs.trust import load_trust
         from steersman.studio import build
 
-        imports.load(self.imports)
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint)
         dataset = training.open_data(run)
@@ -161,6 +157,3 @@ def _value(text: str, word: str, spec: ActionSpec, where: int, name: str) -> flo
     if not low <= value <= high:
         raise UsageError(f"{name} within {low:g}..{high:g}", f"{value:g}", "stay within what the world allows")
     return value
-
-
-COMMAND = WhatIf

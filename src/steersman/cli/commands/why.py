@@ -64,6 +64,3 @@ class Why(Command):
 
             webbrowser.open(page.resolve().as_uri())
         return Done({**why.facts(record, reader.session, self.episode), "page": str(page)})
-
-
-COMMAND = Why

@@ -80,6 +80,3 @@ def dataset(path: str, options: LogOptions) -> Holding:
     except DataError as error:
         warnings.append(str(error))
     return Holding(str(plain["kind"]), facts, ("what", "shape", "columns"), rows, warnings, plain)
-
-
-COMMAND = Inspect
