@@ -21,9 +21,9 @@ DIRECTIONS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [-0.8, 0.6]])
 class Redness(SceneEncoder):
     """Eight numbers that tell where the picture is red: the centre of it, curved, and some noise of its own."""
 
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return (8,)
+    def __init__(self, *words: object) -> None:
+        super().__init__(*words)
+        self.latent_shape = (8,)
 
     def encode(self, observation: dict[str, Tensor], task: object = None) -> Latent:
         image = observation["image"].float()

@@ -7,23 +7,23 @@ from types import SimpleNamespace
 
 import pytest
 
+from steersman.runs import Run
 from steersman.training import StagedLog
 
 
 def _written(place: Path) -> SimpleNamespace:
-    place.mkdir()
+    place.mkdir(parents=True)
     (place / "rows").write_text("1")
     return SimpleNamespace(path=place)
 
 
-def test_a_log_is_moved_into_its_run_and_knows_where_it_will_be(tmp_path: Path) -> None:
-    run = tmp_path / "runs" / "one"
-    with StagedLog(run, _written) as log:
-        assert log.dataset.path == run / "log"
-        run.mkdir()
-        log.move_into(run)
-    assert (run / "log" / "rows").read_text() == "1"
-    assert [path.name for path in run.parent.iterdir()] == ["one"]
+def test_a_log_is_taken_into_its_run_and_knows_where_it_will_be(tmp_path: Path) -> None:
+    place = tmp_path / "runs" / "one"
+    with StagedLog(place, _written) as log:
+        assert log.dataset.path == place / "log"
+        Run.create(place, recipe="r", config={}, seeds={}, data={}, log=log.place).close()
+    assert (place / "log" / "rows").read_text() == "1"
+    assert [path.name for path in place.parent.iterdir()] == ["one"]
 
 
 def test_a_log_whose_run_never_came_is_removed(tmp_path: Path) -> None:

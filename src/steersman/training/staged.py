@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from steersman.runs.files import refusals, temporary
+from steersman.runs.files import temporary
 
 
 class StagedLog:
@@ -15,14 +15,9 @@ class StagedLog:
 
     run    where the run is to be
     build  writes a dataset at the path that it is given, and opens it
-
-    Raises:
-        StorageError: there is no room or permission for the run's folder.
     """
 
     def __init__(self, run: Path, build: Callable[[Path], Any]) -> None:
-        with refusals("a folder for the run", run.parent):
-            run.parent.mkdir(parents=True, exist_ok=True)
         self.place = temporary(run.with_name(f"{run.name}.log"))
         try:
             self.dataset = build(self.place)
