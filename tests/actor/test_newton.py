@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import LinearWorld, reach
+from problems import Limit, LinearWorld, reach
 
 from steersman import check_planner
 from steersman.actor import Newton
@@ -178,3 +178,16 @@ def test_what_it_cannot_do_is_refused():
         Newton.Config(spread=-1.0)
     with pytest.raises(PlanningError, match="continuous"):
         Newton().plan(replace(lqr(starts(1)), action=ActionSpec("discrete", choices=2)))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_an_odd_number_of_unknowns_gives_the_same_bits_in_every_place_of_a_batch(size):
+    """Matrices of 15 x 15 and 45 x 45 numbers lie at addresses of two kinds in memory."""
+    g = torch.Generator().manual_seed(4)
+    start, goal = 3 * torch.randn(24, size, generator=g), 3 * torch.randn(24, size, generator=g)
+    limit = Limit(below=1.0)
+    planner = Newton.Config(horizon=15, samples=4, iterations=2).build()
+    whole = planner.plan(reach(start, goal, guardrails=(limit,)))
+    for b in (1, 2, 7, 23):
+        alone = planner.plan(reach(start[b : b + 1], goal[b : b + 1], guardrails=(limit,), seeds=[b]))
+        assert torch.equal(alone.actions[0], whole.actions[b])

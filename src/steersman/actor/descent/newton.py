@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steersman.actor.descent.augmented_lagrangian import WarmMultipliers, last_prices
 from steersman.actor.descent.descent import refuse_choices, slope_of
-from steersman.actor.descent.quadratic import solve_quadratic
+from steersman.actor.descent.quadratic import even, solve_quadratic
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
@@ -190,10 +190,12 @@ class _Iterate(Proposal):
         hessian = (slopes[:, 1:] - slopes[:, :1]) / self.moved[:, :, None]
         lost = ~hessian.isfinite().all(2).all(1) | ~slope.isfinite().all(1)
         hessian, slope = (torch.where(lost.view(-1, *[1] * (x.dim() - 1)), 0.0, x) for x in (hessian, slope))
-        values, vectors = torch.linalg.eigh((hessian + hessian.mT).double() / 2)
+        values, vectors = torch.linalg.eigh(even((hessian + hessian.mT).double() / 2))
         size = values.abs()
         size = size.maximum(_SHRINK * size.amax(1, keepdim=True)).clamp(min=1e-12)
-        curved = (vectors * size[:, None]) @ vectors.mT
+        if slope.shape[1] % 2:
+            size = size * (1 - vectors[:, -1].square()).round()  # the direction that `even` added has no curvature
+        curved = ((vectors * size[:, None]) @ vectors.mT)[:, : slope.shape[1], : slope.shape[1]]
         slope = slope.double()
         rows, most = slope.new_zeros(len(slope), 0, slope.shape[1]), slope.new_zeros(len(slope), 0)
         if g is not None:

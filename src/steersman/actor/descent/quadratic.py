@@ -52,6 +52,7 @@ class _Interior:
 
     def __init__(self, hessian: Tensor, slope: Tensor, rows: Tensor, most: Tensor, low: Tensor, high: Tensor) -> None:
         self.hessian, self.slope, self.rows, self.most, self.columns = hessian, slope, rows, most, rows.mT.contiguous()
+        self.wide, self.even = even(hessian), torch.nn.functional.pad(rows, (0, slope.shape[1] % 2))
         self.sizes = (most.shape[1], most.shape[1], low.shape[1], low.shape[1])
         room = (high - low) / 20
         self.d = torch.zeros_like(slope).clamp(low + room, high - room)
@@ -73,8 +74,9 @@ class _Interior:
         self.over = self.over | ((gap <= _GAP) & (wrong <= _GAP))
         ratio = self.price / self.distance
         give = 1 / ratio[:, :m] + 1 / ratio[:, m : 2 * m]
-        matrix = self.hessian + self.columns @ (self.rows / give[..., None])
-        matrix = matrix + (ratio[:, 2 * m : -below.shape[1]] + ratio[:, -below.shape[1] :]).diag_embed()
+        matrix = self.wide + self.even.mT.contiguous() @ (self.even / give[..., None])
+        bounds = ratio[:, 2 * m : -below.shape[1]] + ratio[:, -below.shape[1] :]
+        matrix = matrix + torch.nn.functional.pad(bounds, (0, bounds.shape[1] % 2), value=1.0).diag_embed()
         factor, _ = torch.linalg.cholesky_ex(matrix)
         last = (missed - slack + excess, uphill, give, factor)
         _, price, distance = self._move(torch.zeros_like(gap), *last)
@@ -94,7 +96,7 @@ class _Interior:
         to_price, to_distance = aim / self.price, aim / self.distance
         pull = (missed + to_price[:, :m] - to_price[:, m : 2 * m]) / give
         right = to_distance[:, 2 * m : -n] - to_distance[:, -n:] - uphill - _product(self.columns, pull)
-        move = torch.cholesky_solve(right[..., None], factor)[..., 0]
+        move = torch.cholesky_solve(torch.nn.functional.pad(right, (0, n % 2))[..., None], factor)[:, :n, 0]
         dearer = _product(self.rows, move) / give + pull
         distance = torch.cat([move, -move], 1)
         bound = to_distance[:, 2 * m :] - self.price[:, 2 * m :] * (1 + distance / self.distance[:, 2 * m :])
@@ -106,6 +108,14 @@ class _Interior:
         """How much of these changes leaves everything above 0, at most 1: (B, 1)."""
         share = torch.cat([-self.price / price.clamp(max=-1e-300), -self.distance / distance.clamp(max=-1e-300)], 1)
         return share.amin(1, keepdim=True).clamp(max=1)
+
+
+def even(matrix: Tensor) -> Tensor:
+    """(B, n, n), with a row and a column of zeros more where n is odd: matrices of an odd size begin, one after the
+    other, at addresses that vector instructions treat differently, so that a problem's last bits would depend on its
+    place in the batch."""
+    odd = matrix.shape[-1] % 2
+    return torch.nn.functional.pad(matrix, (0, odd, 0, odd))
 
 
 def _product(matrix: Tensor, vector: Tensor) -> Tensor:
