@@ -68,12 +68,6 @@ class Adapter:
 
         return {name: torch.from_numpy(array) for name, array in self.arrays(value).items()}
 
-    def from_world(self, actions: Any) -> Tensor:
-        """`action_array` as a tensor."""
-        import torch
-
-        return torch.from_numpy(np.asarray(self.action_array(actions)))
-
     def to_world(self, actions: Tensor) -> np.ndarray[Any, Any]:
         """The other way round: (…, A) -> what `env.step` takes, in the same leading shape."""
         values: np.ndarray[Any, Any] = actions.detach().cpu().numpy()

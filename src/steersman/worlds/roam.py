@@ -16,8 +16,7 @@ from steersman.worlds import hazards
 from steersman.worlds.escapes import braking
 from steersman.worlds.hazards import HazardsConfig, HazardState
 
-MOODS = ("wander", "dash", "approach", "brake", "coast")
-_SHARE = (0.3, 0.25, 0.2, 0.15, 0.1)
+_SHARE = (0.3, 0.25, 0.2, 0.15, 0.1)  # wander, dash, approach, brake, coast
 _CHANGE = 0.12  # probability of another mood, a step
 _OUTSIDE = 0.5  # m over the edge: roamers turn back
 _NOISE = 0.6  # of the heading a step, while wandering
