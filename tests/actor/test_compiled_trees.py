@@ -29,7 +29,7 @@ from steersman.core import (
     check_world_model,
 )
 from steersman.core.compiled import compiled, compiling
-from steersman.cost import EffortCost, GoalCost
+from steersman.cost import EffortCost, GoalCost, Sealed
 from steersman.world_model import ResidualModel
 from steersman.worlds import TabularMDP
 
@@ -200,6 +200,7 @@ def test_energies_that_are_not_finite_close_their_choices():
     lambda asked: replace(asked, costs=(GoalCost(distance="cosine"),)),
     lambda asked: replace(asked, costs=(GoalCost(), EffortCost(asked.action)),
                           task=replace(asked.task, weights={"goal": 1.0, "effort": 1.0})),
+    lambda asked: replace(asked, costs=(GoalCost(), Sealed(EffortCost(asked.action)))),
     lambda asked: replace(asked, model=asked.model.double()),
     lambda asked: replace(asked, model=ResidualModel.Config(members=2).build(
         Signature({"s": ObservationSpec("vector", (6,))}, asked.action), (6,))),

@@ -339,3 +339,16 @@ def test_what_comes_after_the_horizon_is_one_more_term_of_the_last_step():
     found = verdict(problem, imagine(problem, actions), actions, torch.tensor([[4.0, 5.0]]))
     assert found.parts["value"].tolist() == [[[0, 0, 4], [0, 0, 5]]]
     torch.testing.assert_close(found.energy, score(problem, actions).energy + torch.tensor([[4.0, 5.0]]))
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -float("inf")])
+def test_a_weight_that_is_not_finite_is_refused(weight):
+    problem = reach([[0.0]], [[1.0]])
+    with pytest.raises(PlanningError, match="weights that are finite"):
+        score(replace(problem, task=replace(problem.task, weights={"goal": weight})), torch.zeros(1, 1, 2, 1))
+
+
+@pytest.mark.parametrize("wrong", [{"over": "median"}, {"scenarios": 2.5}, {"scenarios": 0}, {"broken": float("nan")}])
+def test_a_risk_that_nobody_can_weigh_is_refused(wrong):
+    with pytest.raises(ConfigError, match="mean"):
+        Risk(**wrong)

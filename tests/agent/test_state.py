@@ -9,7 +9,16 @@ import torch
 
 from steersman.actor import CEM, ICEM
 from steersman.agent import Agent, AgentConfig, AgentState
-from steersman.core import ActionSpec, ColumnGoal, ObservationGoal, ObservationSpec, PlanningError, Signature, Task
+from steersman.core import (
+    ActionSpec,
+    ColumnGoal,
+    MismatchError,
+    ObservationGoal,
+    ObservationSpec,
+    PlanningError,
+    Signature,
+    Task,
+)
 from steersman.perception import VectorEncoder
 from steersman.world_model import RecurrentModel, ResidualModel
 
@@ -144,3 +153,52 @@ def test_surprise_is_nothing_at_first_and_nothing_when_the_world_is_as_imagined(
 def test_a_goal_on_columns_without_a_read_out_is_said():
     with pytest.raises(PlanningError, match="read-out"):
         make().act({"vector": moments(1)[0]}, Task(ColumnGoal({"x": 1.0})))
+
+
+@pytest.mark.parametrize("since", [
+    torch.zeros(3, 1, 1), torch.zeros(2, 1, 2), torch.zeros(2, 1), torch.full((2, 1, 1), torch.nan)])
+def test_actions_that_are_none_of_this_world_never_enter_a_belief(since):
+    agent, seen = make(), moments(2)
+    live(agent, seen[:1])
+    before = agent.state
+    with pytest.raises(MismatchError, match="actions"):
+        agent.act({"vector": seen[1]}, Task(GOAL), since=since)
+    assert agent.state is before
+
+
+@pytest.mark.parametrize("measured", [
+    {"vectr": torch.tensor([True, True])}, {"vector": torch.tensor([True])}, {"vector": torch.ones(2)},
+    {"vector": True}])
+def test_measured_names_observations_of_this_world_and_says_it_for_each_episode(measured):
+    agent, seen = make(), moments(2)
+    live(agent, seen[:1])
+    with pytest.raises(MismatchError, match="in `measured`"):
+        agent.act({"vector": seen[1]}, Task(GOAL), measured=measured)
+
+
+def test_a_moment_that_is_not_finite_is_refused_unless_it_was_not_measured():
+    agent, seen = make(), moments(3)
+    live(agent, seen[:1])
+    lost = seen[1].clone()
+    lost[1, 0] = torch.nan
+    with pytest.raises(MismatchError, match=r"rows \[1\].*measured"):
+        agent.act({"vector": lost}, Task(GOAL))
+    agent.act({"vector": lost}, Task(GOAL), measured={"vector": torch.tensor([True, False])})
+    plan = agent.act({"vector": seen[2]}, Task(GOAL))
+    assert plan.feasible.all()
+    assert agent.state.belief.state.isfinite().all()
+    agent.begin(torch.tensor([1]))
+    with pytest.raises(MismatchError, match="an episode begins with a whole moment"):
+        agent.act({"vector": lost}, Task(GOAL), measured={"vector": torch.tensor([True, False])})
+
+
+def test_rows_and_seeds_of_what_begins_fit_the_episodes_that_there_are():
+    agent = make()
+    with pytest.raises(PlanningError, match="reset"):
+        agent.begin(torch.tensor([0]), torch.tensor([7]))
+    live(agent, moments(1))
+    for rows in (torch.tensor([2]), torch.tensor([True])):
+        with pytest.raises(PlanningError, match="correct the rows"):
+            agent.begin(rows)
+    with pytest.raises(PlanningError, match="2 seeds"):
+        agent.begin(torch.tensor([True, True]), torch.tensor([1, 2, 3]))

@@ -191,3 +191,22 @@ def test_pictures_without_a_read_out_have_no_columns_and_hear_what_they_have(tmp
         with pytest.raises(SteersmanError) as error:
             goals.goal(words, agent)
         assert says in str(error.value), words
+
+
+@pytest.mark.parametrize("words", ["no.npy", "vector=no.npy", "latent:no.npz"])
+def test_a_file_that_is_not_there_is_called_so(swinging: Agent, words: str) -> None:
+    with pytest.raises(SteersmanError, match="no such file"):
+        goals.goal(words, swinging)
+
+
+def test_a_column_with_two_values_is_refused(swinging: Agent) -> None:
+    with pytest.raises(SteersmanError, match="'cos' twice"):
+        goals.goal("cos=1,cos=0", swinging)
+
+
+def test_code_that_fails_is_told_to_whoever_wrote_it(swinging: Agent, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def energy(columns, imagined):\n    return columns['nope']\n")
+    found = goals.goal(f"{tmp_path / 'mine.py'}:energy", swinging)
+    assert isinstance(found, CallableGoal)
+    with pytest.raises(SteersmanError, match="KeyError: 'nope'"):
+        found.energy({}, None)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ from steersman.agent.fitted.in_run import load_additions
 from steersman.agent.fitted.sealing import build_sealed, distinct, verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.flight.recorder import Inputs
-from steersman.agent.moments import moment_of, require_forecast
+from steersman.agent.moments import moment_of, require_done, require_forecast, require_measured
 from steersman.agent.nearing import looked, same_goal
 from steersman.agent.remembered import graph_of
 from steersman.agent.state import AgentState
@@ -224,9 +224,13 @@ class Agent:
         seeds: of the new ones; None: they go on drawing from the old ones' seeds, from decision 0 on.
 
         Raises:
-            PlanningError: the agent cuts its history to several moments, which rows of different age do not share.
+            PlanningError: the agent cuts its history to several moments, which rows of different age do not share;
+                seeds before the first decision; rows that are not there, or another number of seeds.
         """
         if self.state is None:
+            if seeds is not None:
+                raise PlanningError("episodes that were begun, to begin others beside them", "no decision yet",
+                                    "give reset() the seeds of all episodes")
             return
         if self.config.history > 1 and not self.config.streaming:
             raise PlanningError("an agent that streams, or whose history is one moment", f"{self.config.history}",
@@ -254,12 +258,14 @@ class Agent:
         `surprise` says afterwards how far the moment lies from what was foreseen.
 
         Raises:
-            MismatchError: an observation or a forecast that is not of the world that this agent was trained for.
+            MismatchError: an observation, a forecast or actions that are not of the world of this agent's log.
             PlanningError: a goal or guardrail that does not fit.
         """
         moment = moment_of(observation, self.signature)
         batch = len(next(iter(moment.values())))
         exogenous = require_forecast(exogenous, self.signature, batch)
+        since = require_done(since, self.signature, batch)
+        measured = require_measured(measured, self.signature, batch)
         self._resolve(task)
         state = self._state(batch)
         inputs = Inputs(moment, since, measured, state, task)

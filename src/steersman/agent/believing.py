@@ -15,7 +15,17 @@ import torch
 from torch import Tensor
 
 from steersman.agent.state import AgentState
-from steersman.core import Belief, Latent, Observation, Perception, PlanningError, Signature, Surprise, WorldModel
+from steersman.core import (
+    Belief,
+    Latent,
+    MismatchError,
+    Observation,
+    Perception,
+    PlanningError,
+    Signature,
+    Surprise,
+    WorldModel,
+)
 from steersman.core.surprising import nothing_foreseen, surprise_of
 
 
@@ -84,8 +94,24 @@ def _streamed(
     if measured is not None:
         seen = boxes.perception.measured({name: value[:, None] for name, value in measured.items()})[:, 0]
     fresh = None if state.belief is None else state.fresh
+    _require_finite(latent.state, seen, fresh)
     belief, surprise = boxes.world_model.observe(state.belief, done, latent, outside, seen, fresh)
     return belief, replace(state, belief=belief), surprise
+
+
+def _require_finite(state: Tensor, seen: Tensor | None, fresh: Tensor | None) -> None:
+    """A moment (B, …) that may become part of a belief which lives as long as its episode.
+
+    Raises:
+        MismatchError: what was measured, or a moment with which an episode begins, is not finite.
+    """
+    lost = ~state.isfinite()
+    if seen is not None and fresh is not None:
+        lost &= seen | fresh.to(state.device).view(-1, *[1] * (state.dim() - 1))
+    rows = lost.flatten(1).any(1).nonzero().flatten().tolist()
+    if rows:
+        raise MismatchError("a moment of finite numbers", f"NaN or infinity in rows {rows}",
+                            "say by `measured` what was not measured; an episode begins with a whole moment")
 
 
 def _with_moment(boxes: Boxes, state: AgentState, moment: Tensor, since: Tensor | None) -> AgentState:

@@ -1,4 +1,7 @@
-"""What an agent is handed at a decision, compared with the world that it was trained for. Shapes: B problems."""
+"""What an agent is handed at a decision, compared with the world that it was trained for.
+
+Shapes: B problems, n actions, A action size, H horizon, E exogenous size.
+"""
 
 from __future__ import annotations
 
@@ -51,3 +54,46 @@ def require_forecast(exogenous: Tensor | None, signature: Signature, batch: int)
             f"a forecast ({batch}, steps, {len(names)}) of {', '.join(names)}" if names else "no exogenous inputs",
             f"{shape}", "give `exogenous` as in the training data")
     return exogenous
+
+
+def require_done(since: Tensor | None, signature: Signature, batch: int) -> Tensor | None:
+    """The actions (B, n, A) carried out since the last decision, if they are actions of this world.
+
+    An agent that streams goes on from what they led to for as long as the episode lasts, so none may be NaN.
+
+    Raises:
+        MismatchError: another shape, numbers that are not finite, or choices that do not exist.
+    """
+    if since is None:
+        return None
+    action = signature.action
+    fits = since.dim() == 3 and since.shape[0] == batch and since.shape[2] == action.size
+    if not fits:
+        raise MismatchError(f"actions ({batch}, n, {action.size}) since the last decision", f"{tuple(since.shape)}",
+                            "give `since` n actions for each episode, the first one first")
+    known = since.isfinite() if action.kind == "continuous" else (since >= 0) & (since < action.choices)
+    if not bool(known.all()):
+        kind = "finite actions" if action.kind == "continuous" else f"choices from 0 to {action.choices - 1}"
+        raise MismatchError(kind, f"{since[~known][0].item()}", "give `since` the actions that were carried out")
+    return since
+
+
+def require_measured(
+    measured: Mapping[str, Tensor] | None, signature: Signature, batch: int
+) -> Mapping[str, Tensor] | None:
+    """name -> (B,) bool, if the names are those of observations; None where nothing is said.
+
+    Raises:
+        MismatchError: an observation that does not exist, or flags of another shape or type.
+    """
+    if not measured:
+        return None
+    names = signature.observations
+    for name, flags in measured.items():
+        if name not in names:
+            raise MismatchError(f"observations {', '.join(names)}", f"{name!r} in `measured`", "correct the name")
+        if not isinstance(flags, Tensor) or flags.dtype != torch.bool or flags.shape != (batch,):
+            got = f"{tuple(flags.shape)} {flags.dtype}" if isinstance(flags, Tensor) else f"{flags!r}"
+            raise MismatchError(f"a tensor ({batch},) of bool for {name!r} in `measured`", got,
+                                "say for each episode whether it was measured")
+    return measured

@@ -67,7 +67,19 @@ class AgentState(TensorRecord):
         return cls(seeds=each, decision=torch.full((batch,), decision), fresh=torch.ones(batch, dtype=torch.bool))
 
     def begun(self, rows: Tensor, seeds: Tensor | None = None) -> AgentState:
-        """In some rows (a mask or indices) another episode begins with the next observation."""
+        """In some rows (a mask or indices) another episode begins with the next observation.
+
+        Raises:
+            PlanningError: rows that are not there, or another number of seeds than of rows.
+        """
+        rows, count = torch.as_tensor(rows), len(self)
+        masked = rows.dtype == torch.bool
+        if not (rows.shape == (count,) if masked else bool(((rows >= -count) & (rows < count)).all())):
+            raise PlanningError(f"a mask ({count},), or indices below {count}", f"{rows.tolist()}", "correct the rows")
+        begins = int(rows.sum()) if masked else rows.numel()
+        if seeds is not None and seeds.numel() not in (1, begins):
+            raise PlanningError(f"{begins} seeds, one for each episode that begins", f"{seeds.numel()}",
+                                "give one seed each")
         fresh, decision, each = self.fresh.clone(), self.decision.clone(), self.seeds.clone()
         fresh[rows], decision[rows] = True, 0
         if seeds is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from steersman.agent import Agent
-    from steersman.core import Goal, Guardrail, ObservationGoal, Readout, Signature
+    from steersman.core import Goal, Guardrail, Imagined, ObservationGoal, Readout, Signature
     from steersman.cost import Box
 
 _LIMIT = re.compile(r"\s*([^<>=]+?)\s*(<=|>=)\s*(\S+)\s*")
@@ -42,6 +43,8 @@ def goal(text: str, agent: Agent, run: Path | str | None = None) -> Goal:
     Raises:
         UsageError: it does not fit the agent; says what would.
     """
+    if not text.startswith("latent="):
+        _require_files(text)
     if text.startswith("latent:"):
         return _encoded(text.removeprefix("latent:"), agent, run)
     if (observation := _observation(text, agent.signature, run)) is not None:
@@ -53,6 +56,14 @@ def goal(text: str, agent: Agent, run: Path | str | None = None) -> Goal:
     if "=" in text:
         return _columns(text, agent)
     return _numbers(text, agent.signature)
+
+
+def _require_files(text: str) -> None:
+    """Raises UsageError where words that can only be meant as a file name none."""
+    for part in text.removeprefix("latent:").split(";"):
+        path = part.rpartition("=")[2].strip()
+        if path.endswith((".npy", ".npz")) and not (Path(path).is_file() or Path(text).is_file()):
+            raise UsageError(f"a file {path} as a goal", "no such file", "check the path")
 
 
 def _observation(text: str, signature: Signature, run: Path | str | None) -> ObservationGoal | None:
@@ -119,6 +130,8 @@ def _columns(text: str, agent: Agent) -> Goal:
         name, _, value = (part.strip() for part in word.partition("="))
         if name not in known:
             raise UsageError(f"columns among {', '.join(known)} in a goal", repr(name), "correct the name")
+        if name in targets:
+            raise UsageError("one value for each column in a goal", f"{name!r} twice in {text!r}", "leave one of them")
         value, tilde, size = value.partition("~")
         targets[name] = _number(value, text)
         if tilde:
@@ -171,8 +184,14 @@ def _shaped(value: NDArray[Any], name: str, path: Path, signature: Signature) ->
     if value.shape != spec.shape or value.dtype.kind not in "uif" or not np.isfinite(value).all() or (
             spec.kind == "image" and value.dtype != np.uint8):
         raise UsageError(f"finite numbers {spec.shape} ({np.dtype(wanted)}) for {name} in {path}",
-                         f"{value.dtype} {value.shape}", "show the goal as the world would")
+                         f"{value.dtype} {value.shape}{_unfit(value)}", "show the goal as the world would")
     return torch.from_numpy(value.astype(wanted))
+
+
+def _unfit(value: NDArray[Any]) -> str:
+    import numpy as np
+
+    return " with NaN or infinity" if value.dtype.kind == "f" and not np.isfinite(value).all() else ""
 
 
 def _picture(path: Path, name: str, signature: Signature) -> Tensor:
@@ -234,7 +253,7 @@ def _latent(path: Path, agent: Agent) -> Goal:
         raise UsageError(f"a file with a latent {shape}", f"{path}", "check the path; latent:1,0,0 encodes numbers")
     value = _arrays(path).get("")
     if value is None or value.shape != shape or value.dtype.kind != "f" or not np.isfinite(value).all():
-        got = "several arrays" if value is None else f"{value.dtype} {value.shape}"
+        got = "several arrays" if value is None else f"{value.dtype} {value.shape}{_unfit(value)}"
         raise UsageError(f"a latent {shape} of finite numbers in {path}", got, "save one that this agent encoded")
     return LatentGoal(Latent(torch.from_numpy(value.astype(np.float32))[None]))
 
@@ -254,7 +273,16 @@ def _code(place: str, name: str) -> Goal:
     if not callable(function):
         raise UsageError(f"a function {name} in {place}: energy(columns, imagined) -> (B, K, H)",
                          "nothing of that name" if function is None else type(function).__name__, "define it there")
-    return CallableGoal(function, name)
+
+    def energy(columns: Mapping[str, Tensor], imagined: Imagined) -> Tensor:
+        try:
+            found: Tensor = function(columns, imagined)
+        except Exception as error:  # code of whoever calls: not a defect of ours
+            raise UsageError(f"an energy (B, K, H) from {name} in {place}, of columns {', '.join(columns) or '(none)'}",
+                             f"{type(error).__name__}: {error}", "correct it; --debug shows where") from error
+        return found
+
+    return CallableGoal(energy, name)
 
 
 def _only(signature: Signature, kind: str, got: str) -> str:

@@ -79,8 +79,11 @@ class Risk:
     broken: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.scenarios < 1 or not 0 < self.tail <= 1 or not 0 <= self.broken < 1:
-            raise ConfigError("scenarios >= 1, 0 < tail <= 1 and 0 <= broken < 1", f"{self}",
+        named = self.over in ("mean", "worst", "cvar")
+        if not isinstance(self.scenarios, int) or self.scenarios < 1 or not named or not (
+                0 < self.tail <= 1 and 0 <= self.broken < 1):
+            raise ConfigError("scenarios, a whole number >= 1; over 'mean', 'worst' or 'cvar'; 0 < tail <= 1 and "
+                              "0 <= broken < 1", f"{self}",
                               "64 scenarios, a tail of 0.1 and none broken are a careful start")
 
 

@@ -140,7 +140,7 @@ def require_weights(problem: Problem) -> Mapping[str, float]:
     """Name -> weight of every term that counts.
 
     Raises:
-        PlanningError: a weight for a term that does not exist, or none that is not 0.
+        PlanningError: a weight for a term that does not exist, one that is not finite, or none that is not 0.
     """
     weights = problem.weights
     known = {cost.name for cost in problem.costs}
@@ -150,6 +150,9 @@ def require_weights(problem: Problem) -> Mapping[str, float]:
             f"weights for {', '.join(sorted(known)) or 'no cost term'}", f"one for {', '.join(unknown)}",
             "correct the task's weights, or give the agent that cost",
         )
+    wrong = {name: weight for name, weight in weights.items() if not -math.inf < weight < math.inf}
+    if wrong:
+        raise PlanningError("weights that are finite", f"{wrong}", "weigh a term by a number, 0 to leave it out")
     if not any(weights.values()):
         raise PlanningError("at least one cost term with a weight", f"{dict(weights)}", "weigh a term, usually 'goal'")
     return weights

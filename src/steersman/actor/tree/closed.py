@@ -89,7 +89,7 @@ class ClosedSearch:
 def closed_search(problem: Problem, stepper: Stepper) -> ClosedSearch | None:
     """None: something in the problem is not in closed form. Does not depend on how many problems there are."""
     task, state = problem.task, problem.belief.state
-    weighed = [(name, weight) for name, weight in task.weights.items() if weight]
+    weighed = [(name, weight) for name, weight in problem.weights.items() if weight]
     if len(weighed) != 1 or task.guardrails or problem.exogenous is not None or problem.belief.carry:
         return None
     if state.dtype != torch.float32 or state.device.type != "cpu":
