@@ -27,6 +27,7 @@ from steersman.core import (
     ObservationSpec,
     PlanningError,
     Problem,
+    Risk,
     Signature,
     Task,
     WorldModel,
@@ -77,6 +78,16 @@ def test_dynamic_programming_is_value_iteration_also_where_steps_are_left_to_cha
         assert float(regret(mdp, plan, horizon).max()) < 1e-6
         assert torch.equal(plan.action[:, 0], policy[0])
         assert "exact" in plan.reason[0]
+
+
+@pytest.mark.parametrize("risk", [Risk(16, "worst"), Risk(16, "cvar"), Risk(16, broken=0.1)])
+def test_listed_outcomes_count_by_their_mean_and_another_risk_is_refused(risk):
+    asked = tabular(TabularMDP.random(9, 3, 0, outcomes=2), torch.arange(9), 3)
+    told = [replace(asked, task=replace(asked.task, risk=one)) for one in (Risk(16), risk)]
+    for config in (DynamicProgramming.Config(), MCTS.Config(simulations=20)):
+        assert bool(config.build().plan(told[0]).feasible.all())
+        with pytest.raises(PlanningError, match="'cem', 'icem' or 'mppi' for risk"):
+            config.build().plan(told[1])
 
 
 def test_a_beam_with_merging_is_value_iteration_in_a_maze_and_without_it_only_near():

@@ -341,7 +341,7 @@ def test_what_comes_after_the_horizon_is_one_more_term_of_the_last_step():
     torch.testing.assert_close(found.energy, score(problem, actions).energy + torch.tensor([[4.0, 5.0]]))
 
 
-@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -float("inf"), "1", None])
 def test_a_weight_that_is_not_finite_is_refused(weight):
     problem = reach([[0.0]], [[1.0]])
     with pytest.raises(PlanningError, match="weights that are finite"):

@@ -153,6 +153,15 @@ class Single(Altered):
         return self.inner.plan(replace(problem, task=replace(problem.task, weights=known)))
 
 
+class Thoughtless(Altered):
+    """Weighs what the task names, and no intrinsic cost beside it."""
+
+    def plan(self, problem):
+        silenced = {cost.name: 0.0 for cost in problem.costs if cost.intrinsic}
+        return self.inner.plan(replace(problem, task=replace(
+            problem.task, weights={**silenced, **problem.task.weights})))
+
+
 class Unweighted(Altered):
     """Weighs a term and says what it was before it was weighed."""
 
@@ -179,7 +188,7 @@ class Silent(Altered):
     (Farsighted, "no farther than is trusted"), (Deaf, "exogenous"), (Scribbling, "answers|as it was|alone"),
     (Forgetful, "another batch size"), (Sleepless, "ends in time"), (Silent, "reasons"),
     (Single, "every term|every weighted term"), (Unweighted, "what every weighted term is"),
-    (Hopeful, "in every scenario"),
+    (Thoughtless, "weighs intrinsic costs"), (Hopeful, "in every scenario"),
 ])
 def test_each_broken_promise_is_named(broken, words):
     with pytest.raises(PromiseError, match=words):

@@ -205,6 +205,15 @@ def test_a_forbidden_disk_is_seen_on_the_way_and_told_as_a_mask_only():
         run(guardrails=make)
 
 
+def test_an_agent_that_cannot_read_where_the_goal_is_is_told_so():
+    class Stranger(Pilot):
+        signature = PROTOCOLS["lqr"].world.signature
+        readout = SimpleNamespace(columns=("u", "w"))
+
+    with pytest.raises(MismatchError, match="reads u, w; choose the protocol of the agent's own world"):
+        evaluate(Stranger(), PROTOCOLS["lqr"], episodes=2, seed=0)
+
+
 def test_masks_are_the_disks():
     mask = rooms.disk_masks(torch.tensor([[20.0, 40.0, 5.0]]))[0]
     assert bool(mask[40, 20])

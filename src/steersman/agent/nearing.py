@@ -77,8 +77,9 @@ def looked(near: Near | None, plan: Plan, problem: Problem, planner: Planner) ->
     patience = max(_LEAST, 2 * plan.actions.shape[1])
     if planner.horizon is None or planner.remembered():
         patience = max(patience, _BEYOND)
-    if int(problem.decision.max()) % _EVERY == 0 and not isinstance(problem.task.goal, CallableGoal):
-        near = _look(near, plan, problem, patience)
+    looking = problem.decision % _EVERY == 0
+    if bool(looking.any()) and not isinstance(problem.task.goal, CallableGoal):
+        near = _look(near, plan, problem, patience).where(looking, near)
     if not bool(near.stuck.any()):
         return plan, near
     words = f"for {patience} steps or more {SAID}: {advice(plan.actions.shape[1], problem.task.trusted)}"

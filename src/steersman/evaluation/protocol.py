@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from steersman.agent import Agent
-from steersman.core import Guardrail, MismatchError, ObservationGoal, Plan, Task, UsageError
+from steersman.core import ColumnGoal, Goal, Guardrail, MismatchError, ObservationGoal, Plan, Task, UsageError
 from steersman.evaluation.intervals import wilson
 from steersman.evaluation.seeds import FRAMES, GUARD, LOG, derived
 from steersman.evaluation.success import Tally, drifted
@@ -170,6 +170,7 @@ def evaluate(
                                 "give guardrails with the task")
         limits += guardrails(masks)
     goal = trials.goals()
+    _require_columns(goal, agent)
     asked = replace(task or Task(goal), goal=goal, guardrails=limits)
     tally = Tally(trials, protocol.limit)
     planning, infeasible = follow(agent, tally, asked, seed, watch)
@@ -179,6 +180,17 @@ def evaluate(
         None if floor is None else floor.success, None if floor is None else floor.violated, tally.solved_at_start,
         infeasible, {} if paths is None else trials.checks(paths), paths, trials,
     )
+
+
+def _require_columns(goal: Goal, agent: Agent) -> None:
+    if not isinstance(goal, ColumnGoal):
+        return
+    known = () if agent.readout is None else agent.readout.columns
+    missing = sorted(set(goal.targets) - set(known))
+    if missing:
+        raise MismatchError(f"an agent that reads {', '.join(sorted(goal.targets))}, where this protocol's goal is",
+                            f"one that reads {', '.join(known) or 'no columns'}",
+                            "choose the protocol of the agent's own world, or fit a read-out for these columns")
 
 
 def _begun(protocol: PlanningProtocol, episodes: int | None, seed: int, first: int | None) -> Trials:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -150,12 +151,20 @@ def require_weights(problem: Problem) -> Mapping[str, float]:
             f"weights for {', '.join(sorted(known)) or 'no cost term'}", f"one for {', '.join(unknown)}",
             "correct the task's weights, or give the agent that cost",
         )
-    wrong = {name: weight for name, weight in weights.items() if not -math.inf < weight < math.inf}
+    wrong = {name: weight for name, weight in weights.items() if not _is_finite(weight)}
     if wrong:
-        raise PlanningError("weights that are finite", f"{wrong}", "weigh a term by a number, 0 to leave it out")
+        raise PlanningError("weights that are finite numbers", f"{wrong}",
+                            "weigh a term by a number, 0 to leave it out")
     if not any(weights.values()):
         raise PlanningError("at least one cost term with a weight", f"{dict(weights)}", "weigh a term, usually 'goal'")
     return weights
+
+
+def _is_finite(weight: Any) -> bool:
+    try:
+        return math.isfinite(weight)
+    except TypeError:
+        return False
 
 
 def refuse_scenarios(problem: Problem, planner: str) -> None:
@@ -165,8 +174,9 @@ def refuse_scenarios(problem: Problem, planner: str) -> None:
         PlanningError: the task asks for them.
     """
     if scenarios_of(problem) > 1:
+        able = "'cem', 'icem' or 'mppi'" if problem.action.kind == "discrete" else "'cem', 'icem', 'mppi' or 'gradient'"
         raise PlanningError(f"a task without scenarios for a planner {planner}", f"{problem.task.risk}",
-                            "use planner 'cem', 'icem', 'mppi' or 'gradient' for risk, or leave it out")
+                            f"use planner {able} for risk, or leave it out")
 
 
 def total_of(parts: Mapping[str, Tensor], like: Tensor) -> Tensor:

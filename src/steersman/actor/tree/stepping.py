@@ -130,7 +130,8 @@ class Stepper:
         if not self.listed:
             return None
         outcomes = self.problem.model.outcomes(self.problem.belief, states, self.choices[choice])
-        if outcomes is None or self.problem.task.risk.over != "mean":  # listed outcomes are weighed by probability
+        risk = self.problem.task.risk  # listed outcomes are weighed by probability, and guardrails hold in each
+        if outcomes is None or risk.over != "mean" or risk.broken:
             refuse_scenarios(self.problem, "that searches a tree")
         if outcomes is not None and self.hold > 1:
             raise PlanningError("hold 1 where steps are left to chance", f"{self.hold}",

@@ -51,7 +51,8 @@ class Act(Command):
     """A limit that holds at every imagined step, e.g. --keep 'speed<=6', or the name of a kept guardrail
     (`steersman fit`); may be given several times."""
     weight: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("TERM=NUMBER")] = ()
-    """Weight of a cost term of the agent, e.g. --weight effort=0.1 (the goal weighs 1)."""
+    """Weight of a cost term of the agent, e.g. --weight temporal-distance=1 for one that was fitted (the goal weighs
+    1)."""
     episodes: int = 20
     """Episodes to act in."""
     seed: int = 0
@@ -114,7 +115,7 @@ class Act(Command):
             try:
                 weights[name] = float(value)
             except ValueError:
-                raise UsageError("TERM=NUMBER", repr(text), "e.g. --weight effort=0.1") from None
+                raise UsageError("TERM=NUMBER", repr(text), "e.g. --weight goal=2") from None
             if name not in known:
                 raise UsageError(f"a cost term of {', '.join(known)}", repr(name), "correct --weight")
         return weights

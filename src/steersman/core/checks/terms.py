@@ -75,6 +75,11 @@ def weighs_every_term(plan: Planning, keep: Keep, problem: Problem) -> None:
     keep("says of its plan what every weighted term is", same, "a term weighed a million",
          f"{ {name: round(float(x.sum()), 3) for name, x in dear.energy.items()} } instead of "
          f"{ {name: round(float(x.sum()), 3) for name, x in wanted.items()} }", "fill Plan.energy from the verdict")
+    own = Toll()
+    own.intrinsic = True
+    unsaid = plan(replace(problem, costs=(*problem.costs, own)))
+    keep("weighs intrinsic costs that the task does not name", Toll.name in unsaid.energy, "an intrinsic term",
+         f"energies of {', '.join(unsaid.energy)}", "weigh by Problem.weights, not by the task's alone")
     try:
         plan(weighed(1.0, "nonsense"))
         refused = False
