@@ -45,6 +45,15 @@ def test_thinning_keeps_ends_and_extremes(ys: list[float | None]) -> None:
         assert max(known) in y
 
 
+@pytest.mark.parametrize(("low", "high", "wanted"), [
+    (0.0, 5e-324, [0.0, 5e-324]),
+    (0.0, 1e-14, [0.0, 2e-15, 4e-15, 6e-15, 8e-15, 1e-14]),
+    (0.0, 2e5, [0.0, 5e4, 1e5, 1.5e5, 2e5]),
+])
+def test_ranges_of_any_size_have_marks_that_differ(low: float, high: float, wanted: list[float]) -> None:
+    assert ticks(low, high) == wanted
+
+
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.one_of(st.none(), numbers)), max_size=30), st.booleans(),
        st.text(max_size=20))
 def test_any_curve_gives_well_formed_markup(points: list[tuple[float, float | None]], log: bool, label: str) -> None:

@@ -47,10 +47,13 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0, 50.0])
     """
     rough = (high - low) / max(1, count)
-    power = 10.0 ** math.floor(math.log10(rough))
+    if rough < 1e-300:  # powers of ten end there
+        return [low, high]
+    digits = -math.floor(math.log10(rough))
+    power = 10.0 ** -digits
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [round(i * step, max(digits, 0)) for i in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float, count: int = 5) -> list[float]:
