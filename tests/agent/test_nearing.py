@@ -193,3 +193,23 @@ def test_a_detour_that_the_temporal_distance_knows_is_no_standstill() -> None:
     costs[1].energy = lambda *words: asked.append(1)  # type: ignore[method-assign,assignment]  # as a recorder watches
     reasons(along, Task(goal, weights={"temporal-distance": 1.0}), 10, costs)
     assert asked == []
+
+
+def test_what_is_said_of_a_row_does_not_depend_on_when_the_others_began():
+    stays = Follows(lambda t: 3.0, lambda t: 3.0)
+    spec, task = ActionSpec("continuous", (-1.0,), (1.0,)), Task(ColumnGoal({"x": 0.0}))
+
+    def seen(ages: list[int]) -> Near:
+        near, planner = None, Follows(*stays.where[: len(ages)])
+        for t in range(38):
+            problem = Problem(  # type: ignore[arg-type]
+                None, Belief(torch.zeros(len(ages), 1)), (GoalCost(Place()),), task, spec,
+                torch.arange(len(ages)), torch.tensor(ages) + t)
+            _, near = looked(near, planner.plan(problem), problem, planner)
+        assert near is not None
+        return near
+
+    together, alone = seen([0, 1]), [seen([0]), seen([1])]
+    for row, one in enumerate(alone):
+        for name in ("least", "stale", "elapsed", "stuck"):
+            assert torch.equal(getattr(together, name)[row : row + 1], getattr(one, name)), name

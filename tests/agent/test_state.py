@@ -9,6 +9,7 @@ import torch
 
 from steersman.actor import CEM, ICEM
 from steersman.agent import Agent, AgentConfig, AgentState
+from steersman.agent import moments as moments_of
 from steersman.core import (
     ActionSpec,
     ColumnGoal,
@@ -164,6 +165,15 @@ def test_actions_that_are_none_of_this_world_never_enter_a_belief(since):
     with pytest.raises(MismatchError, match="actions"):
         agent.act({"vector": seen[1]}, Task(GOAL), since=since)
     assert agent.state is before
+
+
+@pytest.mark.parametrize("choice", [-1, 3])
+def test_choices_that_do_not_exist_are_not_taken_for_carried_out(choice):
+    signature = Signature({"vector": ObservationSpec("vector", (3,))}, ActionSpec("discrete", choices=3))
+    done = torch.tensor([[[0], [2]], [[1], [choice]]])
+    with pytest.raises(MismatchError, match=f"choices from 0 to 2; got {choice}"):
+        moments_of.require_done(done, signature, 2)
+    assert moments_of.require_done(done.clamp(0, 2), signature, 2) is not None
 
 
 @pytest.mark.parametrize("measured", [
