@@ -16,6 +16,7 @@ from .checks import (
     check_world_model as check_world_model,
 )
 from .closed_forms import Distance as Distance, Perceptron as Perceptron
+from .corrector import Corrector as Corrector, Update as Update
 from .errors import (
     ActionError as ActionError,
     CheckpointError as CheckpointError,
@@ -35,7 +36,9 @@ from .errors import (
 )
 from .guardrail import Guardrail as Guardrail
 from .latent_graph import LatentGraph as LatentGraph
+from .latent_variable import LatentVariable as LatentVariable, Posterior as Posterior, Support as Support
 from .levels import Level as Level
+from .looking import Looked as Looked, Masked as Masked, Masks as Masks, View as View
 from .parts import (
     CostConfig as CostConfig,
     FittedCostConfig as FittedCostConfig,

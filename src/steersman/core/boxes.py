@@ -38,6 +38,17 @@ class Perception(nn.Module, ABC):
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         """Named observations, each (B, T, …) -> Latent with state (B, T, [N,] D), without context."""
 
+    @property
+    def token_grid(self) -> tuple[int, ...] | None:
+        """Places of the tokens that masks choose from: (rows, columns) of each moment, or None where a moment is one
+        piece and nothing of it can be left out."""
+        return None
+
+    def encode_visible(self, observation: Observation, visible: Tensor) -> Tensor:
+        """Named observations, each (N, …), visible (N, V) indices into `token_grid` -> tokens (N, V, D) that know
+        nothing of what is not visible. What is not visible is not computed."""
+        raise NotImplementedError(f"{type(self).__name__} has no token_grid")
+
     def survey(self, observation: Observation) -> Tensor | None:
         """Named observations, each (B, T, …) -> scene map (B, T, M, C), or None if this perception draws none.
 

@@ -22,8 +22,9 @@ Array = np.ndarray[Any, Any]
 class Recording:
     """One uninterrupted recording: T+1 observations, T actions, optional exogenous inputs.
 
-    observations  name -> (T+1, H, W, C) uint8 or (T+1, C) float32
-    actions       (T, A) float32, or (T, 1) int64 if discrete: actions[t] leads from observation t to t+1
+    observations  name -> (T+1, …) of the shape and type that `ObservationSpec` says for its kind
+    actions       (T, A) float32, or (T, 1) int64 if discrete: actions[t] leads from observation t to t+1; (T, 0)
+                  float32 where nobody acts, and T may then be 0: a single moment
     exogenous     (T, E) float32 or None: known inputs that hold while actions[t] acts
     times         (T+1,) float64, increasing, or None where the file does not say: when each observation was made
     info          where it came from, for people; never read by an algorithm
@@ -49,7 +50,7 @@ class Recording:
             ActionError: an action out of bounds.
         """
         steps = len(self)
-        if steps < 1:
+        if steps < 1 and signature.action.kind != "none":
             raise DataError(f"{where} with at least 2 observations and 1 action", "a one-step episode", "drop it")
         if set(self.observations) != set(signature.observations):
             raise DataError(
@@ -57,8 +58,10 @@ class Recording:
                 f"{sorted(self.observations)}", "name every observation of the signature, and no other",
             )
         for name, spec in signature.observations.items():
-            dtype = np.uint8 if spec.kind == "image" else np.float32
-            _check(where, f"observation {name!r}", self.observations[name], (steps + 1, *spec.shape), dtype)
+            value = self.observations[name]
+            _check(where, f"observation {name!r}", value, (steps + 1, *spec.shape), np.dtype(spec.dtype).type)
+            if spec.kind == "tokens":
+                _check_tokens(where, name, value, spec.vocabulary)
         _check_actions(where, self.actions, signature.action)
         if signature.exogenous:
             got = self.exogenous if self.exogenous is not None else np.empty(0, np.float32)
@@ -84,7 +87,17 @@ def _check(where: str, what: str, value: Array, shape: tuple[int, ...], dtype: t
         raise DataError(f"finite {what} in {where}", f"NaN or infinity at row {row}", "repair or drop those rows")
 
 
+def _check_tokens(where: str, name: str, value: Array, vocabulary: int) -> None:
+    low, high = int(value.min()), int(value.max())
+    if low < 0 or high >= vocabulary:
+        worst = high if high >= vocabulary else low
+        raise DataError(f"tokens {name!r} in 0..{vocabulary - 1} in {where}", f"{worst}", "raise the vocabulary")
+
+
 def _check_actions(where: str, actions: Array, spec: ActionSpec) -> None:
+    if spec.kind == "none":
+        _check(where, "actions", actions, (len(actions), 0), np.float32)
+        return
     if spec.kind == "discrete":
         _check(where, "actions", actions, (len(actions), 1), np.int64)
         if actions.min() < 0 or actions.max() >= spec.choices:

@@ -13,43 +13,91 @@ import msgspec
 
 from steersman.core.errors import ConfigError, MismatchError
 
+ObservationKind = Literal["image", "vector", "field", "waveform", "tokens"]
+
+_FORMS: dict[str, tuple[tuple[int, ...], str]] = {
+    "image": ((3,), "(H, W, C)"), "vector": ((1,), "(C,)"), "field": ((2, 3, 4), "(X, [Y, [Z,]] C)"),
+    "waveform": ((2,), "(S, C)"), "tokens": ((1,), "(N,)"),
+}
+
 
 class ObservationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One named observation.
+    """One named observation, as it is at one moment.
 
-    kind     "image": uint8 of shape (H, W, C); "vector": float32 of shape (C,)
+    kind     "image": uint8 of shape (H, W, C)
+             "vector": float32 of shape (C,)
+             "field": float32 of shape (X, [Y, [Z,]] C): C quantities on a regular grid of one to three axes
+             "waveform": float32 of shape (S, C): the S samples of C channels from this moment to the next
+             "tokens": int32 of shape (N,): N numbers below `vocabulary`
     columns  names of a vector's entries, for goals and guardrails on named columns
     rows_per_update  rows of a log from one measurement to the next; above 1 the rows between repeat the last one
+    channels  names of what a field's or a waveform's last axis holds
+    periodic  for each grid axis of a field, whether its end meets its beginning; (): none does
+    extent    length of each grid axis of a field in its own unit; (): not known
+    rate      samples a second of a waveform; 0: not known
+    vocabulary  how many different tokens there are
     """
 
-    kind: Literal["image", "vector"]
+    kind: ObservationKind
     shape: tuple[int, ...]
     columns: tuple[str, ...] = ()
     rows_per_update: int = 1
+    channels: tuple[str, ...] = ()
+    periodic: tuple[bool, ...] = ()
+    extent: tuple[float, ...] = ()
+    rate: float = 0.0
+    vocabulary: int = 0
 
     def __post_init__(self) -> None:
-        rank = 3 if self.kind == "image" else 1
-        if len(self.shape) != rank or min(self.shape) < 1:
-            form = "(H, W, C)" if self.kind == "image" else "(C,)"
+        ranks, form = _FORMS[self.kind]
+        if len(self.shape) not in ranks or min(self.shape) < 1:
             raise ConfigError(f"{self.kind} observations of shape {form}", f"{self.shape}", "reshape the observation")
-        if self.columns and (self.kind == "image" or len(self.columns) != self.shape[0]):
+        if self.columns and (self.kind != "vector" or len(self.columns) != self.shape[0]):
             raise ConfigError(
                 f"{self.shape[0]} column names for a vector", f"{list(self.columns)}", "give one name for each entry"
             )
         if self.rows_per_update < 1:
             raise ConfigError("at least 1 row an update", f"{self.rows_per_update}", "use 1 for a value in every row")
+        self._require_own()
+
+    def _require_own(self) -> None:
+        """What only some kinds say is said for them alone, and fits the shape."""
+        axes = self.grid
+        for name, value, fits, kinds in [
+            ("channels", self.channels, len(self.channels) == self.shape[-1], ("field", "waveform")),
+            ("periodic", self.periodic, len(self.periodic) == len(axes), ("field",)),
+            ("extent", self.extent, len(self.extent) == len(axes) and min(self.extent, default=1) > 0, ("field",)),
+            ("rate", self.rate, self.rate > 0 and math.isfinite(self.rate), ("waveform",)),
+            ("vocabulary", self.vocabulary, self.vocabulary >= 1, ("tokens",)),
+        ]:
+            if value and not (fits and self.kind in kinds):
+                raise ConfigError(f"`{name}` for a {' or a '.join(kinds)}, one entry an axis", f"{value} for a {self.kind} "
+                                  f"of shape {self.shape}", f"correct `{name}`, or leave it out")
+        if self.kind == "tokens" and not 1 <= self.vocabulary <= 2**31 - 1:
+            raise ConfigError("a vocabulary of 1 to 2^31 - 1 tokens", f"{self.vocabulary}", "256 for bytes")
+
+    @property
+    def dtype(self) -> Literal["uint8", "float32", "int32"]:
+        """Type of its numbers in recordings, windows and caches."""
+        return "uint8" if self.kind == "image" else "int32" if self.kind == "tokens" else "float32"
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Points along each axis of a field's grid; () for other kinds."""
+        return self.shape[:-1] if self.kind == "field" else ()
 
 
 class ActionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the agent may do at one step.
 
-    kind     "continuous": float32 (A,) within [low, high]; "discrete": int64 (1,) in 0..choices-1
+    kind     "continuous": float32 (A,) within [low, high]; "discrete": int64 (1,) in 0..choices-1; "none": float32 (0,),
+             nobody acts, or nobody wrote it down. An episode of such a log may be a single moment
     names    names of the entries, for people
     whole    indices of entries that hold whole numbers only (a gear, a valve that is open or shut), in a continuous
              action: amounts and choices mixed
     """
 
-    kind: Literal["continuous", "discrete"]
+    kind: Literal["continuous", "discrete", "none"]
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     choices: int = 0
@@ -60,6 +108,10 @@ class ActionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.kind == "discrete":
             if self.choices < 1 or self.low or self.high or self.whole:
                 raise ConfigError("a number of choices >= 1 and no bounds", f"{self.choices}", "set choices only")
+            return
+        if self.kind == "none":
+            if self.low or self.high or self.choices or self.names or self.whole:
+                raise ConfigError("no bounds, choices or names without an action", f"{self}", "leave them out")
             return
         if not self.low or len(self.low) != len(self.high):
             raise ConfigError("one low and one high bound per entry", f"{self.low}, {self.high}", "give both")

@@ -19,15 +19,16 @@ from steersman.core.records import TensorRecord
 from steersman.core.signature import Signature
 
 Observation = Mapping[str, Tensor]
-"""Named observations of one moment or of many: image (…, H, W, C) uint8, vector (…, C) float32."""
+"""Named observations of one moment or of many, each (…, *shape) of the type that its `ObservationSpec` says."""
 
 
 @dataclass(frozen=True)
 class Episode(TensorRecord):
     """One uninterrupted recording: T+1 observations, T actions, optional exogenous inputs.
 
-    observations  name -> (T+1, H, W, C) uint8 or (T+1, C) float32
-    actions       (T, A) float32, or (T, 1) int64 if discrete: actions[t] leads from observation t to t+1
+    observations  name -> (T+1, …) of the shape and type that `ObservationSpec` says for its kind
+    actions       (T, A) float32, or (T, 1) int64 if discrete: actions[t] leads from observation t to t+1; (T, 0) where
+                  nobody acts, and T may then be 0
     exogenous     (T, E) float32 or None: known inputs that hold while actions[t] acts
     info          where it came from, for people; never read by an algorithm
     measured      name -> (T+1,) bool for observations that are measured less often than rows are written: False where
