@@ -71,8 +71,8 @@ class ObservationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("vocabulary", self.vocabulary, self.vocabulary >= 1, ("tokens",)),
         ]:
             if value and not (fits and self.kind in kinds):
-                raise ConfigError(f"`{name}` for a {' or a '.join(kinds)}, one entry an axis", f"{value} for a {self.kind} "
-                                  f"of shape {self.shape}", f"correct `{name}`, or leave it out")
+                raise ConfigError(f"`{name}` for a {' or a '.join(kinds)}, one entry an axis",
+                                  f"{value} for a {self.kind} of shape {self.shape}", f"correct `{name}`")
         if self.kind == "tokens" and not 1 <= self.vocabulary <= 2**31 - 1:
             raise ConfigError("a vocabulary of 1 to 2^31 - 1 tokens", f"{self.vocabulary}", "256 for bytes")
 
@@ -90,8 +90,8 @@ class ObservationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ActionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the agent may do at one step.
 
-    kind     "continuous": float32 (A,) within [low, high]; "discrete": int64 (1,) in 0..choices-1; "none": float32 (0,),
-             nobody acts, or nobody wrote it down. An episode of such a log may be a single moment
+    kind     "continuous": float32 (A,) within [low, high]; "discrete": int64 (1,) in 0..choices-1; "none": float32
+             (0,), nobody acts, or nobody wrote it down. An episode of such a log may be a single moment
     names    names of the entries, for people
     whole    indices of entries that hold whole numbers only (a gear, a valve that is open or shut), in a continuous
              action: amounts and choices mixed
