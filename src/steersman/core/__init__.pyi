@@ -37,17 +37,41 @@ from .errors import (
 from .guardrail import Guardrail as Guardrail
 from .latent_graph import LatentGraph as LatentGraph
 from .latent_variable import LatentVariable as LatentVariable, Posterior as Posterior, Support as Support
+from .learning import (
+    Acted as Acted,
+    Average as Average,
+    Carried as Carried,
+    Encoded as Encoded,
+    Explained as Explained,
+    Followed as Followed,
+    Glimpse as Glimpse,
+    Hides as Hides,
+    LearningBatch as LearningBatch,
+    Looks as Looks,
+    Loss as Loss,
+    Need as Need,
+    Rolled as Rolled,
+    Rollouts as Rollouts,
+    Seen as Seen,
+    Taught as Taught,
+    Teacher as Teacher,
+    Viewed as Viewed,
+    Views as Views,
+    Visible as Visible,
+)
 from .levels import Level as Level
 from .looking import Looked as Looked, Masked as Masked, Masks as Masks, View as View
 from .parts import (
     CostConfig as CostConfig,
     FittedCostConfig as FittedCostConfig,
     GuardrailConfig as GuardrailConfig,
+    MasksConfig as MasksConfig,
     ObjectiveConfig as ObjectiveConfig,
     PerceptionConfig as PerceptionConfig,
     PlannerConfig as PlannerConfig,
     PolicyConfig as PolicyConfig,
     ReadoutConfig as ReadoutConfig,
+    ViewConfig as ViewConfig,
     WorldModelConfig as WorldModelConfig,
     register as register,
     register_all as register_all,
@@ -74,8 +98,6 @@ from .types import (
     Filtered as Filtered,
     Imagined as Imagined,
     Latent as Latent,
-    LearningBatch as LearningBatch,
-    Loss as Loss,
     Observation as Observation,
     Outcomes as Outcomes,
     Surprise as Surprise,

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from steersman.core.closed_forms import Distance
+from steersman.core.learning import Encoded, LearningBatch, Loss, Need, Rollouts
 from steersman.core.records import TensorRecord
 from steersman.core.task import Task
-from steersman.core.types import Belief, Imagined, Latent, LearningBatch, Loss, Observation
+from steersman.core.types import Belief, Imagined, Latent, Observation
 
 
 class Perception(nn.Module, ABC):
@@ -164,7 +165,20 @@ class Configurator(ABC):
 
 
 class Objective(nn.Module, ABC):
-    """An energy over parameters. May own parameters (an inverse-dynamics head)."""
+    """An energy over parameters. May own parameters (an inverse-dynamics head).
+
+    What it reads of a batch beside the window it declares, and training makes each need once for all objectives.
+    """
+
+    @property
+    def needs(self) -> tuple[Need[Any], ...]:
+        """What it reads: `batch.of(need)`. The default: every moment encoded, and rollouts."""
+        return (Encoded(), Rollouts())
+
+    @property
+    def forbids(self) -> Mapping[type[Need[Any]], str]:
+        """Needs of other objectives that it cannot stand beside it, each with the reason."""
+        return {}
 
     @abstractmethod
     def forward(self, batch: LearningBatch) -> Loss: ...

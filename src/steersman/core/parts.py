@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from steersman.core.boxes import Cost, FittedCost, Objective, Perception, Policy, Readout
     from steersman.core.guardrail import Guardrail
+    from steersman.core.looking import Masks, View
     from steersman.core.planner import Planner
     from steersman.core.signature import Signature
     from steersman.core.world_model import WorldModel
@@ -105,10 +106,24 @@ class ObjectiveConfig(Protocol):
     ) -> Objective: ...
 
 
+@runtime_checkable
+class ViewConfig(Protocol):
+    """Configuration of a view."""
+
+    def build(self) -> View: ...
+
+
+@runtime_checkable
+class MasksConfig(Protocol):
+    """Configuration of a way of masking."""
+
+    def build(self) -> Masks: ...
+
+
 _BOXES: dict[type, str] = {
     PerceptionConfig: "Perception", WorldModelConfig: "WorldModel", PlannerConfig: "Planner", CostConfig: "Cost",
     FittedCostConfig: "FittedCost", GuardrailConfig: "Guardrail", PolicyConfig: "Policy", ReadoutConfig: "Readout",
-    ObjectiveConfig: "Objective",
+    ObjectiveConfig: "Objective", ViewConfig: "View", MasksConfig: "Masks",
 }  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from steersman.core.boxes import Objective
 from steersman.core.errors import ConfigError
 from steersman.core.parts import ObjectiveConfig
 from steersman.core.signature import Signature
-from steersman.core.types import LearningBatch, Loss
+from steersman.core.learning import LearningBatch, Loss, Need
 
 
 def combine(losses: Iterable[Loss], names: Sequence[str] = ()) -> Loss:
@@ -63,5 +64,18 @@ class Sum(Objective):
         """The sum of what each Config builds."""
         return cls(c.build(signature, latent_shape, context_shape) for c in configs)
 
+    @property
+    def needs(self) -> tuple[Need[Any], ...]:
+        """What any of them needs, each once."""
+        return tuple(dict.fromkeys(need for objective in self.objectives for need in _of(objective).needs))
+
+    @property
+    def forbids(self) -> Mapping[type[Need[Any]], str]:
+        return {kind: why for objective in self.objectives for kind, why in _of(objective).forbids.items()}
+
     def forward(self, batch: LearningBatch) -> Loss:
         return combine(objective(batch) for objective in self.objectives)
+
+
+def _of(module: nn.Module) -> Objective:
+    return cast(Objective, module)

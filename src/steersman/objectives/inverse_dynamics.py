@@ -6,6 +6,7 @@ Shapes: B windows, L steps, D latent size (a vector, or N tokens of size D, flat
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import msgspec
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
 from steersman.core.signature import ActionSpec, Signature
-from steersman.core.types import LearningBatch, Loss
+from steersman.core.learning import Acted, Encoded, LearningBatch, Loss, Need
 from steersman.objectives.statistics import mean
 
 
@@ -63,9 +64,13 @@ class InverseDynamics(Objective):
         read: Tensor = self.head(torch.cat([state[:, :-1], state[:, 1:]], -1))
         return read
 
+    @property
+    def needs(self) -> tuple[Need[Any], ...]:
+        return (Encoded(), Acted())
+
     def forward(self, batch: LearningBatch) -> Loss:
         read = self.read(batch.latent.state).float()
-        actions = batch.window.actions
+        actions = batch.of(Acted())
         if self.action.kind == "discrete":
             errors = F.cross_entropy(read.flatten(0, 1), actions.flatten(), reduction="none")
         else:

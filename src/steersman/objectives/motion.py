@@ -5,6 +5,8 @@ Shapes: B windows, L steps, S rollout starts, n steps a rollout, image (H, W, C)
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from torch.nn import functional as F
 from steersman.core.boxes import Objective
 from steersman.core.errors import ConfigError, MismatchError
 from steersman.core.signature import Signature
-from steersman.core.types import LearningBatch, Loss
+from steersman.core.learning import Encoded, LearningBatch, Loss, Need, Rollouts
 from steersman.objectives.statistics import full_precision, mean
 
 
@@ -130,6 +132,10 @@ class Motion(Objective):
     def __init__(self, config: Config, image: str, grid: tuple[int, int]) -> None:
         super().__init__()
         self.config, self.image, self.grid = config, image, grid
+
+    @property
+    def needs(self) -> tuple[Need[Any], ...]:
+        return (Encoded(), Rollouts()) if self.config.predicted_weight else (Encoded(),)
 
     def forward(self, batch: LearningBatch) -> Loss:
         config = self.config

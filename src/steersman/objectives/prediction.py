@@ -5,7 +5,7 @@ Shapes: B windows, S rollout starts, n steps a rollout, D latent size (a vector,
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
 from steersman.core.signature import Signature
-from steersman.core.types import LearningBatch, Loss
+from steersman.core.learning import Encoded, LearningBatch, Loss, Need, Rollouts
 from steersman.objectives.statistics import mean
 
 Distance = Literal["mse", "l1", "smooth_l1"]
@@ -71,6 +71,10 @@ class Prediction(Objective):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+
+    @property
+    def needs(self) -> tuple[Need[Any], ...]:
+        return (Encoded(), Rollouts())
 
     def forward(self, batch: LearningBatch) -> Loss:
         errors = step_errors(batch, self.config.distance, self.config.stop_gradient)

@@ -5,11 +5,13 @@ Shapes: B windows, L steps, D latent size (a vector, or N tokens of size D).
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from steersman.core.boxes import Objective
 from steersman.core.signature import Signature
-from steersman.core.types import LearningBatch, Loss
+from steersman.core.learning import Encoded, LearningBatch, Loss, Need
 from steersman.objectives.statistics import mean
 
 
@@ -36,6 +38,10 @@ class TemporalSimilarity(Objective):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+
+    @property
+    def needs(self) -> tuple[Need[Any], ...]:
+        return (Encoded(),)
 
     def forward(self, batch: LearningBatch) -> Loss:
         state = batch.latent.state.float()

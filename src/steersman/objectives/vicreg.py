@@ -1,18 +1,22 @@
 """VICReg's variance and covariance terms on encoded states: every dimension is used, and each for itself.
 
-Its invariance term is `Prediction`. Shapes: B windows, T = L+1 moments, n samples, D latent size (N tokens count as
+Its invariance term is `Prediction` for moments that follow one another, `Invariance` for views of one. Shapes: B windows, T = L+1 moments, n samples, D latent size (N tokens count as
 samples).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor
 
 from steersman.core.boxes import Objective
+from steersman.core.parts import ViewConfig
 from steersman.core.signature import Signature
-from steersman.core.types import LearningBatch, Loss
+from steersman.core.learning import LearningBatch, Loss, Need
+from steersman.objectives.population import needed, populations
 from steersman.objectives.statistics import covariance, variance_within
 
 EPSILON = 1e-4
@@ -44,6 +48,8 @@ class VICReg(Objective):
     Var^within = Σ_b Σ_t (s_bt - s̄_b)² / (B·(T - 1)): variance around each trajectory's own mean. A static background
     gives variance between episodes for free; only what moves gives variance within them.
 
+    With `views`, Var and C are those of each view's states, and the terms are means over the views.
+
     Defaults are the paper's 25 and 1, without the within term. Two rooms from RGB: variance 16, within 8,
     covariance 4. PLDM's two rooms: 16, 0, 8.
 
@@ -59,6 +65,7 @@ class VICReg(Objective):
         std: float = 1.0
         std_within: float = 1.0
         per_step: bool = False
+        views: tuple[ViewConfig, ...] = ()
 
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
@@ -69,12 +76,17 @@ class VICReg(Objective):
         super().__init__()
         self.config = config
 
+    @property
+    def needs(self) -> tuple[Need[Any], ...]:
+        return needed(self.config.views)
+
     def forward(self, batch: LearningBatch) -> Loss:
-        config, state = self.config, batch.latent.state.float()
-        samples = state.transpose(0, 1).flatten(1, -2) if config.per_step else state.flatten(0, -2)
-        matrix = covariance(samples)
+        config = self.config
+        states = [state.float() for state in populations(batch, config.views)]
+        each = [state.transpose(0, 1).flatten(1, -2) if config.per_step else state.flatten(0, -2) for state in states]
+        matrix = covariance(each[0] if len(each) == 1 else torch.stack(each))
         variance = hinge(matrix.diagonal(dim1=-2, dim2=-1), config.std)
-        within = hinge(variance_within(state), config.std_within)
+        within = hinge(variance_within(states[0] if len(states) == 1 else torch.cat(states)), config.std_within)
         off = off_diagonal(matrix)
         total = config.variance * variance + config.within * within + config.covariance * off
         parts = {"variance": variance, "variance_within": within, "covariance": off}
