@@ -11,6 +11,7 @@ import msgspec
 
 from steersman.core.boxes import Objective
 from steersman.core.learning import Carried, Encoded, LearningBatch, Loss, Need
+from steersman.core.parts import register
 from steersman.core.signature import Signature
 from steersman.objectives.statistics import mean
 
@@ -28,6 +29,7 @@ class Following(Objective):
     Part: "following".
     """
 
+    @register(Objective)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="following"):
         weight: float = 1.0
         stop_gradient: bool = False

@@ -14,7 +14,7 @@ import torch
 from steersman.core.boxes import Objective
 from steersman.core.errors import ConfigError
 from steersman.core.learning import LearningBatch, Loss, Need, Views
-from steersman.core.parts import ViewConfig
+from steersman.core.parts import ViewConfig, register
 from steersman.core.signature import Signature
 from steersman.objectives.statistics import mean
 
@@ -34,6 +34,7 @@ class Invariance(Objective):
         ConfigError: fewer than two views.
     """
 
+    @register(Objective)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="invariance"):
         views: tuple[ViewConfig, ...]
         weight: float = 25.0

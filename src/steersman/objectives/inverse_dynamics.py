@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
+from steersman.core.parts import register
 from steersman.core.signature import ActionSpec, Signature
 from steersman.core.learning import Acted, Encoded, LearningBatch, Loss, Need
 from steersman.objectives.statistics import mean
@@ -35,6 +36,7 @@ class InverseDynamics(Objective):
     Part: "inverse_dynamics".
     """
 
+    @register(Objective)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="inverse_dynamics"):
         weight: float = 1.0
         width: int = 128

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
 from steersman.core.errors import ConfigError
-from steersman.core.parts import ViewConfig
+from steersman.core.parts import ViewConfig, register
 from steersman.core.signature import Signature
 from steersman.core.learning import LearningBatch, Loss, Need
 from steersman.nn.distributed import all_sum
@@ -102,6 +102,7 @@ class SIGReg(Objective):
     Part: "sigreg".
     """
 
+    @register(Objective)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="sigreg"):
         weight: float = 0.09
         slices: int = 1024

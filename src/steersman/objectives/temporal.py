@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from steersman.core.boxes import Objective
+from steersman.core.parts import register
 from steersman.core.signature import Signature
 from steersman.core.learning import Encoded, LearningBatch, Loss, Need
 from steersman.objectives.statistics import mean
@@ -27,6 +28,7 @@ class TemporalSimilarity(Objective):
     Part: "temporal".
     """
 
+    @register(Objective)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="temporal"):
         weight: float = 1.0
 

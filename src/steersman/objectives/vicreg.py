@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steersman.core.boxes import Objective
-from steersman.core.parts import ViewConfig
+from steersman.core.parts import ViewConfig, register
 from steersman.core.signature import Signature
 from steersman.core.learning import LearningBatch, Loss, Need
 from steersman.objectives.population import needed, populations
@@ -56,6 +56,7 @@ class VICReg(Objective):
     Parts: "variance", "variance_within", "covariance".
     """
 
+    @register(Objective)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="vicreg"):
         """Weights of the three terms, targets of the two hinges."""
 
