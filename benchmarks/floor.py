@@ -140,7 +140,7 @@ def _rest(shape: Lewm, device: torch.device) -> Iterator[Operation]:
     window = Window({}, states[:, 1:], None, rows, rows)
 
     def spread() -> Tensor:
-        return sigreg(LearningBatch(window, Latent(states), rows, Imagined(states[:, None, :2]))).total
+        return sigreg(LearningBatch.rolled(window, Latent(states), rows, Imagined(states[:, None, :2]))).total
 
     samples = shape.batch * (shape.history + 1)
     yield Operation("SIGReg", 1, 6.0 * samples * d * shape.slices, 4.0 * samples * shape.slices * 3 * 4 * shape.knots,

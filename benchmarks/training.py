@@ -151,7 +151,7 @@ def trainer(shape: Lewm, bf16: bool, device: torch.device, head: Head = "lewm") 
             predicted, _ = model.predict(seen, actions)
             if head == "lewm":
                 predicted = predicted - seen
-            batch = LearningBatch(
+            batch = LearningBatch.rolled(
                 Window({"pixels": pixels}, actions, None, starts, starts), Latent(states), starts,
                 Imagined(torch.stack([seen, predicted], 2)),
             )

@@ -163,7 +163,7 @@ def test_an_imagined_future_is_picked_with_all_that_belongs_to_it():
 def test_targets_are_the_states_that_a_rollout_should_meet():
     states = torch.arange(7.0).view(1, 7, 1).expand(2, 7, 1)
     window = Window({}, torch.zeros(2, 6, 1), None, torch.zeros(2), torch.zeros(2))
-    batch = LearningBatch(window, Latent(states), torch.tensor([0, 3]), Imagined(torch.zeros(2, 2, 4, 1)))
+    batch = LearningBatch.rolled(window, Latent(states), torch.tensor([0, 3]), Imagined(torch.zeros(2, 2, 4, 1)))
     assert batch.targets()[0, :, :, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 

@@ -38,7 +38,7 @@ def batch(
         state = torch.randn(windows, LENGTH + 1, *shape, generator=g)
     leaf = lambda *size: torch.randn(*size, generator=g).requires_grad_()  # noqa: E731
     rows = torch.arange(windows)
-    return LearningBatch(
+    return LearningBatch.rolled(
         Window({"image": image}, actions, None, rows, torch.zeros_like(rows)),
         Latent(state.detach().requires_grad_(), None, leaf(windows, LENGTH + 1, cells)),
         torch.tensor(STARTS),

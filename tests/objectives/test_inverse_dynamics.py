@@ -7,7 +7,7 @@ from steersman.objectives import InverseDynamics
 
 
 def with_state(b, state):
-    return type(b)(b.window, Latent(state), b.starts, b.predicted)
+    return type(b).rolled(b.window, Latent(state), b.starts, b.predicted)
 
 
 @pytest.mark.parametrize("shape", [(4,), (3, 4)])

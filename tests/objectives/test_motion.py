@@ -129,7 +129,7 @@ def test_still_moments_say_nothing_and_a_still_window_is_finite():
     blink[0, 3] = 255  # moment 3 of window 0 alone: what comes and goes at once, everywhere alike
     object.__setattr__(b.window, "observations", {"image": blink})
     flat = Latent(b.latent.state, None, torch.zeros_like(b.latent.attention))
-    loss = build(predicted_weight=0.0)(LearningBatch(b.window, flat, b.starts, b.predicted))
+    loss = build(predicted_weight=0.0)(LearningBatch.rolled(b.window, flat, b.starts, b.predicted))
     assert float(loss.parts["motion"]) == pytest.approx(math.log(16), rel=1e-5)
 
 
@@ -141,7 +141,7 @@ def test_noise_below_the_threshold_is_not_motion():
 
 def test_a_term_without_weight_needs_no_attention():
     b = batch()
-    bare = LearningBatch(b.window, Latent(b.latent.state), b.starts, Imagined(b.predicted.states))
+    bare = LearningBatch.rolled(b.window, Latent(b.latent.state), b.starts, Imagined(b.predicted.states))
     assert build(weight=0.0, predicted_weight=0.0)(bare).parts == {}
     with pytest.raises(MismatchError, match="got none; use one that reads a scene map"):
         build()(bare)

@@ -98,7 +98,7 @@ def test_descending_it_decorrelates_and_spreads():
     objective = build()
     for _ in range(150):
         b = batch(windows=64)
-        b = type(b)(b.window, type(b.latent)(state), b.starts, b.predicted)
+        b = type(b).rolled(b.window, type(b.latent)(state), b.starts, b.predicted)
         optimiser.zero_grad()
         objective(b).total.backward()
         optimiser.step()

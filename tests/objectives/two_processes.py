@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -30,8 +29,8 @@ WINDOWS = 8
 def half(whole: LearningBatch, rank: int) -> LearningBatch:
     """The windows of one process; `starts` is not a tensor of windows."""
     rows = slice(rank * WINDOWS // 2, (rank + 1) * WINDOWS // 2)
-    cut = replace(whole, starts=torch.zeros(WINDOWS)).map(lambda x: x[rows].detach().requires_grad_(x.requires_grad))
-    return replace(cut, starts=whole.starts)
+    cut = lambda record: record.map(lambda x: x[rows].detach().requires_grad_(x.requires_grad))  # noqa: E731
+    return LearningBatch.rolled(cut(whole.window), cut(whole.latent), whole.starts, cut(whole.predicted))
 
 
 def leaves(b: LearningBatch) -> dict[str, Tensor | None]:

@@ -19,7 +19,7 @@ def moment(states: Tensor, vector: Tensor | None = None, predicted: Tensor | Non
     observations = {} if vector is None else {"vector": vector}
     w = Window(observations, torch.zeros(b, t - 1, 1), None, torch.arange(b), torch.zeros(b, dtype=torch.long))
     imagined = Imagined(states[:, None] if predicted is None else predicted)
-    return Moment(1, LearningBatch(w, Latent(states), torch.tensor([0]), imagined))
+    return Moment(1, LearningBatch.rolled(w, Latent(states), torch.tensor([0]), imagined))
 
 
 def test_spread_and_rank_of_a_full_space() -> None:

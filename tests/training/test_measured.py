@@ -7,9 +7,8 @@ import torch
 from steersman.core import ActionSpec, ObservationSpec, Signature, Window
 from steersman.objectives import Prediction, measured_share, step_errors
 from steersman.perception import LinearReadout, MixedEncoder, MLPReadout, VectorEncoder
-from steersman.training import RidgeProbe
+from steersman.training import RidgeProbe, imagine_windows
 from steersman.training.gauges import Moment
-from steersman.training.rollout import imagine_windows
 from steersman.world_model import ResidualModel
 
 SIGNATURE = Signature(
@@ -40,7 +39,8 @@ def test_the_prediction_loss_ignores_repeated_values_and_nothing_else() -> None:
         w.observations["fast"][:, 2:] += fast
         b = imagine_windows(encoder, model, w, torch.tensor([0]), 4)
         clean = imagine_windows(encoder, model, window(), torch.tensor([0]), 4)
-        return type(b)(w, b.latent, b.starts, clean.predicted, measured=b.measured)  # the same rollouts, other targets
+        # the same rollouts, other targets
+        return type(b).rolled(w, b.latent, b.starts, clean.predicted, measured=b.measured)
 
     base = loss(batch())
     assert torch.allclose(base.total, loss(batch(stale=5.0)).total)
@@ -89,5 +89,5 @@ def test_readouts_and_probes_learn_a_column_from_its_measurements() -> None:
         torch.tensor([0]), 4,
     )
     stale = window(stale=1e6)
-    seen = type(batch)(stale, type(batch.latent)(latent), batch.starts, batch.predicted)
+    seen = type(batch).rolled(stale, type(batch.latent)(latent), batch.starts, batch.predicted)
     assert probe(Moment(1, seen))["probe/lab"] < 1.0

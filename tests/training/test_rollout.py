@@ -14,6 +14,7 @@ from steersman.core import (
     Observation,
     ObservationSpec,
     Perception,
+    Rollouts,
     Signature,
     Task,
     Window,
@@ -106,8 +107,8 @@ def test_equals_a_loop_over_windows_and_starts(name: str, history: int) -> None:
                     torch.testing.assert_close(batch.predicted.attention[b, i], alone.attention[0, 0])
     assert batch.targets().shape == (3, 3, 4, 3)
     torch.testing.assert_close(batch.targets()[1, 2, 0], w.observations["vector"][1, 6])
-    assert batch.latent.context is not None
-    torch.testing.assert_close(batch.latent.context[2, 1, 3], 3 * w.observations["vector"][2, 3])
+    assert batch.of(Rollouts()).context is not None
+    torch.testing.assert_close(batch.of(Rollouts()).context[2, 1, 3], 3 * w.observations["vector"][2, 3])
     assert batch.latent.attention is not None
     assert batch.latent.attention.shape == (3, 10, 3)
 

@@ -35,6 +35,7 @@ from .errors import (
     StorageError as StorageError,
     UsageError as UsageError,
 )
+from .growing import Change as Change
 from .guardrail import Guardrail as Guardrail
 from .latent_graph import LatentGraph as LatentGraph
 from .latent_variable import LatentVariable as LatentVariable, Posterior as Posterior, Support as Support

@@ -1,11 +1,13 @@
 """What objectives see: a batch of windows with what was made of them, and what an objective asks to have made.
 
-A need says what; how it is made is training's business, which makes equal needs once. No algorithm. Shapes: B windows of
-L steps, S starts, n steps a rollout, D latent size (a vector, or N tokens of size D), A action size, M entries of a map.
+A need says what; how it is made is training's business, which makes equal needs once. No algorithm. Shapes: B windows
+of L steps, S starts, n steps a rollout, D latent size (a vector, or N tokens of size D), A action size, M entries of a
+map.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from steersman.core.errors import ConfigError
 from steersman.core.latent_variable import Posterior
 from steersman.core.looking import Looked, Masked
 from steersman.core.records import TensorRecord
@@ -135,6 +138,14 @@ class Average:
 
     decay: float = 0.996
     last: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay <= self.last <= 1:
+            raise ConfigError("0 <= decay <= last <= 1", f"{self.decay}, {self.last}", "use .99 to .9999, and 1")
+
+    def at(self, done: float) -> float:
+        """d when this share of the training, 0 to 1, is done."""
+        return self.last - (self.last - self.decay) * (1 + math.cos(math.pi * done)) / 2
 
 
 @dataclass(frozen=True)

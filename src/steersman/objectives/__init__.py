@@ -2,6 +2,8 @@
 
 from steersman.core import ObjectiveConfig
 from steersman.objectives.combine import Sum, combine
+from steersman.objectives.following import Following
+from steersman.objectives.invariance import Invariance
 from steersman.objectives.inverse_dynamics import InverseDynamics
 from steersman.objectives.motion import Motion
 from steersman.objectives.prediction import Prediction, measured_share, step_errors
@@ -10,6 +12,8 @@ from steersman.objectives.temporal import TemporalSimilarity
 from steersman.objectives.vicreg import VICReg
 
 __all__ = [
+    "Following",
+    "Invariance",
     "InverseDynamics",
     "Motion",
     "ObjectiveConfig",

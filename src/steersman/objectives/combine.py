@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from steersman.core.boxes import Objective
 from steersman.core.errors import ConfigError
+from steersman.core.learning import LearningBatch, Loss, Need
 from steersman.core.parts import ObjectiveConfig
 from steersman.core.signature import Signature
-from steersman.core.learning import LearningBatch, Loss, Need
 
 
 def combine(losses: Iterable[Loss], names: Sequence[str] = ()) -> Loss:

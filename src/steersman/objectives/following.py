@@ -21,10 +21,10 @@ class Following(Objective):
 
         E = Σ_{b,t,d} m · (ŝ_{b,t,d} - s_{b,t,d})² / Σ_{b,t,d} m
 
-    with ŝ = batch.of(Carried()).foreseen (B, L, [N,] D), s the encoded moments 1 to L, and m = 0 for entries that repeat
-    an older measurement. Gradients reach back to the beginning of the piece (truncated back-propagation through time,
-    Williams & Peng 1990), and the encoder through the targets unless `stop_gradient`; something beside it must prevent
-    collapse. A stream's first piece has no past to draw on and counts like the others.
+    with ŝ = batch.of(Carried()).foreseen (B, L, [N,] D), s the encoded moments 1 to L, and m = 0 for entries that only
+    repeat an older measurement. Gradients reach back to the beginning of the piece (truncated back-propagation through
+    time, Williams & Peng 1990), and the encoder through the targets unless `stop_gradient`; something beside it must
+    prevent collapse. A stream's first piece has no past to draw on and counts like the others.
 
     Part: "following".
     """

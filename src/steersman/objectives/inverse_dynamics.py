@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
+from steersman.core.learning import Acted, Encoded, LearningBatch, Loss, Need
 from steersman.core.parts import register
 from steersman.core.signature import ActionSpec, Signature
-from steersman.core.learning import Acted, Encoded, LearningBatch, Loss, Need
 from steersman.objectives.statistics import mean
 
 

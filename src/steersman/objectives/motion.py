@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
 from steersman.core.errors import ConfigError, MismatchError
+from steersman.core.learning import Encoded, LearningBatch, Loss, Need, Rollouts
 from steersman.core.parts import register
 from steersman.core.signature import Signature
-from steersman.core.learning import Encoded, LearningBatch, Loss, Need, Rollouts
 from steersman.objectives.statistics import full_precision, mean
 
 

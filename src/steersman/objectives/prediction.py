@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
+from steersman.core.learning import Encoded, LearningBatch, Loss, Need, Rollouts
 from steersman.core.parts import register
 from steersman.core.signature import Signature
-from steersman.core.learning import Encoded, LearningBatch, Loss, Need, Rollouts
 from steersman.objectives.statistics import mean
 
 Distance = Literal["mse", "l1", "smooth_l1"]

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
 from steersman.core.errors import ConfigError
+from steersman.core.learning import LearningBatch, Loss, Need
 from steersman.core.parts import ViewConfig, register
 from steersman.core.signature import Signature
-from steersman.core.learning import LearningBatch, Loss, Need
 from steersman.nn.distributed import all_sum
 from steersman.objectives.population import needed, populations
 from steersman.objectives.statistics import full_precision
@@ -91,7 +91,8 @@ class SIGReg(Objective):
         E = mean_{t,p} EP({⟨s_{b,t}, u_p⟩}_b),   u_p uniform on the unit sphere, P = `slices`, new ones each call
 
     with EP as in `epps_pulley`, factor n included, on s = batch.latent.state (B, T, [N,] D): n = B states (B·N tokens)
-    of each moment, or with `per_step=False` all B·T of them at once; with `views`, of each view of it. n counts the states of every process.
+    of each moment, or with `per_step=False` all B·T of them at once; with `views`, those of each view. n counts the
+    states of every process.
 
     Slices are a function of `seed` and of the number of calls so far, a buffer that is saved with the objective: a
     resumed run draws what an uninterrupted one draws, and all processes draw the same.
@@ -143,7 +144,7 @@ class SIGReg(Objective):
 
     def forward(self, batch: LearningBatch) -> Loss:
         config, states = self.config, populations(batch, self.config.views)
-        state = states[0] if len(states) == 1 else torch.cat(states, 1)  # a view's moments beside the other's
+        state = states[0] if len(states) == 1 else torch.cat(list(states), 1)  # a view's moments beside the other's
         samples = state.transpose(0, 1).flatten(1, -2) if config.per_step else state.flatten(0, -2)
         with full_precision(samples):
             directions = self.directions(samples.shape[-1], samples.device)

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from steersman.core.boxes import Objective
+from steersman.core.learning import Encoded, LearningBatch, Loss, Need
 from steersman.core.parts import register
 from steersman.core.signature import Signature
-from steersman.core.learning import Encoded, LearningBatch, Loss, Need
 from steersman.objectives.statistics import mean
 
 

@@ -1,7 +1,7 @@
 """VICReg's variance and covariance terms on encoded states: every dimension is used, and each for itself.
 
-Its invariance term is `Prediction` for moments that follow one another, `Invariance` for views of one. Shapes: B windows, T = L+1 moments, n samples, D latent size (N tokens count as
-samples).
+Its invariance term is `Prediction` for moments that follow one another, `Invariance` for views of one. Shapes: B
+windows, T = L+1 moments, n samples, D latent size (N tokens count as samples).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from steersman.core.boxes import Objective
+from steersman.core.learning import LearningBatch, Loss, Need
 from steersman.core.parts import ViewConfig, register
 from steersman.core.signature import Signature
-from steersman.core.learning import LearningBatch, Loss, Need
 from steersman.objectives.population import needed, populations
 from steersman.objectives.statistics import covariance, variance_within
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from steersman.core.errors import CheckpointError, RunError
+from steersman.core.errors import CheckpointError, ConfigError, RunError
+from steersman.core.growing import Change
 from steersman.runs.files import parse_json, pretty, read_capped, sha256
 from steersman.runs.folders import all_whole, whole
 
@@ -120,6 +121,24 @@ class CheckpointFile:
     @property
     def step(self) -> int:
         return self.manifest.step
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What was done to the model's structure since its configuration was written, in order.
+
+        Raises:
+            CheckpointError: declarations that this version does not know.
+        """
+        try:
+            return msgspec.convert(self.manifest.state.get("changes", []), tuple[Change, ...])
+        except (msgspec.ValidationError, ConfigError) as error:
+            raise CheckpointError(f"declared changes in {self.path}", f"{error}", "update steersman") from error
+
+    @property
+    def modules(self) -> dict[str, int]:
+        """Each box that learns with its revision: how often its structure was changed. {}: not said."""
+        found: dict[str, int] = self.manifest.state.get("modules", {})
+        return found
 
     def read(self, name: str, limit: int = LIMIT) -> bytes:
         """The verified content of one file of the checkpoint; of the new one, if this step was saved again meanwhile.

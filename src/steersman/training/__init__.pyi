@@ -1,10 +1,11 @@
 from .checkpoints import Checkpoint as Checkpoint, CheckpointStore as CheckpointStore
-from .config import RolloutStage as RolloutStage, TrainConfig as TrainConfig
+from .config import ParameterLevel as ParameterLevel, RolloutStage as RolloutStage, TrainConfig as TrainConfig
 from .gauges import Gauge as Gauge, Moment as Moment, RidgeProbe as RidgeProbe
+from .growing import grow as grow
 from .loop import create_run as create_run, open_data as open_data, resume as resume, stored_config as stored_config
 from .loop import train as train
 from .parts import held_out as held_out, split as split
-from .rollout import imagine_windows as imagine_windows
+from .making import Maker as Maker, Making as Making, imagine_windows as imagine_windows, makes as makes
 from .session import Progress as Progress, Trained as Trained
 from .staged import StagedLog as StagedLog
-from .source import Sampler as Sampler, WindowSource as WindowSource
+from .source import Sampler as Sampler, Streams as Streams, WindowSource as WindowSource

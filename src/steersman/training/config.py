@@ -11,7 +11,7 @@ import msgspec
 
 from steersman import objectives  # noqa: F401  they are registered
 from steersman.agent.config import AgentConfig
-from steersman.core import ConfigError, ObjectiveConfig
+from steersman.core import ConfigError, ObjectiveConfig, OptimiserConfig
 
 
 class RolloutStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -38,6 +38,31 @@ class RolloutStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return [first + round(i * (last - first) / (self.starts - 1)) for i in range(self.starts)]
 
 
+class ParameterLevel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Parameters that change together, at a frequency of their own.
+
+    name       what people call it
+    modules    whose parameters belong to it: "world_model", "perception.blocks.0", "objectives"; "" is every module. A
+               parameter belongs to the level that names it most precisely
+    every      optimiser steps from one update to the next; 0: never, they are frozen
+    gather     what the gradients of these steps become: their mean, or their sum (a rate that grows with `every`)
+    optimiser  None: AdamW with the training's betas and decay
+    lr         None: the training's. Warm-up and schedule are the training's
+    """
+
+    name: str
+    modules: tuple[str, ...] = ("",)
+    every: int = 1
+    gather: Literal["mean", "sum"] = "mean"
+    optimiser: OptimiserConfig | None = None
+    lr: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 0, "an update every 0 (never), 1, 2, … steps", self.every, "correct `every`")
+        _require(bool(self.modules), f"modules of level {self.name!r}", "none", 'name some, or "" for all')
+        _require(self.lr is None or self.lr > 0, "lr above 0", self.lr, "raise it, or freeze the level with every=0")
+
+
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A whole training.
 
@@ -45,8 +70,11 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                  moments the world model sees before it imagines
     objectives   energies over parameters; their sum is descended
     steps        optimiser steps
-    window       steps of a training window (L); it holds L + 1 observations
+    window       steps of a training window (L); it holds L + 1 observations. 0: single moments
     batch_size   windows per step, over all processes
+    feed         "windows": drawn at random; "streams": `batch_size` streams, each read piece after piece of `window`
+                 steps, for objectives whose state lives longer than a window
+    levels       parameters that change at different frequencies, or by different optimisers; none: all at every step
     start_noise  Gaussian noise on the states from which rollouts begin: its largest deviation, drawn anew per rollout
     rollout      stages in order, the last until 1.0; default: one rollout through the whole window
 
@@ -77,6 +105,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     steps: int
     window: int = 16
     batch_size: int = 48
+    feed: Literal["windows", "streams"] = "windows"
+    levels: tuple[ParameterLevel, ...] = ()
     rollout: tuple[RolloutStage, ...] = ()
     start_noise: float = 0.0
 
@@ -103,15 +133,25 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "window", "batch_size", "keep"):
+        for name in ("steps", "batch_size", "keep"):
             _require(getattr(self, name) >= 1, f"{name} of at least 1", getattr(self, name), "raise it")
-        for name in ("warmup", "gauge_every", "checkpoint_steps", "checkpoint_seconds", "weight_decay", "seed"):
+        for name in ("window", "warmup", "gauge_every", "checkpoint_steps", "checkpoint_seconds", "weight_decay",
+                     "seed"):
             _require(getattr(self, name) >= 0, f"{name} of at least 0", getattr(self, name), "raise it")
         _require(self.lr > 0, "lr above 0", self.lr, "raise it")
         _require(self.clip > 0, "clip above 0", self.clip, "raise it")
         _require(0 <= self.average < 1, "average in [0, 1)", self.average, "use .99 to .9999, or 0")
         _require(0 <= self.held_out < 1, "held_out in [0, 1)", self.held_out, "hold out .05 to .2, or 0")
         _require(len(self.objectives) > 0, "at least one objective", "none", "name objectives to descend")
+        _require(self.feed == "windows" or self.window >= 1, "pieces of at least 1 step", self.window, "raise `window`")
+        _require(self.feed == "windows" or not self.prioritise, "streams in their own order",
+                 "prioritised episodes", "set prioritise=False")
+        names = [level.name for level in self.levels]
+        _require(len(set(names)) == len(names), "levels of different names", ", ".join(names), "rename one")
+        if self.window:
+            self._require_stages()
+
+    def _require_stages(self) -> None:
         _require(self.longest >= 1, f"a window of at least {self.agent.history} steps", self.window, "lengthen it")
         before = 0.0
         for stage in self.stages:
@@ -144,7 +184,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     @property
     def stages(self) -> tuple[RolloutStage, ...]:
-        return self.rollout or (RolloutStage(starts=1, horizon=self.longest),)
+        return self.rollout or (RolloutStage(starts=1, horizon=max(1, self.longest)),)
 
     def stage(self, step: int) -> RolloutStage:
         """The stage of step 0, 1, …"""

@@ -60,7 +60,7 @@ def forecast(config: TrainConfig, dataset: Any) -> Forecast:
         each.append(min(b - a for a, b in pairwise(times)))
         seconds += (stage.until - before) * config.steps * each[-1]
         before = stage.until
-    parameters = sum(p.numel() for part in (trained.perception, trained.world_model) for p in part.parameters())
+    parameters = sum(p.numel() for part in (trained.perception, trained.world_model) if part for p in part.parameters())
     disk = (config.keep + 1) * _BYTES_PER_PARAMETER * parameters + _METRICS_PER_STEP * config.steps
     return Forecast(seconds, tuple(each), _memory(), disk, parameters, losses[0])
 

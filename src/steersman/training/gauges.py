@@ -8,14 +8,15 @@ Shapes: B windows, L steps, N latents, D latent size (tokens count as latents of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from steersman.core.learning import Encoded, Glimpse, LearningBatch, Need, Viewed, Views, Visible
 from steersman.core.signature import Signature
-from steersman.core.types import LearningBatch
 
 MOST = 4096
 """Latents that a gauge looks at, at most."""
@@ -33,13 +34,30 @@ class Moment:
     batch: LearningBatch
 
     def latents(self) -> Tensor:
-        """(N, D) float32, at most `MOST`, evenly taken."""
-        states = self.batch.latent.state.detach().float()
+        """(N, D) float32, at most `MOST`, evenly taken: of the moments as they are, else of their first view, else of
+        their visible tokens."""
+        states = _states(self.batch).detach().float()
         flat = states.reshape(-1, states.shape[-1])
         return flat[:: -(-len(flat) // MOST)]
 
 
 Gauge = Callable[[Moment], Mapping[str, float]]
+
+
+def has_states(needs: Iterable[Need[Any]]) -> bool:
+    """Whether anything is made that `Moment.latents` can look at."""
+    return any(isinstance(need, (Encoded, Views, Visible)) for need in needs)
+
+
+def _states(batch: LearningBatch) -> Tensor:
+    if Encoded() in batch.made:
+        return batch.latent.state
+    for need, made in batch.made.items():
+        if isinstance(need, Views):
+            return cast(Viewed, made).latents[0].state
+        if isinstance(need, Visible):
+            return cast(Glimpse, made).tokens
+    raise AssertionError("nothing was encoded")
 
 
 def spread(moment: Moment) -> dict[str, float]:

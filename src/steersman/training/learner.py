@@ -9,29 +9,33 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.agent.building.blueprint import build_like
-from steersman.agent.building.parts import build_parts
-from steersman.core.boxes import Perception
+from steersman.core.boxes import Objective, Perception
 from steersman.core.errors import CheckpointError, DivergedError
+from steersman.core.growing import Change, revisions
+from steersman.core.learning import Carried, Encoded, LearningBatch, Loss, Need, Rollouts, Teacher
+from steersman.core.ledger import Ledger
+from steersman.core.levels import Level
 from steersman.core.signature import Signature
-from steersman.core.types import LearningBatch, Loss, Window
+from steersman.core.types import Window
 from steersman.core.world_model import WorldModel
-from steersman.nn import AdamW
-from steersman.objectives import Sum, measured_share, step_errors
-from steersman.runs import CheckpointFile
-from steersman.runs.checkpoints import MODEL, STATE
-from steersman.runs.tensors import read_header
+from steersman.nn import apply_changes
+from steersman.objectives import measured_share, step_errors
+from steersman.training.averages import MovingAverage
+from steersman.training.building import build_learning
 from steersman.training.config import RolloutStage, TrainConfig
+from steersman.training.levels import count_writes, own_levels, points_of
+from steersman.training.making import Making
+from steersman.training.making.maker import Carry
 from steersman.training.precision import Precision, autocast, faster
 from steersman.training.processes import Processes
-from steersman.training.rollout import imagine_windows
 
 
 @dataclass(frozen=True)
@@ -54,54 +58,106 @@ class Step:
 
 
 class Learner:
-    """Perception, world model and objectives under one AdamW.
+    """Perception, world model and objectives, each of their parameters in the level that owns it.
 
     The weights that act (`acting`) are the trained ones, or their exponential moving average if
     `config.average` > 0: θ̄ ← average·θ̄ + (1 - average)·θ after every step; buffers are copied.
+
+    Raises:
+        ConfigError: objectives whose needs the data or the parts cannot meet; levels that name no module.
     """
 
-    def __init__(self, config: TrainConfig, signature: Signature, device: torch.device, processes: Processes) -> None:
-        self.config, self.device, self.processes = config, device, processes
-        self.parts = build_learning(config, signature).to(device)
+    def __init__(
+        self, config: TrainConfig, signature: Signature, device: torch.device, processes: Processes,
+        changes: Sequence[Change] = (),
+    ) -> None:
+        """changes: of the structure that `config` describes, declared by the checkpoint to go on from."""
+        self.config, self.signature, self.device, self.processes = config, signature, device, processes
+        self.changes = tuple(changes)
+        self.parts = build_learning(config, signature, self.changes).to(device)
         self.parts.train()
+        self.needs = self.objectives.needs
         self.precision: Precision = "fp32"
-        self.optimiser = AdamW(self.parts.named_parameters(), config.betas, config.weight_decay)
         processes.same([*self.parts.parameters(), *self.parts.buffers()])
-        self._average = self._snapshot() if config.average else None
+        self._own()
+        self._average = MovingAverage(_acting(self.parts)) if config.average else None
+        self._teachers = {need.average: MovingAverage(self.parts) for need in self.needs if isinstance(need, Teacher)}
+        self._carry: Carry | None = None
+        self.ledger = Ledger()
+        for level in self._declared():
+            self.ledger.declare(level)
+
+    def _own(self) -> None:
+        """Give every parameter its level."""
+        self.levels = own_levels(self.parts, self.config)
+        self._learned = [p for p in self.parts.parameters() if p.requires_grad]
+        self._forward = self.processes.averaging(_Forward(self.parts))
+
+    def grow(self, changes: Sequence[Change]) -> None:
+        """Change the structure: the parts', and that of their averages. What optimisers remember of parameters that
+        stay is kept.
+
+        Raises:
+            ConfigError, CheckpointError: see `nn.apply_changes`.
+        """
+        before = {name: x for level in self.levels for name, x in level.state().items()}
+        apply_changes(self.parts, changes)
+        for teacher in self._teachers.values():
+            teacher.grow(changes, self.parts)
+        if self._average is not None:
+            self._average.grow([change for change in changes if _acts(f"{change.module}.")], self.parts)
+        self.changes += tuple(changes)
+        self._own()
+        for level in self.levels:
+            level.load({name: before.get(name, x) for name, x in level.state().items()})
+
+    def structure(self) -> dict[str, Any]:
+        """What a checkpoint says of it: every box with its revision, and the changes that led there."""
+        said: dict[str, Any] = {"modules": revisions(self.parts, self.changes)}
+        return said | ({"changes": msgspec.to_builtins(self.changes)} if self.changes else {})
 
     @property
     def perception(self) -> Perception:
         return cast(Perception, self.parts["perception"])
 
     @property
-    def world_model(self) -> WorldModel:
-        return cast(WorldModel, self.parts["world_model"])
+    def world_model(self) -> WorldModel | None:
+        return cast(WorldModel, self.parts["world_model"]) if "world_model" in self.parts else None
+
+    @property
+    def objectives(self) -> Objective:
+        return cast(Objective, self.parts["objectives"])
 
     # One step ------------------------------------------------------------------------------------------------------
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then the schedule; step 0, 1, …"""
+        return self.config.lr * self._rate(step)
+
+    def _rate(self, step: int) -> float:
         config = self.config
         if step < config.warmup:
-            return config.lr * (step + 1) / config.warmup
+            return (step + 1) / config.warmup
         if config.schedule == "constant":
-            return config.lr
+            return 1.0
         done = (step - config.warmup) / max(1, config.steps - config.warmup)
-        return config.lr * (config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * done)))
+        return config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * done))
 
-    def imagine(self, window: Window, stage: RolloutStage) -> LearningBatch:
-        """Window -> what objectives see. Call under `autocast`."""
-        starts = torch.tensor(stage.rows(window.actions.shape[1], self.config.agent.history), device=self.device)
-        return imagine_windows(
-            self.perception, self.world_model, window, starts, stage.horizon, self.config.agent.history,
-            self.config.start_noise if self.parts.training else 0.0,
-        )
+    def make(self, window: Window, stage: RolloutStage) -> LearningBatch:
+        """Window -> what objectives see: each of their needs, made once. Call under `autocast`."""
+        teachers = {average: teacher.modules for average, teacher in self._teachers.items()}
+        carry = self._carry if self.parts.training else None
+        if carry is not None:
+            carry = carry.rows(self.processes.part(self.config.batch_size))
+        making = Making(self.parts, self.signature, window, self.config, stage, self.processes, teachers, carry)
+        for need in self.needs:
+            making.of(need)
+        return LearningBatch(window, making.made)
 
     def forward(self, window: Window, stage: RolloutStage) -> tuple[LearningBatch, Loss]:
         """Window -> what objectives saw, and their loss. Call under `autocast`."""
-        batch = self.imagine(window, stage)
-        loss: Loss = self.parts["objectives"](batch)
-        return batch, loss
+        batch = self.make(window, stage)
+        return batch, self.objectives(batch)
 
     def step(self, window: Window, step: int, stop: bool = False, errors: bool = False) -> Step:
         """Descend once. Parameters are untouched if anything is not finite.
@@ -110,26 +166,50 @@ class Learner:
             DivergedError: the loss or its gradient is NaN or infinite.
         """
         with autocast(self.device, self.precision):
-            batch, loss = self.forward(window, self.config.stage(step))
-        torch.autograd.backward(loss.total)
-        report = torch.stack([loss.total.detach().float(), *(x.float() for x in loss.parts.values())])
-        flag = report.new_tensor([float(stop)])
-        grads = [p.grad for p in self.optimiser.parameters if p.grad is not None]
-        self.processes.average([*grads, report, flag])
-        norm = torch.nn.utils.clip_grad_norm_(self.optimiser.parameters, self.config.clip)
-        total, *parts, size, asked = torch.cat([report, norm.float()[None].to(report.device), flag]).tolist()
-        if not (math.isfinite(total) and math.isfinite(size)):
-            self.optimiser.forget_gradients()
+            total, seen = self._forward(lambda: self.forward(window, self.config.stage(step)))
+        batch, named = seen.batch, seen.parts
+        torch.autograd.backward(total)
+        asked = total.new_tensor(float(stop), dtype=torch.float32)
+        report = torch.stack([total.detach().float(), *(x.float() for x in named.values()), asked])
+        self.processes.mean(report)
+        norm = torch.nn.utils.clip_grad_norm_(self._learned, self.config.clip)
+        loss, *parts, stopped, size = torch.cat([report, norm.float()[None].to(report.device)]).tolist()
+        if not (math.isfinite(loss) and math.isfinite(size)):
+            for level in self.levels:
+                level.optimiser.forget_gradients()
             raise DivergedError(
                 f"a finite loss at step {step + 1}",
-                f"loss {total:g}, gradient {size:g}",
+                f"loss {loss:g}, gradient {size:g}",
                 "lower `lr` or `clip`, or check the log for extreme values; the last checkpoint stands",
             )
-        self.optimiser.step(self.learning_rate(step))
-        self.optimiser.forget_gradients()
-        self._follow()
+        self._descend(step)
+        self._carry = self._carried(batch)
         found = self._errors(batch) if errors else None
-        return Step(total, dict(zip(loss.parts, parts, strict=True)), size, found, batch, asked > 0)
+        return Step(loss, dict(zip(named, parts, strict=True)), size, found, batch, stopped > 0)
+
+    def _descend(self, step: int) -> None:
+        """Every level, then what follows the parameters; the ledger counts what was written."""
+        points, rate = points_of(self.config), self._rate(step)
+        for level in self.levels:
+            before = level.versions()
+            level.descend(step, rate)
+            count_writes(self.ledger, level, before, points)
+        if self._average is not None:
+            self._average.follow(_acting(self.parts), self.config.average)
+            self.ledger.count("average", points=points, writes=1)
+        for i, (average, teacher) in enumerate(self._teachers.items()):
+            teacher.follow(self.parts, average.at(step / max(1, self.config.steps)))
+            self.ledger.count(f"teacher {i}", points=points, writes=1)
+
+    def _declared(self) -> list[Level]:
+        """Every level that training changes."""
+        points = float(points_of(self.config))
+        averages = ["average"] if self._average is not None else []
+        averages += [f"teacher {i}" for i in range(len(self._teachers))]
+        return [level.level for level in self.levels] + [
+            Level(name, "moving average of parameters", "distance to the parameters", "the parameters", points)
+            for name in averages
+        ]
 
     def _errors(self, batch: LearningBatch) -> Tensor:
         """(B,): of windows in which nothing was measured, 0."""
@@ -139,14 +219,18 @@ class Learner:
                 return errors.mean((1, 2)).cpu()
             return ((errors * share).sum((1, 2)) / share.sum((1, 2)).clamp(min=1e-9)).cpu()
 
-    def prediction_error(self, window: Window, step: int) -> float:
-        """Mean squared error of rollouts in these windows, in evaluation mode; nothing is learned."""
+    def unseen(self, window: Window, step: int) -> dict[str, float]:
+        """How these windows would be met, in evaluation mode; nothing is learned: the mean squared error of rollouts
+        where the objectives need any ("prediction"), else their loss ("loss")."""
         self.parts.eval()
         try:
             with torch.no_grad(), autocast(self.device, self.precision):
-                batch = self.imagine(window, self.config.stage(step))
+                batch = self.make(window, self.config.stage(step))
+                if not foresees(self.needs):
+                    return {"loss": float(self.objectives(batch).total)}
                 errors, share = step_errors(batch), measured_share(batch)
-                return float(errors.mean() if share is None else (errors * share).sum() / share.sum().clamp(min=1e-9))
+                error = errors.mean() if share is None else (errors * share).sum() / share.sum().clamp(min=1e-9)
+                return {"prediction": float(error)}
         finally:
             self.parts.train()
 
@@ -169,41 +253,39 @@ class Learner:
         self.precision = "bf16" if self.processes.lead(chosen == "bf16", self.device) else "fp32"
         return self.precision
 
-    # Averaged weights ----------------------------------------------------------------------------------------------
-
-    def _follow(self) -> None:
-        if self._average is None:
-            return
-        learned = dict(self.optimiser.named)
-        with torch.no_grad():
-            for name, live in _acting(self.parts).items():
-                if name in learned:
-                    self._average[name].lerp_(live, 1 - self.config.average)
-                else:
-                    self._average[name].copy_(live)
-
-    def _snapshot(self) -> dict[str, Tensor]:
-        return {name: x.detach().clone() for name, x in _acting(self.parts).items()}
-
-    def acting(self) -> tuple[Perception, WorldModel]:
+    def acting(self) -> tuple[Perception, WorldModel | None]:
         """The modules that act, in evaluation mode; copies if weights are averaged."""
-        parts = self.parts
-        if self._average is not None:
-            parts = copy.deepcopy(parts)
-            parts.load_state_dict(self._average, strict=False)
+        parts = _acting(self.parts) if self._average is None else copy.deepcopy(self._average.modules)
         parts.eval()
-        return cast(Perception, parts["perception"]), cast(WorldModel, parts["world_model"])
+        model = cast(WorldModel, parts["world_model"]) if "world_model" in parts else None
+        return cast(Perception, parts["perception"]), model
+
+    # Streams -------------------------------------------------------------------------------------------------------
+
+    def _carried(self, batch: LearningBatch) -> Carry | None:
+        """Where all streams stopped, those of other processes too; what the parts believed there."""
+        if Carried() not in batch.made:
+            return None
+        window = batch.window
+        here = Carry(batch.of(Carried()).belief, window.episode, window.start + window.actions.shape[1])
+        return here.map(self.processes.gather)
 
     # State ---------------------------------------------------------------------------------------------------------
 
     def model_state(self) -> dict[str, Tensor]:
         """What acts: perception.*, world_model.*."""
-        return self._average if self._average is not None else _acting(self.parts)
+        return _acting(self.parts).state_dict() if self._average is None else self._average.state()
 
     def training_state(self) -> dict[str, Tensor]:
-        """What training needs beside it: objectives, optimiser, random numbers, and the weights behind the average."""
+        """What training needs beside it: objectives, optimisers, teachers, beliefs that are carried, random numbers,
+        and the weights behind the average."""
         state = {f"weights.{n}": x for n, x in self.parts.state_dict().items() if self._average or not _acts(n)}
-        state |= {f"optimiser.{n}": x for n, x in self.optimiser.state().items()}
+        for level in self.levels:
+            state |= level.state()
+        for i, teacher in enumerate(self._teachers.values()):
+            state |= {f"teacher.{i}.{n}": x for n, x in teacher.state().items()}
+        if self._carry is not None:
+            state |= self._carry.state()
         state["random.cpu"] = torch.random.get_rng_state()
         if self.device.type == "cuda":
             state["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -217,49 +299,59 @@ class Learner:
         """
         raw = {n.removeprefix("weights."): x for n, x in training.items() if n.startswith("weights.")}
         _require_same(self.model_state(), model, "the model's tensors")
+        full = {**model, **raw}
         if self._average is not None:
-            for name, kept in self._average.items():
-                kept.copy_(model[name])
-        full = raw if self._average is not None else {**model, **raw}
+            self._average.load(model)
+            full = raw
         _require_same(self.parts.state_dict(), full, "the weights in training")
         self.parts.load_state_dict(full)
-        moments = {n.removeprefix("optimiser."): x for n, x in training.items() if n.startswith("optimiser.")}
-        self.optimiser.load(moments)
+        for level in self.levels:
+            level.load(training)
+        for i, teacher in enumerate(self._teachers.values()):
+            theirs = {n: x for n, x in training.items() if n.startswith(f"teacher.{i}.")}
+            _require_same({f"teacher.{i}.{n}": x for n, x in teacher.state().items()}, theirs, "a teacher's weights")
+            teacher.load({n.removeprefix(f"teacher.{i}."): x for n, x in theirs.items()})
+        self._carry = Carry.restored(training, self.device)
         torch.random.set_rng_state(training["random.cpu"].clone())
         if self.device.type == "cuda" and "random.cuda" in training:
             torch.cuda.set_rng_state(training["random.cuda"].cpu(), self.device)
 
 
-def build_learning(config: TrainConfig, signature: Signature) -> nn.ModuleDict:
-    """All that training changes or keeps: {"perception": …, "world_model": …, "objectives": …}, freshly initialised."""
-    parts = build_parts(config.agent, signature)
-    perception = cast(Perception, parts["perception"])
-    parts["objectives"] = Sum.build(config.objectives, signature, perception.latent_shape, perception.context_shape)
-    return parts
+class _Forward(nn.Module):
+    """A forward pass as a module, so that whatever averages gradients over processes can wrap it.
 
-
-def require_weights(config: TrainConfig, signature: Signature, file: CheckpointFile) -> None:
-    """Refuse a configuration that a checkpoint's files do not fit, before anything of its size is allocated.
-
-    Raises:
-        CheckpointError: names the first difference, or what is missing.
+    What it returns beside the loss is kept out of sight of the wrapper, which takes every tensor that it sees for one
+    that gradients will come from.
     """
-    if not {MODEL, STATE} <= set(file.manifest.files):
-        got = ", ".join(file.manifest.files) or "no file"
-        raise CheckpointError(f"{MODEL} and {STATE} in {file.path}", got, "restore the checkpoint from a copy")
-    model, state = read_header(file.path / MODEL), read_header(file.path / STATE)
-    raw = {name.removeprefix("weights."): x for name, x in state.items() if name.startswith("weights.")}
-    header = raw if config.average else {**model, **raw}
-    with torch.random.fork_rng([]):
-        build_like(lambda: build_learning(config, signature), header, str(file.path), config.agent, config.objectives)
+
+    def __init__(self, parts: nn.ModuleDict) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, run: Callable[[], tuple[LearningBatch, Loss]]) -> tuple[Tensor, _Unseen]:
+        batch, loss = run()
+        return loss.total, _Unseen(batch, loss.parts)
+
+
+class _Unseen:
+    """What the objectives saw, and their loss's parts."""
+
+    def __init__(self, batch: LearningBatch, parts: Mapping[str, Tensor]) -> None:
+        self.batch, self.parts = batch, parts
+
+
+def foresees(needs: tuple[Need[Any], ...]) -> bool:
+    """Whether rollouts and their targets are made."""
+    return Rollouts() in needs and Encoded() in needs
 
 
 def _acts(name: str) -> bool:
     return name.startswith(("perception.", "world_model."))
 
 
-def _acting(parts: nn.Module) -> dict[str, Tensor]:
-    return {name: x for name, x in parts.state_dict().items() if _acts(name)}
+def _acting(parts: nn.ModuleDict) -> nn.ModuleDict:
+    """The same modules, those that act only."""
+    return nn.ModuleDict({name: module for name, module in parts.items() if _acts(f"{name}.")})
 
 
 def _require_same(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], what: str) -> None:

@@ -16,14 +16,15 @@ import torch
 
 from steersman.agent.fitted.sealing import build_sealed, seals
 from steersman.core.errors import ConfigError, MismatchError
+from steersman.core.growing import Change
 from steersman.core.parts import convert, origins
 from steersman.nn import retain_freed_memory
 from steersman.runs import Run
 from steersman.runs.checkpoints import folder_name
+from steersman.training.building import require_weights
 from steersman.training.config import TrainConfig
 from steersman.training.gauges import Gauge
 from steersman.training.interrupts import Interrupts
-from steersman.training.learner import require_weights
 from steersman.training.precision import choose_device
 from steersman.training.processes import Processes, joined
 from steersman.training.session import Progress, Session, Trained
@@ -68,9 +69,12 @@ def train(
         if run is not None and processes.leads:
             stack.enter_context(run.writer())
         where = None if run is None or checkpoint is None else _left_at(run, checkpoint, processes, device)
+        changes: tuple[Change, ...] = ()
         if run is not None and where is not None:
-            require_weights(config, dataset.signature, run.checkpoint(where))
-        session = Session(config, dataset, run, device, processes, gauges)
+            file = run.checkpoint(where)
+            require_weights(config, dataset.signature, file)
+            changes = file.changes
+        session = Session(config, dataset, run, device, processes, gauges, changes)
         stack.callback(session.feed.close)
         session.begin(where)
         asked = stack.enter_context(Interrupts())

@@ -1,6 +1,6 @@
-"""Training in several processes (torchrun): who this one is, and the one reduction that a step needs.
+"""Training in several processes (torchrun): who this one is, and what it exchanges with the others beside gradients.
 
-Each process takes its part of every batch; gradients are averaged, so N processes do what one would do with the
+Each process takes its part of every batch; torch averages the gradients, so N processes do what one would do with the
 whole batch. Objectives reduce their own batch statistics (`nn.distributed`).
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from steersman.core.errors import ConfigError
 
@@ -39,18 +39,23 @@ class Processes:
         each = batch // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
-    def average(self, tensors: list[Tensor]) -> None:
-        """Mean over processes, in place, in one reduction."""
-        if self.size == 1 or not tensors:
-            return
-        flat = torch.cat([x.detach().float().reshape(-1) for x in tensors])
-        dist.all_reduce(flat)
-        flat /= self.size
-        for x, new in zip(tensors, torch.split(flat, [x.numel() for x in tensors]), strict=True):
-            x.copy_(new.view_as(x))
+    def averaging(self, module: nn.Module) -> nn.Module:
+        """`module`, whose backward pass leaves every parameter's gradient averaged over processes. Parameters that a
+        step leaves out rest; buffers are each process's own (`nn.BatchNorm` keeps them alike)."""
+        if self.size == 1:
+            return module
+        from torch.nn.parallel import DistributedDataParallel
+
+        return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+
+    def mean(self, numbers: Tensor) -> None:
+        """Mean over processes of numbers for people to read, in place."""
+        if self.size > 1:
+            dist.all_reduce(numbers)
+            numbers /= self.size
 
     def gather(self, x: Tensor) -> Tensor:
-        """(B / size,) of each process -> (B,), in the order of `part`."""
+        """(B / size, …) of each process -> (B, …), in the order of `part`."""
         if self.size == 1:
             return x
         parts = [torch.empty_like(x) for _ in range(self.size)]

@@ -17,17 +17,19 @@ from torch import Tensor
 from steersman.agent.fitted.sealing import build_sealed, verify_sealed
 from steersman.core.boxes import Perception
 from steersman.core.errors import CheckpointError, DivergedError
+from steersman.core.growing import Change
+from steersman.core.learning import Encoded
 from steersman.core.types import Window
 from steersman.core.world_model import WorldModel
 from steersman.runs import Run
 from steersman.training.checkpoints import Checkpoint, CheckpointStore
 from steersman.training.config import TrainConfig
 from steersman.training.feed import Feed
-from steersman.training.gauges import Gauge, Moment, RidgeProbe, effective_rank, persistence, spread
-from steersman.training.learner import Learner, Step
+from steersman.training.gauges import Gauge, Moment, RidgeProbe, effective_rank, has_states, persistence, spread
+from steersman.training.learner import Learner, Step, foresees
 from steersman.training.parts import split
 from steersman.training.processes import Processes
-from steersman.training.source import Sampler, WindowSource
+from steersman.training.source import Sampler, Streams, WindowSource
 
 _CALIBRATION = -1
 _CALIBRATION_ROWS = 4096
@@ -65,7 +67,7 @@ class Trained:
     loss         of the last step
     seconds      spent training, over all sittings
     data_wait    share of this sitting spent waiting for windows
-    perception, world_model   as they act, in evaluation mode
+    perception, world_model   as they act, in evaluation mode; no world model where only perception was learned
     """
 
     run: Path | None
@@ -75,7 +77,7 @@ class Trained:
     seconds: float
     data_wait: float
     perception: Perception
-    world_model: WorldModel
+    world_model: WorldModel | None
 
 
 class Session:
@@ -89,31 +91,42 @@ class Session:
         device: torch.device,
         processes: Processes,
         gauges: Sequence[Gauge],
+        changes: Sequence[Change] = (),
     ) -> None:
         self.config, self.device, self.processes = config, device, processes
         self.run = run if processes.leads else None
         self.source, self.held_out = split(config, dataset)
         self.part = processes.part(config.batch_size)
         self.sampler = Sampler(self.source.lengths, config.window, config.batch_size, config.seed, config.prioritise)
+        streams = config.feed == "streams"
+        order = Streams(self.source.lengths, config.window, config.batch_size, config.seed) if streams else self.sampler
+        self._draw: Callable[[int], tuple[Tensor, Tensor]] = order.draw
         self.feed = Feed(threaded=config.prefetch)
         self.sealed = build_sealed(config.agent, dataset.signature)
         if self.sealed and run is not None:
             verify_sealed(self.sealed, run.manifest.config.get("seals", {}))
-        self.learner = Learner(config, dataset.signature, device, processes)
+        self.learner = Learner(config, dataset.signature, device, processes, changes)
         self.store = CheckpointStore(run.checkpoints_dir, run.manifest.id, config.keep) if run is not None else None
         probe = RidgeProbe.of(dataset.signature) if config.probe else None
-        self.gauges: list[Gauge] = [spread, effective_rank, persistence, *([probe] if probe else []), *gauges]
+        self.gauges: list[Gauge] = [*self._own_gauges(probe), *gauges]
         self.measured: dict[str, float] = {}
         self.done, self.saved, self.loss, self.earlier = 0, -1, float("nan"), 0.0
         self.started = self.saved_at = time.perf_counter()
         self.save_cost = 0.0
         self.pace: float | None = None
 
+    def _own_gauges(self, probe: Gauge | None) -> list[Gauge]:
+        """The built-in gauges for which the objectives have anything made."""
+        needs = self.learner.needs
+        found: list[Gauge] = [spread, effective_rank] if has_states(needs) else []
+        found += [persistence] if foresees(needs) else []
+        return found + ([probe] if probe is not None and Encoded() in needs else [])
+
     def begin(self, checkpoint: str | None) -> None:
         """Fresh, or as the checkpoint says; then have the first windows gathered."""
         if checkpoint is None:
             self._calibrate()
-            self.pending = self.sampler.draw(0)
+            self.pending = self._draw(0)
             self._decide_precision()
             self.save()
         else:
@@ -155,7 +168,7 @@ class Session:
         began = time.perf_counter()
         window = self.feed.take().to(self.device)
         here = self.pending
-        self.pending = self.sampler.draw(self.done + 1)  # before this step's errors: the same with and without a thread
+        self.pending = self._draw(self.done + 1)  # before this step's errors: the same with and without a thread
         self.done += 1
         self._order()
         try:
@@ -199,13 +212,13 @@ class Session:
             return measured | self._held_out_error()
 
     def _held_out_error(self) -> dict[str, float]:
-        """Prediction error on windows that are never trained on, a new draw each time."""
+        """Prediction error, or loss, on windows that are never trained on, a new draw each time."""
         if self.held_out is None:
             return {}
         config = self.config
         unseen = Sampler(self.held_out.lengths, config.window, min(config.batch_size, 64), config.seed, False)
         window = self.held_out.windows(*unseen.draw(self.done), config.window).to(self.device)
-        return {"held_out/prediction": self.learner.prediction_error(window, self.done - 1)}
+        return {f"held_out/{name}": x for name, x in self.learner.unseen(window, self.done - 1).items()}
 
     @property
     def seconds(self) -> float:
@@ -239,7 +252,8 @@ class Session:
             state["sampler.errors"] = torch.from_numpy(self.sampler.errors)
         self.run.metrics.flush()
         memory: dict[str, Any] = {"precision": self.learner.precision, "seconds": self.seconds}
-        memory |= {"loss": self.loss, "gauges": self.measured}
+        memory |= {"loss": self.loss, "gauges": self.measured, "levels": self.learner.ledger.state()}
+        memory |= self.learner.structure()
         self.store.save(self.done, self.learner.model_state(), state, memory, self.run.metrics.position)
         self.saved, self.saved_at = self.done, time.perf_counter()
         self.save_cost = self.saved_at - began
@@ -258,6 +272,7 @@ class Session:
             self.earlier = checkpoint.memory["seconds"]
             self.measured = {n: _number(x) for n, x in checkpoint.memory["gauges"].items()}
             self.loss = _number(checkpoint.memory["loss"])
+            self.learner.ledger.load(checkpoint.memory.get("levels", {}))  # older checkpoints did not count
         except KeyError as error:
             fix = "use the checkpoint's own run"
             raise CheckpointError("the whole state of a training", f"no {error}", fix) from error

@@ -1,4 +1,4 @@
-"""What training asks of a dataset, and which windows it takes from it: uniform over windows, or by prediction error.
+"""What training asks of a dataset, and which windows it takes: at random, by prediction error, or piece after piece.
 
 A draw is a pure function of the seed, the step and the errors reported so far, so every process of a distributed
 run draws the same, and a resumed run draws what the interrupted one would have drawn.
@@ -75,3 +75,52 @@ class Sampler:
     def report(self, episode: Tensor, error: Tensor) -> None:
         """Remember the prediction errors (B,) of windows from `episode` (B,)."""
         self.errors[episode.numpy()] = error.numpy()
+
+
+class Streams:
+    """B streams, each read piece after piece of L = `window` steps; what it draws is a pure function of seed and step.
+
+    In every pass the episodes stand in another order, one behind the other, each cut into whole pieces from a row that
+    is drawn anew (so that the steps that no piece holds, fewer than L an episode, are others in the next pass). Stream
+    b reads the b-th of B equal stretches of all pieces; where a stretch begins inside an episode, that stream begins
+    there. Pieces that follow one another inside an episode begin where the last one ended.
+
+    Raises:
+        DataError: fewer pieces than streams.
+    """
+
+    def __init__(self, lengths: Any, window: int, batch: int, seed: int) -> None:
+        self._lengths = np.asarray(lengths, dtype=np.int64)
+        self._window, self._batch, self._seed = window, batch, seed
+        self._pieces = self._lengths // window
+        total = int(self._pieces.sum())
+        if total < batch:
+            raise DataError(f"at least {batch} pieces of {window} steps, one a stream",
+                            f"{total} in {len(self._lengths)} episodes", "shorten `window`, lower `batch_size` or "
+                            "record for longer")
+        self.each = total // batch
+        """Pieces of each stream in a pass: steps of the training."""
+        self._pass: tuple[int, Any, Any, Any] | None = None
+
+    def draw(self, step: int) -> tuple[Tensor, Tensor]:
+        """The pieces of step 0, 1, …: episode (B,), start (B,)."""
+        number, within = divmod(step, self.each)
+        order, first, offset = self._ordered(number)
+        piece = np.arange(self._batch) * self.each + within
+        place = np.searchsorted(first, piece, side="right") - 1
+        episode = order[place]
+        start = offset[episode] + (piece - first[place]) * self._window
+        return torch.from_numpy(episode), torch.from_numpy(start)
+
+    def _ordered(self, number: int) -> tuple[Any, Any, Any]:
+        """Of one pass: the episodes that hold a piece, in order; the number of the first piece of each; the row at
+        which each episode's first piece begins."""
+        if self._pass is None or self._pass[0] != number:
+            key = np.array([self._seed, (1 << 63) | number], dtype=np.uint64)
+            random = np.random.Generator(np.random.Philox(key=key))
+            order = random.permutation(np.flatnonzero(self._pieces))
+            first = np.cumsum(self._pieces[order]) - self._pieces[order]
+            spare = self._lengths - self._pieces * self._window
+            offset = (random.random(len(self._lengths)) * (spare + 1)).astype(np.int64)
+            self._pass = (number, order, first, offset)
+        return self._pass[1:]

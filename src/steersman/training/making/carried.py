@@ -33,8 +33,8 @@ class MakeCarried(Maker[Carried, Followed]):
     def require(self, need: Carried, given: Given) -> None:
         require_model(need, given)
         if given.config.feed != "streams":
-            raise ConfigError("consecutive pieces of streams, as carried state needs them", f"feed {given.config.feed!r}",
-                              "set feed='streams'")
+            raise ConfigError("consecutive pieces of streams, to carry state from one to the next",
+                              f"feed {given.config.feed!r}", "set feed='streams'")
 
     def make(self, need: Carried, making: Making) -> Followed:
         model, window, seen = making.world_model, making.window, making.of(Encoded())

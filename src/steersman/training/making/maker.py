@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from steersman.core.boxes import Objective, Perception
 from steersman.core.errors import ConfigError
 from steersman.core.learning import Average, Need
+from steersman.core.records import TensorRecord, tensors
 from steersman.core.signature import Signature
 from steersman.core.types import Belief, Window
 from steersman.core.world_model import WorldModel
@@ -69,12 +70,30 @@ def makes(kind: type[Need[Any]]) -> Callable[[type[Maker[Any, Any]]], type[Maker
 
 
 @dataclass(frozen=True)
-class Carry:
+class Carry(TensorRecord):
     """Where each of B streams stopped: the belief there, and of which episode's which row it speaks."""
 
     belief: Belief
     episode: Tensor
     row: Tensor
+
+    def state(self) -> dict[str, Tensor]:
+        """carry.NAME for every tensor."""
+        return tensors(self, "carry")
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Tensor], device: torch.device) -> Carry | None:
+        """From what `state` gave, among other entries; None: nothing was carried."""
+        if "carry.row" not in state:
+            return None
+        here = {name: x.to(device) for name, x in state.items() if name.startswith("carry.")}
+
+        def several(name: str) -> tuple[Tensor, ...]:
+            return tuple(here[f"{name}.{i}"] for i in range(len(here)) if f"{name}.{i}" in here)
+
+        belief = Belief(here["carry.belief.state"], here.get("carry.belief.context"), several("carry.belief.carry"),
+                        several("carry.belief.shared"))
+        return cls(belief, here["carry.episode"], here["carry.row"])
 
 
 @dataclass
@@ -82,21 +101,25 @@ class Making:
     """The workbench of one step.
 
     parts      modules: perception, world_model (where there is one), objectives
+    signature  of the data
     window     B windows, this process's part of the batch
     config     the training's
     stage      how rollouts are cut
     processes  who shares the batch
     teachers   schedule -> the moving average of all parts
     carry      where the streams stopped, None at the first piece
+    student    the bench of those who learn, if these parts are a teacher's
     """
 
     parts: nn.ModuleDict
+    signature: Signature
     window: Window
     config: TrainConfig
     stage: RolloutStage
     processes: Processes = field(default_factory=Processes)
     teachers: Mapping[Average, nn.ModuleDict] = field(default_factory=dict)
     carry: Carry | None = None
+    student: Making | None = None
     made: dict[Need[Any], Any] = field(default_factory=dict)
 
     @property
@@ -116,6 +139,10 @@ class Making:
         if need not in self.made:
             self.made[need] = _MAKERS[type(need)].make(need, self)
         return cast(Made, self.made[need])
+
+    def shared(self, need: Need[Made]) -> Made:
+        """What is made without any parts, once for student and teachers: views and masks, not their latents."""
+        return (self.student or self).of(need)
 
     def drawn(self, draw: Callable[[int], Tensor]) -> Tensor:
         """Random numbers of these B windows: rows of what `draw(windows)` gives for the whole batch, so that a window

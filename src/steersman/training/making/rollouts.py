@@ -5,14 +5,18 @@ Shapes: B windows, L steps, S starts, n steps a rollout, T moments of history, D
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from steersman.core.boxes import Perception
 from steersman.core.errors import ConfigError
-from steersman.core.learning import Encoded, Need, Rolled, Rollouts
-from steersman.core.types import Imagined, Latent
+from steersman.core.learning import Acted, Encoded, LearningBatch, Need, Rolled, Rollouts, Seen
+from steersman.core.types import Imagined, Latent, Window
+from steersman.core.world_model import WorldModel
 from steersman.training.making.maker import Given, Maker, Making, makes, require_model
 
 
@@ -35,37 +39,56 @@ class MakeRollouts(Maker[Rollouts, Rolled]):
                               "set `window`, or descend an objective of views")
 
     def make(self, need: Rollouts, making: Making) -> Rolled:
-        config, window, model = making.config, making.window, making.world_model
-        history, horizon = config.agent.history, making.stage.horizon
-        starts = torch.tensor(making.stage.rows(window.actions.shape[1], history), device=making.device)
-        b, s = len(window), len(starts)
-        past = starts[:, None] + torch.arange(1 - history, 1, device=starts.device)
-        ahead = starts[:, None] + torch.arange(horizon, device=starts.device)
-
-        encoded = making.of(Encoded()).latent
-        surveyed = {name: value[:, starts] for name, value in window.observations.items()}
-        context = making.perception.survey(surveyed)
-        states = _rows(encoded.state, past)
+        config, latent = making.config, making.of(Encoded()).latent
+        starts = torch.tensor(
+            making.stage.rows(making.window.actions.shape[1], config.agent.history), device=making.device)
+        noise = None
         if config.start_noise and making.parts.training:
-            states = states + _noise(states, config.start_noise, s, making)
-        moments = Latent(states, None if context is None else context.flatten(0, 1)[:, None])
-        known, coming = (
-            (None, None)
-            if window.exogenous is None
-            else (_rows(window.exogenous, past[:, :-1]), _rows(window.exogenous, ahead))
-        )
-        belief = model.begin(moments, _rows(window.actions, past[:, :-1]), known)
-        imagined = model.imagine(belief, _rows(window.actions, ahead)[:, None], coming)
-        predicted = Imagined(
-            _back(imagined.states, b, s),
-            disagreement=None if imagined.disagreement is None else _back(imagined.disagreement, b, s),
-            attention=None if imagined.attention is None else _back(imagined.attention, b, s),
-        )
-        return Rolled(starts, predicted, context)
+            noise = partial(_noise, deviation=config.start_noise, starts=len(starts), making=making)
+        return roll(making.perception, making.world_model, making.window, latent, starts, making.stage.horizon,
+                    config.agent.history, noise)
+
+
+def imagine_windows(
+    perception: Perception, model: WorldModel, window: Window, starts: Tensor, horizon: int, history: int = 1
+) -> LearningBatch:
+    """Every moment encoded, and `horizon` steps imagined from each of `starts` (S,): what `Prediction` reads."""
+    latent = perception.encode(window.observations)
+    rolled = roll(perception, model, window, latent, starts, horizon, history)
+    measured = perception.measured(window.measured) if window.measured else None
+    return LearningBatch(window, {Encoded(): Seen(latent, measured), Rollouts(): rolled, Acted(): window.actions})
+
+
+def roll(
+    perception: Perception, model: WorldModel, window: Window, latent: Latent, starts: Tensor, horizon: int,
+    history: int, noise: Callable[[Tensor], Tensor] | None = None,
+) -> Rolled:
+    """B·S rollouts from encoded moments; noise: states (B·S, T, …) -> what is added to them."""
+    b, s = len(window), len(starts)
+    past = starts[:, None] + torch.arange(1 - history, 1, device=starts.device)
+    ahead = starts[:, None] + torch.arange(horizon, device=starts.device)
+    context = perception.survey({name: value[:, starts] for name, value in window.observations.items()})
+    states = _rows(latent.state, past)
+    if noise is not None:
+        states = states + noise(states)
+    moments = Latent(states, None if context is None else context.flatten(0, 1)[:, None])
+    known, coming = (
+        (None, None)
+        if window.exogenous is None
+        else (_rows(window.exogenous, past[:, :-1]), _rows(window.exogenous, ahead))
+    )
+    belief = model.begin(moments, _rows(window.actions, past[:, :-1]), known)
+    imagined = model.imagine(belief, _rows(window.actions, ahead)[:, None], coming)
+    predicted = Imagined(
+        _back(imagined.states, b, s),
+        disagreement=None if imagined.disagreement is None else _back(imagined.disagreement, b, s),
+        attention=None if imagined.attention is None else _back(imagined.attention, b, s),
+    )
+    return Rolled(starts, predicted, context)
 
 
 def _noise(states: Tensor, deviation: float, starts: int, making: Making) -> Tensor:
-    """(B·S, …): Gaussian, of a deviation that is drawn for each problem."""
+    """(B·S, …): Gaussian, of a deviation that is drawn for each problem from [0, `deviation`]."""
     ones, device = [1] * (states.dim() - 1), states.device
     level = making.drawn(lambda windows: torch.rand(windows * starts, *ones, device=device))
     shape = states.shape[1:]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from steersman.core.learning import Need, Taught, Teacher
+from steersman.core.errors import ConfigError
+from steersman.core.learning import Carried, Need, Taught, Teacher
 from steersman.training.making.maker import Given, Maker, Making, makes
 
 
@@ -20,7 +21,9 @@ class MakeTaught(Maker[Teacher[Any], Taught[Any]]):
         return (need.of,)
 
     def require(self, need: Teacher[Any], given: Given) -> None:
-        need.average.require()
+        if isinstance(need.of, (Carried, Teacher)):
+            raise ConfigError("a teacher of latents, views, masks or rollouts", f"one of {need.of.name}",
+                              "let the student carry state, and the teacher look at the moments (`Encoded`)")
 
     def make(self, need: Teacher[Any], making: Making) -> Taught[Any]:
         parts = making.teachers[need.average]

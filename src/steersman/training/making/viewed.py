@@ -11,8 +11,7 @@ import torch
 
 from steersman.core.errors import ConfigError
 from steersman.core.learning import Looks, Need, Viewed, Views
-from steersman.core.looking import Looked
-from steersman.core.signature import Signature
+from steersman.core.looking import Looked, View
 from steersman.training.making.maker import Given, Maker, Making, makes
 
 
@@ -27,19 +26,13 @@ class MakeLooks(Maker[Looks, tuple[Looked, ...]]):
             config.build().uniform(given.signature)
 
     def make(self, need: Looks, making: Making) -> tuple[Looked, ...]:
-        found = []
-        signature = making.signature
-        assert signature is not None
-        for config in need.views:
-            found.append(_look(config.build(), signature, making))
-        return tuple(found)
+        return tuple(_look(config.build(), making) for config in need.views)
 
 
-def _look(view: Any, signature: Signature, making: Making) -> Looked:
-    count = view.uniform(signature)
+def _look(view: View, making: Making) -> Looked:
+    count = view.uniform(making.signature)
     u = making.drawn(lambda windows: torch.rand(windows, count, device=making.device))
-    looked: Looked = view.look(making.window.observations, u)
-    return looked
+    return view.look(making.window.observations, u)
 
 
 @makes(Views)
