@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from steersman.agent.building.blueprint import build_like
-from steersman.agent.building.parts import build_parts
+from steersman.agent.building.parts import acts, build_parts
 from steersman.core.boxes import Perception
 from steersman.core.errors import CheckpointError, DivergedError
 from steersman.core.signature import Signature
@@ -197,12 +197,12 @@ class Learner:
     # State ---------------------------------------------------------------------------------------------------------
 
     def model_state(self) -> dict[str, Tensor]:
-        """What acts: perception.*, world_model.*."""
+        """What acts, see `agent.building.parts.acts`."""
         return self._average if self._average is not None else _acting(self.parts)
 
     def training_state(self) -> dict[str, Tensor]:
         """What training needs beside it: objectives, optimiser, random numbers, and the weights behind the average."""
-        state = {f"weights.{n}": x for n, x in self.parts.state_dict().items() if self._average or not _acts(n)}
+        state = {f"weights.{n}": x for n, x in self.parts.state_dict().items() if self._average or not acts(n)}
         state |= {f"optimiser.{n}": x for n, x in self.optimiser.state().items()}
         state["random.cpu"] = torch.random.get_rng_state()
         if self.device.type == "cuda":
@@ -254,12 +254,8 @@ def require_weights(config: TrainConfig, signature: Signature, file: CheckpointF
         build_like(lambda: build_learning(config, signature), header, str(file.path), config.agent, config.objectives)
 
 
-def _acts(name: str) -> bool:
-    return name.startswith(("perception.", "world_model."))
-
-
 def _acting(parts: nn.Module) -> dict[str, Tensor]:
-    return {name: x for name, x in parts.state_dict().items() if _acts(name)}
+    return {name: x for name, x in parts.state_dict().items() if acts(name)}
 
 
 def _require_same(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], what: str) -> None:
