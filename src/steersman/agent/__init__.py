@@ -1,14 +1,17 @@
 """The figure, wired: perceive, remember, plan, act. `Agent.load(run).act(observation, task)`."""
 
 from steersman.agent.agent import Agent
+from steersman.agent.building.further import FurtherBoxes
+from steersman.agent.building.loading import Loaded, load_parts
 from steersman.agent.building.origin import Origin
 from steersman.agent.building.readouts import load_readout, save_readout
 from steersman.agent.config import AgentConfig
-from steersman.agent.in_run import record_decisions, store_additions
+from steersman.agent.in_run import corrector_of, record_decisions, store_additions
 from steersman.agent.sharing.agents import from_pretrained, push_to_hub, save_pretrained
 from steersman.agent.state import AgentState
 
 __all__ = [
-    "Agent", "AgentConfig", "AgentState", "Origin", "from_pretrained", "load_readout", "push_to_hub",
-    "record_decisions", "save_pretrained", "save_readout", "store_additions",
+    "Agent", "AgentConfig", "AgentState", "FurtherBoxes", "Loaded", "Origin", "corrector_of", "from_pretrained",
+    "load_parts", "load_readout", "push_to_hub", "record_decisions", "save_pretrained", "save_readout",
+    "store_additions",
 ]

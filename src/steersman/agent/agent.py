@@ -15,21 +15,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
 from steersman.agent.believing import Boxes, believe
 from steersman.agent.building.fingerprint import model_fingerprint
+from steersman.agent.building.further import FurtherBoxes, require_named
+from steersman.agent.building.loading import load_parts
 from steersman.agent.building.origin import Origin, origin_of
-from steersman.agent.building.parts import load_parts
 from steersman.agent.building.readouts import load_readout
-from steersman.agent.config import AgentConfig
-from steersman.agent.fitted.additions import Additions, require_name
+from steersman.agent.config import AgentConfig, require_name, require_world_model
+from steersman.agent.fitted.additions import Additions
 from steersman.agent.fitted.in_run import load_additions
 from steersman.agent.fitted.sealing import build_sealed, distinct, verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.flight.recorder import Inputs
+from steersman.agent.memorising import memorise
 from steersman.agent.moments import moment_of, require_done, require_forecast, require_measured
 from steersman.agent.nearing import looked, same_goal
 from steersman.agent.remembered import graph_of
@@ -37,10 +38,15 @@ from steersman.agent.state import AgentState
 from steersman.core import (
     Belief,
     ConfigError,
+    Configurator,
     Cost,
+    Critic,
+    FittedPolicy,
     Goal,
     Guardrail,
     Latent,
+    Memory,
+    MismatchError,
     Perception,
     Plan,
     Planner,
@@ -50,18 +56,17 @@ from steersman.core import (
     Signature,
     Surprise,
     Task,
+    TensorRecord,
     WorldModel,
 )
-from steersman.core.parts import convert
 from steersman.cost import Sealed, resolve
 from steersman.nn import retain_freed_memory
 from steersman.runs import Run
-from steersman.runs.checkpoints import MODEL
 from steersman.runs.trust import trusted_horizon
 
 
 class Agent:
-    """Perception, world model and planner of a run, ready to act in B episodes at once.
+    """Perception, world model, planner and further boxes of a run, ready to act in B episodes at once.
 
     >>> agent = Agent.load("runs/demo")                                     # doctest: +SKIP
     >>> plan = agent.act(observation, Task(ObservationGoal(goal)))          # doctest: +SKIP
@@ -83,15 +88,21 @@ class Agent:
         origin: Origin | None = None,
         trusted: int | None = None,
         additions: Additions | None = None,
+        further: FurtherBoxes | None = None,
     ) -> None:
         """origin: where the weights come from, for the model card; trusted: most steps that any plan may look ahead,
         whatever planner and task say (None: no limit); additions: what was fitted to these
-        weights before.
+        weights before; further: the boxes that the configuration names beside perception and world model.
+
+        Raises:
+            ConfigError: boxes that the configuration does not name, or not all that it names.
         """
         retain_freed_memory()
         self.origin, self.trusted = origin or Origin(), trusted
         self.config, self.signature = config, signature
         self.perception, self.world_model = perception.eval(), world_model.eval()
+        self.further = (further or FurtherBoxes()).eval()
+        require_named(config, self.further)
         self._boxes = Boxes(perception, world_model, signature, config.history, config.streaming)
         self.planner = planner or config.planner.build()
         self.readout = readout
@@ -104,6 +115,8 @@ class Agent:
         self.additions = Additions()
         for cost in () if additions is None else additions.costs.values():
             self.add_cost(cost)
+        for name, policy in {} if additions is None else additions.policies.items():
+            self.add_policy(name, policy)
         if additions is not None:
             self.additions.guardrails, self.additions.outdated = dict(additions.guardrails), additions.outdated
         self.recorder: Recorder | None = None
@@ -120,28 +133,21 @@ class Agent:
         additions  with the costs and guardrails that were fitted to these weights (`store_additions`)
 
         Raises:
-            UsageError: no horizon was measured for them, or none is to be trusted.
+            UsageError: no horizon was measured for them, or none is to be trusted; a run that only learned to see.
             RunError, CheckpointError: missing, damaged, foreign or of a later format.
             ConfigError: a configuration that this version does not know, or a part that nobody registered.
             SealError: an intrinsic cost is not what it was when the run was made, or when it was stored.
         """
         run = path if isinstance(path, Run) else Run.open(path)
-        try:
-            origins = run.manifest.config.get("parts")
-            config = convert(run.manifest.config["train"]["agent"], AgentConfig, origins=origins)
-            signature = msgspec.convert(run.manifest.data["signature"], Signature)
-        except (KeyError, TypeError, msgspec.ValidationError) as error:
-            raise ConfigError(
-                f"an agent's configuration and signature in {run.path}", f"{type(error).__name__}: {error}",
-                f"use steersman {run.manifest.versions.get('steersman', 'as it was')}, which made it",
-            ) from error
-        file = run.checkpoint(checkpoint)
-        perception, model = load_parts(config, signature, file.read(MODEL), f"{file.path / MODEL}")
+        loaded = load_parts(run, checkpoint)
+        perception, model = loaded.parts.perception, loaded.parts.world_model
+        require_world_model(loaded.config, f"{run.path}")
+        assert model is not None
         readout = load_readout(run, "observation")
-        limit = trusted_horizon(run, file.step) if trusted else None
-        added = load_additions(run, signature, perception, model, readout) if additions else None
-        agent = cls(config, signature, perception, model, planner=planner, readout=readout,
-                    origin=origin_of(run, file.step), trusted=limit, additions=added)
+        limit = trusted_horizon(run, loaded.step) if trusted else None
+        added = load_additions(run, loaded.signature, perception, model, readout) if additions else None
+        agent = cls(loaded.config, loaded.signature, perception, model, planner=planner, readout=readout,
+                    origin=origin_of(run, loaded.step), trusted=limit, additions=added, further=loaded.parts.further)
         verify_sealed(agent.own_sealed, run.manifest.config.get("seals", {}))
         agent.planner.remember(partial(graph_of, run, agent._boxes))
         return agent
@@ -174,6 +180,45 @@ class Agent:
     def guardrails(self) -> Mapping[str, Guardrail]:
         """Name -> guardrail that was added, or stored."""
         return MappingProxyType(self.additions.guardrails)
+
+    def add_policy(self, name: str, policy: FittedPolicy) -> None:
+        """A policy beside those of the configuration, for instance a distilled one: `agent.policies[name]`; one that
+        was added under that name before is replaced.
+
+        Raises:
+            ConfigError: a name that files and the command line cannot carry, or that a policy of the configuration has.
+            MismatchError: a policy for other states.
+        """
+        if require_name(name) in self.further.policies:
+            raise ConfigError("a name that no policy of the configuration has", repr(name), "choose another name")
+        if tuple(policy.latent_shape) != self.perception.latent_shape:
+            raise MismatchError(f"a policy for states {self.perception.latent_shape}", f"{tuple(policy.latent_shape)}",
+                                "use it with the agent that it was made for")
+        self.additions.policies[name] = policy.eval()
+
+    @property
+    def policies(self) -> Mapping[str, FittedPolicy]:
+        """Name -> policy with weights, of the configuration or added."""
+        return MappingProxyType({**self.further.policies, **self.additions.policies})
+
+    @property
+    def critic(self) -> Critic | None:
+        """What a state costs from here on."""
+        return self.further.critic
+
+    @property
+    def memory(self) -> Memory | None:
+        """What is written at every observed moment; what it holds is in `state.memory`."""
+        return self.further.memory
+
+    @property
+    def configurator(self) -> Configurator | None:
+        """A task's settings of the other boxes."""
+        return self.further.configurator
+
+    def empty_memory(self, batch: int) -> TensorRecord | None:
+        """What the memory of `batch` episodes holds before the first moment; None without a memory."""
+        return None if self.memory is None else self.memory.initial(batch)
 
     @property
     def own_sealed(self) -> tuple[Sealed, ...]:
@@ -238,9 +283,10 @@ class Agent:
         self.state = self.state.begun(rows, seeds)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the weights and the read-out: the same as long as nothing was learned."""
+        """SHA-256 over all weights that the configuration names, and the read-out: the same as long as nothing was
+        learned."""
         readout = self.readout if isinstance(self.readout, nn.Module) else None
-        return model_fingerprint((self.perception, self.world_model, readout))
+        return model_fingerprint((self.perception, self.world_model, readout), self.further.named())
 
     @torch.inference_mode()
     def act(
@@ -270,6 +316,7 @@ class Agent:
         state = self._state(batch)
         inputs = Inputs(moment, since, measured, state, task)
         belief, state, self.surprise = believe(self._boxes, state, moment, since, measured)
+        state = memorise(self.memory, state, belief)
         return self._decide(belief, state, task, exogenous, inputs)
 
     @torch.inference_mode()

@@ -41,9 +41,7 @@ class Boxes:
 
     def encode(self, moment: Observation) -> Latent:
         """name -> (B, …) -> state (B, D) and the scene map (B, M, C), if there is one."""
-        each = {name: value[:, None] for name, value in moment.items()}
-        state, context = self.perception.encode(each).state[:, 0], self.perception.survey(each)
-        return Latent(state, None if context is None else context[:, 0])
+        return encode(self.perception, moment)
 
     def no_actions(self, batch: int) -> Tensor:
         """(B, 0, A)."""
@@ -55,6 +53,13 @@ class Boxes:
         """(B, 0, E), or None in a world without exogenous inputs."""
         names = self.signature.exogenous
         return torch.zeros(batch, 0, len(names)) if names else None
+
+
+def encode(perception: Perception, moment: Observation) -> Latent:
+    """name -> (B, …) -> state (B, D) and the scene map (B, M, C), if there is one."""
+    each = {name: value[:, None] for name, value in moment.items()}
+    state, context = perception.encode(each).state[:, 0], perception.survey(each)
+    return Latent(state, None if context is None else context[:, 0])
 
 
 def believe(

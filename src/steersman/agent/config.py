@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
 
-from steersman import perception, world_model  # noqa: F401  their parts are registered
+from steersman import memory, perception, world_model  # noqa: F401  their parts are registered
 from steersman.actor import ICEM
-from steersman.core import CostConfig, PerceptionConfig, PlannerConfig, ReadoutConfig, WorldModelConfig
+from steersman.core import (
+    ConfigError,
+    ConfiguratorConfig,
+    CorrectorConfig,
+    CostConfig,
+    CriticConfig,
+    FittedPolicyConfig,
+    MemoryConfig,
+    PerceptionConfig,
+    PlannerConfig,
+    ReadoutConfig,
+    UsageError,
+    WorldModelConfig,
+)
 from steersman.cost import GoalCost
+
+FURTHER = ("critic", "memory", "configurator", "corrector", "policies")
+"""Fields of the boxes that an agent may be without."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The boxes of the figure, as configurations: ours, or any that is registered (`core.register`).
 
-    perception, world_model   learned by training
+    perception, world_model   learned by training; without a world model an agent sees and does not act
     planner      Mode 2
     goal         how the distance to a goal is measured
     goal_space   "auto": an observation goal made of vectors is read as columns if the read-out knows them (robust),
@@ -26,10 +44,18 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     history      moments that the world model sees before it imagines
     streaming    the belief is corrected from moment to moment, and nothing cuts its history: recurrent states live as
                  long as the episode (`history` is then what training shows). False: as agents were before
+
+    None, or empty, where an agent has none; their weights, if they have any, stand beside those of perception:
+
+    critic        what a state costs from here on
+    memory        written at every observed moment, under the belief's state (`AgentState.memory`)
+    configurator  a task's settings of the other boxes
+    corrector     who learns while the agent acts (`agent.corrector_of`)
+    policies      name -> a policy with weights; what is distilled later is added, see `Agent.add_policy`
     """
 
     perception: PerceptionConfig
-    world_model: WorldModelConfig
+    world_model: WorldModelConfig | None = None
     planner: PlannerConfig = ICEM.Config()
     goal: GoalCost.Config = GoalCost.Config()
     goal_space: Literal["auto", "columns", "latent"] = "auto"
@@ -38,3 +64,33 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     readout: ReadoutConfig | None = None
     history: int = 1
     streaming: bool = False
+    critic: CriticConfig | None = None
+    memory: MemoryConfig | None = None
+    configurator: ConfiguratorConfig | None = None
+    corrector: CorrectorConfig | None = None
+    policies: dict[str, FittedPolicyConfig] = {}
+
+    def __post_init__(self) -> None:
+        for name in self.policies:
+            require_name(name)
+
+
+def require_name(name: str) -> str:
+    """The name, if it is one that files and the command line can carry.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError("a name of at most 64 letters, digits, - and _", repr(name), "rename it")
+    return name
+
+
+def require_world_model(config: AgentConfig, where: str) -> None:
+    """
+    Raises:
+        UsageError: an agent of this configuration sees and does not act; where: whose configuration it is, for people.
+    """
+    if config.world_model is None:
+        raise UsageError(f"a world model in {where}, to act", "an agent that only learned to see",
+                         "train one with a `world_model` in its AgentConfig; agent.load_parts gives the perception")

@@ -10,8 +10,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from steersman.agent.agent import Agent
+from steersman.agent.believing import encode
+from steersman.agent.building.loading import load_parts
 from steersman.agent.building.readouts import build_readout, save_readout
+from steersman.agent.moments import moment_of
 from steersman.core import Signature
 from steersman.cost import column_names
 from steersman.perception.readout import ColumnReadout
@@ -44,9 +46,8 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
     Raises:
         StorageError: the disk refused.
     """
-    agent = Agent.load(run, additions=False)
-    columns = column_names(dataset.signature)
-    config = agent.config.readout
+    loaded, columns = load_parts(run), column_names(dataset.signature)
+    config, perception = loaded.config.readout, loaded.parts.perception
     if config is None or not columns:
         return None
     generator = torch.Generator().manual_seed(seed)
@@ -60,11 +61,12 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
     for start in range(0, len(picked), _BATCH):
         batch = slice(start, start + _BATCH)
         frames = dataset.frames(episode[batch], row[batch])
-        states.append(agent.encode(frames).state)
+        with torch.inference_mode():
+            states.append(encode(perception, moment_of(frames, loaded.signature)).state)
         values.append(torch.cat([frames[name] for name in names], -1))
-    readout = build_readout(config, columns, agent.perception.latent_shape)
+    readout = build_readout(config, columns, perception.latent_shape)
     readout.fit(torch.cat(states).clone(), torch.cat(values), seed, measured_columns(dataset, names, episode, row))
-    save_readout(run, NAME, readout, config, agent.perception.latent_shape, run.checkpoint().step, len(picked))
+    save_readout(run, NAME, readout, config, perception.latent_shape, loaded.step, len(picked))
     return readout
 
 

@@ -10,7 +10,7 @@ from steersman.agent.fitted.in_run import save_additions
 from steersman.agent.fitted.sealing import verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.remembered import memory_of
-from steersman.core import MismatchError
+from steersman.core import Corrector, MismatchError
 from steersman.runs import Run
 from steersman.runs.decisions import RETAINED
 
@@ -27,6 +27,18 @@ def store_additions(agent: Agent, run: Run) -> list[str]:
     _require_run(agent, run)
     verify_sealed(agent.sealed)
     return save_additions(run, agent.additions, agent.signature, agent.perception, agent.world_model, agent.readout)
+
+
+def corrector_of(agent: Agent, run: Run) -> Corrector | None:
+    """Who learns while this agent acts, as its configuration names it: it changes the agent's own perception and world
+    model. None: nobody.
+
+    Raises:
+        MismatchError: the weights are not of this run.
+    """
+    _require_run(agent, run)
+    config = agent.config.corrector
+    return None if config is None else config.build(agent.perception, agent.world_model, run.path)
 
 
 def record_decisions(agent: Agent, run: Run, *, world: str = "", retain: int = RETAINED) -> Recorder:

@@ -114,7 +114,9 @@ class _Again:
             state = {k.removeprefix("carried."): v for k, v in tensors.items() if k.startswith("carried.")}
             if any(name.startswith("warm") for name in state) and self._form is None:
                 self._form = self._warm_form(tensors, record)
-            self.agent.resume(AgentState.restored(state, tensors["decided"], record.decision, self._form))
+            seeds = tensors["decided"]
+            self.agent.resume(AgentState.restored(
+                state, seeds, record.decision, self._form, self.agent.empty_memory(len(seeds))))
         assert self.task is not None
         with taped(record.clock) if record.clock else nullcontext():
             plan = self._act(tensors, self.task)

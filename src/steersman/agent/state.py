@@ -33,6 +33,7 @@ class AgentState(TensorRecord):
     warm      what the planner handed over
     belief    of a streaming agent, after the last moment; what it carries lives as long as the episode
     states    (B, T, …) the last moments, where history is cut to so many; actions (B, T-1, A) between them
+    memory    what the agent's memory holds of each episode, as `core.Memory` calls its state
     outside   (B, n, E) exogenous inputs: between the moments, or of a streaming agent those of the last plan
     """
 
@@ -47,6 +48,7 @@ class AgentState(TensorRecord):
     states: Tensor | None = None
     actions: Tensor | None = None
     outside: Tensor | None = None
+    memory: TensorRecord | None = None
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -91,11 +93,14 @@ class AgentState(TensorRecord):
         return tensors(self)
 
     @classmethod
-    def restored(cls, stored: Mapping[str, Tensor], seeds: Tensor, decision: int, form: Any) -> AgentState:
+    def restored(
+        cls, stored: Mapping[str, Tensor], seeds: Tensor, decision: int, form: Any, memory: TensorRecord | None = None
+    ) -> AgentState:
         """From what `stored` gave; seeds and decision where an older file does not say them.
 
-        form  a warm start of the planner in question, whatever it holds: it says what the stored tensors are parts of,
-              so that a file never names a class
+        form    a warm start of the planner in question, whatever it holds: it says what the stored tensors are parts
+                of, so that a file never names a class
+        memory  the same for the agent's memory: its initial state; None: the agent has none
 
         Raises:
             RunError: the tensors are not those of such a state.
@@ -107,8 +112,20 @@ class AgentState(TensorRecord):
         if "fresh" not in plain and "done" in plain:
             plain["fresh"] = torch.zeros_like(start.fresh)
         near = {name.removeprefix("near."): x for name, x in stored.items() if name.startswith("near.")}
+        held = {name: x for name, x in stored.items() if name.split(".")[0] == "memory"}
+        plain.pop("memory", None)
         return replace(start, **plain, belief=_belief(belief) if belief else None, near=Near(**near) if near else None,
-                       warm=_like(form, warm, "warm") if warm else None)
+                       warm=_like(form, warm, "warm") if warm else None, memory=_held(memory, held) if held else None)
+
+
+def _held(form: TensorRecord | None, stored: Mapping[str, Tensor]) -> TensorRecord:
+    """The state of a memory, all of it."""
+    found = _like(form, stored, "memory")
+    missing = set(stored) ^ set(tensors(found, "memory"))
+    if form is None or missing:
+        raise RunError(f"what a memory {'of this form ' if form is not None else ''}holds", f"{min(missing or stored)}",
+                       "use the agent's configuration of then")
+    return found  # type: ignore[no-any-return]
 
 
 def _belief(stored: Mapping[str, Tensor]) -> Belief:

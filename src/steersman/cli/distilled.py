@@ -73,7 +73,7 @@ def closed_loop(
     from steersman.evaluation.acting import act_in
 
     copy = Agent(agent.config, agent.signature, agent.perception, agent.world_model, planner=Reactive(policy),
-                 readout=agent.readout)
+                 readout=agent.readout, further=agent.further)
     found: dict[str, Acted] = {}
     with Watcher(terminal) as watcher:
         for name, one in (("policy", copy), ("planner", agent)):

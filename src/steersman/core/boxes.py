@@ -167,6 +167,11 @@ class Memory(nn.Module, ABC):
     def write(self, state: Any, key: Tensor, value: Tensor) -> TensorRecord:
         """key (B, K, D), value (B, K, V) -> a new state; the old one stays as it is."""
 
+    def settle(self, state: Any) -> TensorRecord:
+        """The form in which a state is kept from step to step: that of `initial`, however much was written. Override
+        it where `write` leaves a longer one. The default: as it is."""
+        return state  # type: ignore[no-any-return]
+
 
 class Configurator(nn.Module, ABC):
     """Task -> settings of every other box. May own parameters (embeddings of tasks)."""

@@ -144,9 +144,12 @@ class ConfiguratorConfig(Protocol):
 
 @runtime_checkable
 class LatentVariableConfig(Protocol):
-    """Configuration of what a world model leaves to chance; it stands in the world model's own Config."""
+    """Configuration of what a world model leaves to chance; it stands in the world model's own Config.
 
-    def build(self, signature: Signature, latent_shape: tuple[int, ...]) -> LatentVariable: ...
+    given  how many numbers the world model knows before a step
+    """
+
+    def build(self, signature: Signature, latent_shape: tuple[int, ...], given: int) -> LatentVariable: ...
 
 
 @runtime_checkable
@@ -163,7 +166,7 @@ class CorrectorConfig(Protocol):
 class ViewConfig(Protocol):
     """Configuration of a way of seeing a moment."""
 
-    def build(self) -> View: ...
+    def build(self, signature: Signature) -> View: ...
 
 
 @runtime_checkable

@@ -109,6 +109,7 @@ def _agent(seed: int) -> Agent:
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         perception = config.perception.build(signature)
+        assert config.world_model is not None
         model = config.world_model.build(signature, perception.latent_shape, perception.context_shape)
         values = torch.randn(400, 6)
         states = perception.eval().encode({"vector": values[:, None]}).state[:, 0].detach()

@@ -11,6 +11,7 @@ _WHAT = {
     "correct": "what was foreseen and what was measured → what is believed; once per moment that is observed",
     "readout": "latent state → named columns",
     "policy": "observation → action, without search",
+    "critic": "latent state → what it costs from here on",
 }
 
 _LOOP = """\
@@ -39,7 +40,8 @@ def describe(manifest: OnnxManifest) -> str:
     """The text."""
     lines = ["# ONNX export of a steersman agent", ""]
     for name, graph in manifest.graphs.items():
-        lines += [f"## {name}.onnx", "", f"{_WHAT.get(name, name)}. Largest difference from torch, relative to 1 + the "
+        what = _WHAT.get(name.partition("_")[0], name)
+        lines += [f"## {name}.onnx", "", f"{what}. Largest difference from torch, relative to 1 + the "
                   f"value: {graph.worst:.1e}.", "", "| | name | type | shape |", "|---|---|---|---|"]
         for side, ports in (("in", graph.inputs), ("out", graph.outputs)):
             lines += [f"| {side} | `{port.name}` | {port.type} | {', '.join(map(str, port.shape))} |" for port in ports]
@@ -47,4 +49,6 @@ def describe(manifest: OnnxManifest) -> str:
         if columns:
             lines += ["", f"{'Columns' if name == 'readout' else 'Targets'}, in order: {', '.join(columns)}."]
         lines.append("")
+    if manifest.left_out:
+        lines += ["## Left out", "", *(f"- {name}: {why}." for name, why in manifest.left_out.items()), ""]
     return "\n".join(lines) + "\n" + _LOOP

@@ -1,4 +1,4 @@
-"""An agent's boxes as pure functions of tensors, each with named inputs whose leading sizes are left open.
+"""The boxes that acting needs as pure functions of tensors, each with named inputs whose leading sizes are left open.
 
     encode   name -> (B, …) observation           -> state (B, D) or (B, N, D)
     survey   name -> (B, …) observation           -> context (B, M, C), where perception draws a scene map
@@ -7,11 +7,10 @@
     correct  state foreseen (B, D), moment (B, D), measured (B, D), [carry (B, …)]
                                                   -> corrected (B, D), [carry (B, …)], where a model weighs the two
     readout  state (B, D)                         -> columns (B, C)
-    policy   name -> (B, …) observation, [target (B, G)] -> action (B, A), where one was distilled
 
 One step is all there is of a world model: a rollout is a loop over it, and a history is walked through with the states
 that were measured in place of those that were foreseen, or as `correct` weighs the two. So a graph knows neither
-horizon nor history, and whoever runs it may plan as far as they like.
+horizon nor history, and whoever runs it may plan as far as they like. Critics and policies: `export.further`.
 
 Shapes: B problems, K candidates, D latent size, A action size, E exogenous size, M entries of a map of width C.
 """
@@ -19,13 +18,12 @@ Shapes: B problems, K candidates, D latent size, A action size, E exogenous size
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, groupby
 
 import torch
 from torch import Tensor, nn
 
-from steersman.actor import DistilledPolicy
 from steersman.agent import Agent
 from steersman.core import (
     Belief,
@@ -41,7 +39,7 @@ from steersman.core import (
 
 BATCH, CANDIDATES = "batch", "candidates"
 TARGET = "target"
-"""The input of a policy that is told where to."""
+"""The input of a policy that is told where to (`export.further`)."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +98,10 @@ def agent_graphs(agent: Agent, observation: Observation | None = None, seed: int
         UsageError: a world model that a graph of one step cannot stand for.
     """
     generator = torch.Generator().manual_seed(seed)
-    moments = dict(observation) if observation is not None else _moments(agent.signature, generator)
-    found = {"encode": _perceiving("encode", _Encode(agent.perception, tuple(moments)), moments, "state")}
+    moments = examples(agent, observation, generator)
+    found = {"encode": perceiving("encode", _Encode(agent.perception, tuple(moments)), moments, "state")}
     if agent.perception.context_shape is not None:
-        found["survey"] = _perceiving("survey", _Survey(agent.perception, tuple(moments)), moments, "context")
+        found["survey"] = perceiving("survey", _Survey(agent.perception, tuple(moments)), moments, "context")
     latent = agent.encode(moments)
     latent = Latent(latent.state.clone(), None if latent.context is None else latent.context.clone())
     found |= _stepping(agent.world_model, agent.signature, latent, generator)
@@ -114,21 +112,10 @@ def agent_graphs(agent: Agent, observation: Observation | None = None, seed: int
     return found
 
 
-def policy_graph(agent: Agent, policy: DistilledPolicy, observation: Observation | None = None, seed: int = 0) -> Graph:
-    """Observation -> action without search: perception and policy in one graph. Arguments as `agent_graphs`.
-
-    A policy that is told targets has one more input, `target` (B, G), its columns in the order of `policy.targets`.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    moments = dict(observation) if observation is not None else _moments(agent.signature, generator)
-    inputs, names = moments, tuple(moments)
-    if policy.targets:
-        count = len(next(iter(moments.values())))
-        inputs = moments | {TARGET: torch.randn(count, len(policy.targets), generator=generator)}
-    if len(inputs) != len(names) + bool(policy.targets):
-        raise UsageError("observations of other names than the policy's targets", TARGET, "rename the observation")
-    graph = _perceiving("policy", _Act(agent.perception, policy, names), inputs, "action")
-    return replace(graph, columns=policy.targets)
+def examples(agent: Agent, observation: Observation | None, seed: int | torch.Generator) -> dict[str, Tensor]:
+    """The observation that was given, or random ones: name -> (n, …)."""
+    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    return dict(observation) if observation is not None else _moments(agent.signature, generator)
 
 
 def _moments(signature: Signature, generator: torch.Generator, count: int = 6) -> dict[str, Tensor]:
@@ -140,7 +127,8 @@ def _moments(signature: Signature, generator: torch.Generator, count: int = 6) -
     return {name: draw(spec.kind, spec.shape) for name, spec in sorted(signature.observations.items())}
 
 
-def _perceiving(name: str, module: nn.Module, moments: Mapping[str, Tensor], output: str) -> Graph:
+def perceiving(name: str, module: nn.Module, moments: Mapping[str, Tensor], output: str) -> Graph:
+    """A graph whose inputs are named observations, each (batch, …)."""
     return Graph(name, module.eval(), dict(moments), (output,), {key: {0: BATCH} for key in moments})
 
 
@@ -282,20 +270,6 @@ class _Survey(nn.Module):
         context = self.perception.survey({name: x[:, None] for name, x in zip(self.names, values, strict=True)})
         assert context is not None
         return context[:, 0]
-
-
-class _Act(nn.Module):
-    def __init__(self, perception: Perception, policy: DistilledPolicy, names: tuple[str, ...]) -> None:
-        super().__init__()
-        self.perception, self.policy, self.names = perception, policy, names
-
-    def forward(self, *values: Tensor) -> Tensor:
-        moment = {name: x[:, None] for name, x in zip(self.names, values, strict=False)}
-        context = None if self.policy.reduce is None else self.perception.survey(moment)
-        return self.policy.act(
-            self.perception.encode(moment).state[:, 0], None if context is None else context[:, 0],
-            values[len(self.names)] if self.policy.targets else None,
-        )
 
 
 class _Read(nn.Module):

@@ -8,7 +8,8 @@ from steersman.agent import AgentConfig, Origin
 from steersman.core import Signature
 from steersman.runs.checkpoints import FileRecord
 
-FORMAT = 2
+FORMAT = 3
+"""2: agents of perception and world model only."""
 OPSET = 20
 
 
@@ -44,7 +45,8 @@ class FileOfGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class OnnxManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`export.json`; `parts` says where other people's come from, `context_shape` is (M, C) in format 1."""
+    """`export.json`; `parts` says where other people's come from, `context_shape` is (M, C) in format 1, `left_out` is
+    box -> why no graph stands for it."""
 
     format: int = FORMAT
     opset: int = OPSET
@@ -58,3 +60,4 @@ class OnnxManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     origin: Origin = Origin()
     parts: dict[str, str] = {}
     graphs: dict[str, FileOfGraph]
+    left_out: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """ONNX: every graph of an agent in a file of its own, each verified against torch before the folder appears.
 
-    encode.onnx  [survey.onnx]  step.onnx  [correct.onnx]  [readout.onnx]  [policy.onnx]     see `export.graphs`
+    encode.onnx  [survey.onnx]  step.onnx  [correct.onnx]  [readout.onnx]     see `export.graphs`
+    [critic.onnx]  [policy.onnx]  [policy_NAME.onnx]                          see `export.further`
     export.json     signature, configuration, inputs and outputs of each file, hashes, measured differences
     README.md       the same for people, with the loop that rolls a plan out
 
@@ -26,6 +27,7 @@ from steersman.agent import Agent
 from steersman.core import ConfigError, MismatchError, Observation, UsageError
 from steersman.core.parts import origins
 from steersman.export.describe import describe
+from steersman.export.further import further_graphs, left_out
 from steersman.export.graphs import BATCH, CANDIDATES, Graph, agent_graphs
 from steersman.export.manifest import OPSET, CarryRecord, FileOfGraph, OnnxManifest, Port
 from steersman.runs.checkpoints import FileRecord
@@ -40,10 +42,11 @@ _SIZES = {BATCH: (1, 2, 5), CANDIDATES: (1, 7)}
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the folder, and graph -> largest relative difference from torch."""
+    """What was written: the folder; graph -> largest relative difference from torch; box -> why it was left out."""
 
     folder: Path
     worst: Mapping[str, float]
+    left_out: Mapping[str, str]
 
 
 def export_onnx(
@@ -66,7 +69,8 @@ def export_onnx(
     require_onnx()
     folder = Path(folder)
     with new_folder(folder, "an export") as temp:
-        wanted = agent_graphs(agent, observation, seed) | dict(extra or {})
+        wanted = agent_graphs(agent, observation, seed) | further_graphs(agent, observation, seed) | dict(extra or {})
+        missing = left_out(agent)
         contents, records = {}, {}
         for name, graph in wanted.items():
             contents[name] = _to_onnx(graph)
@@ -75,18 +79,18 @@ def export_onnx(
             records[name] = FileOfGraph(file=record, inputs=_inputs(graph), outputs=_outputs(graph), worst=worst,
                                         columns=graph.columns)
         manifest = OnnxManifest(
-            agent=agent.config, signature=agent.signature, latent_shape=agent.perception.latent_shape,
-            context_shape=agent.perception.context_shape,
+            agent=agent.config, signature=agent.signature,
+            latent_shape=agent.perception.latent_shape, context_shape=agent.perception.context_shape,
             carry=tuple(CarryRecord(part.name, part.shape, part.type) for part in wanted["step"].carry),
             columns=tuple(agent.readout.columns) if agent.readout is not None else (),
             scale=dict(getattr(agent.readout, "scale", {})), origin=agent.origin, parts=origins(agent.config),
-            graphs=records,
+            graphs=records, left_out=missing,
         )
         files = {f"{name}.onnx": content for name, content in contents.items()}
         files |= {MANIFEST: pretty(manifest), README: describe(manifest).encode()}
         for name, content in files.items():
             write_new(temp / name, content)
-    return Exported(folder, {name: record.worst for name, record in records.items()})
+    return Exported(folder, {name: record.worst for name, record in records.items()}, missing)
 
 
 def require_onnx() -> None:

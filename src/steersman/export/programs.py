@@ -13,6 +13,7 @@ import torch
 
 from steersman.agent import Agent
 from steersman.core import ConfigError, MismatchError, Observation
+from steersman.export.further import further_graphs
 from steersman.export.graphs import Graph, agent_graphs
 from steersman.runs.folders import new_folder
 
@@ -22,7 +23,8 @@ TOLERANCE = 1e-5
 def export_programs(
     agent: Agent, folder: Path | str, *, observation: Observation | None = None, seed: int = 0
 ) -> dict[str, float]:
-    """Write `encode.pt2`, [`survey.pt2`], `step.pt2`, [`readout.pt2`] into the new folder `folder`.
+    """Write `encode.pt2`, [`survey.pt2`], `step.pt2`, [`readout.pt2`], and of what else the agent has [`critic.pt2`],
+    [`policy_NAME.pt2`] into the new folder `folder`; `export.left_out` says what no program stands for.
 
     Leading sizes are open. Each program is run on other sizes than it was traced with and compared with the agent's own
     parts: graph -> largest |difference| / (1 + |value|), at most 1e-5.
@@ -35,7 +37,8 @@ def export_programs(
     folder = Path(folder)
     worst: dict[str, float] = {}
     with new_folder(folder, "an export") as temp:
-        for name, graph in agent_graphs(agent, observation, seed).items():
+        graphs = agent_graphs(agent, observation, seed) | further_graphs(agent, observation, seed)
+        for name, graph in graphs.items():
             program = _traced(graph)
             worst[name] = _verified(graph, program, seed)
             torch.export.save(program, temp / f"{name}.pt2")

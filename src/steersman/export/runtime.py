@@ -5,6 +5,7 @@ The planners, costs and guardrails are the ordinary ones, and so is the agent. S
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import msgspec
 import torch
 from torch import Tensor
 
-from steersman.agent import Agent
+from steersman.agent import Agent, FurtherBoxes
 from steersman.agent.building.blueprint import require_plannable
 from steersman.core import (
     Belief,
     CheckpointError,
     ConfigError,
+    Critic,
     Imagined,
     Latent,
     MismatchError,
@@ -39,6 +41,7 @@ from steersman.export.onnx import MANIFEST, open_session, require_onnx, run_sess
 from steersman.runs.files import parse_json, read_capped, sha256
 
 _LIMIT = 2 << 30
+_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _FIX = "export the agent again"
 
 
@@ -155,6 +158,23 @@ class OnnxWorldModel(WorldModel):
         return found["next"], found.get("disagreement"), tuple(found[f"{part.name}_next"] for part in self._carry)
 
 
+class OnnxCritic(Critic):
+    """`critic.onnx`."""
+
+    def __init__(self, session: Any, rank: int) -> None:
+        super().__init__()
+        self._session, self._rank = session, rank
+
+    def value(self, states: Tensor, context: Tensor | None = None) -> Tensor:
+        leading = states.shape[: states.dim() - self._rank]
+        inputs = {"state": states.reshape(-1, *states.shape[states.dim() - self._rank :])}
+        if context is not None:  # one map of a problem for all of its states
+            each = len(inputs["state"]) // len(context)
+            inputs["context"] = context.repeat_interleave(each, 0)
+        (found,) = run_session(self._session, inputs)
+        return found.view(leading)
+
+
 class OnnxReadout(Readout):
     """`readout.onnx`."""
 
@@ -178,7 +198,8 @@ class OnnxReadout(Readout):
 
 
 def load_onnx(folder: Path | str, planner: Planner | None = None, trusted: bool = False) -> Agent:
-    """An ordinary agent whose perception, world model and read-out are the ONNX files in `folder`.
+    """An ordinary agent whose perception, world model, read-out and critic are the ONNX files in `folder`; what the
+    export left out, and policies, it is without.
 
     Hashes are checked before ONNX Runtime sees a file. The files are data, but ONNX Runtime is a large native parser:
     take folders from people you would take a model from.
@@ -193,7 +214,8 @@ def load_onnx(folder: Path | str, planner: Planner | None = None, trusted: bool 
     folder = Path(folder)
     manifest = read_manifest(folder)
     require_plannable(manifest.agent.planner, str(folder))
-    sessions = {name: open_session(_content(folder, name, manifest)) for name in manifest.graphs if name != "policy"}
+    sessions = {name: open_session(_content(folder, name, manifest)) for name in manifest.graphs
+                if not name.startswith("policy")}
     if not {"encode", "step"} <= set(sessions):
         raise CheckpointError(f"encode.onnx and step.onnx in {folder}", ", ".join(sessions) or "none", _FIX)
     if any(min(x.shape, default=0) < 0 for x in manifest.carry):
@@ -206,9 +228,13 @@ def load_onnx(folder: Path | str, planner: Planner | None = None, trusted: bool 
     readout = None
     if "readout" in sessions:
         readout = OnnxReadout(sessions["readout"], manifest.columns, manifest.scale, len(manifest.latent_shape))
+    critic = OnnxCritic(sessions["critic"], len(manifest.latent_shape)) if "critic" in sessions else None
+    config = msgspec.structs.replace(
+        manifest.agent, memory=None, configurator=None, corrector=None, policies={},
+        critic=None if critic is None else manifest.agent.critic)
     return Agent(
-        manifest.agent, manifest.signature, perception, model, planner=planner, readout=readout, origin=manifest.origin,
-        trusted=manifest.origin.trusted_horizon(str(folder)) if trusted else None,
+        config, manifest.signature, perception, model, planner=planner, readout=readout, origin=manifest.origin,
+        trusted=manifest.origin.trusted_horizon(str(folder)) if trusted else None, further=FurtherBoxes(critic),
     )
 
 
@@ -234,7 +260,7 @@ def read_manifest(folder: Path) -> OnnxManifest:
 
 def _content(folder: Path, name: str, manifest: OnnxManifest) -> bytes:
     path, record = folder / f"{name}.onnx", manifest.graphs[name].file
-    if not name.isidentifier():
+    if not _PLAIN.fullmatch(name):
         raise CheckpointError(f"graphs with plain names in {folder}", repr(name), _FIX)
     try:
         content = read_capped(path, min(record.bytes, _LIMIT))

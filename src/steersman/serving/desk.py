@@ -260,7 +260,8 @@ class Desk:
             return known[0]
         a = self.agent
         agent = Agent(
-            a.config, a.signature, a.perception, a.world_model, planner=a.planner, readout=a.readout, trusted=a.trusted
+            a.config, a.signature, a.perception, a.world_model, planner=a.planner, readout=a.readout, trusted=a.trusted,
+            further=a.further,
         )
         agent.recorder = a.recorder
         agent.reset(words.seed % 2**62)

@@ -17,6 +17,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from steersman.agent.building.parts import acts
 from steersman.core.boxes import Objective, Perception
 from steersman.core.errors import CheckpointError, DivergedError
 from steersman.core.growing import Change, revisions
@@ -105,7 +106,7 @@ class Learner:
         for teacher in self._teachers.values():
             teacher.grow(changes, self.parts)
         if self._average is not None:
-            self._average.grow([change for change in changes if _acts(f"{change.module}.")], self.parts)
+            self._average.grow([change for change in changes if acts(change.module)], self.parts)
         self.changes += tuple(changes)
         self._own()
         for level in self.levels:
@@ -273,13 +274,13 @@ class Learner:
     # State ---------------------------------------------------------------------------------------------------------
 
     def model_state(self) -> dict[str, Tensor]:
-        """What acts: perception.*, world_model.*."""
+        """What acts, see `agent.building.parts.acts`."""
         return _acting(self.parts).state_dict() if self._average is None else self._average.state()
 
     def training_state(self) -> dict[str, Tensor]:
         """What training needs beside it: objectives, optimisers, teachers, beliefs that are carried, random numbers,
         and the weights behind the average."""
-        state = {f"weights.{n}": x for n, x in self.parts.state_dict().items() if self._average or not _acts(n)}
+        state = {f"weights.{n}": x for n, x in self.parts.state_dict().items() if self._average or not acts(n)}
         for level in self.levels:
             state |= level.state()
         for i, teacher in enumerate(self._teachers.values()):
@@ -345,13 +346,9 @@ def foresees(needs: tuple[Need[Any], ...]) -> bool:
     return Rollouts() in needs and Encoded() in needs
 
 
-def _acts(name: str) -> bool:
-    return name.startswith(("perception.", "world_model."))
-
-
 def _acting(parts: nn.ModuleDict) -> nn.ModuleDict:
     """The same modules, those that act only."""
-    return nn.ModuleDict({name: module for name, module in parts.items() if _acts(f"{name}.")})
+    return nn.ModuleDict({name: module for name, module in parts.items() if acts(name)})
 
 
 def _require_same(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], what: str) -> None:

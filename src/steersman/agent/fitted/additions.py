@@ -1,4 +1,4 @@
-"""What was fitted to an agent and is kept with it: cost terms and guardrails, as configurations and tensors.
+"""What was fitted to an agent and is kept with it: cost terms, guardrails and policies, as configurations and tensors.
 
 Knows no folder: `agent.fitted.in_run` puts them into a run, `agent.sharing.pretrained` into a folder for hubs. No
 pickle, no code.
@@ -6,32 +6,34 @@ pickle, no code.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from torch import Tensor
 
 from steersman.agent.building.blueprint import build_like, require_same, require_sane
 from steersman.agent.building.fingerprint import model_fingerprint
 from steersman.agent.building.readouts import ReadoutRecord, build_readout, readout_record
+from steersman.agent.config import require_name
 from steersman.core import (
     CheckpointError,
     ConfigError,
     Cost,
     FittedCost,
+    FittedPolicy,
     Guardrail,
+    Perception,
     PlanningError,
     Readout,
     Signature,
 )
-from steersman.core.parts import CostConfig, FittedCostConfig, GuardrailConfig, registered
+from steersman.core.parts import CostConfig, FittedCostConfig, FittedPolicyConfig, GuardrailConfig, registered
 from steersman.cost import Sealed
 from steersman.runs.tensors import Header
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _AGAIN = "fit it again and keep that"
 
 
@@ -57,17 +59,37 @@ class GuardrailRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     readout: ReadoutRecord | None = None
 
 
-Record = CostRecord | GuardrailRecord
+class PolicyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A policy with weights, under the name that the agent calls it by."""
+
+    name: str
+    config: FittedPolicyConfig
+    latent_shape: tuple[int, ...]
+
+
+Record = CostRecord | GuardrailRecord | PolicyRecord
 
 
 class Records(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """All of them."""
+    """All of them; policies are absent from a file that has none, so that earlier versions read it."""
 
     costs: tuple[CostRecord, ...] = ()
     guardrails: tuple[GuardrailRecord, ...] = ()
+    policies: tuple[PolicyRecord, ...] | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Records:
+        """These, by kind."""
+        each = tuple(records)
+        policies = tuple(x for x in each if isinstance(x, PolicyRecord))
+        return cls(costs=tuple(x for x in each if isinstance(x, CostRecord)),
+                   guardrails=tuple(x for x in each if isinstance(x, GuardrailRecord)), policies=policies or UNSET)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter((*self.costs, *self.guardrails, *(self.policies or ())))
 
     def __bool__(self) -> bool:
-        return bool(self.costs or self.guardrails)
+        return bool(tuple(self))
 
 
 @dataclass
@@ -76,11 +98,13 @@ class Additions:
 
     costs       name -> term, `Sealed` if it is intrinsic
     guardrails  name -> guardrail
+    policies    name -> policy with weights
     outdated    names of those that a run keeps for other weights
     """
 
     costs: dict[str, Cost] = field(default_factory=dict)
     guardrails: dict[str, Guardrail] = field(default_factory=dict)
+    policies: dict[str, FittedPolicy] = field(default_factory=dict)
     outdated: tuple[str, ...] = ()
 
     def fingerprints(self) -> dict[str, str]:
@@ -90,19 +114,9 @@ class Additions:
 
 
 def key(record: Record) -> str:
-    """What tells it apart from all others: "cost.NAME", "guardrail.NAME"."""
-    return f"{'cost' if isinstance(record, CostRecord) else 'guardrail'}.{record.name}"
-
-
-def require_name(name: str) -> str:
-    """The name, if it is one that files and the command line can carry.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if not _NAME.fullmatch(name):
-        raise ConfigError("a name of at most 64 letters, digits, - and _", repr(name), "rename it")
-    return name
+    """What tells it apart from all others: "cost.NAME", "guardrail.NAME", "policy.NAME"."""
+    kinds = {CostRecord: "cost", GuardrailRecord: "guardrail", PolicyRecord: "policy"}
+    return f"{kinds[type(record)]}.{record.name}"
 
 
 # Writing down -----------------------------------------------------------------------------------------------------
@@ -144,13 +158,25 @@ def record_guardrail(
     ), tensors
 
 
+def record_policy(name: str, policy: FittedPolicy) -> tuple[PolicyRecord, dict[str, Tensor]]:
+    """A policy as configuration and tensors.
+
+    Raises:
+        ConfigError: no registered Config builds it; a name that no file can carry.
+    """
+    config = _config_of(policy, FittedPolicy, f"policy {name!r}")
+    record = PolicyRecord(name=require_name(name), config=config, latent_shape=tuple(policy.latent_shape))
+    return record, dict(policy.state_dict())
+
+
 def recorded(
     additions: Additions, latent_shape: tuple[int, ...], own: Readout | None
 ) -> list[tuple[Record, dict[str, Tensor]]]:
     """All of them; raises as above."""
     costs = additions.costs.values()
     found: list[tuple[Record, dict[str, Tensor]]] = [record_cost(cost, latent_shape) for cost in costs]
-    return found + [record_guardrail(name, x, own, latent_shape) for name, x in additions.guardrails.items()]
+    found += [record_guardrail(name, x, own, latent_shape) for name, x in additions.guardrails.items()]
+    return found + [record_policy(name, x) for name, x in additions.policies.items()]
 
 
 def _config_of(part: Any, box: type, what: str) -> Any:
@@ -226,21 +252,45 @@ def build_guardrail(
     return guardrail
 
 
+def build_policy(
+    record: PolicyRecord, tensors: Mapping[str, Tensor], header: Header, signature: Signature, perception: Perception,
+    where: str,
+) -> FittedPolicy:
+    """The policy again, as `build_cost`."""
+    require_name(record.name)
+    _require_latent(record, perception.latent_shape, where)
+    policy = build_like(lambda: record.config.build(signature, perception.latent_shape, perception.context_shape),
+                        header, where, record.config)
+    policy.load_state_dict(dict(tensors))
+    return policy.eval().requires_grad_(False)
+
+
+def build_addition(
+    additions: Additions, record: Record, tensors: Mapping[str, Tensor], header: Header, signature: Signature,
+    perception: Perception, own: Readout | None, where: str,
+) -> None:
+    """One part again, in its place among the additions; raises as its builder."""
+    latent = perception.latent_shape
+    if isinstance(record, CostRecord):
+        additions.costs[record.name] = build_cost(record, tensors, header, signature, latent, where)
+    elif isinstance(record, GuardrailRecord):
+        additions.guardrails[record.name] = build_guardrail(record, tensors, header, own, latent, where)
+    else:
+        additions.policies[record.name] = build_policy(record, tensors, header, signature, perception, where)
+
+
 def rebuilt(
-    records: Records, tensors: Mapping[str, Tensor], header: Header, signature: Signature,
-    latent_shape: tuple[int, ...], own: Readout | None, where: str,
+    records: Records, tensors: Mapping[str, Tensor], header: Header, signature: Signature, perception: Perception,
+    own: Readout | None, where: str,
 ) -> Additions:
     """All of them, from tensors that are named "KEY.NAME"; raises as above, and for tensors that belong to none."""
     additions, rest = Additions(), set(header)
-    every: tuple[Record, ...] = (*records.costs, *records.guardrails)
+    every = tuple(records)
     for record in every:
         mine, heads = (under(f"{key(record)}.", named) for named in (tensors, header))
         rest -= {f"{key(record)}.{name}" for name in heads}
-        if isinstance(record, CostRecord):
-            additions.costs[record.name] = build_cost(record, mine, heads, signature, latent_shape, where)
-        else:
-            additions.guardrails[record.name] = build_guardrail(record, mine, heads, own, latent_shape, where)
-    if rest or len(additions.costs) + len(additions.guardrails) != len(every):
+        build_addition(additions, record, mine, heads, signature, perception, own, where)
+    if rest or len({key(record) for record in every}) != len(every):
         raise CheckpointError(f"each kept part once in {where}", f"{min(rest, default='one twice')}", _AGAIN)
     return additions
 

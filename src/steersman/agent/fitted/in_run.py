@@ -11,24 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from safetensors.torch import save as encode
 from torch import Tensor
 
 from steersman.agent.building.fingerprint import model_fingerprint
 from steersman.agent.building.parts import tensors
+from steersman.agent.config import require_name
 from steersman.agent.fitted.additions import (
     Additions,
     CostRecord,
     GuardrailRecord,
+    PolicyRecord,
     Record,
-    build_cost,
-    build_guardrail,
+    build_addition,
     key,
     recorded,
-    require_name,
 )
 from steersman.core import (
     CheckpointError,
@@ -49,7 +49,8 @@ from steersman.runs.seals import seal, seal_holds
 from steersman.runs.tensors import parse_header
 
 FOLDER, INDEX = "kept", "kept.json"
-FORMAT = 1
+FORMAT = 2
+"""1: folders without policies; they are still written so, for earlier versions."""
 _HASH = re.compile("[0-9a-f]{64}")
 _AGAIN = "restore the file from a copy, or fit it again: Agent.load(run, additions=False)"
 
@@ -61,13 +62,14 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     tensors: FileRecord | None = None
     cost: CostRecord | None = None
     guardrail: GuardrailRecord | None = None
+    policy: PolicyRecord | UnsetType = UNSET
 
     @property
     def record(self) -> Record:
-        record = self.cost if self.cost is not None else self.guardrail
-        if record is None or (self.cost is not None and self.guardrail is not None):
-            raise CheckpointError(f"one cost or guardrail in an entry of {INDEX}", "none or two", _AGAIN)
-        return record
+        found = [record for record in (self.cost, self.guardrail, self.policy or None) if record is not None]
+        if len(found) != 1:
+            raise CheckpointError(f"one cost, guardrail or policy in an entry of {INDEX}", f"{len(found)}", _AGAIN)
+        return found[0]
 
     @property
     def file(self) -> str:
@@ -81,7 +83,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`kept.json`. parts: where other people's Configs come from; sha256: of the file with this entry empty."""
 
-    format: int = FORMAT
+    format: int = 1
     entries: tuple[Entry, ...] = ()
     parts: dict[str, str] = {}
     sha256: str = ""
@@ -107,8 +109,10 @@ def save_additions(
             model=fingerprint, tensors=FileRecord(len(content), sha256(content)) if values else None,
             cost=record if isinstance(record, CostRecord) else None,
             guardrail=record if isinstance(record, GuardrailRecord) else None,
+            policy=record if isinstance(record, PolicyRecord) else UNSET,
         )
-        _built(entry, content, signature, latent, readout, f"{key(record)} of this agent")  # what is kept can be read
+        where = f"{key(record)} of this agent"
+        _build(Additions(), entry, content, signature, perception, readout, where)  # what is kept can be read
         entries[key(record)] = entry
         if values:
             contents[entry.file] = content
@@ -117,7 +121,7 @@ def save_additions(
 
 
 def drop_addition(run: Run, kind: str, name: str) -> None:
-    """Keep one part no longer; kind "cost" or "guardrail".
+    """Keep one part no longer; kind "cost", "guardrail" or "policy".
 
     Raises:
         ConfigError: there is none of that name. RunError: what the run keeps is damaged. StorageError: as above.
@@ -148,7 +152,7 @@ def _loaded(
     index = read_index(run)
     if not index.entries:
         return Additions()
-    latent, fingerprint, additions = perception.latent_shape, model_fingerprint((perception, model)), Additions()
+    fingerprint, additions = model_fingerprint((perception, model)), Additions()
     for entry in index.entries:
         record = entry.record
         where = f"{run.path / FOLDER / (entry.file if entry.tensors else INDEX)}"
@@ -159,11 +163,7 @@ def _loaded(
             additions.outdated += (record.name,)
             continue
         content = b"" if entry.tensors is None else _verified(run.path / FOLDER / entry.file, entry.tensors)
-        part = _built(entry, content, signature, latent, readout, where)
-        if isinstance(record, CostRecord):
-            additions.costs[record.name] = part
-        else:
-            additions.guardrails[record.name] = part
+        _build(additions, entry, content, signature, perception, readout, where)
     return additions
 
 
@@ -207,7 +207,8 @@ def _write(run: Run, entries: Iterable[Entry], contents: Mapping[str, bytes]) ->
     with writing(run.path / FOLDER, "what is kept", keep=named - set(contents)) as folder:
         for name, content in contents.items():
             write_new(folder / name, content)
-        write_new(folder / INDEX, seal(pretty(Index(entries=entries, parts=origins(entries)))))
+        version = FORMAT if any(entry.policy for entry in entries) else 1
+        write_new(folder / INDEX, seal(pretty(Index(format=version, entries=entries, parts=origins(entries)))))
 
 
 def _verified(path: Path, record: FileRecord) -> bytes:
@@ -223,13 +224,10 @@ def _verified(path: Path, record: FileRecord) -> bytes:
     return content
 
 
-def _built(
-    entry: Entry, content: bytes, signature: Signature, latent_shape: tuple[int, ...], readout: Readout | None,
-    where: str,
-) -> Any:
-    record = entry.record
+def _build(
+    additions: Additions, entry: Entry, content: bytes, signature: Signature, perception: Perception,
+    readout: Readout | None, where: str,
+) -> None:
     header = parse_header(content, where) if entry.tensors is not None else {}
     values = tensors(content, where) if entry.tensors is not None else {}
-    if isinstance(record, CostRecord):
-        return build_cost(record, values, header, signature, latent_shape, where)
-    return build_guardrail(record, values, header, readout, latent_shape, where)
+    build_addition(additions, entry.record, values, header, signature, perception, readout, where)

@@ -24,7 +24,8 @@ def from_pretrained(
 
     Raises:
         RunError, CheckpointError: missing, damaged, foreign or of a later format; the hub refused.
-        UsageError: neither a folder nor a hub id, the extra `hub` is not installed, or no horizon travels with it.
+        UsageError: neither a folder nor a hub id, the extra `hub` is not installed, no horizon travels with it, or
+            there is no world model.
     """
     folder = whole(Path(name))
     if not folder.exists() and hub.is_hub_id(str(name)):
@@ -34,6 +35,7 @@ def from_pretrained(
         parts.config, parts.signature, parts.perception, parts.world_model, planner=planner,
         readout=parts.readout, origin=parts.origin,
         trusted=parts.origin.trusted_horizon(str(folder)) if trusted else None, additions=parts.additions,
+        further=parts.further,
     )
     verify_sealed(agent.own_sealed, parts.seals)
     return agent
@@ -49,7 +51,7 @@ def save_pretrained(agent: Agent, folder: Path | str) -> Path:
     """
     parts = pretrained.Pretrained(
         agent.config, agent.signature, agent.perception, agent.world_model, agent.readout, agent.origin,
-        seals(agent.own_sealed), agent.additions,
+        seals(agent.own_sealed), agent.further, agent.additions,
     )
     return pretrained.save(parts, agent.planner, folder)
 

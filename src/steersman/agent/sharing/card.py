@@ -71,10 +71,18 @@ def model_card(
             title=f"{origin.recipe or 'An agent'} (steersman)", perception=_kind(config.perception),
             world_model=_kind(config.world_model), planner=_kind(config.planner),
         ),
-        _trained(origin), _signature(signature), _measured(origin.evaluation), _guardrails(readout), _kept(records),
-        _usage(signature, readout), _LIMITS,
+        _further(config), _trained(origin), _signature(signature), _measured(origin.evaluation),
+        _guardrails(readout), _kept(records), _usage(signature, readout), _LIMITS,
     ]
     return "\n".join(section.rstrip() + "\n" for section in sections if section)
+
+
+def _further(config: AgentConfig) -> str:
+    """What else the agent consists of."""
+    single = ("critic", "memory", "configurator", "corrector")
+    rows = [(name, _kind(part)) for name in single if (part := getattr(config, name)) is not None]
+    rows += [(f"policy `{_cell(name)}`", _kind(policy)) for name, policy in sorted(config.policies.items())]
+    return "## What else it consists of\n\n" + _grid(("box", "class"), rows) if rows else ""
 
 
 def _kind(config: object) -> str:
@@ -179,6 +187,7 @@ def _kept(records: Records) -> str:
             for c in records.costs]
     rows += [(f"`{_cell(g.name)}`", f"guardrail, {_cell(_stated(g.config))}", _kind(g.config))
              for g in records.guardrails]
+    rows += [(f"`{_cell(p.name)}`", "policy, `agent.policies`", _kind(p.config)) for p in records.policies or ()]
     return ("## What was fitted and is kept with it\n\nTasks weigh the costs by their names and take guardrails from "
             "`agent.guardrails`; none counts that is not named.\n\n" + _grid(("name", "what", "class"), rows))
 

@@ -1,8 +1,9 @@
 """An agent as a folder that model hubs understand: config.json, model.safetensors, README.md. No pickle, no code.
 
     config.json        what the parts are, signature, read-out, origin; hash of the weights, and of itself
-    model.safetensors  perception.*, world_model.*, readout.* (scales included: they are buffers), and of what was
-                       fitted and kept: kept.cost.NAME.*, kept.guardrail.NAME.*
+    model.safetensors  perception.*, world_model.*, readout.* (scales included: they are buffers), of what else the
+                       configuration names critic.*, memory.*, configurator.*, policy.NAME.*, and of what was
+                       fitted and kept kept.cost.NAME.*, kept.guardrail.NAME.*, kept.policy.NAME.*
     README.md          the model card
 
 The folder may come from anybody: nothing is allocated before sizes are known to agree (`agent.blueprint`).
@@ -20,14 +21,13 @@ from safetensors.torch import save as encode
 from torch import Tensor, nn
 
 from steersman.agent.building.blueprint import build_like, require_plannable
+from steersman.agent.building.further import POLICY, FurtherBoxes, policies
 from steersman.agent.building.origin import Origin
-from steersman.agent.building.parts import build_parts, tensors
+from steersman.agent.building.parts import build_parts, parts_of, tensors
 from steersman.agent.building.readouts import ReadoutRecord, readout_record
-from steersman.agent.config import AgentConfig
+from steersman.agent.config import FURTHER, AgentConfig, require_world_model
 from steersman.agent.fitted.additions import (
     Additions,
-    CostRecord,
-    GuardrailRecord,
     Records,
     key,
     rebuilt,
@@ -55,8 +55,9 @@ from steersman.runs.folders import is_free, steady, writing
 from steersman.runs.seals import seal, seal_holds
 from steersman.runs.tensors import parse_header
 
-FORMAT = 2
-"""1: folders in which nothing is kept beside the parts; they are still written so, for earlier versions."""
+FORMAT = 3
+"""1: agents of perception and world model beside which nothing is kept; 2: something is. They are still written so, for
+earlier versions; 3: agents with further boxes, or policies that are kept."""
 CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "README.md")
 _ADDITIONS = "kept."
 _CONFIG_LIMIT = 16 << 20
@@ -69,7 +70,7 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     library_name: str = "steersman"
     model_type: str = "steersman-agent"
     architectures: tuple[str, ...] = ("Agent",)
-    format: int = 1
+    format: int = FORMAT
     agent: AgentConfig
     signature: Signature
     readout: ReadoutRecord | None = None
@@ -82,7 +83,9 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def sealed(self) -> bytes:
         """The file's content, hash included."""
-        return seal(pretty(msgspec.structs.replace(self, sha256="")))
+        plain = msgspec.to_builtins(msgspec.structs.replace(self, sha256=""))
+        plain["agent"] = {name: value for name, value in plain["agent"].items() if value or name not in FURTHER}
+        return seal(pretty(plain))
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Pretrained:
     readout: Readout | None
     origin: Origin
     seals: Seals = field(default_factory=dict)
+    further: FurtherBoxes = field(default_factory=FurtherBoxes)
     additions: Additions = field(default_factory=Additions)
 
 
@@ -109,6 +113,8 @@ def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
     folder = Path(folder)
     config = _with_planner(parts.config, planner)
     modules: dict[str, nn.Module] = {"perception": parts.perception, "world_model": parts.world_model}
+    modules |= {name: box for name, box in parts.further.named().items() if not name.startswith(f"{POLICY}.")}
+    modules |= {POLICY: policies(parts.further.policies)} if parts.further.policies else {}
     record = None
     if parts.readout is not None:
         record = readout_record(parts.readout)
@@ -117,7 +123,7 @@ def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
     records, added = _records(parts)
     weights = encode(state | added, {"format": "pt"})
     stored = Stored(
-        format=FORMAT if records else 1, agent=config, signature=parts.signature, readout=record, origin=parts.origin,
+        format=_format(config, records), agent=config, signature=parts.signature, readout=record, origin=parts.origin,
         parts=origins((config, record, records)), seals=parts.seals, kept=records or UNSET,
         weights=FileRecord(len(weights), sha256(weights)),
     )
@@ -200,13 +206,18 @@ class _Head(msgspec.Struct):
     format: int
 
 
+def _format(config: AgentConfig, records: Records) -> int:
+    if any(getattr(config, name) for name in FURTHER) or records.policies:
+        return FORMAT
+    return 2 if records else 1
+
+
 def _records(parts: Pretrained) -> tuple[Records, dict[str, Tensor]]:
     """What is kept, and its tensors as they are named in the weights' file."""
     found = recorded(parts.additions, parts.perception.latent_shape, parts.readout)
     tensors = {f"{_ADDITIONS}{key(record)}.{name}": value.detach().cpu().contiguous().clone()
                for record, values in found for name, value in values.items()}
-    costs, guardrails = ([r for r, _ in found if isinstance(r, kind)] for kind in (CostRecord, GuardrailRecord))
-    return Records(costs=tuple(costs), guardrails=tuple(guardrails)), tensors  # type: ignore[arg-type]
+    return Records.of(record for record, _ in found), tensors
 
 
 def _loaded(stored: Stored, content: bytes, where: str) -> Pretrained:
@@ -214,6 +225,8 @@ def _loaded(stored: Stored, content: bytes, where: str) -> Pretrained:
     header, values = parse_header(content, where), tensors(content, where)
     added, heads = under(_ADDITIONS, values), under(_ADDITIONS, header)
     own = {name: head for name, head in header.items() if not name.startswith(_ADDITIONS)}
+
+    require_world_model(stored.agent, where)
 
     def build() -> nn.ModuleDict:
         parts = build_parts(stored.agent, stored.signature)
@@ -225,15 +238,14 @@ def _loaded(stored: Stored, content: bytes, where: str) -> Pretrained:
     require_plannable(stored.agent.planner, where)
     parts = build_like(build, own, where, stored.agent, stored.signature)
     parts.load_state_dict({name: values[name] for name in own})
-    parts.eval()
-    perception, readout = cast(Perception, parts["perception"]), None
-    if "readout" in parts:
-        readout = cast(Readout, parts["readout"])
+    boxes = parts_of(parts)
+    perception, readout = boxes.perception, cast(Readout, parts["readout"]) if "readout" in parts else None
     records = Records() if stored.kept is UNSET else stored.kept
-    found = rebuilt(records, added, heads, stored.signature, perception.latent_shape, readout, where)
+    found = rebuilt(records, added, heads, stored.signature, perception, readout, where)
+    assert boxes.world_model is not None
     return Pretrained(
-        stored.agent, stored.signature, perception, cast(WorldModel, parts["world_model"]), readout, stored.origin,
-        stored.seals, found,
+        stored.agent, stored.signature, perception, boxes.world_model, readout, stored.origin, stored.seals,
+        boxes.further, found,
     )
 
 

@@ -96,10 +96,14 @@ class Export(Extensible):
             return {}
         from steersman import export
 
+        missing = export.left_out(agent)
+        for name, why in missing.items():
+            terminal.say(f"left out: {name}, {why}")
+        facts: dict[str, Any] = {"left_out": missing} if missing else {}
         if self.format == "torch-export":
-            return {"worst": export.export_programs(agent, out)}
-        extra, facts = self._policy(agent, terminal) if self.policy else ({}, {})
-        return {"worst": dict(export.export_onnx(agent, out, extra=extra).worst), **facts}
+            return {"worst": export.export_programs(agent, out), **facts}
+        extra, told = self._policy(agent, terminal) if self.policy else ({}, {})
+        return {"worst": dict(export.export_onnx(agent, out, extra=extra).worst), **facts, **told}
 
     def _policy(self, agent: Agent, terminal: Terminal) -> tuple[dict[str, Any], dict[str, Any]]:
         """The graph of a policy for `self.policy`, how faithful it is, and how well it acts."""

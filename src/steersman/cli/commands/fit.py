@@ -149,9 +149,10 @@ class Fit(Extensible):
         return {"name": distance.name, "step": step, "moments": len(episode)}
 
     def _drop(self, run: Run, terminal: Terminal) -> Done:
+        from steersman.agent.fitted.additions import key
         from steersman.agent.fitted.in_run import drop_addition, read_index
 
-        kinds = ["cost" if entry.cost else "guardrail" for entry in read_index(run).entries
+        kinds = [key(entry.record).partition(".")[0] for entry in read_index(run).entries
                  if entry.record.name == self.drop]
         for kind in kinds or ["guardrail"]:
             drop_addition(run, kind, self.drop)

@@ -91,3 +91,6 @@ class LinearMemory(Memory):
     def write(self, state: FastWeights, key: Tensor, value: Tensor) -> FastWeights:
         new = value if self.rule == "hebbian" else value - state.read(key)
         return state.add(key, self.rate * new)
+
+    def settle(self, state: FastWeights) -> FastWeights:
+        return state.merged()
