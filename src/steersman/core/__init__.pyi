@@ -36,13 +36,19 @@ from .errors import (
 )
 from .guardrail import Guardrail as Guardrail
 from .latent_graph import LatentGraph as LatentGraph
-from .latent_variable import LatentVariable as LatentVariable, Posterior as Posterior, Support as Support
+from .latent_variable import (
+    Energy as Energy,
+    LatentVariable as LatentVariable,
+    Posterior as Posterior,
+    Support as Support,
+)
 from .levels import Level as Level
 from .looking import Looked as Looked, Masked as Masked, Masks as Masks, View as View
 from .parts import (
     CostConfig as CostConfig,
     FittedCostConfig as FittedCostConfig,
     GuardrailConfig as GuardrailConfig,
+    LatentVariableConfig as LatentVariableConfig,
     ObjectiveConfig as ObjectiveConfig,
     PerceptionConfig as PerceptionConfig,
     PlannerConfig as PlannerConfig,
@@ -77,7 +83,6 @@ from .types import (
     LearningBatch as LearningBatch,
     Loss as Loss,
     Observation as Observation,
-    Outcomes as Outcomes,
     Surprise as Surprise,
     Window as Window,
 )

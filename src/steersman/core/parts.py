@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from steersman.core.boxes import Cost, FittedCost, Objective, Perception, Policy, Readout
     from steersman.core.guardrail import Guardrail
+    from steersman.core.latent_variable import LatentVariable
     from steersman.core.planner import Planner
     from steersman.core.signature import Signature
     from steersman.core.world_model import WorldModel
@@ -47,6 +48,16 @@ class WorldModelConfig(Protocol):
     def build(
         self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
     ) -> WorldModel: ...
+
+
+@runtime_checkable
+class LatentVariableConfig(Protocol):
+    """Configuration of what a world model leaves to chance; it stands in the world model's own Config.
+
+    given  how many numbers the world model knows before a step
+    """
+
+    def build(self, signature: Signature, latent_shape: tuple[int, ...], given: int) -> LatentVariable: ...
 
 
 @runtime_checkable
@@ -108,7 +119,7 @@ class ObjectiveConfig(Protocol):
 _BOXES: dict[type, str] = {
     PerceptionConfig: "Perception", WorldModelConfig: "WorldModel", PlannerConfig: "Planner", CostConfig: "Cost",
     FittedCostConfig: "FittedCost", GuardrailConfig: "Guardrail", PolicyConfig: "Policy", ReadoutConfig: "Readout",
-    ObjectiveConfig: "Objective",
+    ObjectiveConfig: "Objective", LatentVariableConfig: "LatentVariable",
 }  # fmt: skip
 
 
