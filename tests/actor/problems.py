@@ -34,7 +34,7 @@ class LinearWorld(WorldModel):
     def begin(self, latent, actions, exogenous=None):
         return Belief(latent.state[:, -1])
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         self.calls += actions.shape[1] * actions.shape[2]
         state = belief.state[:, None].expand(-1, actions.shape[1], -1)
         states = [state]
@@ -122,7 +122,7 @@ class ChoiceWorld(WorldModel):
     def begin(self, latent, actions, exogenous=None):
         return Belief(latent.state[:, -1])
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         moves = self.table[actions.squeeze(-1)].cumsum(2)
         start = belief.state[:, None, None].expand(-1, actions.shape[1], 1, -1)
         return Imagined(torch.cat([start, start + moves], 2))

@@ -88,7 +88,7 @@ class Walled(WorldModel):
     def begin(self, latent, actions, exogenous=None):
         return Belief(latent.state[:, -1])
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         states = [belief.state[:, None].expand(-1, actions.shape[1], -1)]
         for t in range(actions.shape[2]):
             states.append(self.step(states[-1], actions[:, :, t]))

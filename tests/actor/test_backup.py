@@ -196,7 +196,7 @@ def test_a_certificate_shorter_than_what_it_begins_with_is_refused():
 
 def test_a_model_without_gradients_is_served_without_bending():
     class Opaque(LinearModel):
-        def imagine(self, belief, actions, exogenous=None, z=None):
+        def imagine(self, belief, actions, exogenous=None, u=None):
             with torch.no_grad():
                 return super().imagine(belief, actions, exogenous)
 

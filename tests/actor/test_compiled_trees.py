@@ -217,8 +217,8 @@ class Doubled(GoalCost):
 
 
 class Backwards(ResidualModel):
-    def imagine(self, belief, actions, exogenous=None, z=None):
-        found = super().imagine(belief, actions, exogenous, z)
+    def imagine(self, belief, actions, exogenous=None, u=None):
+        found = super().imagine(belief, actions, exogenous, u)
         return replace(found, states=found.states.flip(-1))
 
 

@@ -229,8 +229,8 @@ def test_choices_are_refused_in_words(config):
 @both
 def test_a_model_without_gradients_is_refused_in_words(config):
     class Cut(LinearWorld):
-        def imagine(self, belief, actions, exogenous=None, z=None):
-            return super().imagine(belief, actions.detach(), exogenous, z)
+        def imagine(self, belief, actions, exogenous=None, u=None):
+            return super().imagine(belief, actions.detach(), exogenous, u)
 
     with pytest.raises(PlanningError, match="differentiated in the actions"):
         config.build().plan(reach([[0.0]], [[1.0]], model=Cut(torch.eye(1), torch.eye(1))))
@@ -241,8 +241,8 @@ def test_an_energy_that_is_not_finite_is_left_behind(config):
     """Beyond .5 the model breaks down; the way to the goal leads there."""
 
     class Breaking(LinearWorld):
-        def imagine(self, belief, actions, exogenous=None, z=None):
-            imagined = super().imagine(belief, actions, exogenous, z)
+        def imagine(self, belief, actions, exogenous=None, u=None):
+            imagined = super().imagine(belief, actions, exogenous, u)
             bad = actions.abs().amax((2, 3)) > 0.5
             return Imagined(torch.where(bad, torch.nan, 1.0)[..., None, None] * imagined.states)
 
@@ -297,8 +297,8 @@ def test_the_next_decision_goes_on_from_this_one(config):
 
 def test_known_inputs_to_come_are_followed():
     class Wind(LinearWorld):
-        def imagine(self, belief, actions, exogenous=None, z=None):
-            return super().imagine(belief, actions + exogenous[:, None], None, z)
+        def imagine(self, belief, actions, exogenous=None, u=None):
+            return super().imagine(belief, actions + exogenous[:, None], None, u)
 
     wind = torch.tensor([[[0.3], [-0.2], [0.5]]])
     problem = reach([[0.0]], [[0.0]], model=Wind(torch.eye(1), torch.eye(1)), exogenous=wind)

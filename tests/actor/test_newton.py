@@ -132,9 +132,9 @@ def test_no_action_leaves_its_bounds_and_the_model_never_sees_one_that_does(low,
     high, seen = low + width, []
 
     class Watching(LinearWorld):
-        def imagine(self, belief, actions, exogenous=None, z=None):
+        def imagine(self, belief, actions, exogenous=None, u=None):
             seen.append(actions)
-            return super().imagine(belief, actions, exogenous, z)
+            return super().imagine(belief, actions, exogenous, u)
 
     problem = reach([[0.0]], [[goal]], low=low, high=high, seeds=[seed], model=Watching(torch.eye(1), torch.eye(1)))
     plan = Newton.Config(iterations=2, samples=8, horizon=4).build().plan(problem)

@@ -55,9 +55,9 @@ def test_no_action_leaves_its_bounds_and_the_model_never_sees_one_that_does(name
     seen = []
 
     class Watching(LinearWorld):
-        def imagine(self, belief, actions, exogenous=None, z=None):
+        def imagine(self, belief, actions, exogenous=None, u=None):
             seen.append(actions)
-            return super().imagine(belief, actions, exogenous, z)
+            return super().imagine(belief, actions, exogenous, u)
 
     problem = reach([[0.0]], [[goal]], low=low, high=high, seeds=[seed], model=Watching(torch.eye(1), torch.eye(1)))
     plan = replace_config(name, spread=spread).build().plan(problem)
@@ -214,8 +214,8 @@ class LateLimit(Limit):
 @planner
 def test_a_model_that_diverges_is_infeasible_not_best(name):
     class Diverging(LinearWorld):
-        def imagine(self, belief, actions, exogenous=None, z=None):
-            imagined = super().imagine(belief, actions, exogenous, z)
+        def imagine(self, belief, actions, exogenous=None, u=None):
+            imagined = super().imagine(belief, actions, exogenous, u)
             bad = actions[..., 0].amax(-1) > 0
             return Imagined(torch.where(bad[..., None, None], torch.nan, imagined.states))
 
@@ -225,8 +225,8 @@ def test_a_model_that_diverges_is_infeasible_not_best(name):
     assert float(plan.actions.max()) <= 0
 
     class Hopeless(LinearWorld):
-        def imagine(self, belief, actions, exogenous=None, z=None):
-            return Imagined(super().imagine(belief, actions, exogenous, z).states * torch.nan)
+        def imagine(self, belief, actions, exogenous=None, u=None):
+            return Imagined(super().imagine(belief, actions, exogenous, u).states * torch.nan)
 
     plan = PLANNERS[name].build().plan(reach([[0.0]], [[1.0]], model=Hopeless(torch.eye(1), torch.eye(1))))
     assert not bool(plan.feasible.any())
@@ -265,9 +265,9 @@ def test_a_budget_for_no_candidate_is_refused(name):
 @planner
 def test_the_time_budget_is_kept(name):
     class Slow(LinearWorld):
-        def imagine(self, belief, actions, exogenous=None, z=None):
+        def imagine(self, belief, actions, exogenous=None, u=None):
             time.sleep(0.03)
-            return super().imagine(belief, actions, exogenous, z)
+            return super().imagine(belief, actions, exogenous, u)
 
     model = Slow(torch.eye(1), torch.eye(1))
     problem = reach([[0.0]], [[1.0]], model=model, budget=Budget(seconds=0.2))

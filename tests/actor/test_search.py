@@ -66,7 +66,7 @@ class Arena(WorldModel):
         return torch.where(count > 0, way.gather(-2, (count - 1).clamp_min(0)[..., None].expand(
             *count.shape, 2))[..., 0, :], state)
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         states = [belief.state[:, None].expand(-1, actions.shape[1], -1)]
         for t in range(actions.shape[2]):
             states.append(self.step(states[-1], actions[:, :, t]))

@@ -218,7 +218,7 @@ def test_a_dead_end_is_not_entered(name):
         def begin(self, latent, actions, exogenous=None):
             return Belief(latent.state[:, -1])
 
-        def imagine(self, belief, actions, exogenous=None, z=None):
+        def imagine(self, belief, actions, exogenous=None, u=None):
             states = [belief.state[:, None].expand(-1, actions.shape[1], -1)]
             for t in range(actions.shape[2]):
                 right = (states[-1][..., :1] > 0) | (actions[:, :, t] == 1)
@@ -241,7 +241,7 @@ def test_known_inputs_to_come_are_used(name):
         def begin(self, latent, actions, exogenous=None):
             return Belief(latent.state[:, -1])
 
-        def imagine(self, belief, actions, exogenous=None, z=None):
+        def imagine(self, belief, actions, exogenous=None, u=None):
             moves = CROSS[actions.squeeze(-1)] * (1 + exogenous[:, None, : actions.shape[2]])
             start = belief.state[:, None, None].expand(-1, actions.shape[1], 1, -1)
             return Imagined(torch.cat([start, start + moves.cumsum(2)], 2))

@@ -20,7 +20,7 @@ class Watched(LinearWorld):
         super().__init__(torch.eye(2), torch.eye(2))
         self.longest, self.farthest = 0, 0.0
 
-    def imagine(self, belief: Belief, actions: Tensor, exogenous: object = None, z: object = None) -> Imagined:
+    def imagine(self, belief: Belief, actions: Tensor, exogenous: object = None, u: object = None) -> Imagined:
         imagined = super().imagine(belief, actions)
         self.longest = max(self.longest, actions.shape[2])
         self.farthest = max(self.farthest, float(imagined.states.norm(dim=-1).max()))

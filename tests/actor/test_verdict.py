@@ -33,6 +33,7 @@ from steersman.core import (
     WorldModel,
 )
 from steersman.cost import EffortCost, GoalCost, Sealed
+from steersman.world_model.latent_variable import Noise
 from steersman.worlds import Corridor
 
 candidate = st.tuples(st.booleans(), st.integers(-3, 3), st.integers(0, 3))
@@ -189,18 +190,15 @@ def test_plans_are_moved_and_fitted_to_the_horizon():
 
 
 class Lottery(LinearWorld):
-    """s' = s + u + 3 where the step's z lies below a quarter, else s + u."""
+    """s' = s + a + 3 where the step's u lies below a quarter, else s + a."""
 
     def __init__(self):
         super().__init__(torch.eye(1), torch.eye(1))
+        self.latent_variable = Noise(1)
 
-    @property
-    def chance(self):
-        return 1
-
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         calm = super().imagine(belief, actions).states
-        won = torch.zeros_like(calm[:, :, 1:]) if z is None else 3.0 * (z < 0.25)
+        won = torch.zeros_like(calm[:, :, 1:]) if u is None else 3.0 * (u < 0.25)
         return Imagined(calm + torch.nn.functional.pad(won.cumsum(2), (0, 0, 1, 0)))
 
 
@@ -278,16 +276,18 @@ def test_in_the_corridor_each_attitude_to_risk_finds_its_route(over, tail):
     world = Corridor()
 
     class Wind(WorldModel):
-        chance = 1
+        def __init__(self):
+            super().__init__()
+            self.latent_variable = Noise(1)
 
         def begin(self, latent, actions, exogenous=None):
             return Belief(latent.state[:, -1])
 
-        def imagine(self, belief, actions, exogenous=None, z=None):
+        def imagine(self, belief, actions, exogenous=None, u=None):
             state = belief.state[:, None].expand(-1, actions.shape[1], -1)
             states, energies = [state], []
             for t in range(actions.shape[2]):
-                state, energy = world.step(state, actions[:, :, t], z[:, :, t, 0])
+                state, energy = world.step(state, actions[:, :, t], u[:, :, t, 0])
                 states.append(state)
                 energies.append(energy)
             return Imagined(torch.stack(states, 2), disagreement=torch.stack(energies, 2))

@@ -62,7 +62,7 @@ class Push(WorldModel):
         super().__init__()
         self.move = nn.Linear(2, 2)
     def begin(self, latent, actions, exogenous=None): return Belief(latent.state[:, -1])
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         moved = belief.state[:, None, None] + self.move(actions).cumsum(2)
         return Imagined(torch.cat([belief.state[:, None, None].expand(-1, actions.shape[1], 1, -1), moved], 2))
 

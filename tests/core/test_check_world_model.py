@@ -89,7 +89,7 @@ class Drift(WorldModel):
     def begin(self, latent, actions, exogenous=None):
         return Belief(latent.state[:, -1], latent.context)
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         way = actions.float().sum(-1).cumsum(2)[..., None]
         start = belief.state[:, None, None]
         states = torch.cat([start.expand(-1, way.shape[1], -1, -1), start + way], 2)
@@ -148,8 +148,8 @@ class Numb(Drift):
 
 
 class OtherBranch(Drift):
-    def branch(self, belief, states, actions, exogenous=None, z=None, carry=()):
-        found = super().branch(belief, states, actions, exogenous, z, carry)
+    def branch(self, belief, states, actions, exogenous=None, u=None, carry=()):
+        found = super().branch(belief, states, actions, exogenous, u, carry)
         return Imagined(found.states + 1, found.context)
 
 
@@ -181,7 +181,7 @@ class Echo(WorldModel):
             memory = memory / 2 + latent.state[:, t]
         return Belief(latent.state[:, -1], latent.context, (memory,))
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         k = actions.shape[1]
         state, memory = (x[:, None].expand(-1, k, *x.shape[1:]) for x in (belief.state, belief.carry[0]))
         states = [state]
@@ -224,7 +224,7 @@ class Stacker(Echo):
     def begin(self, latent, actions, exogenous=None):
         return Belief(latent.state[:, -1], latent.context, (latent.state[:, -1],))
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         (inner,) = belief.carry
         way = actions.float().sum(-1).cumsum(2)[..., None] + inner[:, None, None]
         start = belief.state[:, None, None].expand(-1, way.shape[1], -1, -1)
@@ -275,8 +275,8 @@ class Stoic(Echo):
 
 
 class BareBranch(Echo):
-    def branch(self, belief, states, actions, exogenous=None, z=None, carry=()):
-        return super().branch(belief, states, actions, exogenous, z, tuple(torch.zeros_like(x) for x in carry))
+    def branch(self, belief, states, actions, exogenous=None, u=None, carry=()):
+        return super().branch(belief, states, actions, exogenous, u, tuple(torch.zeros_like(x) for x in carry))
 
 
 class Hoarder(Echo):
@@ -285,7 +285,7 @@ class Hoarder(Echo):
     def begin(self, latent, actions, exogenous=None):
         return replace(super().begin(latent, actions), shared=(latent.state.new_zeros(len(latent.state), 1),))
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         longer = torch.cat([belief.shared[0], belief.shared[0][:, :1]], 1)
         return replace(super().imagine(belief, actions), shared=(longer,))
 

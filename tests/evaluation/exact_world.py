@@ -48,7 +48,7 @@ class Pushed(WorldModel):
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         return Belief(latent.state[:, -1])
 
-    def imagine(self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: object = None) -> Imagined:
+    def imagine(self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: object = None) -> Imagined:
         moved = (self.gain * torch.sin(3 * actions) + self.drift).cumsum(2)
         start = belief.state[:, None, None].expand(-1, actions.shape[1], 1, -1)
         return Imagined(torch.cat([start, start + moved], 2))

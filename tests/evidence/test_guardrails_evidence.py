@@ -50,7 +50,7 @@ class Equations(WorldModel):
     def begin(self, latent, actions, exogenous=None):
         return Belief(latent.state[:, -1])
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         b, k, h = actions.shape[:3]
         state = hazards.state_of(WORLD, belief.state.repeat_interleave(k, 0))
         states = [belief.state.repeat_interleave(k, 0)]

@@ -167,7 +167,7 @@ def test_a_history_is_followed_on_onnx_runtime_as_in_torch(exported, kind):
 class Growing(RecurrentModel):
     """Hands on one tensor more at each step."""
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         found = super().imagine(replace(belief, carry=belief.carry[:1]), actions, exogenous)
         return replace(found, carry=(*found.carry, found.carry[0]))
 

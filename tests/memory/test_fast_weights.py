@@ -38,12 +38,12 @@ class Writer(WorldModel):
             return self.filter(latent, actions).belief
         return Belief(latent.state[:, -1], shared=(self.base.expand(len(latent.state), -1, -1),))
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         k = actions.shape[1]
         carry = tuple(x[:, None].expand(-1, k, -1) for x in belief.carry)
         return self.branch(belief, belief.state[:, None].expand(-1, k, -1), actions, carry=carry)
 
-    def branch(self, belief, states, actions, exogenous=None, z=None, carry=()):
+    def branch(self, belief, states, actions, exogenous=None, u=None, carry=()):
         memory, found = written(belief.shared, carry), [states]
         for action in actions.unbind(2):
             key = torch.nn.functional.normalize(torch.cat([found[-1], action], -1) @ self.key.T, dim=-1)
@@ -60,7 +60,7 @@ class Writer(WorldModel):
 class Copier(Writer):
     """The same with a matrix of its own for each candidate."""
 
-    def branch(self, belief, states, actions, exogenous=None, z=None, carry=()):
+    def branch(self, belief, states, actions, exogenous=None, u=None, carry=()):
         b, k = states.shape[:2]
         matrix, state, found = belief.shared[0].repeat_interleave(k, 0), states.flatten(0, 1), [states]
         for action in actions.unbind(2):
@@ -179,5 +179,5 @@ class Plain(WorldModel):
     def begin(self, latent, actions, exogenous=None):
         return Belief(latent.state[:, -1])
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         raise AssertionError("copied before a word was said")

@@ -51,7 +51,7 @@ class MapAdder(WorldModel):
         return Belief(latent.state[:, -1] + 0.1 * latent.state.sum(1) + past, latent.context[:, -1])
 
     def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
     ) -> Imagined:
         assert belief.context is not None
         assert exogenous is not None

@@ -47,8 +47,8 @@ def test_table_gives_the_exact_distribution_of_open_loop_actions():
 def test_samples_of_a_table_have_its_frequencies():
     p, n = table(), 20_000
     start = torch.eye(4)[1].expand(1, 4)
-    z = torch.rand(1, n, 2, 1, generator=torch.Generator().manual_seed(0))
-    states = TabularModel(p).imagine(Belief(start), torch.zeros(1, n, 2, 1, dtype=torch.long), z=z).states
+    u = torch.rand(1, n, 2, 1, generator=torch.Generator().manual_seed(0))
+    states = TabularModel(p).imagine(Belief(start), torch.zeros(1, n, 2, 1, dtype=torch.long), u=u).states
     assert bool((states.sum(-1) == 1).all())
     assert bool((states.amax(-1) == 1).all())
     assert float((states[0, :, 2].mean(0) - start[0] @ p[0] @ p[0]).abs().max()) < 0.02
@@ -56,8 +56,8 @@ def test_samples_of_a_table_have_its_frequencies():
 
 def test_a_state_of_probability_zero_is_never_drawn():
     p = torch.tensor([[[0.5, 0.5, 0.0]] * 3])
-    z = torch.tensor([0.0, 0.4999999, 0.5, 1 - 2**-24, 1.0]).view(1, 5, 1, 1)
-    states = TabularModel(p).imagine(Belief(torch.eye(3)[:1]), torch.zeros(1, 5, 1, 1, dtype=torch.long), z=z).states
+    u = torch.tensor([0.0, 0.4999999, 0.5, 1 - 2**-24, 1.0]).view(1, 5, 1, 1)
+    states = TabularModel(p).imagine(Belief(torch.eye(3)[:1]), torch.zeros(1, 5, 1, 1, dtype=torch.long), u=u).states
     assert states[0, :, 1].argmax(-1).tolist() == [0, 0, 1, 1, 1]
 
 

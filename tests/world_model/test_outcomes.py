@@ -9,27 +9,27 @@ from steersman.world_model import ResidualModel, TabularModel
 from steersman.worlds import TabularMDP
 
 
-def test_outcomes_of_a_table_are_its_row_and_each_z_leads_to_its_own():
+def test_outcomes_of_a_table_are_its_row_and_each_u_leads_to_its_own():
     mdp = TabularMDP.random(7, 3, seed=0)
     model = TabularModel(mdp.transition)
     state, choice = torch.arange(7).repeat_interleave(3), torch.arange(3).repeat(7)
     starts, actions = mdp.one_hot(state)[None], choice[None, :, None]
-    outcomes = model.outcomes(Belief(torch.zeros(1, 7)), starts, actions)
+    outcomes = model.support(Belief(torch.zeros(1, 7)), starts, actions)
     count = outcomes.probability.shape[-1]
-    assert outcomes.z.shape == (1, 21, count, 1)
+    assert outcomes.u.shape == (1, 21, count, 1)
     torch.testing.assert_close(outcomes.probability.sum(-1), torch.ones(1, 21))
     row = torch.zeros(21, 7)
     for o in range(count):
-        after = model.branch(Belief(torch.zeros(1, 7)), starts, actions[:, :, None], z=outcomes.z[:, :, o, None])
+        after = model.branch(Belief(torch.zeros(1, 7)), starts, actions[:, :, None], u=outcomes.u[:, :, o, None])
         row += outcomes.probability[0, :, o, None] * after.states[0, :, 1]
     torch.testing.assert_close(row, mdp.transition[choice, state])
 
 
 def test_a_table_without_chance_has_no_outcomes_and_most_models_have_none():
     sure = TabularModel(torch.eye(3).roll(1, 0)[None])
-    assert sure.outcomes(Belief(torch.eye(3)), torch.eye(3)[None], torch.zeros(1, 3, 1, dtype=torch.long)) is None
+    assert sure.support(Belief(torch.eye(3)), torch.eye(3)[None], torch.zeros(1, 3, 1, dtype=torch.long)) is None
     model = residual(1)
-    assert model.outcomes(Belief(torch.zeros(1, 3)), torch.zeros(1, 2, 3), torch.zeros(1, 2, 2)) is None
+    assert model.support(Belief(torch.zeros(1, 3)), torch.zeros(1, 2, 3), torch.zeros(1, 2, 2)) is None
     assert model.singles() == (model,)
 
 

@@ -38,7 +38,12 @@ from .errors import (
 from .growing import Change as Change
 from .guardrail import Guardrail as Guardrail
 from .latent_graph import LatentGraph as LatentGraph
-from .latent_variable import LatentVariable as LatentVariable, Posterior as Posterior, Support as Support
+from .latent_variable import (
+    Energy as Energy,
+    LatentVariable as LatentVariable,
+    Posterior as Posterior,
+    Support as Support,
+)
 from .learning import (
     Acted as Acted,
     Average as Average,
@@ -109,7 +114,6 @@ from .types import (
     Imagined as Imagined,
     Latent as Latent,
     Observation as Observation,
-    Outcomes as Outcomes,
     Surprise as Surprise,
     Window as Window,
 )

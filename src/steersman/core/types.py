@@ -217,13 +217,3 @@ class Filtered(TensorRecord):
     surprise: Surprise
 
 
-@dataclass(frozen=True)
-class Outcomes(TensorRecord):
-    """What may come of one step, O outcomes of each: `z` picks one of them when it is handed to the world model.
-
-    z            (B, K, O, Z), each entry on (0, 1)
-    probability  (B, K, O), sums to 1; 0 marks padding
-    """
-
-    z: Tensor
-    probability: Tensor

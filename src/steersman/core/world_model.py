@@ -2,7 +2,7 @@
 
 A model of one's own needs `begin` and `imagine`; `observe` and `filter` stand on them, and can be overridden where a
 model can do better. Shapes: B problems, K candidates, T moments, H horizon, P ages of predictions, D latent size,
-A action size, E exogenous size.
+A action size, E exogenous size, U uniform numbers and Z numbers of chance a step, G numbers that its prior is given.
 """
 
 from __future__ import annotations
@@ -17,12 +17,22 @@ from torch import Tensor, nn
 from steersman.core.closed_forms import Perceptron
 from steersman.core.copies import for_each
 from steersman.core.errors import PlanningError
+from steersman.core.latent_variable import LatentVariable, Support
 from steersman.core.surprising import begun_since, by_age, by_moment, nothing_foreseen, surprise_of
-from steersman.core.types import Belief, Filtered, Imagined, Latent, Outcomes, Surprise
+from steersman.core.types import Belief, Filtered, Imagined, Latent, Surprise
 
 
 class WorldModel(nn.Module, ABC):
-    """Latent, action, z -> next latent."""
+    """Latent, action, chance -> next latent.
+
+    latent_variable  what is left to chance, a module of its own; None: nothing is
+    """
+
+    latent_variable: LatentVariable | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latent_variable = None
 
     @abstractmethod
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
@@ -34,20 +44,72 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
     ) -> Imagined:
-        """Roll out K action sequences (B, K, H, A) from each of B beliefs; exogenous (B, H, E); z (B, K, H, Z).
+        """Roll out K action sequences (B, K, H, A) from each of B beliefs; exogenous (B, H, E); u (B, K, H, U).
 
-        z is what is left to chance, uniform on (0, 1): one z, one future. Without it, the future that the model expects
-        (its mean, its mode or, for a table, the distribution itself). A deterministic model ignores it.
+        u is uniform noise on (0, 1) that the latent variable turns into z step by step: one u, one future. It is the
+        only way in: a listed outcome is imagined by the u that `support` names. Without it, the future that the model
+        expects (its mean, its mode or, for a table, the distribution itself). A deterministic model ignores it.
 
         Differentiable in actions and belief.
         """
 
     @property
     def chance(self) -> int:
-        """Z, the numbers that decide one step's chance; 0: nothing is left to chance."""
-        return 0
+        """U, the uniform numbers that decide one step's chance; 0: nothing is left to chance."""
+        return 0 if self.latent_variable is None else self.latent_variable.uniform
+
+    def given(
+        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
+        carry: tuple[Tensor, ...] = (),
+    ) -> Tensor:
+        """What the prior of z is given before one step, (B, K, G); arguments as in `support`. The default: the state.
+
+        Override it where a history tells more than the state.
+        """
+        return states.flatten(2)
+
+    def support(
+        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
+        carry: tuple[Tensor, ...] = (),
+    ) -> Support | None:
+        """What may come of one step from states (B, K, D), each with its own carry (B, K, …), by actions (B, K, A):
+        u (B, K, O, U) and probability (B, K, O). None: nothing is left to chance, or endlessly many outcomes are.
+
+        belief, exogenous (B, H, E) as in `branch`; the first of H steps counts.
+        """
+        if self.latent_variable is None:
+            return None
+        given = self.given(belief, states, actions, exogenous, carry)
+        listed = self.latent_variable.support(given.flatten(0, 1), actions.flatten(0, 1))
+        return None if listed is None else listed.map(lambda x: x.unflatten(0, states.shape[:2]))
+
+    def explain(
+        self, belief: Belief, actions: Tensor, following: Tensor, exogenous: Tensor | None = None,
+        u: Tensor | None = None,
+    ) -> tuple[Imagined, Tensor]:
+        """The rollout along `actions` (B, H, A) whose chance explains what followed, following (B, H, …): K = 1, and
+        (B, H) nats that each step told about z beyond its prior. exogenous (B, H, E).
+
+        u (B, H, U): z is a sample of its posterior instead of the most probable one. The default takes, of the outcomes
+        that are listed, the one that ends nearest, and tells -log of its probability; where they cannot be listed, it
+        takes what is expected and tells 0. Override it where z is inferred.
+        """
+        if self.chance == 0:
+            imagined = self.imagine(belief, actions[:, None], exogenous)
+            return imagined, imagined.states.new_zeros(actions.shape[:2])
+        steps, nats = [], []
+        for t in range(actions.shape[1]):
+            action, known = actions[:, t : t + 1], None if exogenous is None else exogenous[:, t : t + 1]
+            found = self._nearest(belief, action, known, following[:, t], None)
+            if found is None:
+                found = self.imagine(belief, action[:, None], known), belief.state.new_zeros(len(belief))
+            steps.append(found[0])
+            nats.append(found[1])
+            belief = found[0].last()
+        ways = [steps[0].states, *(step.states[:, :, 1:] for step in steps[1:])]
+        return replace(steps[-1], states=torch.cat(ways, 2), disagreement=None, attention=None), torch.stack(nats, 1)
 
     def start(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         """Beliefs that begin with one moment: state (B, D), actions (B, 0, A), exogenous (B, 0, E)."""
@@ -92,7 +154,7 @@ class WorldModel(nn.Module, ABC):
             return foreseen, nothing_foreseen(foreseen.state)
         nearest = foreseen.state
         if self.chance and actions.shape[1]:
-            nearest = self._nearest(belief, actions, exogenous, nearest, latent.state, measured)
+            nearest = self._explained(belief, actions, exogenous, nearest, latent.state, measured)
         surprise = surprise_of(nearest, latent.state, actions.shape[1], measured, reset)
         after = self.correct(foreseen, latent, measured)
         if anew:
@@ -165,7 +227,7 @@ class WorldModel(nn.Module, ABC):
                 met, seen = ends[:, : steps - age, age], state[:, age:]
                 if self.chance:
                     rows = torch.arange(b * (steps - 1), device=state.device).view(b, -1)[:, : steps - age].flatten()
-                    met = self._nearest(
+                    met = self._explained(
                         before.rows(rows), done[rows, :age], None if known is None else known[rows, :age],
                         met.flatten(0, 1), seen.flatten(0, 1), None).view(seen.shape)
                 foreseen = torch.cat([state[:, :age], met.to(state.dtype)], 1)
@@ -197,7 +259,7 @@ class WorldModel(nn.Module, ABC):
                 met = coming[:, age - 1]
                 if self.chance:
                     known = None if exogenous is None else exogenous[:, since]
-                    met = self._nearest(before, actions[:, since], known, met, moment.state, mask)
+                    met = self._explained(before, actions[:, since], known, met, moment.state, mask)
                 ages.append(surprise_of(met, moment.state, age, mask, begun_since(reset, t - age, t)))
             surprises.append(by_age(ages))
             states.append(belief.state)
@@ -208,35 +270,45 @@ class WorldModel(nn.Module, ABC):
         assert belief is not None
         return Filtered(belief, torch.stack(states, 1), by_moment(surprises))
 
-    def _nearest(
+    def _explained(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None, expected: Tensor, state: Tensor,
         measured: Tensor | None,
     ) -> Tensor:
-        """Of the outcomes of the last of `actions` (B, n, A), the one that lies nearest to the measured state;
-        `expected`, what is foreseen on average, where outcomes cannot be listed."""
+        """Where the last of `actions` (B, n, A) ends if chance is what explains the measured state best: the nearest of
+        its outcomes; where they cannot be listed, the nearer of what its posterior and its prior foresee.
+
+        expected  what the prior foresees
+        """
         n = actions.shape[1]
         known = (None, None) if exogenous is None else (exogenous[:, : n - 1], exogenous[:, n - 1 :])
         before = self.imagine(belief, actions[:, None, : n - 1], known[0]).last() if n > 1 else belief
-        last = actions[:, None, n - 1 :]
-        outcomes = self.outcomes(before, before.state[:, None], last[:, :, 0])
-        if outcomes is None:
-            return expected
-        count = outcomes.z.shape[2]
-        each = self.imagine(before, last.expand(-1, count, -1, -1), known[1], outcomes.z[:, 0][:, :, None])
-        ends = each.states[:, :, -1]
-        error = (ends - state[:, None]).square()
-        if measured is not None:
-            error = error * measured.expand_as(state)[:, None]
-        error = error.flatten(2).sum(2).masked_fill(outcomes.probability[:, 0] <= 0, torch.inf)
-        return ends[torch.arange(len(ends), device=ends.device), error.argmin(1)]
+        last = actions[:, n - 1 :]
+        found = self._nearest(before, last, known[1], state, measured)
+        if found is not None:
+            return found[0].states[:, 0, -1]
+        seen = state if measured is None else torch.where(measured, state, expected)
+        ends = self.explain(before, last, seen[:, None], known[1])[0].states[:, 0, -1]
+        closer = _distance(ends, state, measured) < _distance(expected, state, measured)
+        return torch.where(closer.view(-1, *[1] * (state.dim() - 1)), ends, expected)
 
-    def outcomes(self, belief: Belief, states: Tensor, actions: Tensor) -> Outcomes | None:
-        """What may come of one step from states (B, K, D) with actions (B, K, A); None: nothing is left to chance.
-
-        Few outcomes are listed with their probabilities. Where there are endlessly many, a fixed set of draws that
-        stands for them is, each as probable as the others.
-        """
-        return None
+    def _nearest(
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None, state: Tensor, measured: Tensor | None
+    ) -> tuple[Imagined, Tensor] | None:
+        """Of the outcomes of one step, actions (B, 1, A), the one that ends nearest to the measured state, K = 1, and
+        -log of its probability (B,); None: they cannot be listed."""
+        carry = tuple(x[:, None] for x in belief.carry)
+        support = self.support(belief, belief.state[:, None], actions, exogenous, carry)
+        if support is None:
+            return None
+        count = support.u.shape[2]
+        each = self.imagine(
+            belief, actions[:, None].expand(-1, count, -1, -1), exogenous, support.u[:, 0][:, :, None])
+        ends, probability = each.states[:, :, -1], support.probability[:, 0]
+        mask = None if measured is None else measured.expand_as(state)[:, None]
+        error = _distance(ends.flatten(0, 1), state[:, None].expand_as(ends).flatten(0, 1),
+                          None if mask is None else mask.expand_as(ends).flatten(0, 1)).view(probability.shape)
+        best = error.masked_fill(probability <= 0, torch.inf).argmin(1)
+        return each.select(best), -probability[torch.arange(len(best), device=best.device), best].log()
 
     def singles(self) -> tuple[WorldModel, ...]:
         """The members of an ensemble, each a world model of its own; this one alone if it is none."""
@@ -249,10 +321,10 @@ class WorldModel(nn.Module, ABC):
 
     def branch(
         self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
-        z: Tensor | None = None, carry: tuple[Tensor, ...] = (),
+        u: Tensor | None = None, carry: tuple[Tensor, ...] = (),
     ) -> Imagined:
         """Roll out from K different states (B, K, D), each with its own carry (B, K, …), that share each problem's
-        context and shared parts; actions (B, K, H, A), exogenous (B, H, E), z (B, K, H, Z).
+        context and shared parts; actions (B, K, H, A), exogenous (B, H, E), u (B, K, H, U).
 
         The default copies what is shared K times. Override it where it can be read by all.
         """
@@ -267,7 +339,7 @@ class WorldModel(nn.Module, ABC):
         known = None if exogenous is None else for_each((exogenous,), k)[0]
         start = Belief(states.flatten(0, 1), common[0] if mapped else None, tuple(x.flatten(0, 1) for x in carry),
                        common[len(mapped):])
-        chance = None if z is None else z.flatten(0, 1)[:, None]
+        chance = None if u is None else u.flatten(0, 1)[:, None]
         flat = self.imagine(start, actions.flatten(0, 1)[:, None], known, chance)
         alone = replace(flat, context=None, shared=()).map(lambda x: x.unflatten(0, (-1, k)).squeeze(2))
         return replace(alone, context=belief.context, shared=belief.shared)
@@ -283,3 +355,9 @@ def every_moment(latent: Latent) -> Belief:
 def _before(exogenous: Tensor | None) -> Tensor | None:
     """What belongs to a history of one moment: nothing."""
     return None if exogenous is None else exogenous[:, :0]
+
+
+def _distance(a: Tensor, b: Tensor, measured: Tensor | None) -> Tensor:
+    """(N,): Σ (a - b)² over what was measured of states (N, …)."""
+    error = (a - b).square()
+    return (error if measured is None else error * measured.expand_as(error)).flatten(1).sum(1)

@@ -116,7 +116,7 @@ class OnnxWorldModel(WorldModel):
         return Belief(state, foreseen.context if latent.context is None else latent.context, tuple(carry))
 
     def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
     ) -> Imagined:
         k = actions.shape[1]
         state = belief.state[:, None].expand(-1, k, *belief.state.shape[1:])
@@ -125,7 +125,7 @@ class OnnxWorldModel(WorldModel):
 
     def branch(
         self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
-        z: Tensor | None = None, carry: tuple[Tensor, ...] = (),
+        u: Tensor | None = None, carry: tuple[Tensor, ...] = (),
     ) -> Imagined:
         return self._roll(states, belief.context, carry, actions, exogenous)
 

@@ -11,13 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def mlp(sizes: Sequence[int], norm: bool = False) -> nn.Sequential:
-    """Linear layers of `sizes` with SiLU (and, if `norm`, LayerNorm before it) between them; the last one is linear."""
+def mlp(sizes: Sequence[int], norm: bool = False, silent: bool = False) -> nn.Sequential:
+    """Linear layers of `sizes` with SiLU (and, if `norm`, LayerNorm before it) between them; the last one is linear,
+    and says 0 to everything at first if `silent`."""
     layers: list[nn.Module] = []
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         layers.append(nn.Linear(fan_in, fan_out))
         if i < len(sizes) - 2:
             layers += [nn.LayerNorm(fan_out), nn.SiLU()] if norm else [nn.SiLU()]
+    if silent:
+        for parameter in layers[-1].parameters():
+            nn.init.zeros_(parameter)
     return nn.Sequential(*layers)
 
 

@@ -1,4 +1,4 @@
-"""World models: latent, action, z -> next latent.
+"""World models: latent, action, chance -> next latent.
 
 How to choose: residual where an observation tells the state, recurrent or transformer where only the history does,
 observer where measurements are noisy and unmeasured disturbances come and stay, map reader where what happens depends

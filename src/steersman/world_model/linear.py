@@ -49,14 +49,14 @@ class LinearModel(WorldModel):
         return every_moment(latent)
 
     def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
     ) -> Imagined:
         start = belief.state[:, None].expand(-1, actions.shape[1], -1)
         return Imagined(self._roll(start, actions, exogenous), belief.context)
 
     def branch(
         self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
-        z: Tensor | None = None, carry: tuple[Tensor, ...] = (),
+        u: Tensor | None = None, carry: tuple[Tensor, ...] = (),
     ) -> Imagined:
         return Imagined(self._roll(states, actions, exogenous), belief.context)
 

@@ -87,13 +87,13 @@ class MapReader(WorldModel):
         return latent.context
 
     def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
     ) -> Imagined:
         return self._roll(belief, belief.state[:, None].expand(-1, actions.shape[1], -1), actions, exogenous)
 
     def branch(
         self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
-        z: Tensor | None = None, carry: tuple[Tensor, ...] = (),
+        u: Tensor | None = None, carry: tuple[Tensor, ...] = (),
     ) -> Imagined:
         return self._roll(belief, states, actions, exogenous)
 

@@ -102,7 +102,7 @@ class ObserverModel(WorldModel):
         return state + correction[:, : self.size], disturbance + correction[:, self.size :]
 
     def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
     ) -> Imagined:
         b, k = actions.shape[:2]
         shape = belief.state.shape[1:]

@@ -6,9 +6,19 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel, register
+from steersman.core import (
+    Belief,
+    ConfigError,
+    Imagined,
+    Latent,
+    LatentVariableConfig,
+    Signature,
+    WorldModel,
+    register,
+)
 from steersman.nn import ActionEmbedding
 from steersman.world_model.drive import drive_inputs
+from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained, forked, given_before
 
 
 class RecurrentModel(WorldModel):
@@ -16,11 +26,17 @@ class RecurrentModel(WorldModel):
 
     The memory m (B, W) starts at zero before the history's first step, is run through the history once per problem,
     and is the belief's carry. Use it where one observation does not tell the state (velocities from positions).
+
+    With a latent variable s' = s + W_o fork(m', z), its prior is given m': what is remembered does not depend on z but
+    through the states that followed, as in Hafner et al. 2019 (RSSM).
     """
 
     @register(WorldModel)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="recurrent"):
+        """width of the memory; latent_variable: what is left to chance, None: nothing."""
+
         width: int = 128
+        latent_variable: LatentVariableConfig | None = None
 
         def __post_init__(self) -> None:
             if self.width < 1:
@@ -29,9 +45,12 @@ class RecurrentModel(WorldModel):
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None = None
         ) -> RecurrentModel:
-            return RecurrentModel(signature, latent_shape, self.width)
+            return RecurrentModel(signature, latent_shape, self.width, self.latent_variable)
 
-    def __init__(self, signature: Signature, latent_shape: tuple[int, ...], width: int = 128) -> None:
+    def __init__(
+        self, signature: Signature, latent_shape: tuple[int, ...], width: int = 128,
+        latent_variable: LatentVariableConfig | None = None,
+    ) -> None:
         super().__init__()
         size = torch.Size(latent_shape).numel()
         self.actions = ActionEmbedding(signature.action)
@@ -39,6 +58,10 @@ class RecurrentModel(WorldModel):
         self.to_change = nn.Linear(width, size)
         nn.init.uniform_(self.to_change.weight, -0.1 * width**-0.5, 0.1 * width**-0.5)
         nn.init.zeros_(self.to_change.bias)
+        self.fork: Fork | None = None
+        if latent_variable is not None:
+            self.latent_variable = latent_variable.build(signature, latent_shape, width)
+            self.fork = Fork(width, self.latent_variable.size)
 
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         states = latent.state.flatten(2)
@@ -51,7 +74,29 @@ class RecurrentModel(WorldModel):
         return Belief(latent.state[:, -1], context, (memory,))
 
     def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
+    ) -> Imagined:
+        return self._roll(belief, actions, exogenous, choosing(self.latent_variable, actions, u))
+
+    def explain(
+        self, belief: Belief, actions: Tensor, following: Tensor, exogenous: Tensor | None = None,
+        u: Tensor | None = None,
+    ) -> tuple[Imagined, Tensor]:
+        if self.latent_variable is None:
+            return super().explain(belief, actions, following, exogenous)
+        return explained(self._roll, self.latent_variable, belief, actions, following, exogenous, u)
+
+    def given(
+        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
+        carry: tuple[Tensor, ...] = (),
+    ) -> Tensor:
+        """The memory after the step, m'."""
+        if self.latent_variable is None:
+            return super().given(belief, states, actions, exogenous, carry)
+        return given_before(self._roll, self.latent_variable, states, actions, exogenous, carry)
+
+    def _roll(
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None, chance: Choosing | None
     ) -> Imagined:
         b, k, h = actions.shape[:3]
         shape = belief.state.shape[1:]
@@ -61,7 +106,13 @@ class RecurrentModel(WorldModel):
         states = [state]
         for t in range(h):
             memory = self.cell(torch.cat([state, drive[:, t]], -1), memory)
-            state = state + self.to_change(memory)
+            state = self._moved(state, memory, chance)
             states.append(state)
         imagined = torch.stack(states, 1).unflatten(0, (b, k)).unflatten(-1, shape)
         return Imagined(imagined, belief.context, carry=(memory.unflatten(0, (b, k)),))
+
+    def _moved(self, state: Tensor, memory: Tensor, chance: Choosing | None) -> Tensor:
+        """state (N, D), memory after the step (N, W) -> the next state (N, D)."""
+        if chance is None or self.fork is None:
+            return state + self.to_change(memory)
+        return forked(state, memory, chance, self.fork, self.to_change)

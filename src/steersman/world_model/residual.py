@@ -18,6 +18,7 @@ from steersman.core import (
     ConfigError,
     Imagined,
     Latent,
+    LatentVariableConfig,
     Perceptron,
     Signature,
     WorldModel,
@@ -27,6 +28,7 @@ from steersman.core import (
 from steersman.core.compiled import compiled
 from steersman.nn import ActionEmbedding, DenseMembers
 from steersman.world_model.drive import drive_inputs
+from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained
 
 _FEW = 8  # rows below which products are slower than a compiled loop, and round in ways that depend on their number
 
@@ -44,16 +46,21 @@ class ResidualModel(WorldModel):
         disagreement = √(mean over D of the variance over members)          (Chua et al. 2018; Pathak et al. 2019)
 
     is reported for every imagined step. Every candidate's actions enter through one product for all steps.
+
+    With a latent variable z enters behind the last hidden layer (`Fork`), and its prior is given the state; members
+    share z. Such a model takes neither the steps in place nor the closed form.
     """
 
     @register(WorldModel)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="residual"):
-        """width and depth of the perceptron; members > 1 makes an ensemble (5 to 7 are usual); linear: see above."""
+        """width and depth of the perceptron; members > 1 makes an ensemble (5 to 7 are usual); linear: see above;
+        latent_variable: what is left to chance, None: nothing."""
 
         width: int = 128
         depth: int = 2
         members: int = 1
         linear: bool = False
+        latent_variable: LatentVariableConfig | None = None
 
         def __post_init__(self) -> None:
             if min(self.width, self.depth, self.members) < 1:
@@ -62,11 +69,12 @@ class ResidualModel(WorldModel):
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None = None
         ) -> ResidualModel:
-            return ResidualModel(signature, latent_shape, self.width, self.depth, self.members, self.linear)
+            return ResidualModel(
+                signature, latent_shape, self.width, self.depth, self.members, self.linear, self.latent_variable)
 
     def __init__(
         self, signature: Signature, latent_shape: tuple[int, ...], width: int = 128, depth: int = 2, members: int = 1,
-        linear: bool = False,
+        linear: bool = False, latent_variable: LatentVariableConfig | None = None,
     ) -> None:
         super().__init__()
         size = torch.Size(latent_shape).numel()
@@ -80,6 +88,10 @@ class ResidualModel(WorldModel):
                 layer.weight[:, width:] = 0
         self.layers = nn.ModuleList(DenseMembers(members, width, width) for _ in range(depth - 1))
         self.to_change = DenseMembers(members, width, size, gain=0.1)
+        self.fork: Fork | None = None
+        if latent_variable is not None:
+            self.latent_variable = latent_variable.build(signature, latent_shape, size)
+            self.fork = Fork(width, self.latent_variable.size, members)
 
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         """The last state alone matters: the model has no memory."""
@@ -91,7 +103,20 @@ class ResidualModel(WorldModel):
         return every_moment(latent)
 
     def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
+    ) -> Imagined:
+        return self._roll(belief, actions, exogenous, choosing(self.latent_variable, actions, u))
+
+    def explain(
+        self, belief: Belief, actions: Tensor, following: Tensor, exogenous: Tensor | None = None,
+        u: Tensor | None = None,
+    ) -> tuple[Imagined, Tensor]:
+        if self.latent_variable is None:
+            return super().explain(belief, actions, following, exogenous)
+        return explained(self._roll, self.latent_variable, belief, actions, following, exogenous, u)
+
+    def _roll(
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None, chance: Choosing | None
     ) -> Imagined:
         b, k, h = actions.shape[:3]
         shape = belief.state.shape[1:]
@@ -104,7 +129,8 @@ class ResidualModel(WorldModel):
         drive = drives.unbind(1)
         states, spread = [state], []
         for t in range(h):
-            change = self._change(state, drive[t])
+            z = None if chance is None else self._chosen(chance, state, drive[t])
+            change = self._change(state, drive[t], z)
             state = state + change.mean(0)
             states.append(state)
             if len(change) > 1:
@@ -114,16 +140,17 @@ class ResidualModel(WorldModel):
 
     def branch(
         self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
-        z: Tensor | None = None, carry: tuple[Tensor, ...] = (),
+        u: Tensor | None = None, carry: tuple[Tensor, ...] = (),
     ) -> Imagined:
         if not self._in_place(states):
-            return super().branch(belief, states, actions, exogenous, z, carry)
+            return super().branch(belief, states, actions, exogenous, u, carry)
         inputs = drive_inputs(self.actions, actions, exogenous).flatten(0, 1).transpose(0, 1)
         ends = self._unrolled(states.reshape(inputs.shape[1], -1), inputs)
         return Imagined(ends.transpose(0, 1).reshape(*states.shape[:2], -1, *states.shape[2:]), belief.context)
 
     def as_perceptron(self, actions: Tensor) -> Perceptron | None:
-        plain = self.members == 1 and self._plain(self.from_state.weight) and not torch.is_autocast_enabled("cpu")
+        plain = self.members == 1 and self.latent_variable is None and self._plain(self.from_state.weight)
+        plain = plain and not torch.is_autocast_enabled("cpu")
         if not plain or self.from_drive.weight.shape[2] > self.actions.width:
             return None
         return self._closed(self.actions(actions))
@@ -150,7 +177,9 @@ class ResidualModel(WorldModel):
 
     def _in_place(self, state: Tensor) -> bool:
         """Whether steps may be written in place: nobody asks for gradients, nor for other types than the weights'."""
-        return self.members == 1 and not (torch.is_grad_enabled() or torch.is_autocast_enabled(state.device.type))
+        if self.members > 1 or self.latent_variable is not None:
+            return False
+        return not (torch.is_grad_enabled() or torch.is_autocast_enabled(state.device.type))
 
     def _plain(self, state: Tensor) -> bool:
         """Whether compiled code can take state and weights."""
@@ -211,18 +240,30 @@ class ResidualModel(WorldModel):
         )
         return into, layers, out[0]
 
-    def _change(self, state: Tensor, drive: Tensor) -> Tensor:
-        """state (N, D), drive (E, N, W) -> (E, N, D), or (1, N, D) while each row belongs to one member."""
+    def _chosen(self, chance: Choosing, state: Tensor, drive: Tensor) -> Tensor:
+        """z (N, Z) of the next step, tried on the mean of all members where it is inferred by energy."""
+        def move(z: Tensor, times: int) -> Tensor:
+            each = state.repeat_interleave(times, 0)
+            return each + self._network(each[None], drive.repeat_interleave(times, 1), z).mean(0)
+
+        return chance.z(state, move)
+
+    def _change(self, state: Tensor, drive: Tensor, z: Tensor | None = None) -> Tensor:
+        """state (N, D), drive (E, N, W), z (N, Z) -> (E, N, D), or (1, N, D) while each row belongs to one member."""
         if self.training and self.members > 1:
             deal = Deal(len(state), self.members, state.device)
-            return deal.gather(self._network(deal.scatter(state), deal.scatter(drive)))[None]
-        return self._network(state[None], drive)
+            own = None if z is None else deal.scatter(z)
+            return deal.gather(self._network(deal.scatter(state), deal.scatter(drive), own))[None]
+        return self._network(state[None], drive, z)
 
-    def _network(self, state: Tensor, drive: Tensor) -> Tensor:
+    def _network(self, state: Tensor, drive: Tensor, z: Tensor | None = None) -> Tensor:
         first = self.from_state(state) + drive
         h = F.silu(first[..., : self.width])
         for layer in self.layers:
             h = F.silu(layer(h)) + h
+        if z is not None:
+            assert self.fork is not None
+            h = self.fork(h, z)
         change: Tensor = self.to_change(h)
         return change + first[..., self.width :] if first.shape[-1] > self.width else change
 
@@ -236,7 +277,7 @@ def _one_of(module: nn.Module, number: int) -> nn.Module:
     """The part of one member: weights of DenseMembers are views, all else is shared."""
     if isinstance(module, nn.ModuleList):
         return nn.ModuleList(_one_of(inner, number) for inner in module)
-    return module.only(number) if isinstance(module, DenseMembers) else module
+    return module.only(number) if isinstance(module, (DenseMembers, Fork)) else module
 
 
 class Deal:

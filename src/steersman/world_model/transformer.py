@@ -13,9 +13,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel, every_moment, register
+from steersman.core import (
+    Belief,
+    ConfigError,
+    Imagined,
+    Latent,
+    LatentVariableConfig,
+    Signature,
+    WorldModel,
+    every_moment,
+    register,
+)
 from steersman.nn import ActionEmbedding, CausalBlock, mlp, rotate
 from steersman.world_model.drive import drive_inputs
+from steersman.world_model.latent_variable.choosing import (
+    Choosing,
+    Fork,
+    choosing,
+    explained,
+    forked,
+    given_before,
+)
 
 
 class TransformerModel(WorldModel):
@@ -31,6 +49,9 @@ class TransformerModel(WorldModel):
     them: so many of the newest count, the others are zeros that nobody looks at. So rows that began at different
     moments stand in one batch.
 
+    With a latent variable s_{t+1} = s_t + W_o fork(h_t, z_t), h = LN(blocks(…)), and its prior is given h_t: keys and
+    values do not depend on z but through the states that followed.
+
     Defaults are small. `TransformerModel.Config.lewm()` is the predictor of LeWM (Maes et al. 2026).
     """
 
@@ -43,6 +64,7 @@ class TransformerModel(WorldModel):
         hidden: int = 256
         context: int = 3
         dropout: float = 0.0
+        latent_variable: LatentVariableConfig | None = None
 
         def __post_init__(self) -> None:
             if min(self.width, self.depth, self.heads, self.hidden, self.context) < 1 or not 0 <= self.dropout < 1:
@@ -77,6 +99,10 @@ class TransformerModel(WorldModel):
         self.to_change = nn.Linear(width, size)
         nn.init.uniform_(self.to_change.weight, -0.1 * width**-0.5, 0.1 * width**-0.5)
         nn.init.zeros_(self.to_change.bias)
+        self.fork: Fork | None = None
+        if config.latent_variable is not None:
+            self.latent_variable = config.latent_variable.build(signature, latent_shape, width)
+            self.fork = Fork(width, self.latent_variable.size)
 
     def predict(self, states: Tensor, actions: Tensor, exogenous: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """Next state after every step of a recorded sequence, in parallel: (B, T, D), (B, T, A) -> (B, T, D), caches.
@@ -138,7 +164,29 @@ class TransformerModel(WorldModel):
         return Belief(belief.state, belief.context, (*carry, age))
 
     def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
+    ) -> Imagined:
+        return self._roll(belief, actions, exogenous, choosing(self.latent_variable, actions, u))
+
+    def explain(
+        self, belief: Belief, actions: Tensor, following: Tensor, exogenous: Tensor | None = None,
+        u: Tensor | None = None,
+    ) -> tuple[Imagined, Tensor]:
+        if self.latent_variable is None:
+            return super().explain(belief, actions, following, exogenous)
+        return explained(self._roll, self.latent_variable, belief, actions, following, exogenous, u)
+
+    def given(
+        self, belief: Belief, states: Tensor, actions: Tensor, exogenous: Tensor | None = None,
+        carry: tuple[Tensor, ...] = (),
+    ) -> Tensor:
+        """What the blocks make of the step and its history, h."""
+        if self.latent_variable is None:
+            return super().given(belief, states, actions, exogenous, carry)
+        return given_before(self._roll, self.latent_variable, states, actions, exogenous, carry)
+
+    def _roll(
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None, chance: Choosing | None
     ) -> Imagined:
         b, k, horizon = actions.shape[:3]
         shape = belief.state.shape[1:]
@@ -159,7 +207,11 @@ class TransformerModel(WorldModel):
                 values.append(value)
                 evicted = max(0, len(keys) - self.context + 1)
                 del keys[:evicted], values[:evicted]
-            state = state + self.to_change(self.norm(x))
+            if chance is None or self.fork is None:
+                state = state + self.to_change(self.norm(x))
+            else:
+                rows = state.flatten(0, 1), self.norm(x).flatten(0, 1)
+                state = forked(*rows, chance, self.fork, self.to_change).unflatten(0, (b, k))
             states.append(state)
         imagined = torch.stack(states, 2).unflatten(-1, shape)
         carry = [step.expand(b, k, -1) for steps in cache for step in steps]

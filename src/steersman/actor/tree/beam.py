@@ -41,7 +41,7 @@ class Beam(Configured["Beam.Config"]):
 
     A beginning that a guardrail refuses ranks behind all others and never becomes a plan. The plan before, moved on,
     and a policy's proposal are compared with the best sequence at the end. What is left to chance is averaged as the
-    model does without z; for plans that react to outcomes take dynamic programming or tree search. Nothing is random.
+    model does without u; for plans that react to outcomes take dynamic programming or tree search. Nothing is random.
 
     Budget: the width shrinks to what calls allow, and to what the pace so far leaves of the seconds.
     """

@@ -101,7 +101,7 @@ def closed_search(problem: Problem, stepper: Stepper) -> ClosedSearch | None:
         return None
     if len(distance.target) not in (1, len(state)):
         return None
-    if not all(speaks_for(problem.model, "as_perceptron", method) for method in ("imagine", "branch", "outcomes")):
+    if not all(speaks_for(problem.model, "as_perceptron", method) for method in ("imagine", "branch", "support")):
         return None
     perceptron = problem.model.as_perceptron(stepper.choices)
     if perceptron is None or perceptron.largest > LARGEST:

@@ -28,7 +28,7 @@ class Layer:
     probability  (B, S, R, O)
     place        (B, S, R, O) where it leads: state of the next layer, -1 if that was dropped
     allowed      (B, S, R) bool: every outcome that may come keeps every guardrail
-    z            (B, S, R, O, Z) or None
+    u            (B, S, R, O, U) or None: what imagines each outcome
     """
 
     energy: Tensor
@@ -36,7 +36,7 @@ class Layer:
     probability: Tensor
     place: Tensor
     allowed: Tensor
-    z: Tensor | None
+    u: Tensor | None
 
 
 class DynamicProgramming(Configured["DynamicProgramming.Config"]):
@@ -152,7 +152,7 @@ class _Forward:
         r, hold, depth = len(self.stepper.choices), self.stepper.hold, self.stepper.depth
         start = self.problem.belief.state[:, None].expand(-1, r, *self.problem.belief.state.shape[1:])
         each = torch.arange(r, device=start.device).expand(len(start), -1)
-        outcomes = self.stepper.outcomes(start, each)
+        outcomes = self.stepper.outcomes(start, (), each, 0)
         first = r * hold * (1 if outcomes is None else outcomes.probability.shape[-1])
         self.allowance.require(first * depth, f"{depth} layers of {first} outcomes")
         left = self.allowance.left()
@@ -178,7 +178,7 @@ class _Forward:
         return Layer(
             shape(energy), {n: shape(p) for n, p in step.parts.items()}, shape(probability),
             shape(torch.full_like(energy, -1, dtype=torch.int64)), shape(~bad),
-            None if step.outcomes is None else shape(step.outcomes.z),
+            None if step.outcomes is None else shape(step.outcomes.u),
         )
 
     def _to_come(self, layer: Layer, step: Step, layers: int) -> Tensor:
@@ -233,20 +233,20 @@ def _follow(
         mine = choice[rows, at]
         outcome = layer.probability[rows, at, mine].argmax(1)
         actions.append(stepper.choices[mine][:, None].expand(-1, stepper.hold, -1))
-        if layer.z is not None:
-            chance.append(layer.z[rows, at, mine, outcome])
+        if layer.u is not None:
+            chance.append(layer.u[rows, at, mine, outcome])
         at = layer.place[rows, at, mine, outcome].clamp(min=0)
-    sequence, z = torch.cat(actions, 1)[:, None], torch.stack(chance, 1)[:, None] if chance else None
+    sequence, u = torch.cat(actions, 1)[:, None], torch.stack(chance, 1)[:, None] if chance else None
     exogenous = None if problem.exogenous is None else problem.exogenous[:, : stepper.steps]
-    scores = verdict(problem, problem.model.imagine(problem.belief, sequence, exogenous, z), sequence)
+    scores = verdict(problem, problem.model.imagine(problem.belief, sequence, exogenous, u), sequence)
     energy = {name: torch.cat(part, 1).to(scores.energy) for name, part in parts.items()}
-    if z is None and not bool(forward.dropped.any()):
+    if u is None and not bool(forward.dropped.any()):
         _require_single_steps(energy, scores.parts, values[0][:, 0])
     feasible = torch.isfinite(values[0][:, 0]) & scores.feasible[:, 0]
     best = Best(sequence[:, 0], feasible, values[0][:, 0], energy, scores.imagined, forward.kept, forward.refused)
     calls = torch.full((b,), forward.allowance.calls + stepper.steps, dtype=torch.int64)
     plan = decide(problem, Searched(best, forward.scored, calls), spending)
-    return replace(plan, reason=_reasons(plan, forward, values, layers[0].z is not None))
+    return replace(plan, reason=_reasons(plan, forward, values, layers[0].u is not None))
 
 
 def _expected(layer: Layer, choice: Tensor, share: Tensor) -> dict[str, Tensor]:

@@ -68,7 +68,7 @@ class Growth:
         self.tree = Tree(b, search.simulations, len(self.stepper.choices), outcomes, self.stepper.depth, search.rules)
         self.states = _store(belief.state, b, self.tree.size)
         self.carry = tuple(_store(x, b, self.tree.size) for x in belief.carry)
-        self.z: Tensor | None = None
+        self.u: Tensor | None = None
         self.vetoed: dict[str, Tensor] = {}
         self.kept, self.looked = torch.zeros(b, dtype=torch.int64), torch.zeros(b, dtype=torch.int64)
         self.done = torch.zeros_like(self.kept)
@@ -78,10 +78,10 @@ class Growth:
         self._run()
         problem, stepper, tree = self.problem, self.stepper, self.tree
         line = tree.line()
-        choice, z, open_ = self._completed(line)
+        choice, u, open_ = self._completed(line)
         actions = stepper.choices[choice].repeat_interleave(stepper.hold, 1)
         exogenous = None if problem.exogenous is None else problem.exogenous[:, : stepper.steps]
-        imagined = problem.model.imagine(problem.belief, actions[:, None], exogenous, None if z is None else z[:, None])
+        imagined = problem.model.imagine(problem.belief, actions[:, None], exogenous, None if u is None else u[:, None])
         scores, device = verdict(problem, imagined, actions[:, None]), actions.device
         feasible = torch.from_numpy(~tree.dead()).to(device) & open_ & scores.feasible[:, 0]
         vetoed = {name: self.vetoed.get(name, torch.zeros_like(self.kept)).to(device) for name in scores.refused}
@@ -129,9 +129,9 @@ class Growth:
                                     "act until the history is full, or use planner 'beam'")
             store[:, slots] = after
         if step.outcomes is not None:
-            if self.z is None:
-                self.z = step.outcomes.z.new_zeros(*self.states.shape[:2], step.outcomes.z.shape[-1])
-            self.z[:, slots] = step.outcomes.z[:, 0]
+            if self.u is None:
+                self.u = step.outcomes.u.new_zeros(*self.states.shape[:2], step.outcomes.u.shape[-1])
+            self.u[:, slots] = step.outcomes.u[:, 0]
 
     def _refused(self, step: Step) -> Bools:
         unsafe = step.unsafe if step.outcomes is None else step.unsafe & (step.outcomes.probability > 0)
@@ -169,7 +169,7 @@ class Growth:
         return total + energy * (left - self.rollout).clamp(min=0)
 
     def _completed(self, line: Line) -> tuple[Tensor, Tensor | None, Tensor]:
-        """The choices (B, T), with the least energy of a single step where the tree ends; z (B, T, Z) of the outcomes;
+        """The choices (B, T), with the least energy of a single step where the tree ends; u (B, T, U) of the outcomes;
         (B,) whether an open choice was found for every step."""
         stepper, device = self.stepper, self.problem.belief.state.device
         b, r = len(self.problem), len(stepper.choices)
@@ -178,14 +178,14 @@ class Growth:
         last = torch.from_numpy(np.maximum(line.node.max(1), self.tree.roots)).to(device)
         states = self.states.flatten(0, 1)[last]
         carry = tuple(x.flatten(0, 1)[last] for x in self.carry)
-        z = None if self.z is None else self.z.new_zeros(b, stepper.depth, self.z.shape[-1])
+        u = None if self.u is None else self.u.new_zeros(b, stepper.depth, self.u.shape[-1])
         open_ = torch.ones(b, dtype=torch.bool, device=device)
         every = torch.arange(r, device=device).expand(b, -1)
         spare = nearest_choice(stepper.choices, fallback_action(self.problem).to(stepper.choices.dtype))
         for step in range(stepper.depth):
             known = choice[:, step] >= 0
-            if z is not None and self.z is not None:
-                z[:, step] = self.z.flatten(0, 1)[node[:, step].clamp(min=0)]
+            if u is not None and self.u is not None:
+                u[:, step] = self.u.flatten(0, 1)[node[:, step].clamp(min=0)]
             if bool(known.all()):
                 continue
             after = stepper.step(states[:, None].expand(-1, r, *states.shape[1:]),
@@ -198,8 +198,8 @@ class Growth:
             open_ &= known | ~unsafe.all(1)
             choice[:, step] = torch.where(known, choice[:, step], best)
             outcome = p[rows, best].argmax(1)
-            if z is not None and after.outcomes is not None:
-                z[:, step] = torch.where(known[:, None], z[:, step], after.outcomes.z[rows, best, outcome])
+            if u is not None and after.outcomes is not None:
+                u[:, step] = torch.where(known[:, None], u[:, step], after.outcomes.u[rows, best, outcome])
             place = best * after.energy.shape[2] + outcome
             keep = known.view(-1, *[1] * (states.dim() - 1))
             states = torch.where(keep, states, after.states[rows, place])
@@ -207,13 +207,14 @@ class Growth:
                 torch.where(known.view(-1, *[1] * (x.dim() - 1)), x, y[rows, place])
                 for x, y in zip(carry, after.carry, strict=True)
             )
-        return choice, z, open_
+        return choice, u, open_
 
 
 def outcomes_of(stepper: Stepper) -> int:
     """O: how many outcomes a choice has at most."""
-    state = stepper.problem.belief.state
-    listed = stepper.outcomes(state[:, None], torch.zeros(len(state), 1, dtype=torch.int64, device=state.device))
+    belief = stepper.problem.belief
+    first = torch.zeros(len(belief), 1, dtype=torch.int64, device=belief.state.device)
+    listed = stepper.outcomes(belief.state[:, None], tuple(x[:, None] for x in belief.carry), first, 0)
     return 1 if listed is None else listed.probability.shape[-1]
 
 

@@ -45,7 +45,7 @@ class MCTS(Configured["MCTS.Config"]):
     one, `rollout` random choices, and after them that the last energy goes on to the horizon. The prior is uniform,
     mixed with a policy's proposal (`Problem.proposal`) and with the visits along the last decision's plan.
 
-    Where steps are left to chance (`WorldModel.outcomes`), a choice is a chance node: all its outcomes are imagined at
+    Where steps are left to chance (`WorldModel.support`), a choice is a chance node: all its outcomes are imagined at
     once, worth their expectation, and later walks enter the one that was entered least for its probability.
 
     What is known exactly, down to the horizon, is not searched again, and its value is the least, not a mean over what

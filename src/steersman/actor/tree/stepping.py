@@ -16,7 +16,7 @@ from torch import Tensor
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.primitives import rays
 from steersman.actor.ground.verdict import refuse_scenarios, verdict, weighted_terms
-from steersman.core import ConfigError, Imagined, Outcomes, PlanningError, Problem
+from steersman.core import ConfigError, Imagined, PlanningError, Problem, Support
 from steersman.core.clock import now
 
 _ROWS = 8  # fewer rows than this take other ways through a matrix product, which round differently
@@ -32,7 +32,7 @@ class Step:
     parts      name of a term -> (B, K, O, H)
     unsafe     (B, K, O) bool: a guardrail refuses it, or the energy is not finite
     refused    name of a guardrail -> (B, K) bool: refuses an outcome that may come
-    outcomes   z (B, K, O, Z) and probability (B, K, O); None: nothing is left to chance, O = 1
+    outcomes   u (B, K, O, U) and probability (B, K, O); None: none is listed, O = 1
     """
 
     imagined: Imagined
@@ -41,7 +41,7 @@ class Step:
     parts: dict[str, Tensor]
     unsafe: Tensor
     refused: dict[str, Tensor]
-    outcomes: Outcomes | None
+    outcomes: Support | None
 
     @property
     def states(self) -> Tensor:
@@ -72,27 +72,27 @@ class Stepper:
             )
 
     def imagine(
-        self, states: Tensor, carry: tuple[Tensor, ...], choice: Tensor, when: int | Tensor, z: Tensor | None = None
+        self, states: Tensor, carry: tuple[Tensor, ...], choice: Tensor, when: int | Tensor, u: Tensor | None = None
     ) -> Imagined:
         """From states (B, K, …) by choices (B, K), each held; `when` is the number of the choice in the plan, for all
-        or for each problem; z (B, K, Z). Returns states (B, K, H+1, …), carry each (B, K, …)."""
+        or for each problem; u (B, K, U). Returns states (B, K, H+1, …), carry each (B, K, …)."""
         count = states.shape[1]
         more = -(-_ROWS // (len(states) * count))
         if more <= 1:
-            return self._imagine(states, carry, self.choices[choice], when, z)
+            return self._imagine(states, carry, self.choices[choice], when, u)
         # repeated, because a plan must not depend on how many problems are planned together
         states, choice = _times(states, more), _times(choice, more)
-        carry, z = tuple(_times(x, more) for x in carry), None if z is None else _times(z, more)
-        imagined = self._imagine(states, carry, self.choices[choice], when, z)
+        carry, u = tuple(_times(x, more) for x in carry), None if u is None else _times(u, more)
+        imagined = self._imagine(states, carry, self.choices[choice], when, u)
         spread, looked = (None if x is None else x[:, :count] for x in (imagined.disagreement, imagined.attention))
         return Imagined(imagined.states[:, :count], imagined.context, spread, looked,
                         tuple(x[:, :count] for x in imagined.carry), imagined.shared)
 
     def _imagine(
-        self, states: Tensor, carry: tuple[Tensor, ...], actions: Tensor, when: int | Tensor, z: Tensor | None
+        self, states: Tensor, carry: tuple[Tensor, ...], actions: Tensor, when: int | Tensor, u: Tensor | None
     ) -> Imagined:
         actions = actions[:, :, None].expand(-1, -1, self.hold, -1)
-        known, chance = self._known(when), None if z is None else z[:, :, None]
+        known, chance = self._known(when), None if u is None else u[:, :, None]
         return self.problem.model.branch(self.problem.belief, states, actions, known, chance, carry)
 
     def _known(self, when: int | Tensor) -> Tensor | None:
@@ -104,14 +104,14 @@ class Stepper:
 
     def step(self, states: Tensor, carry: tuple[Tensor, ...], choice: Tensor, when: int | Tensor) -> Step:
         """Every outcome of choices (B, K) from states (B, K, …), and what each is worth."""
-        outcomes = self.outcomes(states, choice)
+        outcomes = self.outcomes(states, carry, choice, when)
         b, k = choice.shape
-        count, z, each = 1, None, choice
+        count, u, each = 1, None, choice
         if outcomes is not None:
-            count, z = outcomes.probability.shape[-1], outcomes.z.flatten(1, 2)
+            count, u = outcomes.probability.shape[-1], outcomes.u.flatten(1, 2)
             states, each = states.repeat_interleave(count, 1), choice.repeat_interleave(count, 1)
             carry = tuple(x.repeat_interleave(count, 1) for x in carry)
-        imagined = self.imagine(states, carry, each, when, z)
+        imagined = self.imagine(states, carry, each, when, u)
         actions = self.choices[each][:, :, None].expand(-1, -1, self.hold, -1)
         scores = verdict(self.problem, imagined, actions)
         parts, energy = self._energies(imagined, actions, scores.parts, scores.energy, when)
@@ -125,11 +125,14 @@ class Stepper:
             ~scores.feasible.view(b, k, count), refused, outcomes,
         )
 
-    def outcomes(self, states: Tensor, choice: Tensor) -> Outcomes | None:
-        """What may come of choices (B, K) from states (B, K, …)."""
+    def outcomes(
+        self, states: Tensor, carry: tuple[Tensor, ...], choice: Tensor, when: int | Tensor
+    ) -> Support | None:
+        """What may come of choices (B, K) from states (B, K, …); arguments as in `imagine`."""
         if not self.listed:
             return None
-        outcomes = self.problem.model.outcomes(self.problem.belief, states, self.choices[choice])
+        outcomes = self.problem.model.support(
+            self.problem.belief, states, self.choices[choice], self._known(when), carry)
         risk = self.problem.task.risk  # listed outcomes are weighed by probability, and guardrails hold in each
         if outcomes is None or risk.over != "mean" or risk.broken:
             refuse_scenarios(self.problem, "that searches a tree")

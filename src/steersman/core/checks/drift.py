@@ -50,7 +50,7 @@ class Drift(WorldModel):
         return Belief(latent.state[:, -1])
 
     def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
     ) -> Imagined:
         time.sleep(self.patience)
         self._note(actions.detach(), exogenous)

@@ -100,13 +100,14 @@ class Following:
         Where something is left to chance, every outcome that is listed counts as expected.
         """
         action, known = self.coming[0][:, 0, :1], None if self.coming[1] is None else self.coming[1][:, :1]
-        z = None
+        u = None
         if self.model.chance:
-            listed = self.model.outcomes(belief, belief.state[:, None], action)
-            z = None if listed is None else listed.z[:, :, 0, None]
-            if z is None:
+            carry = tuple(x[:, None] for x in belief.carry)
+            listed = self.model.support(belief, belief.state[:, None], action, known, carry)
+            if listed is None:
                 return
-        ahead = self.ledger.ask("one step", lambda: self.model.imagine(belief, action[:, None], known, z))
+            u = listed.u[:, :, 0, None]
+        ahead = self.ledger.ask("one step", lambda: self.model.imagine(belief, action[:, None], known, u))
         expected = ahead.last().state
         other = expected.roll(1, 0)
         mine, others = (self._observe("predictions measured", belief, action, Latent(x), known)[1]

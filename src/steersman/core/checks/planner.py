@@ -335,9 +335,9 @@ class _Breaking(Drift):
         self.limit = limit
 
     def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
     ) -> Imagined:
-        imagined = super().imagine(belief, actions, exogenous, z)
+        imagined = super().imagine(belief, actions, exogenous, u)
         bad = (actions[..., 0] > self.limit).cumsum(2)[..., None] > 0
         after = torch.where(bad, torch.nan, imagined.states[:, :, 1:])
         return Imagined(torch.cat([imagined.states[:, :, :1], after], 2))

@@ -14,7 +14,9 @@ from torch import Tensor
 from steersman.core.boxes import Cost
 from steersman.core.checks.drift import Case, Drift
 from steersman.core.errors import PlanningError
+from steersman.core.latent_variable import Energy, LatentVariable, Posterior
 from steersman.core.problem import Plan, Problem
+from steersman.core.signature import ActionSpec
 from steersman.core.task import Risk, Task
 from steersman.core.types import Belief, Imagined
 
@@ -32,18 +34,42 @@ class Toll(Cost):
         return imagined.states[:, :, 1:, 0]
 
 
-class Gusty(Drift):
-    """The first entry of the state moves by half a unit more where the step's z lies below one half."""
+class _Coin(LatentVariable):
+    """1 or 0, told by nothing."""
 
     @property
-    def chance(self) -> int:
+    def uniform(self) -> int:
         return 1
 
+    @property
+    def size(self) -> int:
+        return 1
+
+    def draw(self, u: Tensor, given: Tensor, actions: Tensor) -> Tensor:
+        return (u < 0.5).to(given)
+
+    def expected(self, given: Tensor, actions: Tensor) -> Tensor:
+        return torch.full_like(given[:, :1], 0.5)
+
+    def posterior(
+        self, given: Tensor, actions: Tensor, following: Tensor, energy: Energy | None = None, u: Tensor | None = None
+    ) -> Posterior:
+        z = self.expected(given, actions)
+        return Posterior(z, torch.zeros_like(z[:, 0]))
+
+
+class Gusty(Drift):
+    """The first entry of the state moves by half a unit more where a coin that is tossed in each step falls so."""
+
+    def __init__(self, action: ActionSpec) -> None:
+        super().__init__(action)
+        self.latent_variable = _Coin()
+
     def imagine(
-        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, z: Tensor | None = None
+        self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
     ) -> Imagined:
-        calm = super().imagine(belief, actions, exogenous, z).states
-        gust = torch.full_like(actions[..., :1], _GUST / 2, dtype=calm.dtype) if z is None else _GUST * (z < 0.5)
+        calm = super().imagine(belief, actions, exogenous, u).states
+        gust = torch.full_like(actions[..., :1], _GUST / 2, dtype=calm.dtype) if u is None else _GUST * (u < 0.5)
         blown = torch.nn.functional.pad(gust.to(calm.dtype).cumsum(2), (0, calm.shape[-1] - 1, 1, 0))
         return Imagined(calm + blown)
 

@@ -128,7 +128,7 @@ class _Check:
             before = self.imagine("asked once", belief, actions, outside)
         again = self.imagine("asked twice", belief, actions, outside)
         self.ledger.keep("imagines the same again", same(again.states, before.states), "asked twice",
-                         worst(again.states, before.states), "draw nothing at random: what chance decides is z")
+                         worst(again.states, before.states), "draw nothing at random: what chance decides is u")
         with torch.inference_mode():
             quick = self.imagine("in inference mode", belief, actions, outside)
         self.ledger.keep("imagines the same in inference mode", same(quick.states, before.states), "in inference mode",
