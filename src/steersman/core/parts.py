@@ -163,7 +163,7 @@ class CorrectorConfig(Protocol):
 class ViewConfig(Protocol):
     """Configuration of a way of seeing a moment."""
 
-    def build(self) -> View: ...
+    def build(self, signature: Signature) -> View: ...
 
 
 @runtime_checkable
