@@ -21,8 +21,8 @@ from steersman.core.types import Observation
 class Looked(TensorRecord):
     """What a view shows.
 
-    observation  the same names and leading dimensions
-    parameters   (B, P): what was chosen (a crop's place and size, an angle, a factor), in the view's own units
+    observation  the same names, each (B, T', *shape) as `View.shown` says; T' is T, or less where time is cropped
+    parameters   (B, P) float32: what was chosen (a crop's place and size, an angle, a factor), in the view's own units
     """
 
     observation: Observation
@@ -30,32 +30,31 @@ class Looked(TensorRecord):
 
 
 class View(ABC):
-    """A way of seeing a moment that leaves what it is about as it is. All T moments of a row are seen alike."""
+    """A way of seeing a moment that leaves what it is about as it is. All T moments of a row are seen alike.
 
-    @abstractmethod
-    def uniform(self, signature: Signature) -> int:
-        """U: how many uniform numbers choose one row's view.
+    A view is built for a signature, and refuses there what it cannot be had of. It holds no tensors.
 
-        Raises:
-            ConfigError: this view cannot be had of such observations.
-        """
+    uniform     U: how many uniform numbers choose one row's view
+    parameters  names of the P parameters
+    shown       what observations look like afterwards: the signature it was built for, unless it cuts a part out
+    """
 
-    @property
-    @abstractmethod
-    def parameters(self) -> tuple[str, ...]:
-        """Names of the P parameters."""
+    uniform: int
+    parameters: tuple[str, ...]
+    shown: Signature
 
     @abstractmethod
     def look(self, observation: Observation, u: Tensor) -> Looked:
-        """Named observations, each (B, T, …), u (B, U) on (0, 1) -> the view. No loop over rows."""
+        """Named observations, each (B, T, …), u (B, U) on (0, 1) -> the view. No loop over rows; a row of the result is
+        a function of that row alone, bit for bit."""
 
 
 @dataclass(frozen=True)
 class Masked(TensorRecord):
     """Which tokens are seen and which are to be foreseen, of each of B moments.
 
-    context  (B, V) int64: indices of the visible tokens
-    targets  (B, M, K) int64: indices of the tokens of each target
+    context  (B, V) int64: indices of the visible tokens, each once, in no particular order
+    targets  (B, M, K) int64: indices of the tokens of each target; two targets may share some
     """
 
     context: Tensor

@@ -4,6 +4,7 @@ How to choose: vector for columns of numbers; scene for pictures in which someth
 conv for other pictures on a CPU; vit for large pictures, many frames or a GPU; mixed for several observations at once.
 """
 
+from steersman.perception import masks, views
 from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.mixed import MixedEncoder
 from steersman.perception.readout import ColumnReadout, KernelReadout, LinearReadout, MLPReadout
@@ -21,4 +22,6 @@ __all__ = [
     "SceneEncoder",
     "VectorEncoder",
     "ViTEncoder",
+    "masks",
+    "views",
 ]
