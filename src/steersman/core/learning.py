@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from steersman.core.errors import ConfigError
-from steersman.core.latent_variable import Posterior
 from steersman.core.looking import Looked, Masked
 from steersman.core.records import TensorRecord
 from steersman.core.types import Belief, Imagined, Latent, Window
@@ -69,11 +68,13 @@ class Rolled(TensorRecord):
     starts     (S,) rows at which they begin
     predicted  states (B, S, n+1, D), the first is the encoded start; attention (B, S, n, M); disagreement (B, S, n)
     context    (B, S, M, C): scene maps surveyed at the starts, or None
+    nats       (B, S, n): what each step told about chance beyond its prior; None where chance was not explained
     """
 
     starts: Tensor
     predicted: Imagined
     context: Tensor | None = None
+    nats: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,13 @@ class Teacher(Need[Taught[Made]], Generic[Made]):
 
 
 @dataclass(frozen=True)
-class Explained(Need[Posterior]):
-    """What of chance explains each logged step: z (B, L, Z) by the posterior, and its nats (B, L)."""
+class Explained(Need[Rolled]):
+    """Rollouts from the same starts, in which chance is what explains the states that followed, and the nats it took.
+
+    sample  z is drawn from its posterior; False: its most probable value
+    """
+
+    sample: bool = True
 
 
 @dataclass(frozen=True)
@@ -242,15 +248,15 @@ class LearningBatch(TensorRecord):
 
     def targets(self) -> Tensor:
         """Encoded states that the rollouts should meet: (B, S, n, D)."""
-        return self.latent.state[:, self._rows()]
+        return self.reached(self.of(Rollouts()))
+
+    def reached(self, rolled: Rolled) -> Tensor:
+        """Encoded states that these rollouts should meet: (B, S, n, D)."""
+        return self.latent.state[:, _rows(rolled)]
 
     def measured_targets(self) -> Tensor | None:
         """Which entries of `targets` stem from measurements only, in a shape that broadcasts to them; None: all."""
-        return None if self.measured is None else self.measured[:, self._rows()]
-
-    def _rows(self) -> Tensor:
-        n = self.predicted.states.shape[2] - 1
-        return self.starts[:, None] + torch.arange(1, n + 1, device=self.starts.device)
+        return None if self.measured is None else self.measured[:, _rows(self.of(Rollouts()))]
 
 
 @dataclass(frozen=True)
@@ -259,3 +265,9 @@ class Loss:
 
     total: Tensor
     parts: Mapping[str, Tensor]
+
+
+def _rows(rolled: Rolled) -> Tensor:
+    """(S, n): rows of the window that the steps of the rollouts come to."""
+    n = rolled.predicted.states.shape[2] - 1
+    return rolled.starts[:, None] + torch.arange(1, n + 1, device=rolled.starts.device)

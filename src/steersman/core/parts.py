@@ -66,16 +66,6 @@ class WorldModelConfig(Protocol):
 
 
 @runtime_checkable
-class LatentVariableConfig(Protocol):
-    """Configuration of what a world model leaves to chance; it stands in the world model's own Config.
-
-    given  how many numbers the world model knows before a step
-    """
-
-    def build(self, signature: Signature, latent_shape: tuple[int, ...], given: int) -> LatentVariable: ...
-
-
-@runtime_checkable
 class PlannerConfig(Protocol):
     """Configuration of a planner."""
 

@@ -2,6 +2,7 @@
 
 from steersman.core import ObjectiveConfig
 from steersman.objectives.combine import Sum, combine
+from steersman.objectives.explained import ExplainedPrediction
 from steersman.objectives.following import Following
 from steersman.objectives.invariance import Invariance
 from steersman.objectives.inverse_dynamics import InverseDynamics
@@ -12,6 +13,7 @@ from steersman.objectives.temporal import TemporalSimilarity
 from steersman.objectives.vicreg import VICReg
 
 __all__ = [
+    "ExplainedPrediction",
     "Following",
     "Invariance",
     "InverseDynamics",

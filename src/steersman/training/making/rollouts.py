@@ -39,14 +39,19 @@ class MakeRollouts(Maker[Rollouts, Rolled]):
                               "set `window`, or descend an objective of views")
 
     def make(self, need: Rollouts, making: Making) -> Rolled:
-        config, latent = making.config, making.of(Encoded()).latent
-        starts = torch.tensor(
-            making.stage.rows(making.window.actions.shape[1], config.agent.history), device=making.device)
-        noise = None
-        if config.start_noise and making.parts.training:
-            noise = partial(_noise, deviation=config.start_noise, starts=len(starts), making=making)
-        return roll(making.perception, making.world_model, making.window, latent, starts, making.stage.horizon,
-                    config.agent.history, noise)
+        return rolled(making)
+
+
+def rolled(making: Making, explain: Callable[[int], Tensor] | None = None) -> Rolled:
+    """Rollouts as the stage cuts them; explain: number of starts -> uniform noise (B·S, n, U), U = 0 for none."""
+    config, latent = making.config, making.of(Encoded()).latent
+    starts = torch.tensor(
+        making.stage.rows(making.window.actions.shape[1], config.agent.history), device=making.device)
+    noise = None
+    if config.start_noise and making.parts.training:
+        noise = partial(_noise, deviation=config.start_noise, starts=len(starts), making=making)
+    return roll(making.perception, making.world_model, making.window, latent, starts, making.stage.horizon,
+                config.agent.history, noise, None if explain is None else explain(len(starts)))
 
 
 def imagine_windows(
@@ -61,9 +66,14 @@ def imagine_windows(
 
 def roll(
     perception: Perception, model: WorldModel, window: Window, latent: Latent, starts: Tensor, horizon: int,
-    history: int, noise: Callable[[Tensor], Tensor] | None = None,
+    history: int, noise: Callable[[Tensor], Tensor] | None = None, explained: Tensor | None = None,
 ) -> Rolled:
-    """B·S rollouts from encoded moments; noise: states (B·S, T, …) -> what is added to them."""
+    """B·S rollouts from encoded moments.
+
+    noise      states (B·S, T, …) -> what is added to them
+    explained  chance is what explains the states that followed: (B·S, n, U) draws it from its posterior, (B·S, n, 0)
+               takes the most probable; None: chance is what the model expects
+    """
     b, s = len(window), len(starts)
     past = starts[:, None] + torch.arange(1 - history, 1, device=starts.device)
     ahead = starts[:, None] + torch.arange(horizon, device=starts.device)
@@ -78,13 +88,18 @@ def roll(
         else (_rows(window.exogenous, past[:, :-1]), _rows(window.exogenous, ahead))
     )
     belief = model.begin(moments, _rows(window.actions, past[:, :-1]), known)
-    imagined = model.imagine(belief, _rows(window.actions, ahead)[:, None], coming)
+    done, nats = _rows(window.actions, ahead), None
+    if explained is None:
+        imagined = model.imagine(belief, done[:, None], coming)
+    else:
+        u = explained if explained.shape[-1] else None
+        imagined, nats = model.explain(belief, done, _rows(latent.state, ahead + 1), coming, u)
     predicted = Imagined(
         _back(imagined.states, b, s),
         disagreement=None if imagined.disagreement is None else _back(imagined.disagreement, b, s),
         attention=None if imagined.attention is None else _back(imagined.attention, b, s),
     )
-    return Rolled(starts, predicted, context)
+    return Rolled(starts, predicted, context, None if nats is None else nats.unflatten(0, (b, s)))
 
 
 def _noise(states: Tensor, deviation: float, starts: int, making: Making) -> Tensor:

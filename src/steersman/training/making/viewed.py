@@ -23,15 +23,14 @@ class MakeLooks(Maker[Looks, tuple[Looked, ...]]):
         if not need.views:
             raise ConfigError("at least one view", "none", "name views in the objective's configuration")
         for config in need.views:
-            config.build().uniform(given.signature)
+            config.build(given.signature)
 
     def make(self, need: Looks, making: Making) -> tuple[Looked, ...]:
-        return tuple(_look(config.build(), making) for config in need.views)
+        return tuple(_look(config.build(making.signature), making) for config in need.views)
 
 
 def _look(view: View, making: Making) -> Looked:
-    count = view.uniform(making.signature)
-    u = making.drawn(lambda windows: torch.rand(windows, count, device=making.device))
+    u = making.drawn(lambda windows: torch.rand(windows, view.uniform, device=making.device))
     return view.look(making.window.observations, u)
 
 
