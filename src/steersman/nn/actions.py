@@ -16,7 +16,8 @@ class ActionEmbedding(nn.Module):
     """(…, A) -> (…, W), differentiable in continuous actions.
 
     Continuous: 2 (a - low) / (high - low) - 1. Discrete: one-hot of int64 (…, 1); float (…, choices) passes as it is,
-    so that a planner may relax a choice to probabilities.
+    so that a planner may relax a choice to probabilities. Where nobody acts: a constant 1, so that whoever reads
+    actions reads something.
     """
 
     scale: Tensor
@@ -25,9 +26,9 @@ class ActionEmbedding(nn.Module):
 
     def __init__(self, spec: ActionSpec) -> None:
         super().__init__()
-        self.kind, self.size, self.width = spec.kind, spec.size, spec.width
+        self.kind, self.size, self.width = spec.kind, spec.size, max(1, spec.width)
         low, high = torch.tensor(spec.low), torch.tensor(spec.high)
-        self.register_buffer("scale", 2 / (high - low) if spec.kind == "continuous" else torch.ones(spec.width))
+        self.register_buffer("scale", 2 / (high - low) if spec.kind == "continuous" else torch.ones(self.width))
         self.register_buffer("one_hot", torch.eye(spec.choices), persistent=False)
         self.register_buffer("shift", -(high + low) / (high - low) if spec.kind == "continuous" else torch.zeros(1))
 
@@ -38,6 +39,8 @@ class ActionEmbedding(nn.Module):
             self._require(actions, self.size)
             return F.embedding(actions.long().squeeze(-1), self.one_hot)
         self._require(actions, self.size)
+        if self.kind == "none":
+            return actions.new_ones(*actions.shape[:-1], 1)
         return actions * self.scale + self.shift
 
     def _require(self, actions: Tensor, size: int) -> None:
