@@ -26,9 +26,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 from small_world import Drift, agent, config
 
+from steersman.agent import AgentConfig
+from steersman.objectives import Following, VICReg
 from steersman.runs import Run
 from steersman.runs.checkpoints import list_checkpoints
-from steersman.training import CheckpointStore, TrainConfig, create_run, train
+from steersman.training import CheckpointStore, TrainConfig, create_run, resume, train
+from steersman.world_model import RecurrentModel
 
 KILLS = 100
 DATA = Drift()
@@ -224,6 +227,10 @@ def boundaries(folder: Path) -> dict[str, Any]:
 # Several processes -----------------------------------------------------------------------------------------------
 
 
+def remembering() -> AgentConfig:
+    return AgentConfig(perception=agent().perception, world_model=RecurrentModel.Config(width=16))
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -235,7 +242,10 @@ def processes(folder: Path) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, changes in {
         "plain": {"batch_size": 8},
-        "whole": {"batch_size": 8, "prioritise": True, "average": 0.9, "agent": agent(history=2), "rollout": ()},
+        "whole": {"batch_size": 8, "prioritise": True, "average": 0.9, "agent": agent(history=2), "rollout": (),
+                  "start_noise": 0.3},
+        "streams": {"batch_size": 8, "feed": "streams", "window": 4, "rollout": (), "agent": remembering(),
+                    "objectives": (Following.Config(), VICReg.Config())},
     }.items():
         runs = {n: create_run(folder / f"{name}-{n}", config(**changes), DATA, recipe="crash") for n in (1, 2)}
         for run in runs.values():
@@ -246,15 +256,23 @@ def processes(folder: Path) -> dict[str, Any]:
 
         def together(rank: int, port: int, changes: dict[str, Any] = changes, name: str = name) -> None:
             os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            train(config(**changes), DATA, Run.open(folder / f"{name}-2") if rank == 0 else None)
+            asked = iter(range(100))
+            run = Run.open(folder / f"{name}-2") if rank == 0 else None
+            train(config(**changes), DATA, run, stop=lambda: next(asked) >= 14)
+
+        def rest(name: str = name) -> None:
+            resume(folder / f"{name}-2", dataset=DATA)  # in one process, what two began
 
         port = free_port()
         pids = [fork(alone), *(fork(partial(together, rank, port)) for rank in (0, 1))]
         codes = [join(pid) for pid in pids]
+        begun = Run.open(runs[2].path).checkpoint().step
+        codes.append(join(fork(rest)))
         losses = {n: [row["loss"] for row in Run.open(run.path).metrics.read()] for n, run in runs.items()}
         models = {n: CheckpointStore(run.checkpoints_dir, run.manifest.id).load().model for n, run in runs.items()}
         out[name] = {
             "codes": codes,
+            "begun": begun,
             "losses": len(losses[1]),
             "loss_gap": max(abs(a - b) / abs(a) for a, b in zip(losses[1], losses[2], strict=True)),
             "weight_gap": max(float((models[1][k] - models[2][k]).abs().max()) for k in models[1]),

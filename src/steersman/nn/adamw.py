@@ -88,6 +88,7 @@ class AdamW(Optimiser):
                 eps=self._eps,
                 maximize=False,
             )
+            torch.autograd.graph.increment_version(chosen)  # the fused form writes past torch's count of writes
 
     def forget_gradients(self) -> None:
         for p in self.parameters:

@@ -6,8 +6,10 @@ code does not know of it. Shapes: weight (O, I), (E, O, I) of E members, or (O, 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from steersman.core.errors import CheckpointError, ConfigError
 from steersman.core.growing import Change
 
 _WEIGHT = "weight"
+M = TypeVar("M", bound=nn.Module)
 
 
 class LowRank(nn.Module):
@@ -85,6 +88,17 @@ def apply_changes(parts: nn.Module, changes: Iterable[Change], where: str = "wha
             _add(module, change)
         else:
             _take(module, change)
+
+
+def merged(model: M) -> M:
+    """A copy in which every low-rank layer is part of the weight under it; the model itself where there are none."""
+    if not any(layers_of(module) for module in model.modules()):
+        return model
+    plain = copy.deepcopy(model)
+    for module in list(plain.modules()):
+        if layers_of(module):
+            parametrize.remove_parametrizations(module, _WEIGHT, leave_parametrized=True)
+    return plain
 
 
 def _add(module: nn.Module, change: Change) -> None:

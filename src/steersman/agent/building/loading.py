@@ -40,7 +40,7 @@ def load_parts(path: Path | str | Run, checkpoint: str = "latest") -> Loaded:
     run = path if isinstance(path, Run) else Run.open(path)
     config, signature = stored_agent(run)
     file = run.checkpoint(checkpoint)
-    parts = load_weights(config, signature, file.read(MODEL), f"{file.path / MODEL}")
+    parts = load_weights(config, signature, file.read(MODEL), f"{file.path / MODEL}", file.changes)
     return Loaded(config, signature, file.step, parts)
 
 

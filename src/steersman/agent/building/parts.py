@@ -5,7 +5,7 @@ Knows no run directory and no folder: whoever calls has checked the hash.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,6 +17,8 @@ from steersman.agent.building.blueprint import build_like, require_plannable
 from steersman.agent.building.further import FurtherBoxes, build_further, further_of
 from steersman.agent.config import AgentConfig
 from steersman.core import CheckpointError, Perception, Signature, WorldModel
+from steersman.core.growing import Change
+from steersman.nn import apply_changes
 from steersman.runs.tensors import parse_header
 
 
@@ -51,9 +53,13 @@ def parts_of(modules: nn.ModuleDict) -> Parts:
     return Parts(cast(Perception, found["perception"]), model, further_of(found))
 
 
-def load_weights(config: AgentConfig, signature: Signature, content: bytes, where: str) -> Parts:
+def load_weights(
+    config: AgentConfig, signature: Signature, content: bytes, where: str, changes: Sequence[Change] = ()
+) -> Parts:
     """The parts with the weights in `content`, a safetensors file of `perception.*`, `world_model.*`, and of what else
     the configuration names: `critic.*`, `memory.*`, `configurator.*`, `policy.NAME.*`.
+
+    changes  declared with the weights: how their structure has changed since the configuration was written
 
     Nothing is allocated for a configuration that these weights do not fit (see `agent.blueprint`).
 
@@ -62,7 +68,12 @@ def load_weights(config: AgentConfig, signature: Signature, content: bytes, wher
     """
     header = parse_header(content, where)
     require_plannable(config.planner, where)
-    parts = build_like(lambda: build_parts(config, signature), header, where, config, signature)
+    def build() -> nn.ModuleDict:
+        parts = build_parts(config, signature)
+        apply_changes(parts, [change for change in changes if acts(change.module)], where)
+        return parts
+
+    parts = build_like(build, header, where, config, signature)
     parts.load_state_dict(tensors(content, where))
     return parts_of(parts)
 

@@ -49,6 +49,7 @@ from steersman.core import (
     WorldModel,
 )
 from steersman.core.parts import convert, origins, registered
+from steersman.nn import merged
 from steersman.runs.checkpoints import LIMIT, FileRecord
 from steersman.runs.files import parse_json, pretty, read_capped, sha256, write_new
 from steersman.runs.folders import is_free, steady, writing
@@ -106,6 +107,8 @@ class Pretrained:
 def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
     """Write the folder, whole or not at all, in the place of a model that is there already. Returns the folder.
 
+    Low-rank layers become part of the weights under them.
+
     Raises:
         ConfigError: the agent is made of parts that its configuration does not build.
         StorageError: something else is in the folder, or the disk refused; what was there stands.
@@ -119,7 +122,8 @@ def save(parts: Pretrained, planner: Planner, folder: Path | str) -> Path:
     if parts.readout is not None:
         record = readout_record(parts.readout)
         modules["readout"] = parts.readout
-    state = {name: x.detach().cpu().contiguous().clone() for name, x in nn.ModuleDict(modules).state_dict().items()}
+    plain = merged(nn.ModuleDict(modules))
+    state = {name: x.detach().cpu().contiguous().clone() for name, x in plain.state_dict().items()}
     records, added = _records(parts)
     weights = encode(state | added, {"format": "pt"})
     stored = Stored(
