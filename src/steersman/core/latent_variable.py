@@ -85,7 +85,7 @@ class LatentVariable(nn.Module, ABC):
     ) -> Posterior:
         """What explains the step to `following` (N, D).
 
-        energy  inference by minimisation: p(z | step) ∝ p(z) exp(-energy(z)); None: what was learned to be (`amortised`)
+        energy  inference by minimisation: p(z | step) ∝ p(z) exp(-energy(z)); None: as it was learned (`amortised`)
         u       (N, U): a sample of the posterior, differentiable where it can be; None: its most probable z
 
         Raises:

@@ -15,7 +15,8 @@ from steersman.nn import ActionEmbedding, mlp
 _LOG_STD = 5.0  # deviations lie within exp(±5)
 _EDGE = 2.0**-24  # uniform numbers are kept so far from 0 and 1: normal quantiles within ±5.4
 _NEWTON = 12  # steps of Newton's method at most; a quadratic energy needs one
-_SHORTER = (1.0, 0.5, 0.25, 0.0625, 0.0)  # parts of a step that are tried
+_PARTS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003, 0.0)  # of a step, that are tried
+_FLAT = 0.01  # least curvature, so that no posterior is wider than 10 deviations of the prior
 
 
 class Gaussian(LatentVariable):
@@ -25,8 +26,8 @@ class Gaussian(LatentVariable):
         with energy  N(z*, H⁻¹), z* = argmin E(z) + ½ |(z - μ)/σ|², H its second derivative there  (Laplace)
         information  KL(N(m, V) ‖ N(μ, diag σ²)) = ½ [tr(V/σ²) + |(m - μ)/σ|² - Z - log det(V/σ²)] nats
 
-    Without u it is the mean μ. Laplace's posterior is exact where E = -log p(s' | z) is quadratic, and never wider than
-    the prior; it is found by Newton's method with no gradient to the energy, and its information has one to the prior.
+    Without u it is the mean μ. Laplace's posterior is exact where E = -log p(s' | z) is quadratic. It is found by
+    Newton's method, from μ, with no gradient to the energy; its information has one to the prior.
     A new prior and a new q are standard normal, so that z says nothing at first.
     """
 
@@ -106,7 +107,7 @@ def _laplace(mean: Tensor, log_std: Tensor, energy: Energy, u: Tensor | None) ->
         """Energy and prior of e (N, O, Z), counted in deviations of the prior."""
         return energy(middle[:, None] + std[:, None] * e) + 0.5 * e.square().sum(-1)
 
-    parts = torch.tensor(_SHORTER, dtype=mean.dtype, device=mean.device)
+    parts = torch.tensor(_PARTS, dtype=mean.dtype, device=mean.device)
     e = torch.zeros_like(middle)
     for _ in range(_NEWTON):
         slope, curve = _derivatives(total, e)
@@ -131,10 +132,10 @@ def _laplace(mean: Tensor, log_std: Tensor, energy: Energy, u: Tensor | None) ->
 
 
 def _derivatives(total: Energy, e: Tensor) -> tuple[Tensor, Tensor]:
-    """First derivative (N, Z) and second (N, Z, Z) of a row's own energy, eigenvalues no less than the prior's 1."""
+    """First derivative (N, Z) and second (N, Z, Z) of a row's own energy, made positive by |eigenvalues|."""
     with torch.enable_grad():
         e = e.detach().requires_grad_()
         (slope,) = torch.autograd.grad(total(e[:, None]).sum(), e, create_graph=True)
         rows = [torch.autograd.grad(slope[:, i].sum(), e, retain_graph=True)[0] for i in range(e.shape[1])]
     values, vectors = torch.linalg.eigh(torch.stack(rows, 1))
-    return slope.detach(), (vectors * values.clamp(min=1)[:, None]) @ vectors.mT
+    return slope.detach(), (vectors * values.abs().clamp(min=_FLAT)[:, None]) @ vectors.mT
