@@ -18,6 +18,7 @@ SMALL = {"width": 16, "depth": 1, "heads": 1, "head_width": 8, "hidden": 16}
 LATENT = {
     "codes": Categorical.Config(codes=4, width=8), "vectors": Categorical.Config(codes=3, size=2, width=8),
     "learned": Categorical.Config(codes=3, width=8, inference="learned"), "gaussian": Gaussian.Config(size=2, width=8),
+    "nodes": Gaussian.Config(size=1, width=8, nodes=3),
 }
 PREDICTORS = {
     "residual": lambda z: (ResidualModel.Config(width=16, latent_variable=z), 1),
@@ -45,7 +46,7 @@ def test_every_predictor_keeps_them_with_every_latent_variable(predictor, latent
     model, history = build(predictor, latent, exogenous=("outside",))
     kept = check_world_model(model, ACTION, (6,), exogenous=1, history=history)
     assert any("lets no state depend on later chance" in x for x in kept)
-    assert any("draws outcomes as often" in x for x in kept) == (latent != "gaussian")
+    assert any("draws outcomes as often" in x for x in kept) == (latent not in ("gaussian", "nodes"))
 
 
 def test_choices_and_tokens_keep_them():

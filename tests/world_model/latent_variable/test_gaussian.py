@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from steersman.actor import score
+from steersman.actor import DynamicProgramming, score
 from steersman.core import (
     ActionSpec,
     Belief,
@@ -33,10 +33,10 @@ SIGNATURE = Signature({"state": ObservationSpec("vector", (1,))}, ACTION)
 MEAN, STD = torch.tensor([0.3, -0.5]), torch.tensor([0.5, 2.0])
 
 
-def toy(mean=MEAN, std=STD, latent=(3,)) -> Gaussian:
+def toy(mean=MEAN, std=STD, latent=(3,), nodes=0) -> Gaussian:
     """Its prior is N(mean, std²), whatever state and action."""
     torch.manual_seed(0)
-    variable = Gaussian.Config(size=len(mean), width=4).build(SIGNATURE, latent, 1)
+    variable = Gaussian.Config(size=len(mean), width=4, nodes=nodes).build(SIGNATURE, latent, 1)
     with torch.no_grad():
         variable.to_prior[2].bias.copy_(torch.cat([mean, 5 * (std.log() / 5).atanh()]))
     return variable
@@ -117,9 +117,27 @@ def test_what_q_learned_tells_the_closed_form_of_its_information_and_has_gradien
     assert all(float(p.grad.abs().sum()) > 0 for n, p in variable.named_parameters() if "2." in n)
 
 
+def test_nodes_of_a_quadrature_have_the_moments_of_the_prior():
+    assert toy().support(*rows(1)) is None
+    variable = toy(nodes=3)
+    support = variable.support(*rows(2))
+    assert support.u.shape == (2, 9, 2)
+    assert not support.exhaustive
+    z = variable.draw(support.u[0], *rows(9))
+    p = support.probability[0]
+    torch.testing.assert_close(p.sum(), torch.tensor(1.0))
+    torch.testing.assert_close(p @ z, MEAN)
+    torch.testing.assert_close(p @ (z - MEAN).square(), STD**2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(p @ (z - MEAN).pow(4), 3 * STD**4, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(p @ (z - MEAN).prod(1), torch.tensor(0.0), rtol=0, atol=1e-5)
+
+
 def test_bad_sizes_are_refused():
-    with pytest.raises(ConfigError, match="size and width >= 1"):
-        Gaussian.Config(size=0)
+    for wrong in ({"size": 0}, {"nodes": -1}):
+        with pytest.raises(ConfigError, match="size and width >= 1"):
+            Gaussian.Config(**wrong)
+    with pytest.raises(ConfigError, match="use fewer nodes"):
+        Gaussian.Config(size=8, nodes=3)
 
 
 class Walk(WorldModel):
@@ -127,7 +145,7 @@ class Walk(WorldModel):
 
     def __init__(self):
         super().__init__()
-        self.latent_variable = toy(torch.tensor([0.2]), torch.tensor([0.5]), (1,))
+        self.latent_variable = toy(torch.tensor([0.2]), torch.tensor([0.5]), (1,), nodes=3)
 
     def begin(self, latent, actions, exogenous=None):
         return Belief(latent.state[:, -1])
@@ -169,6 +187,17 @@ def test_energies_of_scenarios_are_the_closed_form(over, tail):
         torch.testing.assert_close(squared, (middle - goal).square() + spread**2, atol=0.08, rtol=0.02)
 
 
+def test_a_tree_weighs_a_gaussian_by_its_spread_and_not_by_its_mean_alone():
+    """E[(s + a + z)²] = (s + a + μ)² + σ², exactly from 3 nodes; the mean alone would leave σ² out."""
+    task = Task(LatentGoal(Latent(torch.zeros(1, 1))))
+    problem = Problem(Walk(), Belief(torch.tensor([[0.9], [0.0]])), (GoalCost(),), task, ACTION, torch.arange(2),
+                      torch.zeros(2, dtype=torch.int64))
+    plan = DynamicProgramming(DynamicProgramming.Config(horizon=1, fan=2)).plan(problem)
+    expected = (torch.tensor([0.9, 0.0]) + plan.actions[:, 0, 0] + 0.2).square() + 0.25
+    torch.testing.assert_close(plan.energy["goal"][:, 0], expected, rtol=1e-4, atol=1e-5)
+    assert plan.action.flatten().tolist() == [-1.0, 0.0]
+
+
 def test_a_drift_that_nobody_foresees_is_learned_by_its_posterior():
     """s' = s + N(0, .5²): the prior of what moves the state comes to have that deviation."""
     torch.manual_seed(0)
@@ -185,8 +214,8 @@ def test_a_drift_that_nobody_foresees_is_learned_by_its_posterior():
         loss.backward()
         optimiser.step()
     u = ((torch.arange(1000) + 0.5) / 1000).view(1, 1000, 1, 1)
-    drawn = model.imagine(Belief(torch.zeros(1, 1)), torch.zeros(1, 1000, 1, 1), u=u).states[0, :, 1, 0]
+    drawn = model.imagine(Belief(torch.zeros(1, 1)), torch.zeros(1, 1000, 1, 1), u=u).states[0, :, 1, 0].detach()
     assert float(drawn.std()) == pytest.approx(0.5, abs=0.08)
     surprise = model.observe(Belief(state), actions, Latent(state + moved))[1].energy
     foreseen = (model.imagine(Belief(state), actions[:, None]).states[:, 0, 1] - state - moved).square()
-    assert float(surprise.mean()) < 0.1 * float(foreseen.mean())
+    assert float(surprise.detach().mean()) < 0.1 * float(foreseen.detach().mean())

@@ -99,7 +99,9 @@ class Chance:
         keep("lists noise on (0, 1)", bool(((inside > 0) & (inside < 1)).all()), "outcomes of one step",
              f"from {float(inside.min()):.3g} to {float(inside.max()):.3g}",
              "name the u in the middle of what draws each outcome")
-        self._draws_what_it_lists(belief[:1], actions[:1, :1], None if outside is None else outside[:1], support)
+        if support.exhaustive:
+            self._draws_what_it_lists(belief[:1], actions[:1, :1], None if outside is None else outside[:1],
+                                      support)
 
     def _draws_what_it_lists(self, belief: Belief, actions: Tensor, outside: Tensor | None, support: Support) -> None:
         """Every draw is one of the outcomes, each as often as its probability says: outcomes that end alike count as
