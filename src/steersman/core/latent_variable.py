@@ -35,15 +35,17 @@ class Posterior(TensorRecord):
 
 @dataclass(frozen=True)
 class Support(TensorRecord):
-    """The outcomes of chance where they can be listed, O of each state and action.
+    """Outcomes of chance, O of each state and action: what trees branch by.
 
     u            (…, O, U) on (0, 1): the uniform noise in the middle of what draws each outcome, so that an outcome is
                  imagined as any other future is
     probability  (…, O), sums to 1; 0 marks padding
+    exhaustive   whether these are all; False: nodes and weights of a quadrature that stands for endlessly many
     """
 
     u: Tensor
     probability: Tensor
+    exhaustive: bool = True
 
 
 class LatentVariable(nn.Module, ABC):
@@ -85,7 +87,7 @@ class LatentVariable(nn.Module, ABC):
     ) -> Posterior:
         """What explains the step to `following` (N, D).
 
-        energy  inference by minimisation: p(z | step) ∝ p(z) exp(-energy(z)); None: as was learned (`amortised`)
+        energy  inference by minimisation: p(z | step) ∝ p(z) exp(-energy(z)); None: as it was learned (`amortised`)
         u       (N, U): a sample of the posterior, differentiable where it can be; None: its most probable z
 
         Raises:
@@ -93,5 +95,6 @@ class LatentVariable(nn.Module, ABC):
         """
 
     def support(self, given: Tensor, actions: Tensor) -> Support | None:
-        """Every outcome with its probability, N rows of O; None where there are endlessly many."""
+        """Outcomes with their probabilities, N rows of O: every one, or a few that stand for endlessly many
+        (`Support.exhaustive`). None: none are listed, and trees plan on what is expected."""
         return None

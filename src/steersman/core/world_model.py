@@ -75,7 +75,7 @@ class WorldModel(nn.Module, ABC):
         carry: tuple[Tensor, ...] = (),
     ) -> Support | None:
         """What may come of one step from states (B, K, D), each with its own carry (B, K, …), by actions (B, K, A):
-        u (B, K, O, U) and probability (B, K, O). None: nothing is left to chance, or endlessly many outcomes are.
+        u (B, K, O, U) and probability (B, K, O). None: nothing is left to chance, or nothing is listed.
 
         belief, exogenous (B, H, E) as in `branch`; the first of H steps counts.
         """
@@ -295,10 +295,10 @@ class WorldModel(nn.Module, ABC):
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None, state: Tensor, measured: Tensor | None
     ) -> tuple[Imagined, Tensor] | None:
         """Of the outcomes of one step, actions (B, 1, A), the one that ends nearest to the measured state, K = 1, and
-        -log of its probability (B,); None: they cannot be listed."""
+        -log of its probability (B,); None: not all of them can be listed."""
         carry = tuple(x[:, None] for x in belief.carry)
         support = self.support(belief, belief.state[:, None], actions, exogenous, carry)
-        if support is None:
+        if support is None or not support.exhaustive:
             return None
         count = support.u.shape[2]
         each = self.imagine(

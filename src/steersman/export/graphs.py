@@ -138,6 +138,8 @@ _STEPS = (0, 1, 7)
 
 def _stepping(model: WorldModel, signature: Signature, latent: Latent, generator: torch.Generator) -> dict[str, Graph]:
     """`step`, and `correct` where the model corrects what it foresaw in a way of its own."""
+    if model.chance:
+        raise _refused("one that leaves something to chance: its step is a function of noise as well")
     b, k = len(latent.state), len(_STEPS)
     action = _actions(signature, b, max(_STEPS), generator)
     known = torch.randn(b, max(_STEPS), len(signature.exogenous), generator=generator) if signature.exogenous else None

@@ -97,14 +97,14 @@ class Following:
     def _foresees(self, belief: Belief) -> None:
         """Surprise belongs to what was foreseen: of what the model expects it is nothing, of another row's it is more.
 
-        Where something is left to chance, every outcome that is listed counts as expected.
+        Where something is left to chance, every outcome counts as expected, if all are listed.
         """
         action, known = self.coming[0][:, 0, :1], None if self.coming[1] is None else self.coming[1][:, :1]
         u = None
         if self.model.chance:
             carry = tuple(x[:, None] for x in belief.carry)
             listed = self.model.support(belief, belief.state[:, None], action, known, carry)
-            if listed is None:
+            if listed is None or not listed.exhaustive:
                 return
             u = listed.u[:, :, 0, None]
         ahead = self.ledger.ask("one step", lambda: self.model.imagine(belief, action[:, None], known, u))

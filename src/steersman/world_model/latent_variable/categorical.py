@@ -87,8 +87,7 @@ class Categorical(LatentVariable):
 
     def log_prior(self, given: Tensor, actions: Tensor) -> Tensor:
         """log p(o), (N, O), before the cut."""
-        log: Tensor = self.to_prior(torch.cat([given, self.actions(actions).to(given)], -1)).log_softmax(-1)
-        return log
+        return _log_softmax(self.to_prior(torch.cat([given, self.actions(actions).to(given)], -1)))
 
     def probability(self, given: Tensor, actions: Tensor) -> Tensor:
         """p(o), (N, O), after the cut: what draws, and what is listed."""
@@ -113,7 +112,7 @@ class Categorical(LatentVariable):
             log = inferred(prior, each, self.config.temperature)
         elif self.to_posterior is not None:
             seen = torch.cat([given, self.actions(actions).to(given), following.to(given)], -1)
-            log = self.to_posterior(seen).log_softmax(-1)
+            log = _log_softmax(self.to_posterior(seen))
         else:
             raise ConfigError("an energy to infer z by", "none, and no posterior that was learned",
                               "pass `energy`, or configure inference 'learned'")
@@ -126,3 +125,8 @@ class Categorical(LatentVariable):
 
     def support(self, given: Tensor, actions: Tensor) -> Support:
         return listed(self.probability(given, actions), self.config.codes)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """In float32 at least: shares are added up, and u is finer than half precision."""
+    return logits.log_softmax(-1, torch.promote_types(logits.dtype, torch.float32))

@@ -6,16 +6,19 @@ Shapes: N rows, Z numbers of z, G numbers that the prior is given, D latent size
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 
-from steersman.core import ConfigError, Energy, LatentVariable, Posterior, Signature, register
+from steersman.core import ConfigError, Energy, LatentVariable, Posterior, Signature, Support, register
 from steersman.nn import ActionEmbedding, mlp
 
 _LOG_STD = 5.0  # deviations lie within exp(±5)
 _EDGE = 2.0**-24  # uniform numbers are kept so far from 0 and 1: normal quantiles within ±5.4
 _NEWTON = 12  # steps of Newton's method at most; a quadratic energy needs one
-_SHORTER = (1.0, 0.5, 0.25, 0.0625, 0.0)  # parts of a step that are tried
+_PARTS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003, 0.0)  # of a step, that are tried
+_MOST_NODES, _MOST_OUTCOMES = 9, 1024  # 9 nodes reach ±4.5 deviations
+_FLAT = 0.01  # least curvature, so that no posterior is wider than 10 deviations of the prior
 
 
 class Gaussian(LatentVariable):
@@ -23,23 +26,30 @@ class Gaussian(LatentVariable):
 
         posterior    q(z | g, a, s') = N(m, diag v²), m, log v = MLP([g, a, s'])               (Kingma & Welling 2014)
         with energy  N(z*, H⁻¹), z* = argmin E(z) + ½ |(z - μ)/σ|², H its second derivative there  (Laplace)
+        support      Gauss-Hermite quadrature, `nodes` for each number of z, nodes^Z outcomes: expectations of
+                     polynomials in z up to degree 2 nodes - 1 are exact (Golub & Welsch 1969)
         information  KL(N(m, V) ‖ N(μ, diag σ²)) = ½ [tr(V/σ²) + |(m - μ)/σ|² - Z - log det(V/σ²)] nats
 
-    Without u it is the mean μ. Laplace's posterior is exact where E = -log p(s' | z) is quadratic, and never wider than
-    the prior; it is found by Newton's method with no gradient to the energy, and its information has one to the prior.
+    Without u it is the mean μ. Laplace's posterior is exact where E = -log p(s' | z) is quadratic. It is found by
+    Newton's method, from μ, with no gradient to the energy; its information has one to the prior.
     A new prior and a new q are standard normal, so that z says nothing at first.
     """
 
     @register(LatentVariable)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gaussian"):
-        """size Z; width of the networks."""
+        """size Z; width of the networks; nodes: 3 let trees weigh means and spreads, 0: trees plan on the mean."""
 
         size: int = 4
         width: int = 64
+        nodes: int = 0
 
         def __post_init__(self) -> None:
-            if min(self.size, self.width) < 1:
-                raise ConfigError("size and width >= 1", f"{self}", "correct the latent variable's configuration")
+            if min(self.size, self.width) < 1 or self.nodes < 0:
+                raise ConfigError("size and width >= 1, nodes >= 0", f"{self}",
+                                  "correct the latent variable's configuration")
+            if self.nodes > _MOST_NODES or self.nodes**self.size > _MOST_OUTCOMES:
+                raise ConfigError(f"at most {_MOST_NODES} nodes and {_MOST_OUTCOMES} outcomes, nodes^size",
+                                  f"{self.nodes}^{self.size}", "use fewer nodes, or a latent variable of fewer numbers")
 
         def build(self, signature: Signature, latent_shape: tuple[int, ...], given: int) -> Gaussian:
             return Gaussian(self, signature, latent_shape, given)
@@ -60,6 +70,16 @@ class Gaussian(LatentVariable):
     @property
     def size(self) -> int:
         return self.config.size
+
+    def support(self, given: Tensor, actions: Tensor) -> Support | None:
+        if not self.config.nodes:
+            return None
+        places, weights = (torch.from_numpy(x) for x in np.polynomial.hermite_e.hermegauss(self.config.nodes))
+        count = [torch.arange(self.config.nodes)] * self.size
+        which = torch.cartesian_prod(*count).view(-1, self.size)  # (O, Z)
+        u = torch.special.ndtr(places)[which].to(given.device, torch.float32)
+        share = (weights / weights.sum())[which].prod(-1).to(given.device, torch.float32)
+        return Support(u.expand(len(given), -1, -1), share.expand(len(given), -1), exhaustive=False)
 
     def prior(self, given: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """μ and log σ, (N, Z) each."""
@@ -106,7 +126,7 @@ def _laplace(mean: Tensor, log_std: Tensor, energy: Energy, u: Tensor | None) ->
         """Energy and prior of e (N, O, Z), counted in deviations of the prior."""
         return energy(middle[:, None] + std[:, None] * e) + 0.5 * e.square().sum(-1)
 
-    parts = torch.tensor(_SHORTER, dtype=mean.dtype, device=mean.device)
+    parts = torch.tensor(_PARTS, dtype=mean.dtype, device=mean.device)
     e = torch.zeros_like(middle)
     for _ in range(_NEWTON):
         slope, curve = _derivatives(total, e)
@@ -131,10 +151,10 @@ def _laplace(mean: Tensor, log_std: Tensor, energy: Energy, u: Tensor | None) ->
 
 
 def _derivatives(total: Energy, e: Tensor) -> tuple[Tensor, Tensor]:
-    """First derivative (N, Z) and second (N, Z, Z) of a row's own energy, eigenvalues no less than the prior's 1."""
+    """First derivative (N, Z) and second (N, Z, Z) of a row's own energy, made positive by |eigenvalues|."""
     with torch.enable_grad():
         e = e.detach().requires_grad_()
         (slope,) = torch.autograd.grad(total(e[:, None]).sum(), e, create_graph=True)
         rows = [torch.autograd.grad(slope[:, i].sum(), e, retain_graph=True)[0] for i in range(e.shape[1])]
     values, vectors = torch.linalg.eigh(torch.stack(rows, 1))
-    return slope.detach(), (vectors * values.clamp(min=1)[:, None]) @ vectors.mT
+    return slope.detach(), (vectors * values.abs().clamp(min=_FLAT)[:, None]) @ vectors.mT
