@@ -102,3 +102,7 @@ def test_no_image_or_two_are_refused():
 def test_its_config_is_one_of_the_catalogue():
     config = ConvEncoder.Config(**SMALL)
     assert convert(msgspec.json.decode(msgspec.json.encode(config)), PerceptionConfig) == config
+
+
+def test_a_moment_is_one_piece():
+    assert ConvEncoder.Config(pool="tokens").build(signature((16, 16, 3))).token_grid is None

@@ -1,9 +1,11 @@
 import msgspec
 import pytest
 import torch
+from kinds import EVERY
+from kinds import observe as observe_kinds
 from pictures import observe, signature
 
-from steersman.core import ConfigError, MismatchError
+from steersman.core import ConfigError, MismatchError, Signature
 from steersman.core.parts import PerceptionConfig, convert
 from steersman.perception import ConvEncoder, MixedEncoder, SceneEncoder, VectorEncoder, ViTEncoder
 
@@ -73,3 +75,21 @@ def test_what_does_not_fit_is_refused():
 def test_its_config_survives_json():
     config = MixedEncoder.Config(parts={"image": CONV, "speed": VECTOR}, size=6)
     assert convert(msgspec.to_builtins(config), PerceptionConfig) == config
+
+
+def test_every_kind_has_a_part_and_its_own_block():
+    encoder = MixedEncoder.Config(size=0).build(EVERY)
+    assert encoder.reads == {name: (name,) for name in ("camera", "flow", "sound", "text")} | {"vectors": ("state",)}
+    given = observe_kinds(EVERY)
+    base = encoder.encode(given).state
+    other = {name: x.flip(0) for name, x in given.items()}
+    changed = [(encoder.encode({**given, name: other[name]}).state != base).any(0).any(0) for name in given]
+    assert bool((torch.stack(changed).sum(0) == 1).all()), "blocks overlap, or nobody reads them"
+    encoder.calibrate({name: x.flatten(0, 1) for name, x in given.items()})
+    assert float(encoder.parts["flow"].mean.abs().sum()) > 0
+
+
+def test_an_observation_called_vectors_keeps_its_name():
+    sig = signature((8, 8, 3), speed=2)
+    named = Signature({"vectors": sig.observations["image"], "speed": sig.observations["speed"]}, sig.action)
+    assert MixedEncoder.Config().build(named).reads == {"vectors": ("vectors",), "vectors_": ("speed",)}

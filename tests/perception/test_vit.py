@@ -1,6 +1,7 @@
 import pytest
 import torch
 from pictures import observe, signature
+from torch import nn
 from torch.nn import functional as F
 
 from steersman.core import ConfigError, MismatchError
@@ -50,8 +51,7 @@ def test_patches_are_cut_in_reading_order():
     image = observe(sig, 1, 1)["image"]
     patches = encoder._patches(image)
     assert patches.shape == (1, 6, 32)
-    cut = image[0, 0, 4:8, 8:12].double() / 255 - 0.5
-    torch.testing.assert_close(patches[0, 5].double(), cut.flatten(), rtol=0, atol=1e-6)
+    assert torch.equal(patches[0, 5], image[0, 0, 4:8, 8:12].flatten())
 
 
 def test_positions_tell_every_patch_apart():
@@ -87,6 +87,65 @@ def test_gradients_reach_every_weight(pool):
     state = encoder.encode(observe(sig)).state
     (state * torch.randn_like(state)).sum().backward()
     assert all(float(p.grad.abs().sum()) > 0 for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("pool", ["class", "mean", "tokens"])
+@pytest.mark.parametrize("registers", [0, 2])
+def test_with_every_patch_visible_tokens_are_those_of_the_whole_picture(pool, registers):
+    sig = signature((10, 18, 3))
+    torch.manual_seed(0)
+    some = ViTEncoder.Config(pool=pool, registers=registers, projector=6, **SMALL).build(sig).eval()
+    tokens = ViTEncoder.Config(pool="tokens", registers=registers + (pool == "class"), projector=6, **SMALL).build(sig)
+    tokens.load_state_dict(some.state_dict())
+    images = observe(sig)["image"].flatten(0, 1)
+    assert some.token_grid == (3, 5)
+    order = torch.stack([torch.randperm(15) for _ in range(6)])
+    found = some.encode_visible({"image": images}, order)
+    whole = tokens.eval().encode({"image": images[:, None]}).state[:, 0]
+    torch.testing.assert_close(found, whole.take_along_dim(order[..., None], 1), rtol=1e-4, atol=1e-5)
+
+
+def test_visible_tokens_know_nothing_of_what_is_hidden():
+    sig = signature((16, 16, 3))
+    encoder = ViTEncoder.Config(registers=1, **SMALL).build(sig)
+    images = observe(sig)["image"].flatten(0, 1)
+    visible = torch.tensor([[0, 5, 9]]).expand(6, -1)
+    changed = images.clone()
+    changed[:, 8:, 12:] += 100  # patches 11 and 15
+    seen = encoder.encode_visible({"image": images}, visible)
+    assert seen.shape == (6, 3, 5)
+    assert torch.equal(seen, encoder.encode_visible({"image": changed}, visible))
+    assert not torch.equal(seen, encoder.encode_visible({"image": changed}, visible.clone().fill_(15)))
+    state = encoder.encode_visible({"image": images}, visible)
+    (state * torch.randn_like(state)).sum().backward()
+    assert all(float(p.grad.abs().sum()) > 0 for p in encoder.parameters())
+
+
+def test_what_is_hidden_is_not_computed():
+    sig = signature((32, 32, 3))
+    encoder = ViTEncoder.Config(registers=2, **SMALL).build(sig)
+    images, visible = observe(sig)["image"].flatten(0, 1), torch.arange(16).expand(6, -1)
+    computed = {}
+
+    def count(name):
+        return lambda module, given, made: computed.update({name: made.shape[:-1].numel()})
+
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(count(name))
+    encoder.encode_visible({"image": images}, visible)
+    assert computed.pop("embed") == 6 * 16
+    assert computed.pop("project") == 6 * 16
+    last = {name: rows for name, rows in computed.items() if name.startswith("blocks.1.") and "query" not in name}
+    assert set(last.values()) == {6 * 16}, "special tokens that nobody reads"
+    assert {rows for name, rows in computed.items() if name not in last} == {6 * (16 + 3)}
+
+
+@pytest.mark.parametrize("visible", [torch.zeros(5, 3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)])
+def test_masks_of_other_rows_are_refused(visible):
+    sig = signature((16, 16, 3))
+    with pytest.raises(MismatchError, match="give each row its masks"):
+        ViTEncoder.Config(**SMALL).build(sig).encode_visible({"image": observe(sig)["image"].flatten(0, 1)}, visible)
 
 
 def test_lewm_is_vit_tiny_with_its_projector():

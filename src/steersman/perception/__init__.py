@@ -1,27 +1,36 @@
 """Perception: observation -> latent; and read-outs, the other way round.
 
 How to choose: vector for columns of numbers; scene for pictures in which something small moves through a layout;
-conv for other pictures on a CPU; vit for large pictures, many frames or a GPU; mixed for several observations at once.
+conv for other pictures on a CPU; vit for large pictures, many frames or a GPU; field, waveform and token for what their
+names say; mixed for several observations at once. `for_signature` takes the plain one for whatever a log has.
 """
 
 from steersman.perception import masks, views
+from steersman.perception.choice import for_signature
 from steersman.perception.convolutional import ConvEncoder
+from steersman.perception.field import FieldEncoder
 from steersman.perception.mixed import MixedEncoder
 from steersman.perception.readout import ColumnReadout, KernelReadout, LinearReadout, MLPReadout
 from steersman.perception.scene import SceneEncoder
+from steersman.perception.token import TokenEncoder
 from steersman.perception.vector import VectorEncoder
 from steersman.perception.vit import ViTEncoder
+from steersman.perception.waveform import WaveformEncoder
 
 __all__ = [
     "ColumnReadout",
     "ConvEncoder",
+    "FieldEncoder",
     "KernelReadout",
     "LinearReadout",
     "MLPReadout",
     "MixedEncoder",
     "SceneEncoder",
+    "TokenEncoder",
     "VectorEncoder",
     "ViTEncoder",
+    "WaveformEncoder",
+    "for_signature",
     "masks",
     "views",
 ]

@@ -15,19 +15,27 @@ from torch import Tensor, nn
 from steersman.core.boxes import Perception
 from steersman.core.errors import ConfigError, MismatchError
 from steersman.core.parts import PerceptionConfig, register
-from steersman.core.signature import Signature
+from steersman.core.signature import ObservationKind, Signature
 from steersman.core.task import Task
 from steersman.core.types import Latent, Observation
 from steersman.perception.convolutional import ConvEncoder
+from steersman.perception.field import FieldEncoder
+from steersman.perception.token import TokenEncoder
 from steersman.perception.vector import VectorEncoder
+from steersman.perception.waveform import WaveformEncoder
 
+_DEFAULTS: dict[ObservationKind, type] = {
+    "image": ConvEncoder.Config, "vector": VectorEncoder.Config, "field": FieldEncoder.Config,
+    "waveform": WaveformEncoder.Config, "tokens": TokenEncoder.Config,
+}
 
 class MixedEncoder(Perception):
     """state = Linear[state_1, …, state_k], or the parts' states side by side if `size` is 0.
 
     `parts` maps the name of an observation to the encoder that reads it (and it alone); an observation that is not
-    named is ignored. If empty, every image gets a ConvEncoder and all vectors together a VectorEncoder, with their
-    defaults. A part's states of N tokens are flattened. At most one part may draw a scene map; its map and its
+    named is ignored. If empty, every image gets a ConvEncoder, all vectors together a VectorEncoder, and every field,
+    waveform and sequence of tokens the encoder of its kind, with their defaults. A part's states of N tokens are
+    flattened. At most one part may draw a scene map; its map and its
     attention are this perception's.
 
     Raises:
@@ -121,11 +129,18 @@ def _reads(parts: dict[str, PerceptionConfig], signature: Signature) -> dict[str
     kinds = {name: spec.kind for name, spec in sorted(signature.observations.items())}
     reads = {name: (name,) for name, kind in kinds.items() if kind == "image"}
     vectors = tuple(name for name, kind in kinds.items() if kind == "vector")
-    return reads | ({"vectors": vectors} if vectors else {})
+    others = {name: (name,) for name, kind in kinds.items() if kind not in ("image", "vector")}
+    together = "vectors"
+    while together in reads or together in others:
+        together += "_"
+    return reads | ({together: vectors} if vectors else {}) | others
 
 
 def _part(parts: dict[str, PerceptionConfig], name: str, signature: Signature) -> PerceptionConfig:
-    if name in parts:
-        return parts[name]
-    kinds = {spec.kind for spec in signature.observations.values()}
-    return ConvEncoder.Config() if kinds == {"image"} else VectorEncoder.Config()
+    return parts[name] if name in parts else default_part(next(iter(signature.observations.values())).kind)
+
+
+def default_part(kind: ObservationKind, size: int | None = None) -> PerceptionConfig:
+    """The encoder of one kind of observation, with its defaults, and `size` features if that is given."""
+    config = _DEFAULTS[kind]()
+    return config if size is None else msgspec.structs.replace(config, size=size)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steersman.core.boxes import Perception
-from steersman.core.errors import ConfigError
+from steersman.core.errors import ConfigError, MismatchError
 from steersman.core.parts import register
 from steersman.core.signature import Signature
 from steersman.core.task import Task
@@ -42,6 +42,9 @@ class ViTEncoder(Perception):
     al. 2026): ViT-tiny/14, class token, projector 2048, D = 192.
 
     `map_width` > 0 adds a scene map for a predictor to read: a stem of its own on the same patches.
+
+    `token_grid` is the grid of patches. `encode_visible` embeds the visible ones alone and lets them attend to one
+    another and to the special tokens, whatever `pool` is; with all of them it gives what `encode` gives with "tokens".
 
     Raises:
         ConfigError: no such image, a width that heads do not divide or that is no multiple of 4.
@@ -102,28 +105,48 @@ class ViTEncoder(Perception):
         self.project = projector(config.width, config.projector, config.size)
         self.stem = MapStem(channels, config.patch, config.map_width) if config.map_width else None
 
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        return self.grid
+
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         images = image_of(observation, self.image, self.shape)
-        x = self.embed(self._patches(images))
-        x = x + self.positions.to(x.dtype)
-        if self.tokens is not None:
-            x = torch.cat([self.tokens.to(x.dtype).expand(len(x), -1, -1), x], 1)
-        for block in self.blocks[:-1]:
-            x = block(x)
+        x = self.embed(centred(self._patches(images)))
         used = slice(0, 1) if self.config.pool == "class" else slice(self.special, None)
-        x = self.norm(self.blocks[-1](x, used))
+        x = self._attended(x + self.positions.to(x.dtype), used)
         x = x if self.config.pool == "tokens" else x.mean(1)
         state = self.project(x.flatten(0, -2))
         return Latent(state.view(*images.shape[:-3], *self.latent_shape))
 
+    def encode_visible(self, observation: Observation, visible: Tensor) -> Tensor:
+        images = image_of(observation, self.image, self.shape)
+        if images.dim() != 4 or visible.dim() != 2 or len(visible) != len(images):
+            raise MismatchError(
+                "images (N, H, W, C) and visible patches (N, V)", f"{tuple(images.shape)} and {tuple(visible.shape)}",
+                "flatten moments into rows, and give each row its masks",
+            )
+        x = self.embed(centred(self._patches(images).take_along_dim(visible[..., None], 1)))
+        x = self._attended(x + self.positions.to(x.dtype)[visible], slice(self.special, None))
+        state: Tensor = self.project(x.flatten(0, -2))
+        return state.view(*visible.shape, -1)
+
     def survey(self, observation: Observation) -> Tensor | None:
         return None if self.stem is None else self.stem.survey(image_of(observation, self.image, self.shape))
 
+    def _attended(self, x: Tensor, used: slice) -> Tensor:
+        """Embedded patches (N, V, W), with the special tokens before them -> those tokens that are `used`, normed."""
+        if self.tokens is not None:
+            x = torch.cat([self.tokens.to(x.dtype).expand(len(x), -1, -1), x], 1)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        y: Tensor = self.norm(self.blocks[-1](x, used))
+        return y
+
     def _patches(self, images: Tensor) -> Tensor:
-        """(…, H, W, C) uint8 -> (N, n, p·p·C): rearranged as bytes, then centred."""
+        """(…, H, W, C) uint8 -> (N, n, p·p·C) uint8: rearranged as bytes."""
         p, (h, w) = self.config.patch, self.grid
         images = padded(images, p).reshape(-1, h, p, w, p, self.shape[2])
-        return centred(images.transpose(2, 3).reshape(len(images), h * w, -1))
+        return images.transpose(2, 3).reshape(len(images), h * w, -1)
 
 
 class Block(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor
 from steersman.core.errors import ConfigError, MismatchError
 from steersman.core.signature import ObservationKind, ObservationSpec, Signature
 from steersman.core.types import Observation
+from steersman.perception.reading import observed
 
 
 def acted_on(
@@ -41,17 +42,10 @@ def given(observation: Observation, name: str, spec: ObservationSpec) -> Tensor:
     Raises:
         MismatchError: it is not there, or is of another shape or type.
     """
-    value = observation.get(name)
-    if value is None or value.dim() != 2 + len(spec.shape) or tuple(value.shape[2:]) != spec.shape or (
-        value.is_floating_point() is not (spec.dtype == "float32") or (value.dtype == torch.uint8) is not (
-            spec.dtype == "uint8")
-    ):
-        got = ", ".join(observation) or "nothing"
-        raise MismatchError(
-            f"{name!r} of {spec.dtype} and shape (B, T, {', '.join(map(str, spec.shape))})",
-            got if value is None else f"{value.dtype} {tuple(value.shape)}",
-            "use observations of the signature that this view was built for",
-        )
+    value = observed(observation, name, spec)
+    if value.dim() != 2 + len(spec.shape):
+        raise MismatchError(f"{name!r} of shape (B, T, {', '.join(map(str, spec.shape))})", f"{tuple(value.shape)}",
+                            "give clips of moments, T = 1 for single ones")
     return value
 
 

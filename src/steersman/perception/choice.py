@@ -1,0 +1,30 @@
+"""An encoder for whatever a log has. Knows kinds of observation, no world."""
+
+from __future__ import annotations
+
+from steersman.core.errors import ConfigError
+from steersman.core.parts import PerceptionConfig
+from steersman.core.signature import Signature
+from steersman.perception.mixed import MixedEncoder, default_part
+from steersman.perception.vector import VectorEncoder
+
+
+def for_signature(signature: Signature, size: int = 64) -> PerceptionConfig:
+    """The plain choice for these observations, with its defaults and `size` features:
+
+        one observation of any kind   its encoder: conv, vector, field, waveform, tokens
+        several vectors, nothing else  one vector encoder for all
+        a mix                          `MixedEncoder`: an encoder for each, one state of `size` from all
+
+    Vectors alone are kept beside their features (`VectorEncoder.Config(keep=True)`), so that they can be read off the
+    latent exactly. Which encoder is best is for the recipe to say: this one is never wrong.
+
+    Raises:
+        ConfigError: nothing is observed.
+    """
+    kinds = [spec.kind for spec in signature.observations.values()]
+    if not kinds:
+        raise ConfigError("at least one observation", "none", "name columns or pictures of the log as observations")
+    if set(kinds) == {"vector"}:
+        return VectorEncoder.Config(size=size, keep=True)
+    return default_part(kinds[0], size) if len(kinds) == 1 else MixedEncoder.Config(size=size)
