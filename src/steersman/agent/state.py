@@ -119,13 +119,22 @@ class AgentState(TensorRecord):
 
 
 def _held(form: TensorRecord | None, stored: Mapping[str, Tensor]) -> TensorRecord:
-    """The state of a memory, all of it."""
+    """The state of a memory, all of it and nothing else; form: what it holds before the first moment."""
+    fix = "use the agent's configuration of then"
     found = _like(form, stored, "memory")
-    missing = set(stored) ^ set(tensors(found, "memory"))
-    if form is None or missing:
-        raise RunError(f"what a memory {'of this form ' if form is not None else ''}holds", f"{min(missing or stored)}",
-                       "use the agent's configuration of then")
+    if stray := set(stored) ^ set(tensors(found, "memory")):
+        words = "" if form is None else "of this form "
+        raise RunError(f"what a memory {words}holds", min(stray), fix)
+    for name, x in tensors(form, "memory").items():
+        if (x.shape, x.dtype) != (stored[name].shape, stored[name].dtype):
+            got = stored[name]
+            raise RunError(f"{name} {tuple(x.shape)} of {_type(x)}", f"{tuple(got.shape)} of {_type(got)}", fix)
+    assert found is not None
     return found  # type: ignore[no-any-return]
+
+
+def _type(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")
 
 
 def _belief(stored: Mapping[str, Tensor]) -> Belief:
@@ -145,7 +154,8 @@ def _like(form: Any, stored: Mapping[str, Tensor], name: str) -> Any:
         depth = name.count(".") + 1
         unknown = sorted({key.split(".")[depth] for key in stored if key.startswith(f"{name}.")} - set(fields))
         if unknown:
-            raise RunError(f"a warm start {type(form).__name__}", f"one with {', '.join(unknown)}",
+            what = "warm start" if name.startswith("warm") else "state of a memory"
+            raise RunError(f"a {what} {type(form).__name__}", f"one with {', '.join(unknown)}",
                            "replay with the version of steersman that recorded it")
         return dataclasses.replace(form, **fields)
     if isinstance(form, (tuple, list)):
