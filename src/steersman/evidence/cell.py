@@ -1,6 +1,6 @@
 """What an experiment is made of: cells, what a cell gets and gives back, and the summary of those that are there.
 
-Knows no experiment, no torch, and not how cells are performed and kept (`perform`, `kept`).
+Knows no experiment, no torch, and not how cells are performed and kept (`performing`, `kept`).
 """
 
 from __future__ import annotations

@@ -88,8 +88,8 @@ class Model:
 
 def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 (frozen)
     """A model; margins for it and for spoilt ones; episodes and adversarial states in parts, guarded and not."""
-    model = Cell("model", learn, 300, seed, sizes)
-    escapes = Cell("escapes", find_escapes, 120, seed, sizes)
+    model = Cell("model", learn, 200, seed, sizes)
+    escapes = Cell("escapes", find_escapes, 60, seed, sizes)
     margins = {kind: Cell(f"margins/{kind.replace(' ', '-')}", calibrate, 90, seed, Settings(sizes, kind), (model,))
                for kind in get_args(Kind)}
     whole = margins["as trained"]

@@ -7,16 +7,17 @@ it needs: a cell with another hash is stale. Knows the files of a cell; does not
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from steersman.core.errors import RunError
-from steersman.evidence.cell import File, Kept
+from steersman.evidence.cell import Cell, File, Found, Kept
 from steersman.evidence.sources import source_hash
 from steersman.runs import manifest as manifests
 from steersman.runs.files import files_in, parse_json, pretty, read_capped, refusals, sha256, sha256_file, write_new
@@ -31,14 +32,23 @@ _SMALL = 1 << 20
 """Files up to so many bytes are held against their hash when a cell is read, larger ones against their size."""
 
 
-def hashed(perform: Callable[..., Any], settings: Any, row: str, seed: int, needs: Iterable[str]) -> str:
-    """The hash of a cell whose needed cells have the hashes `needs`."""
-    identity = {
-        "function": f"{perform.__module__}:{perform.__qualname__}", "source": source_hash(perform.__module__),
-        "settings": [type(settings).__qualname__, msgspec.to_builtins(settings)], "row": row, "seed": seed,
-        "versions": _versions(), "needs": list(needs),
-    }
-    return sha256(msgspec.json.encode(identity, order="sorted"))
+class Hashes:
+    """Hashes of cells by the code as it is now: each module is looked at once, when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, str] = {}
+
+    def of(self, cell: Cell, needs: Iterable[str]) -> str:
+        """The hash of a cell whose needed cells have the hashes `needs`."""
+        module, settings = cell.perform.__module__, cell.settings
+        if module not in self._sources:
+            self._sources[module] = source_hash(module)
+        identity = {
+            "function": f"{module}:{cell.perform.__qualname__}", "source": self._sources[module],
+            "settings": [type(settings).__qualname__, msgspec.to_builtins(settings)], "row": cell.row,
+            "seed": cell.seed, "versions": _versions(), "needs": list(needs),
+        }
+        return sha256(msgspec.json.encode(identity, order="sorted"))
 
 
 @contextmanager
@@ -53,15 +63,12 @@ def keeping(folder: Path) -> Iterator[Path]:
         yield place
 
 
-def write(
-    place: Path, *, row: str, seed: int, settings: Any, figures: Mapping[str, Mapping[str, Any]], record: Any,
-    seconds: float, mark: str,
-) -> Kept:
+def write(place: Path, cell: Cell, found: Found, seconds: float, mark: str) -> Kept:
     """Write `cell.json` into the folder that a cell worked in; mark: its hash. See `Kept`."""
     kept = Kept(
-        row=row, seed=seed, settings=msgspec.to_builtins(settings), figures=_plain(figures), record=_plain(record),
-        seconds=seconds, date=datetime.now(UTC).isoformat(timespec="seconds"), machine=_machine(),
-        versions=_versions(), hash=mark,
+        row=cell.row, seed=cell.seed, settings=msgspec.to_builtins(cell.settings), figures=_plain(found.figures),
+        record=_plain(found.record), seconds=seconds, date=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=_machine(), versions=_versions(), hash=mark,
         files={p.relative_to(place).as_posix(): File(p.stat().st_size, sha256_file(p))
                for p in files_in(place) if p.name != _LOCK},
     )
@@ -103,6 +110,7 @@ def _plain(value: Any) -> Any:
     return parse_json(msgspec.json.encode(value, enc_hook=numbers))
 
 
+@cache
 def _versions() -> dict[str, str]:
     found = manifests.versions(("torch", "numpy"))
     return found | {"python": ".".join(platform.python_version_tuple()[:2])}

@@ -158,11 +158,13 @@ def _wants(tree: ast.Module, package: str) -> Iterator[_Want]:
     for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield _Want(alias.name, "", used.get(alias.asname or "", None))
+                top = alias.name.partition(".")[0]
+                yield _Want(alias.name, "", used.get(alias.asname) if alias.asname else None)
+                yield _Want(top, "", frozenset() if alias.asname else used.get(top))
         elif isinstance(node, ast.ImportFrom):
             module = _absolute(node, package)
             for alias in node.names:
-                yield _Want(module, alias.name, used.get(alias.asname or alias.name, None))
+                yield _Want(module, alias.name, used.get(alias.asname or alias.name))
     texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     for text in texts:
         if f"{_HERE}." in text and "import" in text:

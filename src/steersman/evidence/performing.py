@@ -20,7 +20,7 @@ import msgspec
 from steersman.core.errors import RunError, SteersmanError, UsageError
 from steersman.evidence import kept as keep
 from steersman.evidence.cell import Cell, Context, Experiment, Figures, Finished, Kept, Outcome, Results, silent
-from steersman.evidence.kept import State
+from steersman.evidence.kept import Hashes, State
 from steersman.runs import Run
 from steersman.runs.artefacts import Column, Figure, Row, Table, write
 from steersman.runs.files import atomic_write, remove
@@ -77,6 +77,7 @@ class _Session:
     order: Order
     say: Callable[[str], None]
     progress: Callable[..., None] | None
+    hashes: Hashes = field(default_factory=Hashes)
     finished: dict[str, Finished] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -99,7 +100,7 @@ def perform(
     chosen = {cell.name for cell in choose(cells, order)}
     with _run(experiment.name, folder, order.seed) as run:
         session = _Session(folder, order, say, progress)
-        entries = survey(cells, folder)
+        entries = survey(cells, folder, session.hashes)
         left = [entry for entry in entries if entry.cell.name in chosen]
         for number, entry in enumerate(left, 1):
             _settle(session, entry, f"cell {number} of {len(left)}")
@@ -153,11 +154,12 @@ def choose(cells: Sequence[Cell], order: Order) -> list[Cell]:
     return [c for c in cells if c.name in names]
 
 
-def survey(cells: Sequence[Cell], folder: Path) -> list[Entry]:
-    """What is kept of each cell at `folder`, in order."""
+def survey(cells: Sequence[Cell], folder: Path, hashes: Hashes | None = None) -> list[Entry]:
+    """What is kept of each cell at `folder`, in order; hashes: of the code as it is now."""
+    hashes = hashes or Hashes()
     found: dict[str, Entry] = {}
     for cell in cells:
-        fresh = hash_of(cell, [found[need.name].hash for need in cell.needs])
+        fresh = hashes.of(cell, [found[need.name].hash for need in cell.needs])
         try:
             kept = keep.read(place(folder, cell))
         except SteersmanError as error:
@@ -166,11 +168,6 @@ def survey(cells: Sequence[Cell], folder: Path) -> list[Entry]:
         state: State = "missing" if kept is None else "kept" if kept.hash == fresh else "stale"
         found[cell.name] = Entry(cell, state, fresh, kept)
     return list(found.values())
-
-
-def hash_of(cell: Cell, needs: Sequence[str]) -> str:
-    """The hash that a cell is kept with when its needed cells have the hashes `needs`."""
-    return keep.hashed(cell.perform, cell.settings, cell.row, cell.seed, needs)
 
 
 # Cells -----------------------------------------------------------------------------------------------------------
@@ -214,9 +211,8 @@ def _performed(session: _Session, cell: Cell, needs: tuple[Finished, ...], folde
         found = cell.perform(context)
         for artefact, images in found.artefacts:
             write(work, artefact, images)
-        kept = keep.write(
-            work, row=cell.row, seed=cell.seed, settings=cell.settings, figures=found.figures, record=found.record,
-            seconds=round(time.perf_counter() - began, 2), mark=hash_of(cell, [need.kept.hash for need in needs]))
+        mark = session.hashes.of(cell, [need.kept.hash for need in needs])
+        kept = keep.write(work, cell, found, round(time.perf_counter() - began, 2), mark)
     return Finished(cell, kept, folder, any(need.stale for need in needs))
 
 
