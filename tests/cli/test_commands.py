@@ -132,24 +132,54 @@ def test_report_and_inspect_of_a_run(steersman: Callable) -> None:
     assert (facts["kind"], facts["steps"]) == ("run", 7)
 
 
-def test_evidence_lists_and_performs(steersman: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def measure(context: evidence.Context) -> evidence.Found:
+    context.say("working")
+    if context.seed == 6:
+        raise ValueError("odd\nthing")
+    return evidence.Found({"": {"success": 0.5}})
+
+
+def sum_up(results: evidence.Results) -> evidence.Outcome:
+    table = Table(name="t", title="A title", columns=(Column(key="s", title="success", form="share"),), rows=(
+        Row(label="agent", figures={"s": Figure(value=0.5, low=0.4, high=0.6)}),
+        Row(label="random", kind="baseline", figures={"s": Figure(value=0.1)})))
+    return evidence.Outcome(results.finished[0].kept.figures, (table,))
+
+
+@pytest.fixture
+def experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cells(seed: int) -> tuple[evidence.Cell, ...]:
+        return tuple(evidence.Cell("walk/far", measure, 3, seed + i, usual=i == 0) for i in range(3))
+
+    monkeypatch.setattr(evidence, "experiment", lambda name: evidence.Experiment(name, cells, sum_up))
+
+
+def test_evidence_lists_and_performs(steersman: Callable, experiment: None) -> None:
     assert set(steersman("evidence", "--json").json["experiments"]) == set(evidence.EXPERIMENTS)
-
-    def experiment(context: evidence.Context) -> evidence.Outcome:
-        context.say("working")
-        table = Table(name="t", title="A title", columns=(Column(key="s", title="success", form="share"),), rows=(
-            Row(label="agent", figures={"s": Figure(value=0.5, low=0.4, high=0.6)}),
-            Row(label="random", kind="baseline", figures={"s": Figure(value=0.1)})))
-        return evidence.Outcome({"success": 0.5}, (table,))
-
-    monkeypatch.setattr(evidence, "experiment", lambda name: experiment)
     ended = steersman("evidence", "pendulum", "--seed", "4", "--out", "there", "--json")
     assert ended.code == 0, ended.err
     assert set(ended.json) == {"name", "seed", "figures", "seconds", "run"}
     assert (ended.json["name"], ended.json["seed"], ended.json["figures"]) == ("pendulum", 4, {"success": 0.5})
     assert ended.out.count("\n") == 1
-    for words in ("working", "A title", "50.0%  40.0–60.0", "random"):
+    for words in ("working", "A title", "50.0%  40.0–60.0", "random", "2 of 3 cells are not performed"):
         assert words in ended.err
+
+
+def test_evidence_names_what_failed_and_goes_on(steersman: Callable, experiment: None) -> None:
+    ended = steersman("evidence", "pendulum", "--seed", "5", "--full", "--out", "there", "--json")
+    assert ended.code == 1
+    assert ended.json["failed"] == {"walk/far@6": "ValueError: odd thing"}
+    assert ended.json["figures"] == {"success": 0.5}
+    assert "walk/far@6 failed: ValueError: odd thing" in ended.err
+    cells = steersman("evidence", "pendulum", "--seed", "5", "--out", "there", "--list", "--json").json["cells"]
+    assert {name: cell["state"] for name, cell in cells.items()} == {
+        "walk/far@5": "kept", "walk/far@6": "missing", "walk/far@7": "kept"}
+
+
+def test_evidence_knows_the_nearest_row(steersman: Callable, experiment: None) -> None:
+    ended = steersman("evidence", "pendulum", "--cell", "walk/fra")
+    assert ended.code == 2
+    assert "did you mean 'walk/far'?" in ended.err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import pytest
 import torch
 
+from steersman import evidence
 from steersman.agent import Agent
 from steersman.core import Belief, Imagined, Latent, Perception, Readout, WorldModel
 from steersman.evidence import guardrails
 from steersman.evidence import guardrails_trial as trial
-from steersman.evidence.context import Context
 from steersman.recipes import hazards as recipes
 from steersman.worlds import HazardsConfig, escapes, feasible, hazards
 
@@ -96,22 +95,28 @@ def test_a_guarded_agent_hits_nothing_where_the_other_does():
     assert set(kept.episode.tolist()) == set(range(8))
 
 
+def learned(context):
+    return evidence.Found({"": {"train_seconds": 0.0}})
+
+
 def test_figures_have_the_promised_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(guardrails, "train", lambda context, sizes: (agent(0.02), 0.0))
+    monkeypatch.setattr(guardrails, "learn", learned)
+    monkeypatch.setattr(guardrails, "_loaded", lambda model: agent(0.02))
     monkeypatch.setattr(guardrails, "LEVEL", 0.8)
     monkeypatch.setattr(trial, "AHEAD", 15)
     monkeypatch.setattr(guardrails, "feasible", lambda world, states: feasible(world, states, steps=8, directions=4))
     sizes = guardrails.Sizes(windows=60, own=6, episodes=6, limit=6, spoilt=2, states=9, moments=1)
-    outcome = guardrails.experiment(Context(tmp_path, 0), sizes)
+    small = evidence.Experiment("guardrails", lambda seed: guardrails.cells(seed, sizes), guardrails.summary)
+    result, outcome = evidence.perform(small, tmp_path / "run")
+    assert result.failed == {}
     promised = {"episodes", "violations", "success", "unguarded_violations", "unguarded_success", "stated_probability",
                 "measured_probability", "adversarial_violations", "noise_measured_probability",
                 "shift_measured_probability"}
-    assert promised <= set(outcome.figures)
-    assert outcome.figures["episodes"] == 6
-    assert outcome.figures["adversarial_states"] == 9
+    assert promised <= set(result.figures)
+    assert result.figures["episodes"] == 6
+    assert result.figures["adversarial_states"] == 9
     known = ("adversarial_feasible", "adversarial_impossible", "adversarial_unknown")
-    assert sum(outcome.figures[name] for name in known) == 9  # none is left out for being narrow
-    assert outcome.figures["stated_probability"] == 0.8
-    msgspec.json.encode(dict(outcome.figures))
+    assert sum(result.figures[name] for name in known) == 9  # none is left out for being narrow
+    assert result.figures["stated_probability"] == 0.8
     assert [row.label for row in outcome.tables[1].rows] == ["as trained", "noise", "shift"]
     assert outcome.artefacts[0][1]["episodes.png"].startswith(b"\x89PNG")

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steersman import evidence
 from steersman.actor import (
     CEM,
     ICEM,
@@ -23,7 +24,6 @@ from steersman.core import Planner
 from steersman.core.checks.many import Tally, try_batch
 from steersman.evidence import planners
 from steersman.evidence import planners_oracles as oracles
-from steersman.evidence.context import Context
 
 SMALL = {"samples": 12, "iterations": 2}
 OURS = [
@@ -78,19 +78,21 @@ def test_the_oracles_know_exact_planners_from_greedy_ones():
 
 
 def test_the_figures_have_the_names_that_are_promised(tmp_path, monkeypatch):
-    monkeypatch.setattr(planners, "CASES", 20)
-    monkeypatch.setattr(planners, "LARGEST", 8)
     monkeypatch.setattr(planners.oracles, "GRAPHS", 20)
     few = {"cem": CEM.Config(**SMALL, elites=3), "gradient": Gradient.Config(restarts=1, steps=3)}
     monkeypatch.setattr(planners, "_buildable", lambda: few)
     monkeypatch.setattr(planners, "EFFORT", {"cem": CEM.Config()})
-    outcome = planners.experiment(Context(tmp_path, 0))
-    assert outcome.figures["cem"]["lqr_gap"] < 0.01
+    cases = planners.Cases(cases=20, largest=8)
+    small = evidence.Experiment("planners", lambda seed: planners.cells(seed, cases), planners.summary)
+    result, outcome = evidence.perform(small, tmp_path / "run")
+    figures = result.figures
+    assert figures["cem"]["lqr_gap"] < 0.01
     for tag in few:
-        assert outcome.figures[tag]["bounds_violations"] == 0
-        assert outcome.figures[tag]["batch_invariant"] is True
-    assert outcome.figures["cem"]["choices_gap"] >= 0
-    assert outcome.figures["cem"]["tables_gap"] >= 0
-    assert outcome.figures["gradient"]["choices_gap"] is None
-    assert outcome.figures["graphs_unlike_networkx"] == 0
-    assert outcome.figures["cases"] >= 20
+        assert figures[tag]["bounds_violations"] == 0
+        assert figures[tag]["batch_invariant"] is True
+    assert figures["cem"]["choices_gap"] >= 0
+    assert figures["cem"]["tables_gap"] >= 0
+    assert figures["gradient"]["choices_gap"] is None
+    assert figures["all"]["graphs_unlike_networkx"] == 0
+    assert figures["all"]["cases"] >= 20
+    assert [row.label for row in outcome.tables[0].rows] == ["cem", "gradient"]

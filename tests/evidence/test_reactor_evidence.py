@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -46,25 +47,29 @@ def test_tuning_makes_the_pid_better_than_an_untouched_plant():
 
 
 def test_one_small_run_gives_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("do_mpc")
-    small_ones = {"EPISODES": 2, "PERIODS": 2, "LOG": (60, 45), "TUNING": 1, "CLOCKED": 2, "LEVEL": 0.9, "FRESH": 2}
-    for name, value in small_ones.items():
-        monkeypatch.setattr(reactor, name, value)
+    """Where do-mpc is not installed, its cells fail with words and the others do not."""
+    sizes = reactor.Sizes(log=60, log_steps=45, fresh=2, steps=3, level=0.9, episodes=2, periods=2, tuning=1, clocked=2,
+                          compared=1)
     monkeypatch.setattr(reactor, "tune", functools.partial(tune, episodes=1, periods=2, candidates=8))
-    monkeypatch.setattr(reactor, "difference", functools.partial(reactor.difference, periods=1))
     monkeypatch.setattr(reactor_trials, "WARM", 3)
     monkeypatch.setattr(reactor, "WARM", 3)
-    small = functools.partial(recipe.recipe, width=8, batch_size=4, iterations=1, held_out=0.5)
-    monkeypatch.setattr(reactor.recipe, "recipe", small)
-    monkeypatch.setattr(reactor, "STEPS", 3)
+    tiny = functools.partial(recipe.recipe, width=8, batch_size=4, iterations=1, held_out=0.5)
+    monkeypatch.setattr(reactor.recipe, "recipe", tiny)
+    small = evidence.Experiment("reactor", lambda seed: reactor.cells(seed, sizes), reactor.summary)
     said: list[str] = []
-    context = evidence.Context(tmp_path / "run", 7, said.append)
-    result, _ = evidence.perform("reactor", reactor.experiment, context)
+    result, _ = evidence.perform(small, tmp_path / "run", evidence.Order(7), say=said.append)
+    if importlib.util.find_spec("do_mpc") is None:
+        assert set(result.failed) == {"do-mpc@7", "clock@7", "simulator@7"}
+        assert all("install steersman[reactor]" in words for words in result.failed.values())
+        kept = {"violations", "error", "error_pid", "measured_probability", "unguarded_violations"}
+        assert kept <= set(result.figures)
+        return
+    assert result.failed == {}
     promised = "violations error error_nmpc error_pid ms_per_step ms_per_step_nmpc unguarded_violations "
     promised += "stated_probability measured_probability first_step_probability recourse"
     assert set(promised.split()) <= set(result.figures)
     assert result.figures["simulator_difference"] < 1e-2
     assert len(read_all(tmp_path / "run", Picture)[0]) == 1
-    (table,) = read_all(tmp_path / "run", Table)[0]
+    table = read_all(tmp_path / "run", Table)[0][0]
     assert [row.kind for row in table.rows] == ["agent", "ablation", "baseline", "baseline"]
-    assert said[0].startswith("2,700 steps")
+    assert said[1].startswith("2,700 steps")

@@ -32,8 +32,8 @@ def test_each_cut_takes_its_part_and_leaves_the_rest() -> None:
 
 def test_collapse_leaves_the_promised_figures_a_table_and_a_picture(tmp_path: Path) -> None:
     sizes = collapse.Sizes(log=12, steps=2, episodes=1, frames=50, step_limit=2)
-    context = evidence.Context(tmp_path / "run", 0)
-    result, outcome = evidence.perform("collapse", lambda c: collapse.experiment(c, sizes), context)
+    small = evidence.Experiment("collapse", lambda seed: collapse.cells(seed, sizes), collapse.summary)
+    result, outcome = evidence.perform(small, tmp_path / "run")
     assert set(result.figures) >= PROMISED
     assert all(result.figures[f"probe_{name}"] > 0 for name in CUTS)
     assert result.figures["probe_of_nothing"] > 5
@@ -53,11 +53,10 @@ def test_collapse_says_so_when_a_cut_did_not_do_what_was_expected() -> None:
 def test_two_rooms_brings_up_the_demos_figures_and_films(tmp_path: Path) -> None:
     sizes = demo.Sizes(log=12, log_steps=17, steps=2, batch_size=2, like=2, never=2, three=2, greedy=1, cem=1,
                        guarded=0, frames=30, step_limit=3)
-    context = evidence.Context(tmp_path / "run", 1)
-    result, outcome = evidence.perform("two-rooms", lambda c: two_rooms.experiment(c, sizes), context)
-    assert result.figures["run"] == str(tmp_path / "run" / "demo")
+    small = evidence.Experiment("two-rooms", lambda seed: two_rooms.cells(seed, sizes), two_rooms.summary)
+    result, outcome = evidence.perform(small, tmp_path / "run", evidence.Order(1))
     assert set(result.figures) >= {"success", "heldout_success", "zero_shot_three_rooms", "greedy_success"}
-    assert (tmp_path / "run" / "demo" / "report" / "report.html").exists()
+    assert (tmp_path / "run" / "cells" / "demo@1" / "demo" / "report" / "report.html").exists()
     assert len(read_all(tmp_path / "run", Film)[0]) == 5
     assert [picture.name for picture in read_all(tmp_path / "run", Picture)[0]] == ["success"]
     assert outcome.tables

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable
-from typing import Any
 
 from steersman.core.errors import UsageError
+from steersman.evidence.cell import Experiment
 
 EXPERIMENTS: dict[str, tuple[str, str]] = {
     "two-rooms": (".two_rooms", "goals in the other room from pixels, on trained, held-out and three-room layouts"),
@@ -26,8 +25,8 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
 """Name -> (module, one line about it)."""
 
 
-def experiment(name: str) -> Callable[[Any], Any]:
-    """The function behind `name`: `experiment(context) -> Outcome`.
+def experiment(name: str) -> Experiment:
+    """The experiment `name`: the cells and the summary of its module.
 
     Raises:
         UsageError: no experiment has this name.
@@ -36,5 +35,5 @@ def experiment(name: str) -> Callable[[Any], Any]:
         near = difflib.get_close_matches(name, EXPERIMENTS, 1)
         fix = f"did you mean {near[0]!r}?" if near else "`steersman evidence` lists them"
         raise UsageError(f"an experiment of {', '.join(EXPERIMENTS)}", repr(name), fix)
-    function: Callable[[Any], Any] = importlib.import_module(EXPERIMENTS[name][0], __package__).experiment
-    return function
+    module = importlib.import_module(EXPERIMENTS[name][0], __package__)
+    return Experiment(name, module.cells, module.summary)

@@ -7,8 +7,7 @@ never trained on), how many dimensions the latent uses, and how many goals in th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import torch
@@ -19,7 +18,7 @@ from steersman.core import DivergedError, ObjectiveConfig
 from steersman.data import Dataset
 from steersman.evaluation import PROTOCOLS, evaluate, wilson
 from steersman.evaluation.seeds import LOG, derived
-from steersman.evidence.context import Context, Outcome
+from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import png
 from steersman.objectives import InverseDynamics, Motion, VICReg
 from steersman.perception import MLPReadout
@@ -66,8 +65,14 @@ CUTS: Mapping[str, tuple[str, Callable[[Objectives], Objectives]]] = {
 """Key in the figures -> (words for people, what is left of the objectives)."""
 
 
-@dataclass(frozen=True)
-class Cut:
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One training: which cut."""
+
+    sizes: Sizes
+    cut: str = "full"
+
+
+class Cut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one training gave.
 
     probe       px: root mean square error of the position read from latents; `still` reads nothing
@@ -84,34 +89,62 @@ class Cut:
     seconds: float
 
 
-def experiment(context: Context, sizes: Sizes | None = None) -> Outcome:
-    """Five trainings on one log; `probe_*` in px, `success_*` as shares."""
-    sizes = sizes or Sizes()
-    context.say(f"{sizes.log:,} random walks in two rooms; five trainings of {sizes.steps:,} steps")
-    log = two_rooms.log(context.run / "log", episodes=sizes.log, seed=derived(context.seed, LOG))
+def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 (frozen)
+    """One log, and five trainings on it."""
+    log = Cell("log", record, 60, seed, sizes)
+    return (log, *(Cell(name, perform, 120, seed, Settings(sizes, name), (log,)) for name in CUTS))
+
+
+def record(context: Context) -> Found:
+    """The log, and how far off a probe is that reads nothing."""
+    sizes: Sizes = context.settings
+    context.say(f"{sizes.log:,} random walks in two rooms")
+    log = two_rooms.log(context.folder / "log", episodes=sizes.log, seed=derived(context.seed, LOG))
+    return Found({"": {"probe_of_nothing": _still(log, sizes)}})
+
+
+def perform(context: Context) -> Found:
+    """Train with one part cut, look at the latents, act."""
+    (needed,), sizes, name = context.needs, context.settings.sizes, context.settings.cut
+    words, cut = CUTS[name]
+    log = Dataset.open(needed.folder / "log")
     config = two_rooms.recipe(steps=sizes.steps, seed=context.seed)
+    changed = msgspec.structs.replace(config, objectives=cut(cast(Objectives, config.objectives)))
+    found = _one(context, name, changed, log, sizes)
+    context.say(f"{words}: {_words(found)}")
+    return Found({"": _figures(name, found)}, found)
+
+
+def _figures(name: str, cut: Cut) -> dict[str, Any]:
+    return {f"probe_{name}": cut.probe, f"success_{name}": cut.wins / cut.n, f"rank_{name}": cut.rank}
+
+
+def summary(results: Results) -> Outcome:
+    """`probe_*` in px, `success_*` as shares."""
     cuts: dict[str, Cut] = {}
-    for name, (words, cut) in CUTS.items():
-        changed = msgspec.structs.replace(config, objectives=cut(config.objectives))
-        cuts[name] = _one(context, name, changed, log, sizes)
-        context.say(f"{words}: {_words(cuts[name])}")
-    floor, chance = _still(log, sizes), cuts["full"].random / cuts["full"].n
-    figures: dict[str, Any] = {f"probe_{name}": cut.probe for name, cut in cuts.items()}
-    figures |= {f"success_{name}": cut.wins / cut.n for name, cut in cuts.items()}
-    figures |= {f"rank_{name}": cut.rank for name, cut in cuts.items()}
-    figures |= {"probe_of_nothing": floor, "random_success": chance, "episodes": sizes.episodes, "steps": sizes.steps}
+    figures: dict[str, Any] = {}
+    for one in results:
+        figures |= one.kept.figures[""]
+        if one.cell.row in CUTS:
+            cuts[one.cell.row] = one.record(Cut)
+            sizes: Sizes = one.cell.settings.sizes
+    if "full" not in cuts or "probe_of_nothing" not in figures:
+        return Outcome({"": figures})
+    floor, full = figures["probe_of_nothing"], cuts["full"]
+    chance = full.random / full.n
+    figures |= {"random_success": chance, "episodes": sizes.episodes, "steps": sizes.steps}
     picture = Picture(
         name="cuts", title="What each part prevents", file="cuts.png",
         alt="error of the position probe and goals reached, for the whole objective and with each part cut",
         caption="Left: error of a position probe on frozen latents (dashed: one that reads nothing). Right: goals "
                 "reached (dashed: the strongest random walker), with Wilson's 95% intervals.",
     )
-    return Outcome(figures, (_table(context.seed, sizes, cuts, floor),),
+    return Outcome({"": figures}, (_table(results.seed, sizes, cuts, floor),),
                    ((picture, {"cuts.png": _draw(cuts, floor, chance)}),))
 
 
 def _one(context: Context, name: str, config: TrainConfig, log: Dataset, sizes: Sizes) -> Cut:
-    path = context.run / name.replace("_", "-")
+    path = context.folder / "run"
     protocol = msgspec.structs.replace(PROTOCOLS["two-rooms"], step_limit=sizes.step_limit)
     try:
         with training.create_run(path, config, log, recipe="two-rooms") as run:
@@ -197,6 +230,8 @@ def _findings(cuts: Mapping[str, Cut], floor: float) -> tuple[str, ...]:
                            ("without_covariance", "dimensions repeat each other: the effective rank falls"),
                            ("without_idm", "nothing asks for what actions change: success falls"),
                            ("without_auxiliary", "the saliency does not find what moves: success falls")]:
+        if name not in cuts:
+            continue
         cut = cuts[name]
         if cut.probe is None or full.probe is None or cut.rank is None or full.rank is None:
             came = True

@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
 from steersman.actor import Gradient
 from steersman.core import ActionSpec, Belief, ColumnGoal, Cost, Imagined, Problem, Readout, Task
 from steersman.cost import EffortCost, GoalCost, Recovered, SmoothnessCost, recover_weights, term_energies
-from steersman.evidence.context import Context, Outcome
+from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
 from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.world_model import LinearModel
 
-VECTORS, STARTS, JUDGED, HORIZON, ROUNDS = 5, 12, 32, 20, 30
-EXPERT = Gradient.Config(restarts=10, steps=250, horizon=HORIZON, rate=0.1)
-LEARNER = Gradient.Config(restarts=2, steps=60, horizon=HORIZON, rate=0.05)
+VECTORS = 5
 ACTION = ActionSpec("continuous", (-1.0, -1.0), (1.0, 1.0))
 TASK = Task(ColumnGoal({"x": 2.0, "y": 0.0}))
 SIZE = {"goal": 2.0, "speed": 0.5, "mud": 0.12, "effort": 0.1, "smoothness": 0.01}
@@ -80,29 +78,46 @@ NAMES = tuple(cost.name for cost in COSTS)
 # The experiment --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Expert:
+class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """number: which of the experts; starts: of its demonstrations; judged: new ones; rounds: of learning."""
+
+    number: int = 0
+    starts: int = 12
+    judged: int = 32
+    rounds: int = 30
+    expert: Gradient.Config = Gradient.Config(restarts=10, steps=250, horizon=20, rate=0.1)
+    learner: Gradient.Config = Gradient.Config(restarts=2, steps=60, horizon=20, rate=0.05)
+
+
+class Expert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One weight vector: the true weights, what was recovered, and what they cost from new starts by the true ones.
 
     cosine, alike_cosine   between true weights and recovered ones, or such that count every term alike, in typical
                            sizes; `plain_cosine`: in the terms' own units
     ratio, alike_ratio     cost of what is replanned over the expert's
+    ways                   a few of the expert's (B, H+1, 4), and what is replanned from the same starts
     """
 
-    true: Mapping[str, float]
-    recovered: Recovered
+    true: dict[str, float]
+    recovered: dict[str, float]
     cosine: float
     alike_cosine: float
     plain_cosine: float
     ratio: float
     alike_ratio: float
-    ways: tuple[Tensor, Tensor]
+    ways: tuple[list[list[list[float]]], list[list[list[float]]]]
 
 
-def experiment(context: Context) -> Outcome:
+def cells(seed: int, sizes: Sizes = Sizes(), vectors: int = VECTORS) -> tuple[Cell, ...]:  # noqa: B008 (frozen)
+    """The experts one by one; their weights and starts are drawn one after the other from the seed."""
+    return tuple(Cell(f"expert-{i + 1}", perform, 60, seed, msgspec.structs.replace(sizes, number=i))
+                 for i in range(vectors))
+
+
+def summary(results: Results) -> Outcome:
     """`cosine` and `cost_ratio` are the worst of the vectors; `*_by_vector` has them all."""
-    generator = torch.Generator().manual_seed(context.seed)
-    experts = [_one(context, i, generator) for i in range(VECTORS)]
+    experts = [one.record(Expert) for one in results]
+    sizes: Sizes = results.finished[0].cell.settings
     figures = {
         "cosine": min(e.cosine for e in experts),
         "cost_ratio": max(e.ratio for e in experts),
@@ -117,36 +132,39 @@ def experiment(context: Context) -> Outcome:
         "true and recovered weights of each expert, and a few of its ways beside the replanned ones",
         "Left: true weights against recovered ones, each expert in a colour. Right: an expert's ways (lines) and what "
         "is planned from the same new starts with the recovered weights (dots); the soft place grey.")
-    return Outcome(figures, (_table(experts),), (shown,))
+    return Outcome({"": figures}, (_table(experts, sizes),), (shown,))
 
 
-def _one(context: Context, number: int, generator: torch.Generator) -> Expert:
-    size = torch.tensor([SIZE[name] for name in NAMES])
-    true = torch.exp(0.7 * torch.randn(len(NAMES), generator=generator)) / size
+def perform(context: Context) -> Found:
+    """One expert: it demonstrates, its weights are recovered, and the two plan from new starts."""
+    sizes: Sizes = context.settings
+    size, generator = torch.tensor([SIZE[name] for name in NAMES]), torch.Generator().manual_seed(context.seed)
+    for _ in range(sizes.number + 1):  # those before it draw as well
+        true = torch.exp(0.7 * torch.randn(len(NAMES), generator=generator)) / size
+        starts, others = _starts(sizes.starts, generator), _starts(sizes.judged, generator)
     true = true / true.sum()
-    starts, others = _starts(STARTS, generator), _starts(JUDGED, generator)
-    demonstrated, _, seen = drive(EXPERT, starts, _named(true))
-    recovered = learn(starts, demonstrated, seen)
+    demonstrated, _, seen = drive(sizes.expert, starts, _named(true))
+    recovered = learn(sizes, starts, demonstrated, seen)
     found = torch.tensor([recovered.weights[name] for name in NAMES])
     alike = (1 / size) / (1 / size).sum()
-    best, way, _ = drive(EXPERT, others, _named(true))
-    mine, replanned, _ = drive(EXPERT, others, recovered.weights)
-    theirs, _, _ = drive(EXPERT, others, _named(alike))
+    best, way, _ = drive(sizes.expert, others, _named(true))
+    mine, replanned, _ = drive(sizes.expert, others, recovered.weights)
+    theirs, _, _ = drive(sizes.expert, others, _named(alike))
     cost = [float((energies * true).sum()) for energies in (best, mine, theirs)]
     expert = Expert(
-        _named(true), recovered, _cosine(found * size, true * size), _cosine(alike * size, true * size),
-        _cosine(found, true), cost[1] / cost[0], cost[2] / cost[0], (way[:6], replanned[:6]),
+        _named(true), dict(recovered.weights), _cosine(found * size, true * size), _cosine(alike * size, true * size),
+        _cosine(found, true), cost[1] / cost[0], cost[2] / cost[0], (way[:6].tolist(), replanned[:6].tolist()),
     )
-    context.say(f"expert {number + 1} of {VECTORS}: cosine {expert.cosine:.4f} (alike {expert.alike_cosine:.2f}), "
+    context.say(f"expert {sizes.number + 1}: cosine {expert.cosine:.4f} (alike {expert.alike_cosine:.2f}), "
                 f"in the terms' own units {expert.plain_cosine:.4f}, cost {expert.ratio:.4f} of the expert's "
                 f"(alike {expert.alike_ratio:.2f})")
-    return expert
+    return Found({f"expert-{sizes.number + 1}": {"cosine": expert.cosine, "cost_ratio": expert.ratio}}, expert)
 
 
-def learn(starts: Tensor, demonstrated: Tensor, seen: Tensor) -> Recovered:
+def learn(sizes: Sizes, starts: Tensor, demonstrated: Tensor, seen: Tensor) -> Recovered:
     """Weights from the terms' energies (B, I) and actions (B, H, A) of demonstrations. Whoever learns plans from
     nothing, and from what was seen."""
-    return recover_weights(COSTS, demonstrated, lambda w: drive(LEARNER, starts, w, seen)[0], steps=ROUNDS,
+    return recover_weights(COSTS, demonstrated, lambda w: drive(sizes.learner, starts, w, seen)[0], steps=sizes.rounds,
                            start={name: 1 / SIZE[name] for name in NAMES})
 
 
@@ -180,7 +198,7 @@ def _cosine(a: Tensor, b: Tensor) -> float:
 # Showing it ------------------------------------------------------------------------------------------------------
 
 
-def _table(experts: list[Expert]) -> Table:
+def _table(experts: list[Expert], sizes: Sizes) -> Table:
     rows = []
     for i, e in enumerate(experts):
         group = f"expert {i + 1}"
@@ -198,7 +216,8 @@ def _table(experts: list[Expert]) -> Table:
         ),
         rows=tuple(rows),
         protocol={
-            "starts": STARTS, "judged": JUDGED, "horizon": HORIZON, "terms": ", ".join(NAMES), "vectors": VECTORS,
+            "starts": sizes.starts, "judged": sizes.judged, "horizon": sizes.expert.horizon, "terms": ", ".join(NAMES),
+            "vectors": len(experts),
             "planner": "gradient, 10 restarts of 250 steps; learning: 2 of 60, one of them from what was seen",
         },
         notes=(
@@ -213,14 +232,14 @@ def _draw(experts: list[Expert]) -> Any:
 
     figure, (weights, ways) = canvas(8.5, 3.8, 1, 2)
     for i, e in enumerate(experts):
-        weights.loglog([e.true[n] for n in NAMES], [e.recovered.weights[n] for n in NAMES], "o", color=f"C{i}",
+        weights.loglog([e.true[n] for n in NAMES], [e.recovered[n] for n in NAMES], "o", color=f"C{i}",
                        label=f"expert {i + 1}", alpha=0.8)
     edges = [min(weights.get_xlim()[0], weights.get_ylim()[0]), max(weights.get_xlim()[1], weights.get_ylim()[1])]
     weights.plot(edges, edges, color="#999999", linewidth=0.8)
     weights.set(xlabel="true weight", ylabel="recovered weight")
     weights.legend(fontsize="small")
     ways.add_patch(Circle((0.5, 0.3), 0.5, color="#dddddd"))
-    for true, mine in zip(*experts[0].ways, strict=True):
+    for true, mine in zip(*map(torch.tensor, experts[0].ways), strict=True):
         ways.plot(true[:, 0], true[:, 1], color="#0072b2", linewidth=1.2)
         ways.plot(mine[:, 0], mine[:, 1], ".", color="#d55e00", markersize=3)
     ways.plot(2.0, 0.0, "k*", markersize=10)

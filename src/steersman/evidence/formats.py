@@ -10,10 +10,10 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from steersman import data
@@ -21,7 +21,7 @@ from steersman.core.errors import SteersmanError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ActionSpec, ObservationSpec, Signature
 from steersman.data.sandbox.host import idle, measured
-from steersman.evidence.context import Context, Outcome
+from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
 from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.runs.files import files_in
@@ -31,7 +31,6 @@ NAMES = {
     "minari-arrow": "log-arrow", "lerobot": "log", "folder": "videos",
 }
 """Format -> the name of a log in it."""
-ROUNDTRIPS, MUTANTS = 40, 2000
 LIMITS = data.Limits(memory=900 << 20, memory_per_byte=0.0, seconds=2.0, seconds_per_byte=0.0)
 _WORDS = [b"\0", b"\n", b'"', b",", b"nan", b"1e999", b"-1", b"\xff", b"99999999999999999999"]
 _VIDEO = ("lerobot", "folder")
@@ -41,8 +40,15 @@ _EACH_LOG = 50
 """Mutants of one sound log; then comes the next log."""
 
 
-@dataclass
-class Fuzzed:
+class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of one format: logs written and read again, and mutants."""
+
+    format: str
+    roundtrips: int = 40
+    mutants: int = 2000
+
+
+class Fuzzed(msgspec.Struct):
     """What became of the mutants of one format.
 
     refused  with a documented error; `died` and `limited` of them because the parser died, or was at its limit of time
@@ -54,7 +60,7 @@ class Fuzzed:
     refused: int = 0
     died: int = 0
     limited: int = 0
-    undocumented: list[str] = field(default_factory=list)
+    undocumented: list[str] = []
     slowest: float = 0.0
     peak: int = 0
 
@@ -63,27 +69,45 @@ class Fuzzed:
         return self.sound + self.refused + len(self.undocumented)
 
 
-def experiment(context: Context) -> Outcome:
-    """Round trips, then mutants, of every format that is written."""
-    trips: dict[str, int] = {}
-    fuzzed: dict[str, Fuzzed] = {}
-    for name in NAMES:
-        place = context.run / "logs"
-        place.mkdir()
-        trips[name] = sum(round_trip(name, context.seed + i, place) for i in range(ROUNDTRIPS))
-        fuzzed[name] = fuzz(name, MUTANTS, context.seed, place)
-        shutil.rmtree(place)
-        found = fuzzed[name]
-        context.say(
-            f"{name}: {trips[name]} of {ROUNDTRIPS} round trips exact; {found.mutants:,} mutants: {found.refused:,} "
-            f"refused ({found.died} killed the parser, {found.limited} took too long), {found.sound:,} still sound, "
-            f"{len(found.undocumented)} undocumented errors, slowest {found.slowest:.2f} s, at most "
-            f"{found.peak / 1e6:.0f} MB"
-        )
-        for line in found.undocumented[:3]:
-            context.say(f"  {line}")
+class Tried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One format: exact round trips of those tried, and what became of its mutants."""
+
+    exact: int
+    tried: int
+    fuzzed: Fuzzed
+
+
+def cells(seed: int, roundtrips: int = 40, mutants: int = 2000) -> tuple[Cell, ...]:
+    """Every format that is written."""
+    return tuple(Cell(name, perform, 90, seed, Sizes(name, roundtrips, mutants)) for name in NAMES)
+
+
+def perform(context: Context) -> Found:
+    """Round trips of one format, then mutants."""
+    sizes: Sizes = context.settings
+    name, place = sizes.format, context.folder / "logs"
+    place.mkdir()
+    exact = sum(round_trip(name, context.seed + i, place) for i in range(sizes.roundtrips))
+    found = fuzz(name, sizes.mutants, context.seed, place)
+    shutil.rmtree(place)
+    context.say(
+        f"{name}: {exact} of {sizes.roundtrips} round trips exact; {found.mutants:,} mutants: {found.refused:,} "
+        f"refused ({found.died} killed the parser, {found.limited} took too long), {found.sound:,} still sound, "
+        f"{len(found.undocumented)} undocumented errors, slowest {found.slowest:.2f} s, at most "
+        f"{found.peak / 1e6:.0f} MB"
+    )
+    for line in found.undocumented[:3]:
+        context.say(f"  {line}")
+    figures = {"roundtrips": exact, "mutants": found.mutants, "undocumented_errors": len(found.undocumented)}
+    return Found({name: figures}, Tried(exact, sizes.roundtrips, found))
+
+
+def summary(results: Results) -> Outcome:
+    """All formats together."""
+    tried = {one.cell.row: one.record(Tried) for one in results}
+    trips, fuzzed = {k: v.exact for k, v in tried.items()}, {k: v.fuzzed for k, v in tried.items()}
     figures = {
-        "roundtrips": sum(trips.values()), "roundtrips_tried": ROUNDTRIPS * len(NAMES),
+        "roundtrips": sum(trips.values()), "roundtrips_tried": sum(x.tried for x in tried.values()),
         "mutants": sum(f.mutants for f in fuzzed.values()),
         "mutants_by_format": {name: f.mutants for name, f in fuzzed.items()},
         "undocumented_errors": sum(len(f.undocumented) for f in fuzzed.values()),
@@ -92,7 +116,7 @@ def experiment(context: Context) -> Outcome:
     }
     shown = picture(_draw(fuzzed), "mutants", "What became of the mutants",
                     "for each format: mutants refused, still sound, ended in an undocumented error")
-    return Outcome(figures, (_table(trips, fuzzed),), (shown,))
+    return Outcome({"": figures}, (_table(trips, fuzzed, max(x.tried for x in tried.values())),), (shown,))
 
 
 # Round trips -----------------------------------------------------------------------------------------------------
@@ -243,11 +267,11 @@ def remove(path: Path) -> None:
 # Showing ---------------------------------------------------------------------------------------------------------
 
 
-def _table(trips: dict[str, int], fuzzed: dict[str, Fuzzed]) -> Table:
+def _table(trips: dict[str, int], fuzzed: dict[str, Fuzzed], tried: int) -> Table:
     return Table(
         name="formats", title="Formats: round trips and mutants",
         columns=(
-            Column(key="trips", title="exact round trips", form="count", better="higher", target=float(ROUNDTRIPS)),
+            Column(key="trips", title="exact round trips", form="count", better="higher", target=float(tried)),
             Column(key="mutants", title="mutants", form="count"),
             Column(key="refused", title="refused", form="count"),
             Column(key="undocumented", title="undocumented errors", form="count", better="lower", target=0.0),
@@ -261,7 +285,7 @@ def _table(trips: dict[str, int], fuzzed: dict[str, Fuzzed]) -> Table:
                 "slowest": Figure(value=found.slowest), "peak": Figure(value=found.peak / 1e6),
             }) for name, found in fuzzed.items()
         ),
-        protocol={"mutants": MUTANTS, "memory": "900 MB beyond the idle parser", "seconds": "2 of processor time"},
+        protocol={"memory": "900 MB beyond the idle parser", "seconds": "2 of processor time"},
         notes=("Pictures in lerobot and folder are H.264: they count as back within 8 grey levels on average.",),
     )
 

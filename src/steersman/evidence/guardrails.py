@@ -8,11 +8,11 @@ also when the model is spoilt on purpose.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steersman import data, training
@@ -22,7 +22,8 @@ from steersman.core import Guardrail
 from steersman.cost import Margins
 from steersman.evaluation.intervals import wilson, zero_of
 from steersman.evidence import guardrails_trial as trial
-from steersman.evidence.context import Context, Outcome
+from steersman.evidence import tensors
+from steersman.evidence.cell import Cell, Context, Finished, Found, Outcome, Results
 from steersman.evidence.drawing import png
 from steersman.evidence.guardrails_trial import Episodes
 from steersman.recipes import hazards as recipes
@@ -33,6 +34,10 @@ from steersman.worlds import Escape, HazardsConfig, HazardState, feasible, hazar
 WORLD = HazardsConfig()
 LEVEL = 0.99
 _CHUNK = 250  # episodes side by side
+_HARD = 5  # parts that the adversarial states are put to the guarded agent in
+ESCAPE, EPISODES, HIT = "escape.safetensors", "episodes.safetensors", "hit.safetensors"
+Kind = Literal["as trained", "noise", "shift"]
+_LABELS = {"guarded": "as trained"}
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,62 +56,64 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     moments: int = 10
 
 
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One cell: which model acts, guarded or not, in which part of the episodes or states."""
+
+    sizes: Sizes
+    model: Kind = "as trained"
+    guarded: bool = True
+    part: int = 0
+
+
+class Ways(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From which starts the world itself knows a way out."""
+
+    exists: list[bool]
+
+
+class Calibrated(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The margins of a model in its world."""
+
+    margins: Margins
+
+
 @dataclass(frozen=True)
 class Model:
     """An agent in the world that it acts in, and the margins that were calibrated for the two."""
 
-    name: str
     agent: Agent
     world: HazardsConfig
     margins: Margins
 
 
-def experiment(context: Context, sizes: Sizes = Sizes()) -> Outcome:  # noqa: B008 (frozen)
-    """Train once, calibrate, act. See the module's head for what is measured."""
-    seed, say = context.seed, context.say
-    agent, seconds = train(context, sizes)
-    whole = _calibrated("as trained", agent, WORLD, sizes, seed)
-    say(f"margins {whole.margins}")
-    starts, goals = hazards.sample_tasks(WORLD, sizes.episodes, torch.Generator().manual_seed(seed + 1))
-    free = _episodes(whole, starts, goals, sizes.limit, seed, guarded=False)
-    safe = _episodes(whole, starts, goals, sizes.limit, seed, guarded=True)
-    figures = _figures_of_episodes(safe, free, _escapes(WORLD, starts).exists)
-    say(f"{sizes.episodes} episodes: {figures['violations']} hit guarded, {figures['unguarded_violations']} not; "
-        f"reached {figures['success']:.3f} and {figures['unguarded_success']:.3f}")
-    promises = {"": _promise(safe, whole, seed)}
-    spoilt = {}
-    for model in _spoilt(agent, sizes, seed):
-        parts = sizes.spoilt
-        spoilt[model.name] = _episodes(model, starts[:parts], goals[:parts], sizes.limit, seed, guarded=True)
-        promises[model.name] = _promise(spoilt[model.name], model, seed)
-        say(f"{model.name}: margins {model.margins}; held {promises[model.name][0]:.4f}, "
-            f"{int(spoilt[model.name].violated.sum())} violations")
-    figures |= _adversarial(whole, sizes, seed, say) | {
-        "stated_probability": LEVEL, "measured_probability": promises[""][0], "measured_low": promises[""][1],
-        "measured_high": promises[""][2], "decisions_looked_at": len(safe.missed),
-        "margin_first": whole.margins.by_step[0], "margin_last": whole.margins.by_step[-1], "train_seconds": seconds,
-    }
-    for name, episodes in spoilt.items():
-        key = name.replace(" ", "_")
-        share, low, high = promises[name]
-        figures |= {
-            f"{key}_measured_probability": share, f"{key}_measured_low": low, f"{key}_measured_high": high,
-            f"{key}_violations": int(episodes.violated.sum()), f"{key}_success": _success(episodes),
-        }
-    figures["spoilt_episodes"] = sizes.spoilt
-    tables = (_episode_table(figures, sizes, seed), _promise_table(promises, spoilt | {"": safe}))
-    picture = Picture(
-        name="episodes", title="The same starts, guarded and unguarded", file="episodes.png",
-        alt="paths among obstacles: unguarded ones go through, guarded ones around",
-        caption="Blue guarded, orange unguarded; discs are obstacles, moving ones where they were when the unguarded "
-                "path came nearest, with their tracks; the green ring is the goal.",
-    )
-    return Outcome(figures, tables, ((picture, {"episodes.png": _draw(starts, goals, safe, free)}),))
+def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 (frozen)
+    """A model; margins for it and for spoilt ones; episodes and adversarial states in parts, guarded and not."""
+    model = Cell("model", learn, 200, seed, sizes)
+    escapes = Cell("escapes", find_escapes, 60, seed, sizes)
+    margins = {kind: Cell(f"margins/{kind.replace(' ', '-')}", calibrate, 90, seed, Settings(sizes, kind), (model,))
+               for kind in get_args(Kind)}
+    whole = margins["as trained"]
+    found = [model, escapes, *margins.values()]
+    for part in range(-(-sizes.episodes // _CHUNK)):
+        found += [Cell(f"episodes/{name}/{part}", act, 60 if name == "guarded" else 20, seed,
+                       Settings(sizes, guarded=name == "guarded", part=part), (model, whole))
+                  for name in ("guarded", "unguarded")]
+    for part in range(-(-sizes.spoilt // _CHUNK)):
+        found += [Cell(f"episodes/{kind}/{part}", act, 60, seed, Settings(sizes, kind, part=part),
+                       (model, margins[kind])) for kind in ("noise", "shift")]
+    found += [Cell(f"adversarial/guarded/{part}", survive, 60, seed, Settings(sizes, part=part),
+                   (model, whole, escapes)) for part in range(_HARD)]
+    found += [Cell(f"adversarial/unguarded/{part}", survive, 20, seed, Settings(sizes, guarded=False, part=part),
+                   (model, whole, escapes)) for part in range(_HARD)]
+    return tuple(found)
 
 
-def train(context: Context, sizes: Sizes) -> tuple[Agent, float]:
+# Cells -----------------------------------------------------------------------------------------------------------
+
+
+def learn(context: Context) -> Found:
     """Record a log, train the recipe on it, fit the read-out."""
-    path, seed = context.run, context.seed
+    path, seed, sizes = context.folder, context.seed, context.settings
     context.say(f"{sizes.log:,} episodes of roaming")
     with data.CacheWriter(path / "log", WORLD.signature, origin="steersman collect hazards") as writer:
         for chunk in roam.episodes(WORLD, sizes.log, 64, seed):
@@ -116,24 +123,96 @@ def train(context: Context, sizes: Sizes) -> tuple[Agent, float]:
     config = recipes.recipe(steps=sizes.steps, seed=seed)
     with training.create_run(path / "model", config, dataset, recipe="hazards") as run:
         trained = training.train(config, dataset, run, progress=context.progress)
-    fit_readout(Run.open(Path(path / "model")), dataset, seed=seed)
+    fit_readout(Run.open(path / "model"), dataset, seed=seed)
     context.say(f"trained in {trained.seconds:.0f} s")
-    return Agent.load(path / "model"), trained.seconds
+    return Found({"": {"train_seconds": trained.seconds}})
 
 
-def _calibrated(name: str, agent: Agent, world: HazardsConfig, sizes: Sizes, seed: int) -> Model:
-    limit = min(60, sizes.limit)
-    return Model(name, agent, world, trial.margins(agent, world, LEVEL, seed + 2, sizes.windows, sizes.own, limit))
+def calibrate(context: Context) -> Found:
+    """Margins for a model in its world."""
+    agent, world = _spoilt(_loaded(context.needs[0]), context.settings.model, context.seed)
+    sizes, limit = context.settings.sizes, min(60, context.settings.sizes.limit)
+    margins = trial.margins(agent, world, LEVEL, context.seed + 2, sizes.windows, sizes.own, limit)
+    context.say(f"{context.settings.model}: margins {margins}")
+    return Found({}, Calibrated(margins))
 
 
-def _spoilt(agent: Agent, sizes: Sizes, seed: int) -> list[Model]:
+def find_escapes(context: Context) -> Found:
+    """From which starts and adversarial states the world itself knows a way out."""
+    sizes: Sizes = context.settings
+    starts = _escapes(WORLD, _tasks(sizes, context.seed)[0])
+    hard = _escapes(WORLD, _hard(sizes, context.seed)[0])
+    tensors.save(context.folder / ESCAPE, hard)
+    return Found({"": {"episodes_with_a_way": int(starts.exists.sum())}}, Ways(starts.exists.tolist()))
+
+
+def act(context: Context) -> Found:
+    """One part of the episodes, by one model, guarded or not."""
+    settings: Settings = context.settings
+    sizes, seed = settings.sizes, context.seed
+    model = _model(context)
+    starts, goals = _tasks(sizes, seed)
+    rows = _rows(settings)
+    actor, limits = _acting(model, settings.guarded)
+    found = trial.run(actor, model.world, starts[rows], goals[rows], limits, sizes.limit, seed=seed + int(rows[0]),
+                      every=7 if settings.guarded else 0)
+    words = f"{settings.model}, {'guarded' if settings.guarded else 'unguarded'}"
+    context.say(f"{words}: {int(found.violated.sum())} of {len(rows)} hit something, reached {_success(found):.3f}")
+    tensors.save(context.folder / EPISODES, found)
+    return Found()
+
+
+def survive(context: Context) -> Found:
+    """The next decisions from one part of the adversarial states, guarded or not."""
+    settings: Settings = context.settings
+    sizes, seed, model = settings.sizes, context.seed, _model(context)
+    states, goals = _hard(sizes, seed)
+    escape = tensors.load(context.needs[2].folder / ESCAPE, Escape)
+    actor, limits = _acting(model, settings.guarded)
+    hit = torch.zeros(sizes.states, dtype=torch.bool)
+    pieces = (~escape.impossible).nonzero()[:, 0].split(2 * _CHUNK)  # what is proved impossible is hit, and not tried
+    for rows in pieces[settings.part :: _HARD]:
+        hit[rows] = trial.run(actor, WORLD, states[rows], goals[rows], limits, sizes.moments, seed=seed + int(rows[0]),
+                              until_goal=False).violated
+    save_file({"hit": hit}, context.folder / HIT)
+    return Found()
+
+
+def _rows(settings: Settings) -> Tensor:
+    """Which of the episodes a part is."""
+    count = settings.sizes.episodes if settings.model == "as trained" else settings.sizes.spoilt
+    return torch.arange(count).split(_CHUNK)[settings.part]
+
+
+def _loaded(model: Finished) -> Agent:
+    return Agent.load(model.folder / "model")
+
+
+def _model(context: Context) -> Model:
+    """The first of the needs is the run, the second its margins."""
+    agent, world = _spoilt(_loaded(context.needs[0]), context.settings.model, context.seed)
+    return Model(agent, world, context.needs[1].record(Calibrated).margins)
+
+
+def _spoilt(agent: Agent, kind: Kind, seed: int) -> tuple[Agent, HazardsConfig]:
     """The same promise for worse models: noise on every weight, and a world that is no longer that of the log."""
-    noisy = trial.degraded(agent, 0.004, seed)
-    shifted = msgspec.structs.replace(WORLD, thrust=0.85 * WORLD.thrust, drag=1.3 * WORLD.drag)
-    return [_calibrated("noise", noisy, WORLD, sizes, seed), _calibrated("shift", agent, shifted, sizes, seed)]
+    if kind == "noise":
+        return trial.degraded(agent, 0.004, seed), WORLD
+    if kind == "shift":
+        return agent, msgspec.structs.replace(WORLD, thrust=0.85 * WORLD.thrust, drag=1.3 * WORLD.drag)
+    return agent, WORLD
 
 
-# Acting ----------------------------------------------------------------------------------------------------------
+def _tasks(sizes: Sizes, seed: int) -> tuple[HazardState, Tensor]:
+    """Starts and goals of the episodes."""
+    return hazards.sample_tasks(WORLD, sizes.episodes, torch.Generator().manual_seed(seed + 1))
+
+
+def _hard(sizes: Sizes, seed: int) -> tuple[HazardState, Tensor]:
+    """Adversarial states and goals."""
+    generator = torch.Generator().manual_seed(seed + 3)
+    states = hazards.sample_adversarial(WORLD, sizes.states, generator)
+    return states, (WORLD.half - 1) * (2 * torch.rand(sizes.states, 2, generator=generator) - 1)
 
 
 def _acting(model: Model, guarded: bool) -> tuple[Agent, tuple[Guardrail, ...]]:
@@ -146,59 +225,103 @@ def _acting(model: Model, guarded: bool) -> tuple[Agent, tuple[Guardrail, ...]]:
     return actor, trial.guardrails(agent.readout, model.world, model.margins) if guarded else ()
 
 
-def _episodes(model: Model, starts: HazardState, goals: Tensor, limit: int, seed: int, *, guarded: bool) -> Episodes:
-    actor, limits = _acting(model, guarded)
-    parts = [
-        trial.run(actor, model.world, starts[rows], goals[rows], limits, limit, seed=seed + int(rows[0]),
-                  every=7 if guarded else 0)
-        for rows in torch.arange(len(starts)).split(_CHUNK)
-    ]
-    return trial.joined(parts)
-
-
 def _escapes(world: HazardsConfig, states: HazardState) -> Escape:
     parts = [feasible(world, states[rows]) for rows in torch.arange(len(states)).split(1000)]
     return Escape(*(torch.cat([getattr(p, name) for p in parts]) for name in ("exists", "impossible", "slack")))
 
 
-def _adversarial(model: Model, sizes: Sizes, seed: int, say: Any) -> dict[str, Any]:
+# Figures ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Acted:
+    """The episodes of one model, guarded or not: which of them, what came of them, and the margins that they kept."""
+
+    rows: Tensor
+    episodes: Episodes
+    margins: Margins
+
+
+def summary(results: Results) -> Outcome:
+    """Episodes and adversarial states, guarded beside not, and promises, as far as they were performed."""
+    seed, sizes = results.seed, _sizes(results)
+    margins = {one.cell.settings.model: one.record(Calibrated).margins for one in results.below("margins")}
+    acted = {label: _acted(parts, margins["as trained" if label in ("guarded", "unguarded") else label])
+             for label in ("guarded", "unguarded", "noise", "shift") if (parts := results.below(f"episodes/{label}"))}
+    figures: dict[str, Any] = {"stated_probability": LEVEL, "spoilt_episodes": sizes.spoilt}
+    for one in results.of("model"):
+        figures |= one.kept.figures[""]
+    ways = results.of("escapes")
+    if {"guarded", "unguarded"} <= set(acted) and ways:
+        exists = torch.tensor(ways[0].record(Ways).exists)
+        figures |= _figures_of_episodes(acted["guarded"], acted["unguarded"], exists)
+    if results.below("adversarial/guarded") and results.below("adversarial/unguarded"):
+        figures |= _adversarial(results, sizes, ways[0], margins["as trained"])
+    promises = {label: _promise(one.episodes, one.margins, seed)
+                for label, one in acted.items() if label != "unguarded"}
+    for label, (share, low, high) in promises.items():
+        key = "" if label == "guarded" else f"{label}_"
+        figures |= {f"{key}measured_probability": share, f"{key}measured_low": low, f"{key}measured_high": high}
+        if key:
+            episodes = acted[label].episodes
+            figures |= {f"{key}violations": int(episodes.violated.sum()), f"{key}success": _success(episodes)}
+        else:
+            by_step = acted[label].margins.by_step
+            figures |= {"decisions_looked_at": len(acted[label].episodes.missed), "margin_first": by_step[0],
+                        "margin_last": by_step[-1]}
+    tables = [_episode_table(figures, sizes, seed)] if {"violations", "adversarial_violations"} <= set(figures) else []
+    tables += [_promise_table(promises, {label: one.episodes for label, one in acted.items()})] if promises else []
+    if not {"guarded", "unguarded"} <= set(acted) or not torch.equal(acted["guarded"].rows, acted["unguarded"].rows):
+        return Outcome({"": figures}, tuple(tables))
+    starts, goals = _tasks(sizes, seed)
+    rows, safe, free = acted["guarded"].rows, acted["guarded"].episodes, acted["unguarded"].episodes
+    picture = Picture(
+        name="episodes", title="The same starts, guarded and unguarded", file="episodes.png",
+        alt="paths among obstacles: unguarded ones go through, guarded ones around",
+        caption="Blue guarded, orange unguarded; discs are obstacles, moving ones where they were when the unguarded "
+                "path came nearest, with their tracks; the green ring is the goal.",
+    )
+    return Outcome({"": figures}, tuple(tables), ((picture, {"episodes.png": _draw(starts[rows], goals[rows], safe,
+                                                                                     free)}),))
+
+
+def _sizes(results: Results) -> Sizes:
+    settings = results.finished[0].cell.settings
+    return settings if isinstance(settings, Sizes) else settings.sizes
+
+
+def _acted(parts: list[Finished], margins: Margins) -> Acted:
+    rows = torch.cat([_rows(one.cell.settings) for one in parts])
+    return Acted(rows, trial.joined([tensors.load(one.folder / EPISODES, Episodes) for one in parts]), margins)
+
+
+def _adversarial(results: Results, sizes: Sizes, ways: Finished, margins: Margins) -> dict[str, Any]:
     """Figures of the next decisions from adversarial states."""
-    generator = torch.Generator().manual_seed(seed + 3)
-    states = hazards.sample_adversarial(WORLD, sizes.states, generator)
-    goals = (WORLD.half - 1) * (2 * torch.rand(sizes.states, 2, generator=generator) - 1)
-    escape = _escapes(WORLD, states)
-    way = escape.exists
+    escape = tensors.load(ways.folder / ESCAPE, Escape)
     hit = {}
-    for guarded in (True, False):  # what is proved impossible is hit, and not tried
-        actor, limits = _acting(model, guarded)
-        hit[guarded] = escape.impossible.clone()
-        for rows in (~escape.impossible).nonzero()[:, 0].split(2 * _CHUNK):
-            hit[guarded][rows] = trial.run(
-                actor, WORLD, states[rows], goals[rows], limits, sizes.moments, seed=seed + int(rows[0]),
-                until_goal=False).violated
-    narrow = way & (escape.slack < model.margins.by_step[0])
-    figures = {
+    for label in ("guarded", "unguarded"):
+        hit[label] = escape.impossible.clone()
+        for one in results.below(f"adversarial/{label}"):
+            hit[label] |= load_file(one.folder / HIT)["hit"]
+    way = escape.exists
+    narrow = way & (escape.slack < margins.by_step[0])
+    return {
         "adversarial_states": sizes.states, "adversarial_decisions": sizes.moments,
-        "adversarial_feasible": int(way.sum()), "adversarial_violations": int((hit[True] & way).sum()),
-        "adversarial_unguarded_violations": int((hit[False] & way).sum()),
-        "adversarial_narrow": int(narrow.sum()), "adversarial_narrow_violations": int((hit[True] & narrow).sum()),
+        "adversarial_feasible": int(way.sum()), "adversarial_violations": int((hit["guarded"] & way).sum()),
+        "adversarial_unguarded_violations": int((hit["unguarded"] & way).sum()),
+        "adversarial_narrow": int(narrow.sum()), "adversarial_narrow_violations": int((hit["guarded"] & narrow).sum()),
         "adversarial_impossible": int(escape.impossible.sum()),
         "adversarial_unknown": int((~way & ~escape.impossible).sum()),
-        "adversarial_unknown_survived": int((~way & ~escape.impossible & ~hit[True]).sum()),
+        "adversarial_unknown_survived": int((~way & ~escape.impossible & ~hit["guarded"]).sum()),
     }
-    say(f"{sizes.states:,} adversarial states, {figures['adversarial_feasible']:,} with a way out: "
-        f"{figures['adversarial_violations']} hit guarded, {figures['adversarial_unguarded_violations']:,} not")
-    return figures
-
-
-# Figures ---------------------------------------------------------------------------------------------------------
 
 
 def _success(episodes: Episodes) -> float:
     return float(episodes.reached.double().mean())
 
 
-def _figures_of_episodes(safe: Episodes, free: Episodes, exists: Tensor) -> dict[str, Any]:
+def _figures_of_episodes(guarded: Acted, unguarded: Acted, exists: Tensor) -> dict[str, Any]:
+    safe, free, exists = guarded.episodes, unguarded.episodes, exists[guarded.rows]
     return {
         "episodes": len(safe.violated), "episodes_with_a_way": int(exists.sum()),
         "violations": int((safe.violated & exists).sum()), "success": _success(safe),
@@ -213,10 +336,10 @@ def _lengths(episodes: Episodes) -> Tensor:
     return (episodes.path.diff(dim=1) != 0).any(2).sum(1)
 
 
-def _promise(episodes: Episodes, model: Model, seed: int, draws: int = 2000) -> tuple[float, float, float]:
+def _promise(episodes: Episodes, margins: Margins, seed: int, draws: int = 2000) -> tuple[float, float, float]:
     """Share of certificates that stayed within the stated margins, with a 95% interval over episodes (bootstrap; where
     none left them, what zero of so many episodes allows)."""
-    kept = (episodes.missed <= torch.tensor(model.margins.by_step)).all(1).double()
+    kept = (episodes.missed <= torch.tensor(margins.by_step)).all(1).double()
     if not len(kept):
         return 0.0, 0.0, 1.0
     _, which = episodes.episode.unique(return_inverse=True)
@@ -261,7 +384,7 @@ def _episode_table(figures: dict[str, Any], sizes: Sizes, seed: int) -> Table:
 
 def _promise_table(promises: dict[str, tuple[float, float, float]], episodes: dict[str, Episodes]) -> Table:
     rows = [
-        Row(label=name or "as trained", kind="ablation" if name else "agent", figures={
+        Row(label=_LABELS.get(name, name), kind="agent" if name == "guarded" else "ablation", figures={
             "held": Figure(value=share, low=low, high=high, n=len(episodes[name].missed)),
             "hit": _share(int(episodes[name].violated.sum()), len(episodes[name].violated)),
             "reached": _share(int(episodes[name].reached.sum()), len(episodes[name].reached)),

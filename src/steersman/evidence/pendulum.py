@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from steersman.agent import Agent
 from steersman.agent.fitting import fit_readout
 from steersman.core import ObservationGoal, Task, UsageError
 from steersman.evaluation.acting import act_in, start_seed
-from steersman.evidence.context import Context, Outcome
+from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
 from steersman.evidence.pendulum_optimum import optimal_return
 from steersman.recipes import pendulum
@@ -30,13 +29,20 @@ from steersman.runs import Run
 from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.studio import quantities as q
 
-ENV, STEPS, SEEDS, EPISODES = "Pendulum-v1", 20_000, 3, 20
+ENV, SEEDS = "Pendulum-v1", 3
 UPRIGHT = (1.0, 0.0, 0.0)
 PUBLISHED = "published at 20,000 steps, learning from rewards: SAC -157 ± 89, TD3 -152"
 
 
-@dataclass(frozen=True)
-class Seed:
+class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """log: random steps recorded; steps: of training, None: the recipe's; episodes: acted in, of each kind."""
+
+    log: int = 20_000
+    steps: int | None = None
+    episodes: int = 20
+
+
+class Seed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one training seed gave: returns of the same 20 starts, seconds of training, milliseconds of a decision."""
 
     columns: list[float]
@@ -47,9 +53,15 @@ class Seed:
     ms_per_act: float
 
 
-def experiment(context: Context) -> Outcome:
-    """Three times: record, train, act. Figures over all 60 episodes; `*_by_seed` tell the seeds apart."""
-    seeds = [_one(context, context.run / f"seed-{context.seed + i}", context.seed + i) for i in range(SEEDS)]
+def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 (frozen)
+    """Three times: record, train, act."""
+    return tuple(Cell("pendulum", perform, 150, seed + i, sizes) for i in range(SEEDS))
+
+
+def summary(results: Results) -> Outcome:
+    """Figures over all episodes; `*_by_seed` tell the seeds apart."""
+    names = [one.cell.seed for one in results]
+    seeds = [one.record(Seed) for one in results]
     every = [r for seed in seeds for r in seed.columns]
     figures = {
         "mean_return": statistics.fmean(every),
@@ -65,48 +77,52 @@ def experiment(context: Context) -> Outcome:
         "ms_per_act": max(seed.ms_per_act for seed in seeds),
     }
     shown = picture(
-        _draw(context.seed, seeds), "returns", "Return of every start",
-        "returns of 20 starts for each training seed: columns, latent distance, random actions",
+        _draw(names, seeds), "returns", "Return of every start",
+        "returns of all starts for each training seed: columns, latent distance, random actions",
         "One dot a start; each training seed has its own log and its own unseen starts. Higher is better.")
-    return Outcome(figures, (_table(context.seed, seeds),), (shown,))
+    return Outcome({"": figures}, (_table(names, seeds),), (shown,))
 
 
-def _one(context: Context, path: Path, seed: int) -> Seed:
-    context.say(f"seed {seed}: {STEPS:,} random steps of {ENV} by Minari's recorder")
-    log = record(path / "logs", seed)
+def perform(context: Context) -> Found:
+    """One log and training seed: record, train, act from unseen starts."""
+    path, seed, sizes = context.folder, context.seed, context.settings
+    context.say(f"seed {seed}: {sizes.log:,} random steps of {ENV} by Minari's recorder")
+    log = record(path / "logs", seed, sizes.log)
     dataset = data.build(data.read(log), path / "cache")
-    config = pendulum.recipe(seed=seed)
+    given = {} if sizes.steps is None else {"steps": sizes.steps}
+    config = pendulum.recipe(seed=seed, **given)
     with training.create_run(path / "run", config, dataset, recipe="pendulum") as run:
         trained = training.train(config, dataset, run, progress=context.progress)
     fit_readout(Run.open(path / "run"), dataset, seed=seed)
     goal = Task(ObservationGoal({"vector": torch.tensor(UPRIGHT)}))
     agent = Agent.load(path / "run")
-    columns = act_in(agent, ENV, goal, episodes=EPISODES, seed=seed)
+    columns = act_in(agent, ENV, goal, episodes=sizes.episodes, seed=seed)
     plain = Agent(
         msgspec.structs.replace(agent.config, goal_space="latent"), agent.signature, agent.perception,
         agent.world_model, readout=agent.readout,
     )
-    latent = act_in(plain, ENV, goal, episodes=EPISODES, seed=seed)
-    optimal = _optimal(seed)
+    latent = act_in(plain, ENV, goal, episodes=sizes.episodes, seed=seed)
+    optimal = _optimal(seed, sizes.episodes)
     context.say(
         f"seed {seed}: return {statistics.fmean(columns.returns):.0f} (worst {min(columns.returns):.0f}), latent "
         f"distance {statistics.fmean(latent.returns):.0f}, random {statistics.fmean(columns.random_returns):.0f}, "
         f"at best {statistics.fmean(optimal):.0f}"
     )
-    return Seed(columns.returns, latent.returns, columns.random_returns, optimal, trained.seconds, columns.ms_per_act)
+    found = Seed(columns.returns, latent.returns, columns.random_returns, optimal, trained.seconds, columns.ms_per_act)
+    return Found({"": {"mean_return": statistics.fmean(found.columns), "worst_return": min(found.columns)}}, found)
 
 
-def _optimal(seed: int) -> list[float]:
+def _optimal(seed: int, episodes: int) -> list[float]:
     """What the true equations allow from the starts that `act_in` used."""
     import gymnasium
 
     env = gymnasium.make(ENV)
-    starts = torch.stack([torch.from_numpy(env.reset(seed=start_seed(seed, i))[0]) for i in range(EPISODES)])
+    starts = torch.stack([torch.from_numpy(env.reset(seed=start_seed(seed, i))[0]) for i in range(episodes)])
     env.close()
     return [float(value) for value in optimal_return(torch.atan2(starts[:, 1], starts[:, 0]), starts[:, 2])]
 
 
-def record(folder: Path, seed: int, steps: int = STEPS) -> Path:
+def record(folder: Path, seed: int, steps: int) -> Path:
     """Random steps of the pendulum as Minari's `DataCollector` records them; the dataset's folder.
 
     Raises:
@@ -138,7 +154,7 @@ def record(folder: Path, seed: int, steps: int = STEPS) -> Path:
     return folder / "pendulum" / "random-v0"
 
 
-def _table(first: int, seeds: list[Seed]) -> Table:
+def _table(names: list[int], seeds: list[Seed]) -> Table:
     rows = []
     for i, seed in enumerate(seeds):
         for label, kind, returns in [
@@ -148,9 +164,9 @@ def _table(first: int, seeds: list[Seed]) -> Table:
             figures = {"mean": q.mean(returns), "worst": Figure(value=min(returns))}
             if kind == "agent":
                 figures |= {"train": Figure(value=seed.seconds), "ms": Figure(value=seed.ms_per_act)}
-            rows.append(Row(label=label, kind=kind, figures=figures, group=f"seed {first + i}"))  # type: ignore[arg-type]
+            rows.append(Row(label=label, kind=kind, figures=figures, group=f"seed {names[i]}"))  # type: ignore[arg-type]
     return Table(
-        name="pendulum", title=f"{ENV}: swing-up from {STEPS:,} random steps without reward",
+        name="pendulum", title=f"{ENV}: swing-up from random steps without reward",
         columns=(
             Column(key="mean", title="mean return", better="higher", target=-160.0),
             Column(key="worst", title="worst", better="higher", target=-400.0),
@@ -158,13 +174,13 @@ def _table(first: int, seeds: list[Seed]) -> Table:
             Column(key="ms", title="decision", unit="ms", better="lower", target=10.0),
         ),
         rows=tuple(rows),
-        protocol={"env": ENV, "goal": "cos=1, sin=0, speed=0", "episodes": EPISODES, "log": "Minari DataCollector",
-                  "python": sys.version.split()[0]},
+        protocol={"env": ENV, "goal": "cos=1, sin=0, speed=0", "episodes": len(seeds[0].columns),
+                  "log": "Minari DataCollector", "python": sys.version.split()[0]},
         notes=("Intervals: 95%, normal approximation over starts.", PUBLISHED),
     )
 
 
-def _draw(first: int, seeds: list[Seed]) -> Any:
+def _draw(names: list[int], seeds: list[Seed]) -> Any:
     figure, axes = canvas(7, 3.2)
     for offset, (label, colour, pick) in enumerate([
         ("goal read as columns", "#0072b2", lambda s: s.columns),
@@ -176,7 +192,7 @@ def _draw(first: int, seeds: list[Seed]) -> Any:
             x = [i + 0.2 * (offset - 1.5) + 0.006 * (j - len(pick(seed)) / 2) for j in range(len(pick(seed)))]
             axes.plot(x, pick(seed), ".", color=colour, label=label if i == 0 else None)
     axes.axhline(-160, color="#555555", linewidth=0.8, linestyle="--")
-    axes.set_xticks(range(len(seeds)), [f"seed {first + i}" for i in range(len(seeds))])
+    axes.set_xticks(range(len(seeds)), [f"seed {name}" for name in names])
     axes.set_ylabel("return")
     axes.legend(loc="lower left", fontsize="small")
     return figure

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 from steersman.cost import Margins
 from steersman.evidence import drawing
@@ -20,11 +22,12 @@ _LABELS = {
 _SHOWN = 2
 
 
-def table(
-    trials: Mapping[str, Trial], ours: float, theirs: float, margins: Margins, measured: float
-) -> Table:
-    """One row a controller."""
-    times = {"steersman": ours, "do-mpc": theirs}
+def table(trials: Mapping[str, Trial], found: Mapping[str, Any], margins: Margins | None) -> Table:
+    """One row a controller. found: the figures that are there."""
+    times = {"steersman": found.get("ms_per_step"), "do-mpc": found.get("ms_per_step_nmpc")}
+    kept = () if margins is None else (
+        f"The guardrail keeps a margin from {LIMIT:g} °C: {margins.promise}. "
+        f"Measured on new episodes: {found.get('measured_probability', math.nan):.4f}.",)
     rows = []
     for name, trial in trials.items():
         label, kind = _LABELS[name]
@@ -52,8 +55,7 @@ def table(
                   "set-points": f"{TARGETS[0]:g} to {TARGETS[1]:g} mol/l",
                   "not measured": ", ".join(reactor.CONDITIONS)},
         notes=(
-            f"The guardrail keeps a margin from {LIMIT:g} °C: {margins.promise}. "
-            f"Measured on new episodes: {measured:.4f}.",
+            *kept,
             "Error: integral of |C_b - set-point|; intervals: 95%, normal approximation over episodes.",
             "do-mpc's controller has the limit as a soft constraint, without a margin, as in its published example.",
         ),

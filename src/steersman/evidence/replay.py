@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from steersman.core.parts import registered
 from steersman.cost import Box
 from steersman.data import CacheWriter, Dataset
 from steersman.evaluation.acting import act_in, own_goal
-from steersman.evidence.context import Context, Outcome
+from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
 from steersman.recipes import two_rooms, vectors
 from steersman.runs import Run
@@ -42,21 +42,17 @@ from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.worlds import make_world
 from steersman.worlds import record as act
 
-EPISODES = 2
-STEPS, LOG = 200, 4000
-"""Of training on vectors, and of their log."""
 _AGAIN = """
 import json, sys
 from steersman.agent.replay import replays
 for session in sys.argv[2:]:
     found = [(again.identical, again.difference) for again in replays(sys.argv[1], session=session)]
-    print(json.dumps({"session": session, "decisions": len(found), "identical": sum(ok for ok, _ in found),
+    print(json.dumps({"decisions": len(found), "identical": sum(ok for ok, _ in found),
                       "difference": max(gap for _, gap in found)}), flush=True)
 """
 
 
-@dataclass(frozen=True)
-class World:
+class World(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where sessions are recorded: a limit, if there is one, is on a column."""
 
     id: str
@@ -72,58 +68,94 @@ WORLDS = (
 )
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """One session: a world, a planner, what was set."""
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """log, steps: of training on vectors; episodes: acted in, of each session."""
+
+    world: World
+    log: int = 4000
+    steps: int = 200
+    episodes: int = 2
+
+
+class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One session: a world, a planner, what was set; and what came of it when it was replayed."""
 
     world: str
     planner: str
     setting: str
     session: str
+    decisions: int = 0
+    identical: int = 0
+    difference: float = 0.0
 
 
-def experiment(context: Context) -> Outcome:
-    """Record with every planner that suits a world, then have another process replay every session."""
-    rows: list[Row] = []
-    totals = {"decisions": 0, "identical": 0}
+class Replayed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every session of a world, and the planners that it does not suit, in words."""
+
+    sessions: list[Recorded]
+    unsuited: list[str]
+
+
+def cells(seed: int) -> tuple[Cell, ...]:
+    """World by world."""
+    return tuple(Cell(world.id, perform, 280, seed, Settings(world=world)) for world in WORLDS)
+
+
+def perform(context: Context) -> Found:
+    """Record with every planner that suits the world, then have another process replay every session."""
+    settings: Settings = context.settings
     unsuited: list[str] = []
-    worst = 0.0
-    for world in WORLDS:
-        run = _learn(context, world)
-        sessions = list(_record(context, world, run, unsuited))
-        for session, found in zip(sessions, _replayed(run, sessions), strict=True):
-            totals = {name: totals[name] + found[name] for name in totals}
-            worst = max(worst, found["difference"])
-            rows.append(Row(label=f"{session.planner}, {session.setting}", group=session.world, figures={
-                "decisions": Figure(value=found["decisions"]), "identical": Figure(value=found["identical"]),
-                "difference": Figure(value=found["difference"]),
-            }))
-        context.say(f"{world.id} done: {totals['identical']} of {totals['decisions']} decisions identical so far")
+    run = _learn(context, settings)
+    sessions = list(_record(context, settings, run, unsuited))
+    again = zip(sessions, _replayed(run, sessions), strict=True)
+    done = [msgspec.structs.replace(session, **found) for session, found in again]
+    figures = _counted(done)
+    context.say(f"{settings.world.id} done: {figures['identical']} of {figures['decisions']} decisions identical")
+    return Found({settings.world.id: figures}, Replayed(done, unsuited))
+
+
+def _counted(sessions: list[Recorded]) -> dict[str, Any]:
+    return {
+        "decisions": sum(one.decisions for one in sessions), "identical": sum(one.identical for one in sessions),
+        "largest_difference": max((one.difference for one in sessions), default=0.0), "sessions": len(sessions),
+        "planners": len({one.planner for one in sessions}),
+    }
+
+
+def summary(results: Results) -> Outcome:
+    """All worlds together."""
+    found = [one.record(Replayed) for one in results]
+    sessions = [session for one in found for session in one.sessions]
+    unsuited = [words for one in found for words in one.unsuited]
+    rows = [
+        Row(label=f"{one.planner}, {one.setting}", group=one.world, figures={
+            "decisions": Figure(value=one.decisions), "identical": Figure(value=one.identical),
+            "difference": Figure(value=one.difference)})
+        for one in sessions
+    ]
     table = Table(
         name="replay", title="Decisions made again by another process",
         columns=(Column(key="decisions", title="decisions", form="count"),
                  Column(key="identical", title="identical", form="count", better="higher"),
                  Column(key="difference", title="largest difference", better="lower")),
-        rows=tuple(rows), protocol={"episodes": EPISODES, "seed": context.seed},
+        rows=tuple(rows), protocol={"episodes": results.finished[0].cell.settings.episodes, "seed": results.seed},
         notes=("Identical: every entry of the whole plan, bit for bit.",
                f"Not suited, and said so: {'; '.join(unsuited) or 'none'}."),
     )
     shown = picture(_draw(rows), "replay", "Recorded and replayed", "decisions and identical replays by planner",
                     "One bar a session; the dark part is identical.")
-    planners = {row.label.partition(",")[0] for row in rows}
-    figures = {**totals, "largest_difference": worst, "sessions": len(rows), "planners": len(planners)}
-    return Outcome(figures, (table,), (shown,))
+    return Outcome({"": _counted(sessions)}, (table,), (shown,))
 
 
-def _learn(context: Context, world: World) -> Path:
+def _learn(context: Context, settings: Settings) -> Path:
     """A small model is enough: what counts is that its decisions come again."""
-    place = context.run / world.id.lower()
+    place, world = context.folder, settings.world
     if world.id == "two-rooms":
         log = two_rooms.log(place / "log", episodes=64, seed=context.seed)
         config = two_rooms.recipe(steps=30, seed=context.seed)
     else:
-        log = _log(world.id, place / "log", context.seed)
-        config = vectors.recipe(steps=STEPS, size=5, seed=context.seed)
+        log = _log(world.id, place / "log", settings.log, context.seed)
+        config = vectors.recipe(steps=settings.steps, size=5, seed=context.seed)
     config = msgspec.structs.replace(config, gauge_every=0)
     with training.create_run(place / "run", config, log, recipe=world.id) as run:
         training.train(config, log, run, progress=context.progress)
@@ -131,10 +163,10 @@ def _learn(context: Context, world: World) -> Path:
     return place / "run"
 
 
-def _log(env: str, path: Path, seed: int) -> Dataset:
+def _log(env: str, path: Path, steps: int, seed: int) -> Dataset:
     world = make_world(env)
     with CacheWriter(path, world.signature, origin=f"{env}, seed {seed}") as writer:
-        for episode in act(world.env, steps=LOG, seed=seed, adapter=world.adapter):
+        for episode in act(world.env, steps=steps, seed=seed, adapter=world.adapter):
             if len(episode) >= 8:
                 writer.append([episode])
         writer.finish()
@@ -142,16 +174,17 @@ def _log(env: str, path: Path, seed: int) -> Dataset:
     return Dataset.open(path)
 
 
-def _record(context: Context, world: World, path: Path, unsuited: list[str]) -> Iterator[Recorded]:
-    run = Run.open(path)
+def _record(context: Context, settings: Settings, path: Path, unsuited: list[str]) -> Iterator[Recorded]:
+    run, world = Run.open(path), settings.world
     for config in _planners():
         name = str(config.__struct_config__.tag)
         agent = Agent.load(run, planner=config.build())
-        for setting, task in _tasks(world, agent, context.seed):
+        for setting, task in _tasks(settings, agent, context.seed):
             try:
                 recorder = record_decisions(agent, run, world=world.id)
                 try:
-                    act_in(agent, world.id, task, episodes=EPISODES, seed=context.seed, longest=world.longest)
+                    act_in(agent, world.id, task, episodes=settings.episodes, seed=context.seed,
+                           longest=world.longest)
                 finally:
                     recorder.close()
                     agent.recorder = None
@@ -172,9 +205,10 @@ def _planners() -> Iterator[Any]:
                 continue
 
 
-def _tasks(world: World, agent: Agent, seed: int) -> Iterator[tuple[str, Task]]:
+def _tasks(settings: Settings, agent: Agent, seed: int) -> Iterator[tuple[str, Task]]:
+    world = settings.world
     if world.goal is None:
-        goal: ObservationGoal | ColumnGoal = own_goal(world.id, EPISODES, seed)
+        goal: ObservationGoal | ColumnGoal = own_goal(world.id, settings.episodes, seed)
     else:
         goal = ColumnGoal(world.goal)
     task = Task(goal, horizon=8)

@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors.torch import save
 
 from steersman.agent import Agent, save_pretrained
 from steersman.core import ColumnGoal, Task
-from steersman.evidence.context import Context, Outcome
+from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
 from steersman.recipes import vectors
 from steersman.runs.artefacts import Column, Figure, Row, Table
@@ -60,11 +61,24 @@ class Attempt:
     method: str = "POST"
 
 
-def experiment(context: Context) -> Outcome:
+class Latencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Seconds of decisions: on an idle server, among hung clients, and after those were let go."""
+
+    idle: list[float]
+    among: list[float]
+    after: list[float]
+
+
+def cells(seed: int) -> tuple[Cell, ...]:
+    """One server."""
+    return (Cell("server", perform, 120, seed),)
+
+
+def perform(context: Context) -> Found:
     """Start the server, measure it idle, attack it, measure it among hung clients, end it gracefully."""
     token = secrets.token_urlsafe(24)
     agent = _agent(context.seed)
-    folder = save_pretrained(agent, context.run / "model")
+    folder = save_pretrained(agent, context.folder / "model")
     with _served(folder, token) as (port, process):
         asked = _request(context.seed)
         right = _right(agent, asked, port, token)
@@ -90,12 +104,21 @@ def experiment(context: Context) -> Outcome:
         "after_ms": 1e3 * statistics.median(after), "let_go": let_go, "same_as_agent": right,
         "graceful_seconds": ended, "not_refused": wrong,
     }
+    return Found({"": figures}, Latencies(idle, among, after))
+
+
+def summary(results: Results) -> Outcome:
+    """The one server."""
+    (one,) = results
+    figures, seconds = one.kept.figures[""], one.record(Latencies)
     shown = picture(
-        _draw({"idle": idle, "among hung": among, "after": after}), "latency", "A decision over HTTP",
+        _draw({"idle": seconds.idle, "among hung": seconds.among, "after": seconds.after}), "latency",
+        "A decision over HTTP",
         "latencies of single decisions on an idle server, among hung clients, and after they were let go",
         "One dot a decision over a connection of its own; lower is better.")
-    return Outcome(figures, (_table(figures, [("idle", idle), (f"among {held} hung clients", among),
-                                              ("after they were let go", after)]),), (shown,))
+    rows = [("idle", seconds.idle), (f"among {figures['hung_clients']} hung clients", seconds.among),
+            ("after they were let go", seconds.after)]
+    return Outcome({"": figures}, (_table(figures, rows),), (shown,))
 
 
 def _agent(seed: int) -> Agent:

@@ -28,7 +28,7 @@ from steersman.data import CacheWriter, Dataset
 from steersman.evaluation.bands import coverage_of
 from steersman.evaluation.offline import Measure, measure
 from steersman.evaluation.tape import draw, record
-from steersman.evidence.context import Context, Outcome
+from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
 from steersman.recipes import vectors
 from steersman.runs import Run
@@ -39,13 +39,9 @@ from steersman.worlds import record as act
 
 SEEDS = 3
 LEVEL = 0.9
-LOG, FRESH, SET = 250, 1000, 100
-"""Episodes of a log (a fifth is held out), recorded afterwards, and in one calibration set."""
-STEPS = 1200
 
 
-@dataclass(frozen=True)
-class World:
+class World(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A Gymnasium environment under random actions; episodes end after `length` steps at most."""
 
     id: str
@@ -53,7 +49,32 @@ class World:
     horizon: int
 
 
+class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """log: episodes of a log, of which a fifth is held out; fresh: recorded afterwards; part: of those in one
+    calibration set; steps: of training."""
+
+    log: int = 250
+    fresh: int = 1000
+    part: int = 100
+    steps: int = 1200
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One trial. mixed: every episode of its logs has the actions of another one."""
+
+    world: World
+    sizes: Sizes
+    mixed: bool = False
+
+
 WORLDS = (World("Pendulum-v1", 60, 25), World("CartPole-v1", 60, 10), World("MountainCarContinuous-v0", 60, 25))
+
+
+class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A trial as it is kept; `shares` as in `Trial`."""
+
+    trust: Trust
+    shares: list[list[list[float]]]
 
 
 @dataclass(frozen=True)
@@ -73,15 +94,26 @@ class Trial:
         return found
 
 
-def experiment(context: Context) -> Outcome:
-    """Three seeds on each of three worlds. The bound of one set of fresh episodes is counted on all the others."""
+def cells(seed: int, sizes: Sizes = Sizes(), worlds: tuple[World, ...] = WORLDS) -> tuple[Cell, ...]:  # noqa: B008 (frozen)
+    """Three seeds on each world, and one with its actions mixed up."""
+    trials = [Cell(world.id, perform, 140, seed + 100 * i, Settings(world, sizes))
+              for world in worlds for i in range(SEEDS)]
+    return (*trials, Cell("mixed", perform, 140, seed, Settings(worlds[0], sizes, mixed=True)))
+
+
+def summary(results: Results) -> Outcome:
+    """Over everything that was recorded afterwards; the bound of one set of fresh episodes is counted on the others."""
     trials: dict[str, list[Trial]] = {}
-    for world in WORLDS:
-        for i in range(SEEDS):
-            seed = context.seed + 100 * i
-            place = context.run / world.id.lower() / f"{seed}"
-            trials.setdefault(world.id, []).append(_trial(context, world, place, seed))
-    mixed = _trial(context, WORLDS[0], context.run / "mixed", context.seed, mixed=True)
+    mixed = None
+    for one in results:
+        seen = one.record(Seen)
+        trial = Trial(seen.trust, torch.tensor(seen.shares))
+        if one.cell.row == "mixed":
+            mixed = trial
+        else:
+            trials.setdefault(one.cell.row, []).append(trial)
+    if not trials:
+        return Outcome({})
     every = [t for of_world in trials.values() for t in of_world]
     by_world = {name: torch.cat([t.shares for t in of_world]).mean(0) for name, of_world in trials.items()}  # (2, H)
     steps = torch.cat([x.flatten() for x in by_world.values()])
@@ -95,23 +127,26 @@ def experiment(context: Context) -> Outcome:
         "true_action_rank_mean": statistics.fmean(t.trust.rank.mean for t in every),
         "true_action_rank_by_world": {k: statistics.fmean(t.trust.rank.mean for t in v) for k, v in trials.items()},
         "true_action_rank_chance": statistics.fmean(t.trust.rank.chance for t in every),
-        "true_action_rank_mixed_actions": mixed.trust.rank.mean,
+        "true_action_rank_mixed_actions": mixed and mixed.trust.rank.mean,
         "horizon": statistics.fmean(t.trust.horizon for t in every),
         "horizon_by_world": {k: [t.trust.horizon for t in v] for k, v in trials.items()},
-        "horizon_measured": {world.id: world.horizon for world in WORLDS},
+        "horizon_measured": {k: v[0].trust.steps for k, v in trials.items()},
     }
     shown = picture(
         _draw(trials), "coverage", "How often the 90% bound held",
         "share of windows within the bound for each calibration set, by world, beside the 90% line",
         "One dot a calibration set of fresh episodes, counted on all others: sets scatter, their mean is what is "
         "promised. All steps up to the last.")
-    return Outcome(figures, (_table(trials, mixed),), (shown,))
+    return Outcome({"": figures}, (_table(trials, mixed),), (shown,))
 
 
-def _trial(context: Context, world: World, place: Path, seed: int, mixed: bool = False) -> Trial:
-    log = _record(world, place / "log", LOG, seed, mixed)
-    fresh = _record(world, place / "fresh", FRESH, seed + 50, mixed)
-    config = vectors.recipe(steps=STEPS, window=min(16, world.horizon), size=5,
+def perform(context: Context) -> Found:
+    """One world, one seed: learn from a log, measure trust, count on what is recorded afterwards."""
+    place, seed, settings = context.folder, context.seed, context.settings
+    world, sizes, mixed = settings.world, settings.sizes, settings.mixed
+    log = _record(world, place / "log", sizes.log, seed, mixed)
+    fresh = _record(world, place / "fresh", sizes.fresh, seed + 50, mixed)
+    config = vectors.recipe(steps=sizes.steps, window=min(16, world.horizon), size=5,
                             horizon=world.horizon, seed=seed)
     config = msgspec.structs.replace(config, held_out=0.2, gauge_every=0)
     with training.create_run(place / "run", config, log, recipe="vectors") as run:
@@ -121,16 +156,21 @@ def _trial(context: Context, world: World, place: Path, seed: int, mixed: bool =
     agent = Agent.load(place / "run")
     trust = measure(agent, learned, held_out, source="held-out part", checkpoint=config.steps, horizon=world.horizon,
                     level=LEVEL, seed=seed)
-    shares = _shares(agent, learned, fresh, world.horizon, seed)
+    shares = _shares(agent, learned, fresh, world.horizon, sizes.part, seed)
     context.say(
         f"{world.id}, seed {seed}{', actions mixed up' if mixed else ''}: rank {trust.rank.mean:.3f}, horizon "
         f"{trust.horizon} of {world.horizon}, {LEVEL:.0%} bounds held for {shares.mean(0).min():.1%} to "
         f"{shares.mean(0).max():.1%}"
     )
-    return Trial(trust, shares)
+    kept = Seen(trust, shares.tolist())
+    figures = {"coverage_90": float(shares[:, 1, -1].mean()), "true_action_rank_mean": trust.rank.mean,
+               "horizon": trust.horizon}
+    return Found({"mixed" if mixed else world.id: figures}, kept)
 
 
-def _shares(agent: Agent, learned: Dataset, fresh: Dataset, horizon: int, seed: int) -> torch.Tensor:
+def _shares(
+    agent: Agent, learned: Dataset, fresh: Dataset, horizon: int, size: int, seed: int
+) -> torch.Tensor:
     """Calibrate on each set of fresh episodes, count on the others: every bound meets episodes that it never saw."""
     tape = record(agent, fresh, 10**9, seed)
     fitted = Measure.fitted(agent, record(agent, learned, 20_000, seed), horizon, seed)
@@ -138,7 +178,7 @@ def _shares(agent: Agent, learned: Dataset, fresh: Dataset, horizon: int, seed: 
     unit = tape.episode[rows]
     alone = fitted.apply(agent, tape, rows, unit).joint[0]
     score = torch.stack([alone, alone.cummax(1).values], 1)  # (W, 2, H)
-    sets = [torch.isin(unit, part) for part in unit.unique().split(SET) if len(part) > 8]
+    sets = [torch.isin(unit, part) for part in unit.unique().split(size) if len(part) > 8]
     shares = []
     for here in sets:
         bound = grouped_quantile(score[here].flatten(1), unit[here], LEVEL).view(score.shape[1:])
@@ -167,9 +207,9 @@ def _mixed(episodes: Iterator[Episode]) -> Iterator[Episode]:
         before = episode
 
 
-def _table(trials: dict[str, list[Trial]], mixed: Trial) -> Table:
+def _table(trials: dict[str, list[Trial]], mixed: Trial | None) -> Table:
     rows = [_row(name, list(of_world)) for name, of_world in trials.items()]
-    rows.append(_row(f"{WORLDS[0].id}, actions mixed up", [mixed], "ablation"))
+    rows += [_row(f"{WORLDS[0].id}, actions mixed up", [mixed], "ablation")] if mixed else []
     return Table(
         name="trust", title="Trust from a log, held against episodes recorded afterwards",
         columns=(
@@ -181,8 +221,7 @@ def _table(trials: dict[str, list[Trial]], mixed: Trial) -> Table:
             Column(key="measured", title="of", form="count"),
         ),
         rows=tuple(rows),
-        protocol={"log": f"{LOG} episodes, a fifth held out", "fresh": f"{FRESH} episodes in sets of {SET}",
-                  "seeds": SEEDS, "training": f"{STEPS} steps"},
+        protocol={"seeds": max(map(len, trials.values())), "held out": "a fifth of each log"},
         notes=("Bounds are simultaneous over all steps up to the last; least and most are over bounds for each step "
                "alone and up to each step. Episodes are the exchangeable units. Interval: 95%, normal approximation "
                "over calibration sets.",

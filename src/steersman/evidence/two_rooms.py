@@ -8,30 +8,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from steersman.evidence.context import Context, Outcome
+from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import png
 from steersman.recipes.demo import Sizes, demo
 from steersman.runs.artefacts import Artefact, Figure, Film, Lines, Map, Picture, Table, image_bytes, read_all
 from steersman.studio import build
 
 
-def experiment(context: Context, sizes: Sizes | None = None) -> Outcome:
+def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 (frozen)
+    """The demo, whole."""
+    return (Cell("demo", perform, 350, seed, sizes),)
+
+
+def perform(context: Context) -> Found:
     """Run the demo in a folder of its own, `demo`, with its own report; bring its results up here."""
-    path = context.run / "demo"
-    facts = demo(path, context.seed, Watcher(context), sizes)
+    path = context.folder / "demo"
+    facts = demo(path, context.seed, Watcher(context), context.settings)
     build(path)
-    tables = tuple(read_all(path, Table)[0])
+    table = read_all(path, Table)[0][0]
     picture = Picture(
         name="success", title="Goals reached", file="success.png",
         alt="share of goals reached by the agent, its baselines and the random walker, with intervals",
         caption="Share of episodes in which the goal was reached; bars are Wilson's 95% intervals. Rows of a group "
                 "have the same starts and goals.",
     )
-    artefacts: list[tuple[Artefact, dict[str, bytes]]] = [(picture, {"success.png": _draw(tables[0])})]
-    for kind in (Film, Map, Lines):
+    artefacts: list[tuple[Artefact, dict[str, bytes]]] = [(picture, {"success.png": _draw(table)})]
+    for kind in (Table, Film, Map, Lines):
         for artefact in read_all(path, kind)[0]:
             artefacts.append((artefact, {name: image_bytes(path, kind, name) for name in artefact.images()}))
-    return Outcome(facts, tables, tuple(artefacts))
+    return Found({"": {key: value for key, value in facts.items() if key not in ("run", "seed")}},
+                 artefacts=tuple(artefacts))
+
+
+def summary(results: Results) -> Outcome:
+    """The demo's own figures, under the names of `demo --json`."""
+    (one,) = results
+    shown = list(one.artefacts())
+    tables = tuple(artefact for artefact, _ in shown if isinstance(artefact, Table))
+    return Outcome(one.kept.figures, tables, tuple(pair for pair in shown if not isinstance(pair[0], Table)))
 
 
 class Watcher:
