@@ -16,7 +16,7 @@ class ActionEmbedding(nn.Module):
     """(…, A) -> (…, W), differentiable in continuous actions.
 
     Continuous: 2 (a - low) / (high - low) - 1. Discrete: one-hot of int64 (…, 1); float (…, choices) passes as it is,
-    so that a planner may relax a choice to probabilities.
+    so that a planner may relax a choice to probabilities. Where nobody acts, nothing (…, 0).
     """
 
     scale: Tensor
