@@ -85,7 +85,7 @@ class Dataset:
     # Reading ---------------------------------------------------------------------------------------------------
 
     def windows(self, episode: Tensor, start: Tensor, length: int) -> Window:
-        """Gather B windows of L = `length` steps: episode (B,), start (B,) -> Window. One gather per field. Where nobody
+        """Gather B windows of L = `length` steps: episode (B,), start (B,) -> Window. One gather a field. Where nobody
         acts, 0 steps are a window, too: a single moment.
 
         Raises:
