@@ -27,6 +27,8 @@ class LogOptions:
     """The column that orders the rows of an episode."""
     sort: Annotated[bool, option()] = False
     """Bring rows into the order of episode and time first, instead of refusing another order."""
+    no_action: Annotated[bool, option()] = False
+    """Nobody acts in this log, or nobody wrote it down."""
     low: Annotated[tuple[float, ...], option("NUMBER…")] = ()
     """Lower bounds of the actions (default: the log's own range)."""
     high: Annotated[tuple[float, ...], option("NUMBER…")] = ()
@@ -58,7 +60,7 @@ def words_of(options: LogOptions) -> str:
         value = getattr(options, f.name)
         if value in ("", (), False):
             continue
-        words.append(f"--{f.name}")
+        words.append(f"--{f.name.replace('_', '-')}")
         if value is not True:
             words += [shlex.quote(str(x)) for x in (value if isinstance(value, tuple) else (value,))]
     return "".join(f" {word}" for word in words)

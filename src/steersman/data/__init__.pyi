@@ -8,4 +8,4 @@ from .repairing import Repaired as Repaired, repair as repair
 from .resampling import Account as Account, Resampled as Resampled, resample as resample
 from .schema import Column as Column, Schema as Schema
 from .source import Format as Format, ReadOptions as ReadOptions, Source as Source
-from .statistics import Columns as Columns, Statistics as Statistics
+from .statistics import Columns as Columns, Statistics as Statistics, Tokens as Tokens

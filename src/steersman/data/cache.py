@@ -1,7 +1,7 @@
 """The training cache on disk: one raw array per field and a JSON index, written whole or not at all.
 
-Row r of every field is the same moment; an episode of T steps has T+1 rows, and the action of its last row is 0.
-Knows files; windows and splits are the dataset's business.
+Row r of every field is the same moment; an episode of T steps has T+1 rows. Knows files; what is in them is told by
+`data.stored`, windows and splits are the dataset's business.
 
 Shapes: R rows, E episodes.
 """
@@ -31,32 +31,14 @@ from steersman.core.types import Episode
 from steersman.data.schema import Schema
 from steersman.data.source import Saved
 from steersman.data.storage import JOURNAL, sha256
+from steersman.data.stored import DTYPES, Field, field_bytes, field_shapes
 from steersman.runs.folders import FolderInTheMaking, is_free, steady, whole
 
 VERSION = 1
 INDEX = "index.json"
 _BUFFER = 1 << 20
 _NOTE_BYTES, _NOTE_SECONDS = 64 << 20, 2.0
-_DTYPES: dict[str, tuple[torch.dtype, int]] = {
-    "uint8": (torch.uint8, 1), "float32": (torch.float32, 4), "int64": (torch.int64, 8),
-}
-
 _OURS = re.compile(r"index\.json|offsets\.bin|(observation|action|exogenous|measured)-\d+\.bin")
-
-
-class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One flat array: `rows` rows of `shape`, C order, little endian, and the CRC-32 of its bytes."""
-
-    file: str
-    dtype: Literal["uint8", "float32", "int64"]
-    shape: tuple[int, ...]
-    rows: int
-    crc32: int
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk."""
-        return self.rows * math.prod(self.shape) * _DTYPES[self.dtype][1]
 
 
 class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,19 +62,6 @@ class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     offsets: list[int]
     crc32: dict[str, int]
-
-
-def field_shapes(signature: Signature) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Field of a cache -> (dtype, shape of a row)."""
-    fields: dict[str, tuple[str, tuple[int, ...]]] = {
-        f"observation.{name}": ("uint8" if spec.kind == "image" else "float32", spec.shape)
-        for name, spec in signature.observations.items()
-    }
-    discrete = signature.action.kind == "discrete"
-    fields["action"] = ("int64" if discrete else "float32", (signature.action.size,))
-    if signature.exogenous:
-        fields["exogenous"] = ("float32", (len(signature.exogenous),))
-    return fields | {f"measured.{name}": ("uint8", (1,)) for name in signature.slow}
 
 
 class CacheWriter:
@@ -142,14 +111,8 @@ class CacheWriter:
             return
         episode = episodes
         episode.validate(self.signature, f"episode {self.episodes}")
-        arrays = {f"observation.{name}": value for name, value in episode.observations.items()}
-        arrays["action"] = _pad(episode.actions)
-        if self.signature.exogenous and episode.exogenous is not None:
-            arrays["exogenous"] = _pad(episode.exogenous)
-        arrays |= {f"measured.{name}": episode.measured[name].to(torch.uint8) for name in self.signature.slow}
         with self._folder.refusals():
-            for name, tensor in arrays.items():
-                data = _bytes(tensor)
+            for name, data in field_bytes(episode, self.signature).items():
                 self._files[name].write(data)
                 self._crc[name] = zlib.crc32(data, self._crc[name])
                 self.bytes += len(data)
@@ -181,7 +144,7 @@ class CacheWriter:
             raise DataError("at least one episode", f"none for {self.path}", "check the source")
         offsets = np.array(self._offsets, "<i8").tobytes()
         fields = {
-            name: Field(self._names[name], dtype, shape, self._offsets[-1], self._crc[name])  # type: ignore[arg-type]
+            name: Field(self._names[name], dtype, shape, self._offsets[-1], self._crc[name])
             for name, (dtype, shape) in self._shapes.items()
         }
         fields["offsets"] = Field("offsets.bin", "int64", (1,), len(self._offsets), zlib.crc32(offsets))
@@ -222,15 +185,6 @@ class CacheWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    array: Any = tensor.detach().cpu().contiguous().numpy()
-    return memoryview(array).cast("B")
-
-
-def _pad(values: Tensor) -> Tensor:
-    return torch.cat([values, values.new_zeros(1, values.shape[1])])
 
 
 def refuse_foreign_folder(path: Path) -> None:
@@ -309,7 +263,7 @@ def map_fields(path: str | os.PathLike[str], index: Index) -> dict[str, Tensor]:
 
 
 def _map(path: Path, field: Field) -> Tensor:
-    dtype, _ = _DTYPES[field.dtype]
+    dtype, _ = DTYPES[field.dtype]
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size != field.size:
@@ -375,15 +329,16 @@ def _journal(root: Path) -> tuple[Signature, list[Note]]:
 def _sound(root: Path, copy: Path, signature: Signature, notes: list[Note]) -> Index | None:
     """The index up to the last of `notes`, if every array has the bytes that it speaks of."""
     offsets = np.array([n for note in notes for n in note.offsets], "<i8")
-    if len(offsets) < 2 or offsets[0] != 0 or (np.diff(offsets) < 2).any():
+    shortest = 1 if signature.action.kind == "none" else 2
+    if len(offsets) < 2 or offsets[0] != 0 or (np.diff(offsets) < shortest).any():
         return None
-    rows, fields = int(offsets[-1]), {}
+    rows, fields = int(offsets[-1]), dict[str, Field]()
     for number, (name, (dtype, shape)) in enumerate(field_shapes(signature).items()):
         file = f"{name.split('.')[0]}-{number}.bin"
-        crc = _copy(root / file, copy / file, rows * math.prod(shape) * _DTYPES[dtype][1])
+        crc = _copy(root / file, copy / file, rows * math.prod(shape) * DTYPES[dtype][1])
         if crc is None or crc != notes[-1].crc32.get(name):
             return None
-        fields[name] = Field(file, dtype, shape, rows, crc)  # type: ignore[arg-type]
+        fields[name] = Field(file, dtype, shape, rows, crc)
     (copy / "offsets.bin").write_bytes(offsets.tobytes())
     fields["offsets"] = Field("offsets.bin", "int64", (1,), len(offsets), zlib.crc32(offsets.tobytes()))
     text = f"{zlib.crc32(offsets.tobytes()):08x}{''.join(f'{f.crc32:08x}' for f in fields.values())}"

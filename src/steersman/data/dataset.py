@@ -5,6 +5,7 @@ Shapes: B windows, L steps, E episodes, R rows of the cache, A action size.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,10 +19,13 @@ from steersman.core.signature import Signature
 from steersman.core.types import Episode, Window
 from steersman.data.cache import Index, checksums, open_cache
 from steersman.data.schema import Schema
-from steersman.data.statistics import Statistics, fit
+from steersman.data.statistics import Columns, Statistics, count, fit
+from steersman.data.stored import widened
 
 _BLOCK = 1 << 16
-_IMAGES_SAMPLED = 2000
+_MOMENTS_SAMPLED = 2000
+_NUMBERS = 1 << 24
+"""Most numbers of large observations that are looked at together."""
 
 
 class Dataset:
@@ -52,7 +56,8 @@ class Dataset:
         index, fields = open_cache(path)
         offsets = fields["offsets"].flatten().clone()
         lengths = offsets.diff() - 1
-        if int(offsets[0]) != 0 or int(offsets[-1]) != index.rows or int(lengths.min()) < 1:
+        shortest = 0 if index.signature.action.kind == "none" else 1
+        if int(offsets[0]) != 0 or int(offsets[-1]) != index.rows or int(lengths.min()) < shortest:
             raise DataError(
                 f"episodes that fill {index.rows} rows in {path}", "other offsets",
                 "delete the folder and build it again from its source",
@@ -67,16 +72,28 @@ class Dataset:
         """Steps in all episodes."""
         return int(self.lengths.sum())
 
+    @property
+    def moments(self) -> int:
+        """Observed moments in all episodes: one more than steps in each."""
+        return self.steps + len(self)
+
+    @property
+    def acted(self) -> bool:
+        """Whether the log says what was done. If not, episodes and windows may be single moments, of 0 steps."""
+        return self.signature.action.kind != "none"
+
     # Reading ---------------------------------------------------------------------------------------------------
 
     def windows(self, episode: Tensor, start: Tensor, length: int) -> Window:
-        """Gather B windows of L = `length` steps: episode (B,), start (B,) -> Window. One gather per field.
+        """Gather B windows of L = `length` steps: episode (B,), start (B,) -> Window. One gather a field. Where nobody
+        acts, 0 steps are a window, too: a single moment.
 
         Raises:
             DataError: a window that would leave its episode.
         """
-        if not len(episode) or length < 1:
-            raise DataError("at least one window of at least one step", f"{len(episode)} of {length}", "ask for more")
+        if not len(episode) or length < self.acted:
+            least = "at least one window of at least one step" if self.acted else "at least one window"
+            raise DataError(least, f"{len(episode)} of {length}", "ask for more")
         outside = (episode < 0) | (episode >= len(self))
         if not bool(outside.any()):
             outside = (start < 0) | (start + length > self.lengths[episode])
@@ -87,11 +104,9 @@ class Dataset:
                 f"{int(start[b]) + length}", "draw episode and start with Dataset.draw",
             )
         rows = (self._first[episode] + start)[:, None] + torch.arange(length + 1)
-        steps = rows[:, :-1].flatten()
-        exogenous = self._gather("exogenous", steps).view(len(rows), length, -1) if self.signature.exogenous else None
         return Window(
-            self._observations(rows), self._gather("action", steps).view(len(rows), length, -1), exogenous,
-            episode.clone(), start.clone(), self._measured(rows),
+            self._observations(rows), self._actions(rows[:, :-1]), self._inputs(rows[:, :-1]), episode.clone(),
+            start.clone(), self._measured(rows),
         )
 
     def episode(self, index: int) -> Episode:
@@ -99,9 +114,8 @@ class Dataset:
         if not 0 <= index < len(self):
             raise DataError(f"an episode in 0..{len(self) - 1}", f"{index}", "check the index")
         rows = self._first[index] + torch.arange(int(self.lengths[index]) + 1)
-        exogenous = self._gather("exogenous", rows[:-1]) if self.signature.exogenous else None
         return Episode(
-            self._observations(rows), self._gather("action", rows[:-1]), exogenous, {"episode": f"{index}"},
+            self._observations(rows), self._actions(rows[:-1]), self._inputs(rows[:-1]), {"episode": f"{index}"},
             self._measured(rows),
         )
 
@@ -128,10 +142,22 @@ class Dataset:
         return torch.index_select(self._fields[field], 0, rows.flatten())
 
     def _observations(self, rows: Tensor) -> dict[str, Tensor]:
-        return {
-            name: self._gather(f"observation.{name}", rows).view(*rows.shape, *spec.shape)
-            for name, spec in self.signature.observations.items()
-        }
+        found = {}
+        for name, spec in self.signature.observations.items():
+            value = self._gather(f"observation.{name}", rows).view(*rows.shape, *spec.shape)
+            found[name] = widened(value) if spec.kind == "tokens" else value
+        return found
+
+    def _actions(self, rows: Tensor) -> Tensor:
+        """(…) rows -> (…, A)."""
+        if not self.acted:
+            return torch.zeros(*rows.shape, 0)
+        return self._gather("action", rows).view(*rows.shape, self.signature.action.size)
+
+    def _inputs(self, rows: Tensor) -> Tensor | None:
+        """(…) rows -> (…, E)."""
+        size = len(self.signature.exogenous)
+        return self._gather("exogenous", rows).view(*rows.shape, size) if size else None
 
     # Drawing ---------------------------------------------------------------------------------------------------
 
@@ -171,7 +197,8 @@ class Dataset:
 
         by       "time": held out is the last part of the log in recorded order, whole episodes if that comes near the
                  share (half of it to twice), else the episode at the border is cut; "episode": whole episodes, drawn
-                 with `seed`, for episodes whose order means nothing
+                 with `seed`, for episodes whose order means nothing. A share is one of steps; of moments, where
+                 nobody acts
         embargo  steps left out between the parts, on the training side (default: the schema's); in recorded order
 
         Raises:
@@ -190,47 +217,57 @@ class Dataset:
         return self.subset(order[count:].sort().values), self.subset(order[:count].sort().values)
 
     def _split_time(self, held_out: float, embargo: int) -> tuple[Dataset, Dataset]:
-        ends = self.lengths.cumsum(0)
+        more = 0 if self.acted else 1  # what an episode counts beyond its steps: without actions, moments are counted
+        ends = (self.lengths + more).cumsum(0)
         total = int(ends[-1])
         asked = max(round(held_out * total), 1)
         whole = ends[(total - ends >= asked / 2) & (total - ends <= 2 * asked) & (ends > embargo)]
         nearest = whole[(total - whole - asked).abs().argmin()] if len(whole) else None
         cut = int(nearest) if nearest is not None else total - asked
         border = int(torch.searchsorted(ends, torch.tensor(cut), right=True))
-        inside = cut - (int(ends[border]) - int(self.lengths[border]))
+        inside = cut - (int(ends[border]) - int(self.lengths[border]) - more)
         learned = _with_last(self.lengths[: border + 1], inside - 1)
-        tail = learned.clamp(min=0).flip(0).cumsum(0).flip(0)  # training steps from each episode on, to the cut
-        learned = learned - (embargo - (tail - learned.clamp(min=0))).clamp(min=0)
+        counted = (learned + more).clamp(min=0)
+        tail = counted.flip(0).cumsum(0).flip(0)  # what is trained on from each episode on, to the cut
+        learned = learned - (embargo - (tail - counted)).clamp(min=0)
         parts = []
         for first, lengths in (
             (self._first[: border + 1], learned),
             (_moved(self._first[border:], inside), _moved(self.lengths[border:], -inside)),
         ):
-            some = lengths > 0
+            some = lengths + more > 0
             parts.append(Dataset(self.path, self.index, self._fields, first[some], lengths[some]))
         if not len(parts[0]) or not len(parts[1]):
-            got = f"{self.steps} steps with an embargo of {embargo}"
-            raise DataError("enough steps to hold some out", got, "record more, or hold out another share")
+            unit = "steps" if self.acted else "moments"
+            got = f"{total} {unit} with an embargo of {embargo}"
+            raise DataError(f"enough {unit} to hold some out", got, "record more, or hold out another share")
         return parts[0], parts[1]
 
     # Describing ------------------------------------------------------------------------------------------------
 
     def statistics(self) -> Statistics:
-        """Mean, spread and range of every column over this part; of images from at most 2,000 frames."""
+        """Mean, spread and range of every column over this part, counts of its tokens; of images, fields and waveforms
+        from at most 2,000 moments."""
         exogenous = fit(self._blocks("exogenous", actions=True)) if self.signature.exogenous else None
-        observations = {}
+        observations, tokens = {}, {}
         for name, spec in self.signature.observations.items():
-            blocks = self._blocks(f"observation.{name}", actions=False, image=spec.kind == "image")
-            observations[name] = fit(b.view(-1, spec.shape[-1]) for b in blocks)
-        return Statistics(observations, fit(self._blocks("action", actions=True)), exogenous)
+            large = spec.kind in ("image", "field", "waveform")
+            blocks = self._blocks(f"observation.{name}", actions=False, large=math.prod(spec.shape) if large else 0)
+            if spec.kind == "tokens":
+                tokens[name] = count(map(widened, blocks), spec.vocabulary)
+            else:
+                observations[name] = fit(b.view(-1, spec.shape[-1]) for b in blocks)
+        action = fit(self._blocks("action", actions=True)) if self.acted else Columns((), (), (), (), 0)
+        return Statistics(observations, action, exogenous, tokens)
 
-    def _blocks(self, field: str, *, actions: bool, image: bool = False) -> Iterator[Tensor]:
+    def _blocks(self, field: str, *, actions: bool, large: int = 0) -> Iterator[Tensor]:
+        """Rows of this part, some at a time; of observations of `large` numbers a moment, evenly spread ones."""
         lengths = self.lengths if actions else self.lengths + 1
         within = torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
         rows = self._first.repeat_interleave(lengths) + within
-        if image and len(rows) > _IMAGES_SAMPLED:
-            rows = rows[torch.linspace(0, len(rows) - 1, _IMAGES_SAMPLED).long()]
-        size = 100 if image else _BLOCK
+        if large and len(rows) > _MOMENTS_SAMPLED:
+            rows = rows[torch.linspace(0, len(rows) - 1, _MOMENTS_SAMPLED).long()]
+        size = max(1, min(100, _NUMBERS // large)) if large else _BLOCK
         return (self._gather(field, rows[i : i + size]) for i in range(0, len(rows), size))
 
     def verify(self) -> None:

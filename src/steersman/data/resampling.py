@@ -1,6 +1,6 @@
 """A log on an even grid of times, and an account of what that took. By role: actions, inputs and what is measured less
-often than rows are written hold, other vectors are interpolated, images are the nearest. Gaps are bridged, not cut: the
-account names the largest.
+often than rows are written hold, other vectors and fields are interpolated, images and tokens are the nearest. Gaps are
+bridged, not cut: the account names the largest. Waveforms are refused: their samples fill the time between two rows.
 
 Shapes: T steps before, K steps after.
 """
@@ -73,12 +73,15 @@ def resample(source: Source, period: float, unit: float = 1.0) -> Resampled:
     unit  seconds in one unit of the log's times (0.001 for milliseconds)
 
     Raises:
-        UsageError: a period or unit that is not positive.
+        UsageError: a period or unit that is not positive; a log with waveforms.
         DataError: (while reading) a log without times, or a thousand times more rows than there were.
     """
     for name, value in (("period", period), ("unit of time", unit)):
         if not 0 < value < float("inf"):
             raise UsageError(f"a positive {name} in seconds", f"{value}", "correct it")
+    sounding = [name for name, spec in source.signature.observations.items() if spec.kind == "waveform"]
+    if sounding:
+        raise UsageError("a log without waveforms to resample", ", ".join(sounding), "read the waveform at another hop")
     done = Resampled(source, Account(period))
 
     def stream() -> Iterator[Recording]:
@@ -122,7 +125,7 @@ def on_grid(recording: Recording, period: float, unit: float, account: Account, 
     times = (recording.times - recording.times[0]) * unit
     count = int(np.floor(times[-1] / period + _SAME)) + 1
     account.before += len(times)
-    account.largest_gap = max(account.largest_gap, float(np.diff(times).max()))
+    account.largest_gap = max(account.largest_gap, float(np.diff(times).max(initial=0.0)))
     if count < 2:
         account.left_out += 1
         account.dropped += len(times)
@@ -143,7 +146,7 @@ def on_grid(recording: Recording, period: float, unit: float, account: Account, 
     before = np.searchsorted(times, grid + slack, "right") - 1
     held = np.clip(before[:-1], 0, len(recording) - 1)
     observed = {
-        name: value[nearest] if value.dtype == np.uint8 else value[before] if name in recording.measured
+        name: value[nearest] if value.dtype != np.float32 else value[before] if name in recording.measured
         else _interpolated(times, value, grid, nearest, kept)
         for name, value in recording.observations.items()
     }
@@ -170,6 +173,10 @@ def _nearest(times: Array, grid: Array) -> Array:
 
 def _interpolated(times: Array, values: Array, grid: Array, nearest: Array, kept: Array) -> Array:
     """Linear between neighbours; a row that is on the grid stays as it is, to the bit."""
-    between = np.stack([np.interp(grid, times, column) for column in values.T], 1)
-    result: Array = np.where(kept[:, None], values[nearest], between).astype(np.float32)
+    right = np.clip(np.searchsorted(times, grid, "right"), 1, len(times) - 1)
+    wide = (-1, *[1] * (values.ndim - 1))
+    before = values[right - 1].astype(np.float64)
+    slope = (values[right] - before) / (times[right] - times[right - 1]).reshape(wide)
+    between = slope * (grid - times[right - 1]).reshape(wide) + before
+    result: Array = np.where(kept.reshape(wide), values[nearest], between).astype(np.float32)
     return result

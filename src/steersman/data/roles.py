@@ -52,7 +52,9 @@ def settle(
     exogenous = matching(rest, options.exogenous, "a column", where, "correct the exogenous columns")
     observed = matching(rest, options.observation, "a column", where, "correct the observation columns")
     rest = [c for c in rest if c not in {*action, *exogenous, *observed}]
-    if not action:
+    if options.no_action and action:
+        raise UsageError(f"an action or no_action for {where}", "both", "leave one of them out")
+    if not action and not options.no_action:
         action = [c for c in rest if _ACTION.fullmatch(c)]
         rest = [c for c in rest if c not in action]
     if not exogenous and not options.exogenous:
@@ -61,7 +63,7 @@ def settle(
     if not observed:
         observed, words = _infer_observed(rest)
         notes += words
-    _require(action, observed or filmed, columns, where)
+    _require(action or options.no_action, observed or filmed, columns, where)
     shared = sorted((set(action) & set(observed)) | (set(action) & set(exogenous)) | (set(observed) & set(exogenous)))
     if shared:
         raise DataError(f"one role for each column of {where}", f"two for {', '.join(shared)}", "name it once")
@@ -77,7 +79,7 @@ def settle(
     found |= {name: Column(role="action") for name in action}
     found |= {name: Column(role="exogenous") for name in exogenous}
     found |= {name: Column(role="ignored") for name in ignored}
-    return Schema(columns=found, sort=options.sort), notes
+    return Schema(columns=found, no_action=options.no_action, sort=options.sort), notes
 
 
 def _described(
@@ -92,7 +94,7 @@ def _described(
         raise DataError(
             f"columns {', '.join(missing)} of the schema in {where}", listed(columns, "a column"), "correct the schema"
         )
-    _require(schema.action, schema.of("observation") or filmed, columns, where)
+    _require(schema.action or schema.no_action, schema.of("observation") or filmed, columns, where)
     images = {
         name: msgspec.structs.replace(column, observation=schema.label(name))
         for name, column in schema.columns.items()
@@ -107,11 +109,11 @@ def _described(
 
 
 def _require(action: object, observed: object, columns: Sequence[str], where: str) -> None:
-    for names, role, article in ((action, "action", "an"), (observed, "observation", "an")):
+    for names, role, nobody in ((action, "action", "; --no-action if nobody acts"), (observed, "observation", "")):
         if not names:
             raise DataError(
-                f"{article} {role} column in {where}", listed(columns, "a column"),
-                f"name the {role} columns (--{role}, or a --schema)",
+                f"an {role} column in {where}", listed(columns, "a column"),
+                f"name the {role} columns (--{role}, or a --schema)" + nobody,
             )
 
 

@@ -38,7 +38,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                    between repeat the last measurement, or are empty, and do not count in any loss
     choices        of an action that is one of the choices 0, 1, …: how many there are
     whole          of an action: it takes whole numbers only
-    shape          (H, W, C) of an image kept as bytes
+    shape          (H, W, C) of an image kept as bytes; of a field, a waveform or tokens: that of one moment
     """
 
     role: Role
@@ -69,6 +69,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     sampling_period  time between rows, in the unit of the time column (default: the median)
     gap              rows further apart than this many sampling periods belong to different episodes; None: inferred
                      from how regular the time is; 0: time never ends an episode
+    no_action        nobody acts, or nobody wrote it down: no column is an action, and an episode may be a single row
     sort             bring rows into the order of episode and time first, instead of refusing another order
     embargo          steps that are left out between a part of the log and the next part in time (training, held out)
 
@@ -84,6 +85,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     columns: dict[str, Column]
     sampling_period: float | None = None
     gap: float | None = None
+    no_action: bool = False
     sort: bool = False
     embargo: int = 0
 
@@ -91,6 +93,8 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for role in ("episode", "time"):
             if len(self.of(role)) > 1:
                 raise ConfigError(f"at most one {role} column", ", ".join(self.of(role)), "ignore the others")
+        if self.no_action and self.action:
+            raise ConfigError("no action column where no_action = true", ", ".join(self.action), "correct either")
         if self.sampling_period is not None and not 0 < self.sampling_period < math.inf:
             raise ConfigError("a sampling_period above 0", f"{self.sampling_period:g}", "leave it out: it is measured")
         if self.gap is not None and not (self.gap == 0 or 1 < self.gap < math.inf):

@@ -9,13 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import msgspec
 
 from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Recording
-from steersman.core.signature import Signature
+from steersman.core.signature import ObservationKind, Signature
 from steersman.data.schema import Schema
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class ReadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     low, high     bounds of the actions, one for all or one for each (default: the log's own range); of choices, high
                   is the last one
     discrete      actions are choices 0, 1, …, not amounts (default: a single integer column with few values is)
+    no_action     nobody acts in this log, or nobody wrote it down; its episodes may be single moments then
     names         observation name -> names of its entries, where the file has none
     schema        all of the above about columns at once; beside it, only `sort` and `format`
     format        name of the file format, where neither name nor content tells
@@ -52,6 +53,7 @@ class ReadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     discrete: bool | None = None
+    no_action: bool = False
     names: dict[str, tuple[str, ...]] = {}
     schema: Schema | None = None
     format: str | None = None
@@ -164,6 +166,10 @@ class Format(ABC):
     """What writing images loses, in plain words."""
     isolated: ClassVar[bool] = True
     """Parsed in a process of its own, unless the reader trusts the log."""
+    kinds: ClassVar[tuple[str, ...]] = get_args(ObservationKind)
+    """Kinds of observation that can be written."""
+    actionless: ClassVar[bool] = True
+    """Whether logs can be written in which nobody acts."""
 
     @abstractmethod
     def matches(self, path: str) -> bool:
@@ -177,6 +183,21 @@ class Format(ABC):
         """What of such a log does not survive being written, in plain words."""
         images = any(spec.kind == "image" for spec in signature.observations.values())
         return (self.lossy,) if self.lossy and images else ()
+
+    def require(self, signature: Signature) -> None:
+        """Refuse a log that cannot be written, before anything is.
+
+        Raises:
+            UsageError: an observation of a kind that the format has no place for; nobody acts, and it cannot say so.
+        """
+        odd = {name: spec.kind for name, spec in signature.observations.items() if spec.kind not in self.kinds}
+        if odd:
+            wanted = f"observations of kind {' or '.join(self.kinds)} in a {self.name} log"
+            fix = f"write {'.parquet' if set(odd.values()) == {'image'} else '.h5 or .npz'} instead"
+            raise UsageError(wanted, ", ".join(f"{name} ({kind})" for name, kind in odd.items()), fix)
+        if signature.action.kind == "none" and not self.actionless:
+            fix = "write .h5 or .npz instead"
+            raise UsageError(f"an action in a {self.name} log", "a log in which nobody acts", fix)
 
     def claims(self, path: str) -> bool:
         """Might a damaged log at `path` have been of this format?"""
@@ -211,6 +232,7 @@ class Format(ABC):
             UsageError: what the format cannot hold.
             StorageError: the file system refused.
         """
+        self.require(signature)
         self.put(Path(path), Draft(signature, recordings, schema))
         return Path(path)
 

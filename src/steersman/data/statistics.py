@@ -1,10 +1,12 @@
-"""Mean, spread and range of every column of a log, fitted on whatever part of it is handed in. Json-able.
+"""Mean, spread and range of every column of a log, and how often each token occurs, fitted on whatever part of it is
+handed in. Json-able.
 
-Shapes: R rows, C columns.
+Shapes: R rows, C columns, N tokens a row.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -13,7 +15,8 @@ from torch import Tensor
 
 
 class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One number per column: a vector's entries, an image's channels (in units of 0..255)."""
+    """One number per column: a vector's entries, the channels of an image (in units of 0..255), a field or a waveform.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -27,12 +30,33 @@ class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return torch.tensor(self.mean), torch.where(std > 1e-8, std, torch.ones_like(std))
 
 
+class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often each token occurs: `counts[i]` times `tokens[i]`, the most frequent first; those that never do are left
+    out. A mean of tokens would mean nothing.
+    """
+
+    vocabulary: int
+    tokens: tuple[int, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def entropy(self) -> float:
+        """Bits a token, each drawn alone by its frequency: 0 for a single one, log2(vocabulary) for even use."""
+        return -sum(n / self.total * math.log2(n / self.total) for n in self.counts)
+
+
 class Statistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Statistics of a dataset: observation name -> columns; the action; the exogenous inputs."""
+    """Statistics of a dataset: observation name -> columns; the action (none, where nobody acts); the exogenous inputs;
+    observation name -> counts of its tokens."""
 
     observations: dict[str, Columns]
     action: Columns
     exogenous: Columns | None = None
+    tokens: dict[str, Tokens] = {}
 
 
 def fit(blocks: Iterable[Tensor]) -> Columns:
@@ -53,3 +77,14 @@ def fit(blocks: Iterable[Tensor]) -> Columns:
     std = (m2 / max(count, 1)).sqrt()
     mean_, std_, low_, high_ = (tuple(t.tolist()) for t in (mean, std, low, high))
     return Columns(mean_, std_, low_, high_, count)
+
+
+def count(blocks: Iterable[Tensor], vocabulary: int) -> Tokens:
+    """Blocks (R, N) of tokens -> how often each occurs."""
+    tokens = counts = torch.zeros(0, dtype=torch.int64)
+    for block in blocks:
+        found, often = block.unique(return_counts=True)
+        tokens, place = torch.cat([tokens, found.long()]).unique(return_inverse=True)
+        counts = torch.zeros(len(tokens), dtype=torch.int64).index_add_(0, place, torch.cat([counts, often]))
+    order = counts.argsort(descending=True, stable=True)
+    return Tokens(vocabulary, tuple(tokens[order].tolist()), tuple(counts[order].tolist()))

@@ -33,7 +33,9 @@ def diagnosis(report: Report) -> str:
             Section("findings", "Findings", _intro(report), [_findings(report)] if report.findings else []),
             Section("advice", "What to do next", "", [b.listed("Next", report.advice)]),
             Section("moves", "How this world moves", _moves(d), _charts(d) if d.effects else []),
-            Section("columns", "Columns", "", [_columns(report), *_histograms(report.columns)]),
+            Section("observations", "Observations", "", [_observations(report)] if report.observations else []),
+            Section("columns", "Columns", "",
+                    [_columns(report), *_histograms(report.columns)] if report.columns else []),
         ) if section.blocks or section.intro
     ]
     return html(page)
@@ -96,6 +98,13 @@ def _charts(d: Dynamics) -> list[b.Block]:
             lines=(Line(label="", x=tuple(float(k) for k, _ in d.lags), y=tuple(g for _, g in d.lags),
                         role="actual"),)))
     return b.chart_blocks(charts)
+
+
+def _observations(report: Report) -> b.Block:
+    """Pictures, fields, waveforms and tokens, a line each."""
+    rows = [(False, [o.name, o.kind, "×".join(map(str, o.shape)), o.words]) for o in report.observations]
+    return b.rows_block(f"{len(rows)} observation{'s' * (len(rows) != 1)}", ["name", "kind", "shape", "measured"], rows,
+                        caption="What is no column of numbers.")
 
 
 def _columns(report: Report) -> b.Block:

@@ -68,6 +68,21 @@ def _say(terminal: Terminal, report: Report) -> None:
         terminal.say(f"  {terminal.style(sign, style)} {finding.what}{terminal.style(where, 'dim')}")
         if finding.fix:
             terminal.say(f"    {terminal.style('→ ' + finding.fix, style)}")
+    if report.observations:
+        terminal.heading("observations", "that are no columns of numbers")
+        shape = ["×".join(map(str, o.shape)) for o in report.observations]
+        terminal.grid(("name", "kind", "shape", "what was measured"), [
+            (o.name, o.kind, size, o.words) for o, size in zip(report.observations, shape, strict=True)])
+    if report.columns:
+        _say_columns(terminal, report)
+    terminal.heading("verdict")
+    terminal.say(f"  {report.verdict}")
+    for line in report.advice:
+        terminal.say(f"  → {line}")
+    terminal.say()
+
+
+def _say_columns(terminal: Terminal, report: Report) -> None:
     effects = {e.name: e for e in report.dynamics.effects}
     rows = []
     for c in report.columns[:40]:
@@ -77,8 +92,3 @@ def _say(terminal: Terminal, report: Report) -> None:
         rows.append((c.name, c.role, c.unit, span, *told))
     terminal.heading("columns", "not told of a step's change: by the observation alone, with the action, with the past")
     terminal.grid(("name", "role", "unit", "range", "alone", "action", "past"), rows)
-    terminal.heading("verdict")
-    terminal.say(f"  {report.verdict}")
-    for line in report.advice:
-        terminal.say(f"  → {line}")
-    terminal.say()

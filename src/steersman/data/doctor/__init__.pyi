@@ -5,6 +5,7 @@ from .report import (
     Effect as Effect,
     Finding as Finding,
     Horizon as Horizon,
+    ObservationFacts as ObservationFacts,
     Report as Report,
 )
 from .rows import lay_out as lay_out

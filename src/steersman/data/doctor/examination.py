@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
 from steersman.core.errors import DataError, SteersmanError
-from steersman.core.signature import Signature
+from steersman.core.recording import Recording
+from steersman.core.signature import ObservationSpec, Signature
 from steersman.data.doctor import columns, dynamics, frames, leaks, transitions, verdict
+from steersman.data.doctor.fields import FieldWatch
 from steersman.data.doctor.pictures import Album, Keeping
-from steersman.data.doctor.report import Dynamics, Finding, Report
+from steersman.data.doctor.report import Dynamics, Finding, ObservationFacts, Report
 from steersman.data.doctor.rows import Array, Rows, lay_out
+from steersman.data.doctor.tokens import TokenWatch
+from steersman.data.doctor.watching import Watch
+from steersman.data.doctor.waveforms import WaveformWatch
 from steersman.data.formats import LIMITS, recognised
 from steersman.data.formats.tabular import Tabular
 from steersman.data.sandbox.host import POSSIBLE, Limits, examine_isolated
+from steersman.data.schema import label
 from steersman.data.source import Format, ReadOptions, Source
 
 _SHOWN = ("action-one-row-late", "delay", "no-effect", "no-exploration", "dead-action", "unordered-rows")
 """What may be said of images by way of a few numbers of each: they do not show speeds, nor all that is there."""
+_CHOICES = 32
+"""More choices than these are looked at as words."""
+WATCHES: dict[str, Callable[[str, ObservationSpec], Watch]] = {
+    "field": FieldWatch, "waveform": WaveformWatch, "tokens": TokenWatch,
+}
 _ORDER = {"bad": 0, "warn": 1, "note": 2}
 
 
@@ -50,27 +62,29 @@ def examined(format: Format, path: str, options: ReadOptions) -> Report:
     """
     began = time.perf_counter()
     source, refusal = _opened(format, path, options)
-    albums: dict[str, Album] = {}
+    albums, watches = dict[str, Album](), list[Watch]()
     if isinstance(format, Tabular):
         data = format.table(path, None)
         described = format.described(path) if not options.stated() - {"sort"} else None
         if described is not None:
             options = msgspec.structs.replace(options, schema=described)
     elif source is not None:
-        data, options, albums = _table(source)
+        data, options, albums, watches = _table(source)
     else:
         raise refusal or DataError(f"a sound log at {path}", "an unsound one", "repair it")
-    rows, findings = lay_out(data, options, path, albums)
-    report = diagnose(rows, findings, source, refusal)
+    rows, findings = lay_out(data, options, path, albums, bool(watches))
+    report = diagnose(rows, findings, source, refusal, watches)
     return msgspec.structs.replace(
         report, path=path, format=format.name, seconds=round(time.perf_counter() - began, 3))
 
 
 def diagnose(
-    rows: Rows, findings: list[Finding], source: Source | None = None, refusal: SteersmanError | None = None
+    rows: Rows, findings: list[Finding], source: Source | None = None, refusal: SteersmanError | None = None,
+    watches: Sequence[Watch] = (),
 ) -> Report:
-    """Look at rows that are laid out; `findings` are those of laying them out."""
-    found = [*findings, *columns.examine(rows)]
+    """Look at rows that are laid out; `findings` are those of laying them out, `watches` have seen what is neither a
+    column of numbers nor a picture."""
+    found = [*findings, *columns.examine(rows), *(f for watch in watches for f in watch.findings())]
     if rows.images:
         found += frames.examine(rows)
     skip = {
@@ -92,15 +106,27 @@ def diagnose(
                              fix=refusal.fix))
     found.sort(key=lambda f: _ORDER[f.state])
     lengths = np.sort([stop - start - 1 for start, stop in rows.bounds])
-    summary, advice = verdict.judge(rows, found, world)
+    found += verdict.left_out(rows, watches)
+    summary, advice = verdict.judge(rows, found, world, watches)
     report = Report(
         path="", format="", rows=len(rows.number), episodes=len(rows.bounds), steps=int(lengths.sum()),
         lengths=(int(lengths[0]), int(lengths[len(lengths) // 2]), int(lengths[-1])),
         rate=None if rows.spacing is None else 1 / rows.spacing.period, columns=columns.facts(rows),
         findings=tuple(found), dynamics=world, verdict=summary, advice=advice, trainable=refusal is None,
-        schema=rows.schema if source is None or source.schema is None else source.schema)
+        schema=rows.schema if source is None or source.schema is None else source.schema,
+        observations=_described(rows, watches, source))
     plain = msgspec.to_builtins(report, enc_hook=lambda number: number.item())  # numpy's numbers as Python's
     return msgspec.convert(plain, Report)
+
+
+def _described(rows: Rows, watches: Sequence[Watch], source: Source | None) -> tuple[ObservationFacts, ...]:
+    """What is no column of numbers: pictures, and what was watched."""
+    specs = {} if source is None else source.signature.observations
+    pictures = [
+        frames.facts(name, specs[shown], album) for name, album in rows.images.items()
+        if (shown := name if name in specs else label(name)) in specs and len(album.code)
+    ]
+    return (*pictures, *(watch.facts() for watch in watches))
 
 
 def _of_images(finding: Finding, rows: Rows) -> Finding:
@@ -164,13 +190,28 @@ def _opened(format: Format, path: str, options: ReadOptions) -> tuple[Source | N
     return source, None
 
 
-def _table(source: Source) -> tuple[pa.Table, ReadOptions, dict[str, Album]]:
-    """Recordings of a format without columns, as rows, and what is kept of their images; unsound ones, too."""
+def _sound(source: Source) -> Iterator[Recording]:
+    """The recordings, unsound ones too, up to the first that cannot be read at all; that one is in the refusal."""
+    first = True
+    try:
+        for recording in source.stream():
+            yield recording
+            first = False
+    except DataError:
+        if first:
+            raise
+
+
+def _table(source: Source) -> tuple[pa.Table, ReadOptions, dict[str, Album], list[Watch]]:
+    """Recordings of a format without columns, as rows, what is kept of their images, and what has watched the rest;
+    unsound ones, too."""
     signature = source.signature
     columns: dict[str, list[Array]] = {}
     options = _names(signature)
     kept = {name: Keeping() for name, spec in signature.observations.items() if spec.kind == "image"}
-    for number, recording in enumerate(source.stream()):
+    watches = {name: WATCHES[s.kind](name, s) for name, s in signature.observations.items() if s.kind in WATCHES}
+    words = _words(signature)
+    for number, recording in enumerate(_sound(source)):
         size = len(recording) + 1
 
         def put(name: str, values: Array, size: int = size) -> None:
@@ -185,18 +226,30 @@ def _table(source: Source) -> tuple[pa.Table, ReadOptions, dict[str, Album]]:
             if spec.kind == "vector":
                 for i, column in enumerate(options[name]):
                     put(column, recording.observations[name][:, i])
-            else:
+            elif name in kept:
                 kept[name].add(recording.observations[name])
+            else:
+                watches[name].add(recording.observations[name])
+        if words is not None and len(recording):
+            words.add(recording.actions)
         for i, column in enumerate(options["action"]):
             put(column, recording.actions[:, i])
         for i, column in enumerate(options["exogenous"]):
             put(column, recording.exogenous[:, i] if recording.exogenous is not None else np.full(size - 1, np.nan))
     table = pa.table({name: pa.array(np.concatenate(parts)) for name, parts in columns.items()})
-    whole = signature.action.kind == "discrete"
-    observed = tuple(c for name in signature.observations for c in options[name] or (name,))
+    observed = tuple(c for name, spec in signature.observations.items() for c in options[name] or
+                     ((name,) if spec.kind == "image" else ()))
     return table, ReadOptions(
         observation=observed, action=options["action"], exogenous=options["exogenous"], episode="episode",
-        time="time" if "time" in columns else None, discrete=whole), {name: k.album() for name, k in kept.items()}
+        time="time" if "time" in columns else None, discrete=signature.action.kind == "discrete",
+        no_action=not options["action"],
+    ), {name: k.album() for name, k in kept.items()}, [*watches.values(), *([] if words is None else [words])]
+
+
+def _words(signature: Signature) -> TokenWatch | None:
+    """What watches actions that are one of so many choices that they are words, and no columns."""
+    choices = signature.action.choices
+    return TokenWatch("action", ObservationSpec("tokens", (1,), vocabulary=choices)) if choices > _CHOICES else None
 
 
 def _names(signature: Signature) -> dict[str, tuple[str, ...]]:
@@ -204,7 +257,7 @@ def _names(signature: Signature) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     several = len(signature.observations) > 1
     for name, spec in signature.observations.items():
-        if spec.kind == "image":
+        if spec.kind != "vector":
             found[name] = ()
             continue
         entries = spec.columns or tuple(f"{name}.{i}" for i in range(spec.shape[0]))
@@ -212,5 +265,7 @@ def _names(signature: Signature) -> dict[str, tuple[str, ...]]:
     action = signature.action
     found["action"] = action.names or (("action",) if action.size == 1 else
                                        tuple(f"action.{i}" for i in range(action.size)))
+    if action.choices > _CHOICES:
+        found["action"] = ()
     found["exogenous"] = signature.exogenous
     return found

@@ -12,11 +12,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from steersman.core.signature import ObservationSpec
 from steersman.data.doctor import regression as r
 from steersman.data.doctor.levels import apart
 from steersman.data.doctor.pictures import Album
-from steersman.data.doctor.report import Finding, some
+from steersman.data.doctor.report import Finding, ObservationFacts, some
 from steersman.data.doctor.rows import Array, Rows
+from steersman.data.doctor.watching import copies
 from steersman.data.schema import Column
 from steersman.data.timing import stretches
 
@@ -40,6 +42,26 @@ def examine(rows: Rows) -> Iterator[Finding]:
         if not blank:
             yield from _looks(rows, name, album)
         yield from _slipped(rows, name, album)
+        if max(stop - start for start, stop in rows.bounds) == 1:  # in a film, a picture may well come back
+            at = np.flatnonzero((album.index >= 0) & ~_taken(album.flat, album.index))
+            yield from copies(name, "picture", album.code[album.index[at]], rows.number[at])
+
+
+def facts(name: str, spec: ObservationSpec, album: Album) -> ObservationFacts:
+    """Images in a line of words."""
+    seen = album.small.mean((1, 2, 3)) if len(album.small) else np.zeros(1)
+    contrast = float(album.small.std((1, 2, 3)).mean()) if len(album.small) else 0.0
+    figures = {"moments": float(len(album.index)), "looked_at": float(len(album.code)),
+               "different": float(len(np.unique(album.code))), "brightness": float(seen.mean()), "contrast": contrast}
+    words = (f"{len(album.index):,} pictures, {len(album.code):,} looked at, {figures['different']:,.0f} of these "
+             f"different; brightness {figures['brightness']:.0f} of 255, contrast {contrast:.0f}")
+    return ObservationFacts(name=name, kind="image", shape=spec.shape, words=words, figures=figures)
+
+
+def _taken(values: Array, index: Array) -> Array:
+    """values at index, False where there is none."""
+    found: Array = np.where(index >= 0, values[index.clip(0)], False) if len(values) else np.zeros(len(index), bool)
+    return found
 
 
 def _seen(rows: Rows, album: Album, found: Array) -> Array:

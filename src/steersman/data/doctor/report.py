@@ -47,6 +47,17 @@ class ColumnFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     histogram: tuple[int, ...] = ()
 
 
+class ObservationFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One observation that is no column of numbers (pictures, a field, a waveform, tokens): what was measured, in words
+    and in figures."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    words: str = ""
+    figures: dict[str, float] = {}
+
+
 class Effect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How one observed column moves from a row to the next. Errors are squared, held out, relative to the variance of
     the change; 1 is no better than its mean.
@@ -114,6 +125,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     lengths   shortest, median, longest episode in steps, gaps in time cut
     verdict   in plain words: can something be learned from this?
     advice    what to log next, or how
+    observations  those that are no columns of numbers
     trainable  whether `steersman train` would read the log as it is
     schema    as it would be read
     """
@@ -133,6 +145,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     trainable: bool
     schema: Schema | None
     seconds: float = 0.0
+    observations: tuple[ObservationFacts, ...] = ()
 
     @property
     def alarms(self) -> tuple[Finding, ...]:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from steersman.core.errors import DataError
 from steersman.data.doctor.pictures import Album
 from steersman.data.doctor.report import Finding, some
+from steersman.data.formats.cutting import fewest
 from steersman.data.roles import settle
 from steersman.data.schema import Column, Schema
 from steersman.data.source import ReadOptions
@@ -92,9 +93,10 @@ class Rows:
 
 
 def lay_out(
-    data: pa.Table, options: ReadOptions, where: str, albums: Mapping[str, Album] | None = None
+    data: pa.Table, options: ReadOptions, where: str, albums: Mapping[str, Album] | None = None, more: bool = False
 ) -> tuple[Rows, list[Finding]]:
-    """A table as rows, and what was the matter with its form. `albums`: images that the table does not hold.
+    """A table as rows, and what was the matter with its form. `albums`: images that the table does not hold; `more`: it
+    is not all that is observed.
 
     Raises:
         DataError: not even two rows with a column of numbers.
@@ -103,7 +105,7 @@ def lay_out(
     data = _without_duplicates(data, findings)
     values, images = _columns(data, findings)
     images |= albums or {}
-    schema = _roles(data, values, images, options, where, findings)
+    schema = _roles(data, values, images, options, where, findings, more)
     keys = [name for name in (schema.episode, schema.time) if name]
     number = np.arange(data.num_rows)
     code = _codes(data, schema.episode)
@@ -117,9 +119,9 @@ def lay_out(
     recorded = tuple(pairwise([0, *(np.flatnonzero(np.diff(code)) + 1).tolist(), len(code)])) if len(code) else ()
     recorded, time = _clocked(recorded, time, schema, number, findings)
     bounds, found = _gaps(recorded, time, schema, number, findings)
-    bounds = _long_enough(bounds, recorded, number, findings)
+    bounds = _long_enough(bounds, recorded, number, fewest(schema), findings)
     if not bounds:
-        raise DataError(f"episodes of at least 2 rows in {where}", "none", "record some steps")
+        raise DataError(f"episodes of at least {fewest(schema)} rows in {where}", "none", "record some steps")
     rows = Rows(schema, values, number, bounds, recorded, time, found, images=images)
     return replace(rows, every=_every(rows)), findings
 
@@ -188,18 +190,18 @@ def _parsed(column: pa.ChunkedArray) -> tuple[Array, Array]:
 
 def _roles(
     data: pa.Table, values: dict[str, Array], images: dict[str, Album], options: ReadOptions, where: str,
-    findings: list[Finding],
+    findings: list[Finding], more: bool,
 ) -> Schema:
     plain = {name for name in data.column_names if not pa.types.is_nested(data.schema.field(name).type)}
     usable = [name for name in data.column_names if name in values or name in images]
     usable += [name for name in images if name not in usable]
     keys = [name for name in data.column_names if name in plain and name not in usable]
     try:
-        schema, _ = settle([*keys, *usable], tuple(images), options, where)
+        schema, _ = settle([*keys, *usable], tuple(images), options, where, more)
     except DataError as error:
         findings.append(Finding(kind="roles", state="bad", what=str(error), fix=error.fix))
         columns = {name: Column(role="observation") for name in usable}
-        return Schema(columns=columns)
+        return Schema(columns=columns, no_action=options.no_action)
     role = {name: "ignored" for name in keys if schema.columns[name].role in ("observation", "action", "exogenous")}
     changed = {name: msgspec.structs.replace(schema.columns[name], role=r) for name, r in role.items()}
     if role:
@@ -350,15 +352,15 @@ def _rates(recorded: Bounds, time: Array, name: str, number: Array) -> Finding |
         figures={"share": float(rows[odd].sum() / total), "period": other, "usual": usual})
 
 
-def _long_enough(bounds: Bounds, recorded: Bounds, number: Array, findings: list[Finding]) -> Bounds:
+def _long_enough(bounds: Bounds, recorded: Bounds, number: Array, least: int, findings: list[Finding]) -> Bounds:
     whole = set(recorded)
-    lone = [start for start, stop in bounds if stop - start < 2 and (start, stop) in whole]
+    lone = [start for start, stop in bounds if stop - start < least and (start, stop) in whole]
     if lone:
         findings.append(Finding(
             kind="one-row-episodes", state="bad", rows=some(number[lone].tolist()),
             what=f"{len(lone):,} episodes have a single row: no step can be learned from them", fix="drop them",
             figures={"episodes": len(lone)}))
-    return tuple((start, stop) for start, stop in bounds if stop - start >= 2)
+    return tuple((start, stop) for start, stop in bounds if stop - start >= least)
 
 
 def _every(rows: Rows) -> dict[str, int]:

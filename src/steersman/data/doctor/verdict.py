@@ -6,9 +6,22 @@ from collections.abc import Sequence
 
 from steersman.data.doctor.report import Dynamics, Finding
 from steersman.data.doctor.rows import Rows
+from steersman.data.doctor.watching import Watch
 
 
-def judge(rows: Rows, findings: Sequence[Finding], d: Dynamics) -> tuple[str, tuple[str, ...]]:
+def left_out(rows: Rows, watches: Sequence[Watch]) -> list[Finding]:
+    """In words, what was not asked of this log because it makes no sense there."""
+    words = any(watch.name == "action" for watch in watches)
+    if rows.acted or not (words or rows.schema.no_action):
+        return []
+    why = "the actions are words" if words else "nobody acts in this log"
+    return [Finding(kind="left-out", state="note", what=f"{why}: what an action does, how soon, and which were tried, "
+                    "was not looked at")]
+
+
+def judge(
+    rows: Rows, findings: Sequence[Finding], d: Dynamics, watches: Sequence[Watch] = ()
+) -> tuple[str, tuple[str, ...]]:
     """The verdict, and what to do or log next, most important first."""
     bad = [f for f in findings if f.state == "bad"]
     warn = [f for f in findings if f.state == "warn"]
@@ -19,7 +32,12 @@ def judge(rows: Rows, findings: Sequence[Finding], d: Dynamics) -> tuple[str, tu
         if d.controlled:
             words.append("Repaired, it can teach a model to steer.")
     elif not d.transitions:
-        words.append("Too little to judge the world by." if rows.observed else "Images only: looked at for damage.")
+        seen = [*(["pictures"] if rows.images else []), *dict.fromkeys(watch.title for watch in watches)]
+        words.append(f"{' and '.join(seen).capitalize()}: looked at for damage, nothing that would keep a model from "
+                     "learning was found." if seen and not rows.observed else "Too little to judge the world by.")
+        if rows.schema.no_action and not any(watch.name == "action" for watch in watches):
+            words.append("Nobody acts: a model can learn what is there" + (
+                ", and what comes next." if steps else "; single moments do not tell what comes next."))
     elif d.controlled:
         words.append("This log can teach a model to steer.")
     elif d.followed > 0.98:

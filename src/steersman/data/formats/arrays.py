@@ -2,7 +2,8 @@
 
 Our own layout is here: `episode_N/observations/NAME`, `episode_N/actions`, `episode_N/exogenous`, `episode_N/times`,
 `episode_N/measured/NAME` (for what is measured less often than rows are written), and a description `steersman` that
-says the rest. Other people's layouts are read by `steersman.data.formats.layouts`.
+says the rest. Arrays without a number in them (actions where nobody acts) are left out. Other people's layouts are read
+by `steersman.data.formats.layouts`.
 
 Shapes: T steps, N rows of an array.
 """
@@ -53,13 +54,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a tree is read as episodes: paths are relative to an episode's prefix."""
+    """How a tree is read as episodes: paths are relative to an episode's prefix. No action: nobody acts."""
 
     signature: Signature
     pieces: tuple[Piece, ...]
     observations: Mapping[str, str]
     following: Mapping[str, str]
-    action: str
+    action: str | None
     exogenous: tuple[str, ...]
     times: str | None
     notes: tuple[str, ...] = ()
@@ -89,10 +90,14 @@ class Layout:
                 after = tree[piece.prefix + self.following[name]].read(last - 1, last)
                 rows = np.concatenate([rows, after.astype(rows.dtype)])
             observed[name] = as_observation(rows, self.signature.observations[name])
-        discrete = self.signature.action.kind == "discrete"
-        acted = tree[piece.prefix + self.action].read(piece.start, last)
-        acted = columns(acted).astype(np.int64 if discrete else np.float32)
-        inputs = [columns(tree[piece.prefix + path].read(piece.start, last)) for path in self.exogenous]
+        acted = np.zeros((piece.steps, 0), np.float32)
+        if self.action is not None:
+            discrete = self.signature.action.kind == "discrete"
+            acted = columns(tree[piece.prefix + self.action].read(piece.start, last))
+            acted = acted.astype(np.int64 if discrete else np.float32)
+        inputs = [columns(tree[piece.prefix + path].read(piece.start, last)) for path in self.exogenous if piece.steps]
+        if self.exogenous and not piece.steps:
+            inputs = [np.zeros((0, len(self.signature.exogenous)))]
         times = tree[piece.prefix + self.times].read(piece.start, last + 1) if self.times else None
         return Recording(
             observed, acted, np.concatenate(inputs, 1).astype(np.float32) if inputs else None,
@@ -104,9 +109,11 @@ class Layout:
 
 
 def as_observation(rows: Array, spec: ObservationSpec) -> Array:
-    """Rows as a file has them -> (…, H, W, C) uint8 or (…, C) float32."""
+    """Rows as a file has them -> (…, *shape) in the type of its kind; images (…, C, H, W) and (…, H, W), too."""
     if spec.kind == "vector":
         return np.ascontiguousarray(columns(rows), np.float32)
+    if spec.kind != "image":
+        return np.ascontiguousarray(rows.reshape(len(rows), *spec.shape), spec.dtype)
     if rows.ndim == 3:
         rows = rows[..., None]
     elif rows.shape[1:] != spec.shape:
@@ -163,19 +170,21 @@ def ours(tree: Tree, text: bytes, where: str) -> Layout:
     episodes = [f"episode_{i}/" for i in range(len(found))]
     observations = {name: f"observations/{name}" for name in signature.observations}
     exogenous = ("exogenous",) if signature.exogenous else ()
+    acts = signature.action.kind != "none"
     pieces = []
     for prefix in episodes:
-        needed = [prefix + p for p in ("actions", *observations.values(), *exogenous)]
+        observed = [prefix + path for path in observations.values()]
+        steps = tree[observed[0]].shape[0] - 1 if observed[0] in tree else 0
+        needed = [*observed, *(prefix + p for p in (*(("actions",) if acts else ()), *exogenous) if acts or steps)]
         needed += [f"{prefix}measured/{name}" for name in signature.slow]
         needed += [f"{prefix}times"] if description.times else []
         missing = [p for p in needed if p not in tree]
         if missing:
             there = listed(tree, "an array")
             raise DataError(f"{missing[0]} in {where}", there, "repair it (--repair), or write it again")
-        steps = tree[f"{prefix}actions"].shape[0]
         sizes = {p: tree[p].shape[0] for p in needed}
         wrong = [p for p, rows in sizes.items() if rows != steps + (not p.endswith(("/actions", "/exogenous")))]
-        if wrong or steps < 1:
+        if wrong or steps < acts:
             wanted = f"{steps + 1} rows of each observation in {prefix} of {where}"
             raise DataError(wanted, f"{sizes}", "write it again")
         for name, path in observations.items():
@@ -184,13 +193,13 @@ def ours(tree: Tree, text: bytes, where: str) -> Layout:
     if not pieces:
         raise DataError(f"at least one episode in {where}", "none", "write it again")
     return Layout(
-        signature, tuple(pieces), observations, {}, "actions", exogenous, "times" if description.times else None,
-        described=description.described,
+        signature, tuple(pieces), observations, {}, "actions" if acts else None, exogenous,
+        "times" if description.times else None, described=description.described,
     )
 
 
 def _same(name: str, leaf: Leaf, spec: ObservationSpec, where: str) -> None:
-    dtype = np.dtype(np.uint8 if spec.kind == "image" else np.float32)
+    dtype = np.dtype(spec.dtype)
     if leaf.dtype != dtype or leaf.shape[1:] != spec.shape:
         raise DataError(
             f"{spec.kind} {spec.shape} in {name!r} of {where}", f"{leaf.dtype} {leaf.shape[1:]}", "write it again"
@@ -200,15 +209,12 @@ def _same(name: str, leaf: Leaf, spec: ObservationSpec, where: str) -> None:
 def lay_out(recording: Recording, number: int) -> Iterator[tuple[str, Array]]:
     """A recording as arrays of our own layout: (path, array)."""
     prefix = f"episode_{number}"
-    for name, value in recording.observations.items():
-        yield f"{prefix}/observations/{name}", value
-    yield f"{prefix}/actions", recording.actions
-    if recording.exogenous is not None:
-        yield f"{prefix}/exogenous", recording.exogenous
-    if recording.times is not None:
-        yield f"{prefix}/times", recording.times
-    for name, value in recording.measured.items():
-        yield f"{prefix}/measured/{name}", value.astype(np.uint8)
+    arrays: dict[str, Array | None] = {f"observations/{name}": value for name, value in recording.observations.items()}
+    arrays |= {"actions": recording.actions, "exogenous": recording.exogenous, "times": recording.times}
+    arrays |= {f"measured/{name}": value.astype(np.uint8) for name, value in recording.measured.items()}
+    for path, value in arrays.items():
+        if value is not None and value.size:
+            yield f"{prefix}/{path}", value
 
 
 def describe(signature: Signature, times: bool, schema: Schema | None = None) -> bytes:

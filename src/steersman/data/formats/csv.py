@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from steersman.core.errors import DataError, StorageError, UsageError
+from steersman.core.errors import DataError, StorageError
 from steersman.data.formats.table import canonical, tabulate
 from steersman.data.formats.tabular import Tabular
 from steersman.data.roles import EPISODE
@@ -35,6 +35,7 @@ class Csv(Tabular):
     """Comma, semicolon or tab separated values, plain or gzipped."""
 
     name = "csv"
+    kinds = ("vector",)
 
     def matches(self, path: str) -> bool:
         return path.lower().endswith(_SUFFIXES)
@@ -96,8 +97,6 @@ class Csv(Tabular):
         return Saved(copy, f"kept {rows:,} rows; lost: what follows row {rows:,}")
 
     def put(self, path: Path, draft: Draft) -> None:
-        if any(spec.kind == "image" for spec in draft.signature.observations.values()):
-            raise UsageError("vector observations in a CSV file", "images", "write .parquet instead")
         beside, ours = Path(f"{path}{SUFFIX}"), False
         try:
             with replace_file(path) as temporary:

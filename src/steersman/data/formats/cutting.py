@@ -45,7 +45,7 @@ def episodes(data: pa.Table, schema: Schema, where: str) -> tuple[pa.Table, Boun
             )
     bounds = tuple(pairwise(cuts))
     for start, stop in bounds:
-        if stop - start < 2:
+        if stop - start < fewest(schema):
             who = data[schema.episode][start].as_py() if schema.episode else 0
             raise DataError(
                 f"at least 2 rows in each episode of {where}", f"episode {who} with 1 row ({start + 1})", "drop it"
@@ -53,6 +53,11 @@ def episodes(data: pa.Table, schema: Schema, where: str) -> tuple[pa.Table, Boun
     if schema.time is not None:
         _increasing(data, schema.time, cuts, where)
     return data, bounds
+
+
+def fewest(schema: Schema) -> int:
+    """Rows that an episode has at least: where nobody acts, it may be a single moment."""
+    return 1 if schema.no_action else 2
 
 
 def _increasing(data: pa.Table, column: str, cuts: list[int], where: str) -> None:
@@ -95,8 +100,8 @@ def timed(
     pieces = cut(time, bounds, gap * period) if gap else bounds
     if len(pieces) > len(bounds):
         notes.append(f"{len(pieces) - len(bounds)} gaps of more than {gap:g} periods of {period:g} end episodes")
-        lone = sum(stop - start < 2 for start, stop in pieces)
-        pieces = tuple((start, stop) for start, stop in pieces if stop - start > 1)
+        lone = sum(stop - start < fewest(schema) for start, stop in pieces)
+        pieces = tuple((start, stop) for start, stop in pieces if stop - start >= fewest(schema))
         if lone:
             notes.append(f"{lone} rows that stand alone between gaps are left out")
         if not pieces:
@@ -123,7 +128,7 @@ def slow_columns(
     missing = np.any([~np.isfinite(values[c]) for c in slow], 0)
     bounds = tuple(
         (begin, stop) for start, stop in bounds
-        if (begin := start + int(missing[start:stop].argmin())) + 1 < stop and not missing[begin]
+        if stop - (begin := start + int(missing[start:stop].argmin())) >= fewest(schema) and not missing[begin]
     )
     columns, known = dict(schema.columns), {}
     for name, members in schema.observations.items():

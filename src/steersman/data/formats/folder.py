@@ -43,6 +43,7 @@ class Folder(Format):
 
     name = "folder"
     lossy = "images are kept as H.264 video, which is lossy"
+    kinds = ("vector", "image")
 
     def matches(self, path: str) -> bool:
         root = Path(path)

@@ -33,7 +33,7 @@ _HEAD = len(_MAGIC) + 8
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
     """Where an array is: its chunks of `rows` rows each, in order, and the CRC-32 of its bytes."""
 
-    dtype: Literal["|u1", "<f4", "<f8", "<i8"]
+    dtype: Literal["|u1", "<i4", "<f4", "<f8", "<i8"]
     shape: tuple[int, ...]
     rows: int
     chunks: tuple[int, ...]

@@ -45,6 +45,8 @@ class LeRobot(Recorded):
 
     name = "lerobot"
     lossy = "images are kept as H.264 video, which is lossy"
+    kinds = ("vector", "image")
+    actionless = False
 
     def matches(self, path: str) -> bool:
         return (Path(path) / "meta" / "info.json").is_file()

@@ -44,6 +44,8 @@ class Minari(Recorded):
 
     name = "minari"
     stored = "hdf5"
+    kinds = ("vector", "image")
+    actionless = False
 
     def matches(self, path: str) -> bool:
         return _folder(path) is not None

@@ -35,6 +35,7 @@ class Parquet(Tabular):
     """Apache Parquet, one file."""
 
     name = "parquet"
+    kinds = ("vector", "image")
 
     def matches(self, path: str) -> bool:
         if path.lower().endswith((".parquet", ".pq")):

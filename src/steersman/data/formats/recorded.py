@@ -2,7 +2,7 @@
 
 The log is looked at as the table that it would be written as (`table.tabulate`): a column per entry, named as
 `steersman data schema` shows it. So units, ranges, periods, slow columns and gaps mean what they mean in a table.
-Images stay where they are, and follow the rows.
+Images and whatever else is no vector stay where they are, and follow the rows.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def described(source: Source, schema: Schema) -> Source:
         DataError: a column that is not there; what `interpret` raises.
         UsageError: rows to be sorted, an image with another role than to be observed.
     """
-    cameras = {f"observation.{name}": name for name, s in source.signature.observations.items() if s.kind == "image"}
+    cameras = {f"observation.{name}": name for name, s in source.signature.observations.items() if s.kind != "vector"}
     schema, renamed = images_apart(schema, cameras, source.path)
     table = _table(source, schema, bool(renamed))
     observations = {new: source.signature.observations[old] for old, new in renamed.items()}

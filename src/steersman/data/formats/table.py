@@ -16,7 +16,7 @@ from steersman.core.errors import ActionError, DataError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ActionSpec, ObservationSpec, Signature
 from steersman.data.formats import actions
-from steersman.data.formats.cutting import episodes, moments, rows_of, slow_columns, timed
+from steersman.data.formats.cutting import episodes, fewest, moments, rows_of, slow_columns, timed
 from steersman.data.roles import settle
 from steersman.data.schema import Column, Schema
 from steersman.data.source import Draft, ReadOptions
@@ -69,6 +69,8 @@ class Table:
             yield Recording(observations, acted, inputs, when, info, known)
 
     def _stack(self, columns: tuple[str, ...], start: int, stop: int, dtype: type) -> Array:
+        if not columns:
+            return np.empty((stop - start, 0), dtype)
         return np.stack([self.values[c][start:stop] for c in columns], -1).astype(dtype)
 
 
@@ -83,8 +85,8 @@ def interpret(data: pa.Table, options: ReadOptions, where: str, filmed: bool = F
     """
     wide = [field.name for field in data.schema if pa.types.is_fixed_size_binary(field.type)]
     schema, notes = settle(data.column_names, wide, options, where, filmed)
-    if data.num_rows < 2:
-        raise DataError(f"at least 2 rows in {where}", f"{data.num_rows}", "record some steps")
+    if data.num_rows < fewest(schema):
+        raise DataError(f"at least {fewest(schema)} rows in {where}", f"{data.num_rows}", "record some steps")
     data, recorded = episodes(data, schema, where)
     bounds, schema, found = timed(data, recorded, schema, notes, where)
     images = {c for c in schema.of("observation") if c in wide}
@@ -141,7 +143,7 @@ def canonical(signature: Signature, timed: bool, known: Schema | None = None) ->
     groups = known.observations if known else {}
     paced = timed and known is not None and known.sampling_period is not None
     for name, spec in signature.observations.items():
-        if spec.kind == "image":
+        if spec.kind != "vector":
             found[f"observation.{name}"] = Column(role="observation", observation=name, shape=spec.shape)
             continue
         old = _kept(known, groups.get(name, ()), spec.shape[0])
@@ -163,7 +165,8 @@ def canonical(signature: Signature, timed: bool, known: Schema | None = None) ->
     for x, one in zip(signature.exogenous, old, strict=True):
         found[f"exogenous.{x}"] = Column(role="exogenous", label=x, unit=one.unit, range=one.range)
     period = known.sampling_period if known and paced else 1.0 if signature.slow else None
-    return Schema(columns=found, sampling_period=period, gap=0.0, embargo=known.embargo if known else 0)
+    embargo = known.embargo if known else 0
+    return Schema(columns=found, sampling_period=period, gap=0.0, no_action=action.kind == "none", embargo=embargo)
 
 
 def _kept(known: Schema | None, names: Sequence[str], count: int) -> list[Column]:
@@ -213,6 +216,8 @@ def _action(
     notes: list[str],
 ) -> tuple[Schema, ActionSpec]:
     """What the agent may do, and the schema with it."""
+    if schema.no_action:
+        return schema, ActionSpec("none")
     names = tuple(schema.label(c) for c in schema.action)
     columns = [values[c][used] for c in schema.action]
     first, given = schema.columns[schema.action[0]], [schema.columns[c].range for c in schema.action]
