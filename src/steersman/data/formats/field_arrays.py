@@ -132,7 +132,8 @@ def assembled(tree: Tree, groups: Mapping[str, tuple[str, ...]], options: ReadOp
     first = next(iter(leaves.values()))
     letters = options.axes or (f"t{'xyz'[: len(known[1].grid)]}c" if known else "")
     if not letters:
-        found = infer(first.shape, where)
+        spoken = len(options.extent) or max(("xyz".find(letter) + 1 for letter in options.periodic), default=0)
+        found = infer(first.shape, where, spoken)
         letters = found.letters
         notes.append(f"axes taken as {found.words()}; say --axes if they are others")
     axes = {prefix: said(letters, leaf.shape, inside(groups[prefix][0], where)) for prefix, leaf in leaves.items()}

@@ -77,9 +77,11 @@ def said(letters: str, shape: tuple[int, ...], where: str) -> Axes:
     return Axes(letters, shape)
 
 
-def infer(shape: tuple[int, ...], where: str) -> Axes:
+def infer(shape: tuple[int, ...], where: str, grid: int = 0) -> Axes:
     """The axes, from their lengths. The first is n or t; a short one after it is c (see `FEW`); the rest, but for t
     after n, is the grid. A grid of several axes has equal ones more often than an episode is as long as its grid.
+
+    grid  how many axes it has, if that is known
 
     Raises:
         DataError: an array that can be no field.
@@ -94,6 +96,7 @@ def infer(shape: tuple[int, ...], where: str) -> Axes:
     if len(inner) > 4:
         raise DataError(f"a field of up to 3 axes in {where}", f"shape {shape}", "say its axes (--axes)")
     many = len(inner) == 4 or (len(inner) in (2, 3) and len(set(inner)) > 1)
+    many = len(inner) == grid + 1 if grid and grid in (len(inner), len(inner) - 1) else many
     letters = iter(("nt" if many else "t") + "xyz"[: len(inner) - many])
     return Axes("".join("c" if i == channel else next(letters) for i in range(len(shape))), shape)
 
