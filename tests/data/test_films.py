@@ -12,7 +12,7 @@ from lone import everything, nothing_but, refused, signature, still
 
 from steersman.core import DataError, ObservationSpec, UsageError
 from steersman.core.recording import Array
-from steersman.data import ReadOptions, convert, read, write
+from steersman.data import Limits, ReadOptions, convert, read, write
 from steersman.data.formats.video import VideoWriter
 
 av = pytest.importorskip("av")
@@ -106,6 +106,20 @@ def test_what_is_no_film_is_refused_by_name(tmp_path: Path, name: str, content: 
     (tmp_path / name).write_bytes(content)
     refused(lambda: everything(read(tmp_path)), DataError, rf"a sound film at .*{name}")
     nothing_but(tmp_path, [name])
+
+
+def test_a_container_under_the_name_of_another_is_refused(tmp_path: Path) -> None:
+    film(tmp_path / "a.mkv", greys(3), codec="mpeg4")
+    (tmp_path / "a.mkv").rename(tmp_path / "a.mp4")
+    refused(lambda: everything(read(tmp_path)), DataError, r"a sound film at .*a\.mp4")
+
+
+def test_a_film_that_does_not_fit_into_memory_says_to_resize(tmp_path: Path) -> None:
+    film(tmp_path / "a.mp4", np.zeros((64, 1000, 1000, 3), np.uint8))
+    small = Limits(memory=150 << 20, memory_per_byte=0.0)
+    refused(lambda: everything(read(tmp_path, limits=small)), DataError, "fit into memory.*--resize HEIGHT WIDTH")
+    (episode,) = everything(read(tmp_path, ReadOptions(resize=(10, 10)), limits=small))
+    assert episode.observations["image"].shape == (64, 10, 10, 3)
 
 
 def test_films_without_a_frame_or_cut(tmp_path: Path) -> None:

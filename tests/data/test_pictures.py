@@ -11,7 +11,7 @@ from PIL import Image
 
 from steersman.core import DataError, ObservationSpec, Signature, UsageError
 from steersman.core.recording import Array
-from steersman.data import ReadOptions, Source, convert, read, write
+from steersman.data import ReadOptions, Source, convert, read, repair, write
 
 RANDOM = np.random.default_rng(0)
 CAMERA = signature("front", ObservationSpec("image", (12, 9, 3)))
@@ -135,6 +135,23 @@ def test_a_damaged_picture_is_refused_by_name(tmp_path: Path, damage, words: str
     refused(lambda: everything(read(tmp_path)), DataError, words)
     refused(lambda: convert(read(tmp_path), tmp_path / "out", format="pictures"), DataError, words)
     nothing_but(tmp_path, ["a.png", "b.png", "c.png"])
+
+
+def test_all_damaged_pictures_are_named_at_once(tmp_path: Path) -> None:
+    for name in "abcd":
+        Image.fromarray(pixels(20, 30, 3)).save(tmp_path / f"{name}.png")
+    for name in "bd":
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    refused(lambda: read(tmp_path), DataError, r"a sound picture at .*b\.png; .*1 more are unsound: d\.png")
+
+
+def test_of_a_folder_the_pictures_before_a_cut_one_are_repaired(tmp_path: Path) -> None:
+    for name in "abc":
+        Image.fromarray(pixels(20, 30, 3)).save(tmp_path / f"{name}.png")
+    (tmp_path / "c.png").write_bytes((tmp_path / "c.png").read_bytes()[:600])
+    kept = repair(str(tmp_path))
+    assert [r.info["file"] for r in kept.source.recordings()] == ["a.png", "b.png"]
+    assert kept.lost[0].startswith("lost: episode 2")
 
 
 def test_folders_without_pictures_of_several_kinds_and_with_tables(tmp_path: Path) -> None:

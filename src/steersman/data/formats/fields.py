@@ -49,7 +49,7 @@ class Fields(Format):
         files = kinds.files_of(path, self.name, options, notes)
         said = None if options.axes else kinds.description(path, "field")
         about = [kinds.about(file, path) for file in files]
-        tree = {info["file"]: _leaf(file) for file, info in zip(files, about, strict=True)}
+        tree = {info["file"]: leaf for info, leaf in zip(about, kinds.headers(files, _leaf), strict=True)}
         log = assembled(tree, {name: (name,) for name in tree}, options, path, said[1:] if said else None)
         spec = log.signature.observations[log.name]
         if said and spec.shape != said[2].shape:

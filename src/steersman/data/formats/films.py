@@ -62,7 +62,7 @@ class Films(Format):
         notes: list[str] = []
         files = kinds.files_of(path, self.name, options, notes)
         said = kinds.description(path, "image")
-        films = [header(file) for file in files]
+        films = kinds.headers(files, header)
         _alike(films, options, notes if said is None else [])
         size = options.resize or (films[0].height, films[0].width)
         channels = said[2].shape[2] if said else 3

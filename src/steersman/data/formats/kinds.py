@@ -6,9 +6,10 @@ what it then says about itself. Opens no file of any kind.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from steersman.data.formats.unsound import reading
 from steersman.data.source import Draft, ReadOptions
 from steersman.runs.folders import new_folder
 
+T = TypeVar("T")
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "pictures": (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
     "films": (".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".gif"),
@@ -82,6 +84,27 @@ def files_of(path: str, format: str, options: ReadOptions, notes: list[str]) -> 
         notes.append(f"left out: {len(every) - len(chosen)} files that are no {format} ({', '.join(left[:6])})")
     numbered = (root / DESCRIPTION).is_file()  # written here: the names are numbers, whatever folder they are in
     return sorted(chosen, key=lambda file: natural(file.name if numbered else file.relative_to(root).as_posix()))
+
+
+def headers(files: Iterable[Path], header: Callable[[Path], T]) -> list[T]:
+    """What each file says of itself.
+
+    Raises:
+        DataError: that of the first unsound file; it names others, so that they can be removed together.
+    """
+    found, errors = list[T](), dict[Path, DataError]()
+    for file in files:
+        try:
+            found.append(header(file))
+        except DataError as error:
+            errors[file] = error
+    if not errors:
+        return found
+    first, *more = errors.values()
+    if not more:
+        raise first
+    names = ", ".join(file.name for file in list(errors)[1:9]) + (" …" if len(more) > 8 else "")
+    raise DataError(first.expected, f"{first.got}; {len(more):,} more are unsound: {names}", first.fix)
 
 
 def about(file: Path, path: str) -> dict[str, str]:

@@ -67,7 +67,7 @@ class Pictures(Format):
         notes: list[str] = []
         files = kinds.files_of(path, self.name, options, notes)
         said = kinds.description(path, "image")
-        headers = [header(file) for file in files]
+        headers = kinds.headers(files, header)
         _sizes(files, headers, options, notes)
         height, width = options.resize or (headers[0].height, headers[0].width)
         channels = said[2].shape[2] if said else _channels(headers, notes)

@@ -75,7 +75,7 @@ class Wav(Format):
         notes: list[str] = []
         files = kinds.files_of(path, self.name, options, notes)
         said = kinds.description(path, "waveform")
-        sounds = [_whole(header(file)) for file in files]
+        sounds = kinds.headers(files, lambda file: _whole(header(file)))
         _alike(sounds)
         name, spec = said[1:] if said else (NAME, None)
         spec = _spec(name, sounds[0], spec, options)
