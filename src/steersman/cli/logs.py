@@ -37,6 +37,16 @@ class LogOptions:
     """All of this and more about the columns, as `steersman data schema` writes it (.toml, or .py with a `schema`)."""
     format: Annotated[str, option("NAME")] = ""
     """The file format, where neither name nor content tells."""
+    resize: Annotated[tuple[int, ...], option("HEIGHT WIDTH")] = ()
+    """The size that pictures and films are brought to."""
+    hop: Annotated[float, option("SECONDS")] = 0.0
+    """Seconds of a sound that are one moment (default: 0.01)."""
+    axes: Annotated[str, option("LETTERS")] = ""
+    """What the axes of an array of fields are: n episodes, t moments, x y z the grid, c quantities, e.g. ntxyc."""
+    periodic: Annotated[str, option("LETTERS")] = ""
+    """Axes of the grid of a field whose end meets their beginning, e.g. xy."""
+    extent: Annotated[tuple[float, ...], option("NUMBER…")] = ()
+    """Length of each axis of the grid of a field."""
 
 
 INFERRED = LogOptions()

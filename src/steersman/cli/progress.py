@@ -52,7 +52,7 @@ class Watcher:
 
     def count(self, label: str, done: int, total: int | None) -> None:
         """So much of a job is done; `total` None: not known."""
-        last = total is not None and done >= total
+        last = total is not None and done >= total > 0  # pictures alone are episodes of no step
         if self.terminal.interactive:
             share = done / total if total else 0.0
             text = f"{done:,} of {total:,}" if total else f"{done:,}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +43,12 @@ class ReadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     names         observation name -> names of its entries, where the file has none
     schema        all of the above about columns at once; beside it, only `sort` and `format`
     format        name of the file format, where neither name nor content tells
+    resize        (height, width) that pictures and films are brought to (default: they are as they are, all of one)
+    hop           seconds of a sound that are one moment (default: 0.01)
+    axes          what the axes of an array of fields are, a letter each: n episodes, t moments, x, y, z the grid, c the
+                  quantities at each point, e.g. "ntxyc" (default: inferred from their lengths, and noted)
+    periodic      the letters of those axes of a grid whose end meets their beginning, e.g. "xy"
+    extent        length of each axis of a grid
     """
 
     observation: tuple[str, ...] = ()
@@ -57,6 +64,17 @@ class ReadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     names: dict[str, tuple[str, ...]] = {}
     schema: Schema | None = None
     format: str | None = None
+    resize: tuple[int, int] | None = None
+    hop: float | None = None
+    axes: str = ""
+    periodic: str = ""
+    extent: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.resize is not None and (len(self.resize) != 2 or min(self.resize) < 1):
+            raise UsageError("a height and a width to resize to", f"{self.resize}", "say 64 64, for instance")
+        if self.hop is not None and not 0 < self.hop < math.inf:
+            raise UsageError("a hop of more than 0 seconds", f"{self.hop:g}", "say 0.01, for instance")
 
     def stated(self) -> set[str]:
         """Names of the options that a person gave, the format aside."""

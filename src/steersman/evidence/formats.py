@@ -28,12 +28,19 @@ from steersman.runs.files import files_in
 
 NAMES = {
     "csv": "log.csv", "parquet": "log.parquet", "hdf5": "log.h5", "npz": "log.npz", "minari": "log-v0",
-    "minari-arrow": "log-arrow", "lerobot": "log", "folder": "videos",
+    "minari-arrow": "log-arrow", "lerobot": "log", "folder": "videos", "pictures": "pictures", "films": "films",
+    "wav": "sounds", "fields": "fields", "text": "texts",
 }
 """Format -> the name of a log in it."""
 LIMITS = data.Limits(memory=900 << 20, memory_per_byte=0.0, seconds=2.0, seconds_per_byte=0.0)
 _WORDS = [b"\0", b"\n", b'"', b",", b"nan", b"1e999", b"-1", b"\xff", b"99999999999999999999"]
 _VIDEO = ("lerobot", "folder")
+_ALONE = {
+    "pictures": ObservationSpec("image", (12, 9, 3)), "films": ObservationSpec("image", (32, 48, 3)),
+    "wav": ObservationSpec("waveform", (80, 2), rate=8000.0), "fields": ObservationSpec("field", (8, 6, 2)),
+    "text": ObservationSpec("tokens", (1,), vocabulary=256),
+}
+"""What formats hold in which there is one observation and nobody acts."""
 _CLOSE = 8.0
 """Mean grey levels by which a picture may come back off from an mp4 file."""
 _EACH_LOG = 50
@@ -138,6 +145,10 @@ def round_trip(name: str, seed: int, folder: Path) -> bool:
 def sample(name: str, seed: int) -> tuple[Signature, list[Recording]]:
     """A random log that format `name` can hold."""
     rng = np.random.default_rng(seed)
+    if name in _ALONE:
+        signature = Signature({"alone": _ALONE[name]}, ActionSpec("none"))
+        lengths = [0 if name == "pictures" else int(rng.integers(0, 9)) for _ in range(rng.integers(1, 4))]
+        return signature, [_recording(signature, steps, rng, False) for steps in lengths]
     observations = {"state": ObservationSpec("vector", (int(rng.integers(1, 4)),))}
     if rng.random() < 0.5:
         observations["named"] = ObservationSpec("vector", (2,), ("x.y", "v"))
@@ -158,6 +169,8 @@ def _recording(signature: Signature, steps: int, rng: np.random.Generator, timed
         if spec.kind == "image":  # smooth, as pictures are: a ramp that moves
             ramp = np.linspace(0, 200, spec.shape[1])[:, None] + 4 * np.arange(steps + 1)[:, None, None, None]
             observed[name] = np.broadcast_to(ramp, (steps + 1, *spec.shape)).astype(np.uint8)
+        elif spec.kind == "tokens":
+            observed[name] = rng.integers(32, 127, (steps + 1, *spec.shape), np.int32)
         else:
             observed[name] = rng.normal(size=(steps + 1, *spec.shape)).astype(np.float32)
     action = signature.action

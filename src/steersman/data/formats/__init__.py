@@ -12,12 +12,17 @@ from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.cache import Cache
 from steersman.data.formats.csv import Csv
+from steersman.data.formats.fields import Fields
+from steersman.data.formats.films import Films
 from steersman.data.formats.folder import Folder
 from steersman.data.formats.hdf5 import Hdf5
 from steersman.data.formats.lerobot import LeRobot
 from steersman.data.formats.minari import Minari, MinariArrow
 from steersman.data.formats.npz import Npz
 from steersman.data.formats.parquet import Parquet
+from steersman.data.formats.pictures import Pictures
+from steersman.data.formats.text import Text
+from steersman.data.formats.wav import Wav
 from steersman.data.sandbox.host import POSSIBLE, Limits, open_isolated
 from steersman.data.schema import Schema
 from steersman.data.source import Format, ReadOptions, Source
@@ -26,11 +31,14 @@ if TYPE_CHECKING:
     from steersman.core.types import Episode
 
 LIMITS = Limits()
-FORMATS: tuple[Format, ...] = (Cache(), Minari(), Csv(), Parquet(), Hdf5(), Npz(), LeRobot(), Folder(), MinariArrow())
+FORMATS: tuple[Format, ...] = (
+    Cache(), Minari(), Csv(), Parquet(), Hdf5(), Npz(), LeRobot(), Folder(), MinariArrow(), Pictures(), Films(),
+    Wav(), Fields(), Text(),
+)
 
 __all__ = [
-    "FORMATS", "Cache", "Csv", "Folder", "Hdf5", "LeRobot", "Minari", "MinariArrow", "Npz", "Parquet", "named", "read",
-    "recognised", "write", "writer_for",
+    "FORMATS", "Cache", "Csv", "Fields", "Films", "Folder", "Hdf5", "LeRobot", "Minari", "MinariArrow", "Npz",
+    "Parquet", "Pictures", "Text", "Wav", "named", "read", "recognised", "write", "writer_for",
 ]
 
 

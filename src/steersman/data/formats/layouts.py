@@ -233,4 +233,4 @@ def _entries(path: str, leaf: Leaf) -> tuple[str, ...]:
 
 def natural(path: str) -> list[tuple[int, str]]:
     """Sorts `demo_2` before `demo_10`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d{1,18})", path)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,18})", path)]

@@ -100,7 +100,7 @@ def _rows(whole: Callable[[], Array], start: int, stop: int) -> Array:
     return whole()[start:stop]
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     """Shape, whether columns come first, and type of the array that follows."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -110,7 +110,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic
 def _shape(archive: zipfile.ZipFile, member: str, where: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """Shape and type of a member, checked against its size before anything is allocated."""
     with archive.open(member) as file:
-        shape, _, dtype = _header(file)
+        shape, _, dtype = array_header(file)
         start = file.tell()
     if dtype.hasobject or dtype.names is not None:
         raise DataError(
@@ -124,7 +124,7 @@ def _shape(archive: zipfile.ZipFile, member: str, where: str) -> tuple[tuple[int
 
 def _whole(archive: zipfile.ZipFile, member: str) -> Array:
     with archive.open(member) as file:
-        shape, fortran, dtype = _header(file)
+        shape, fortran, dtype = array_header(file)
         content = file.read()
     values: Array = np.frombuffer(content, dtype)
     return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)

@@ -19,7 +19,8 @@ import pyarrow as pa
 from steersman.core.errors import UsageError
 from steersman.core.recording import Array, Recording
 from steersman.core.signature import ObservationSpec, Signature
-from steersman.data.formats.arrays import Tree, describe, lay_out
+from steersman.data.formats.arrays import Layout, Tree, describe, lay_out
+from steersman.data.formats.field_arrays import OPTIONS, FieldLog, field_in
 from steersman.data.formats.layouts import ALLOWED, understand
 from steersman.data.formats.table import Table, interpret, tabulate
 from steersman.data.schema import Schema
@@ -60,10 +61,11 @@ class ArrayFile(Recorded):
         """Around the making of a new file, episode after episode."""
 
     def opened(self, path: str, options: ReadOptions) -> Source:
-        options.only(ALLOWED, self.name)
+        options.only(ALLOWED | OPTIONS, self.name)
         content = sha256(path)
         with self.arrays(path) as (arrays, description):
-            layout = understand(arrays, description, options, path)
+            field = field_in(arrays, options, path) if description is None else None
+            layout: FieldLog | Layout = field or understand(arrays, description, options, path)
 
         def stream() -> Iterator[Recording]:
             with self.arrays(path) as (arrays, _):

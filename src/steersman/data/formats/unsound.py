@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from steersman.core.errors import DataError
 
 UNSOUND = (
     pa.ArrowException, zipfile.BadZipFile, zlib.error, AssertionError, AttributeError, EOFError, LookupError,
-    MemoryError, OSError, OverflowError, RuntimeError, SyntaxError, TypeError, ValueError,
+    MemoryError, OSError, OverflowError, RuntimeError, SyntaxError, TypeError, ValueError, tokenize.TokenError,
 )
 """What Arrow, h5py, json, numpy and zipfile raise at files that are damaged, and readers at what such a file says."""
 _JSON_LIMIT = 64 << 20

@@ -26,7 +26,8 @@ LARGEST = 1 << 26
 _CRF, _KEYFRAMES = "18", "10"
 
 
-def _av() -> Any:
+def library() -> Any:
+    """PyAV, which says nothing by itself."""
     av = require("av", "video")
     av.logging.set_level(None)
     return av
@@ -52,13 +53,13 @@ class VideoReader:
         self._next = 0
 
     def _open(self) -> None:
-        self._container = _av().open(str(self.path), "r", format="mp4")
+        self._container = library().open(str(self.path), "r", format="mp4")
         self._stream = self._container.streams.video[0]
         if self._stream.codec_context is not None:  # a thread's stack may not fit the parser's limit of memory
             self._stream.codec_context.thread_count = 1
 
     def _reading(self) -> AbstractContextManager[None]:
-        return reading(f"a sound mp4 file at {self.path}", _av().FFmpegError)
+        return reading(f"a sound mp4 file at {self.path}", library().FFmpegError)
 
     def _decoded(self) -> Iterator[tuple[int, Any]]:
         for place, frame in enumerate(self._container.decode(self._stream)):
@@ -131,7 +132,7 @@ class VideoWriter:
     """Frames (H, W, 3) or (H, W, 1) uint8 into one mp4 file."""
 
     def __init__(self, path: str | os.PathLike[str], shape: tuple[int, ...], fps: float) -> None:
-        av = _av()
+        av = library()
         height, width, channels = shape
         if channels not in (1, 3):
             raise UsageError("images of 1 or 3 channels in a video", f"{channels}", "write .parquet or .h5 instead")
