@@ -146,7 +146,7 @@ def test_the_exported_policy_takes_its_target_as_an_input(tmp_path):
     from steersman.export.onnx import open_session, run_session
 
     agent = agent_of()
-    policy = DistilledPolicy.Config(hidden=(8,)).build(SIGNATURE, (8,), targets=("x", "z")).eval()
+    policy = DistilledPolicy.Config(hidden=(8,), targets=("x", "z")).build(SIGNATURE, (8,)).eval()
     done = export_onnx(agent, tmp_path / "out", extra={"policy": policy_graph(agent, policy)})
     observation, target = {"vector": torch.randn(3, 3)}, torch.randn(3, 2)
     (action,) = run_session(open_session((done.folder / "policy.onnx").read_bytes()), observation | {"target": target})
@@ -157,7 +157,7 @@ def test_the_exported_policy_takes_its_target_as_an_input(tmp_path):
 def test_what_a_policy_cannot_copy_is_refused():
     with pytest.raises(UsageError, match="a goal on the columns x; got one on no columns"):
         distil(agent_of(), TASK, Log(), told=("x",))
-    told = DistilledPolicy.Config().build(SIGNATURE, (8,), targets=("x",))
+    told = DistilledPolicy.Config(targets=("x",)).build(SIGNATURE, (8,))
     with pytest.raises(MismatchError, match="targets of 1 columns; got 0"):
         told.act(torch.zeros(1, 8))
     with pytest.raises(MismatchError, match="a goal on x; got none for x"):

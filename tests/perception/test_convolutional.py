@@ -3,9 +3,10 @@ import pytest
 import torch
 from pictures import observe, signature
 
-from steersman.core import ConfigError, MismatchError
+from steersman.core import ConfigError, MismatchError, PerceptionConfig
+from steersman.core.parts import convert
 from steersman.nn.convolution import pictures
-from steersman.perception import AnyPerception, ConvEncoder
+from steersman.perception import ConvEncoder
 
 SMALL = {"widths": (4, 6, 8), "size": 5}
 
@@ -100,4 +101,4 @@ def test_no_image_or_two_are_refused():
 
 def test_its_config_is_one_of_the_catalogue():
     config = ConvEncoder.Config(**SMALL)
-    assert msgspec.json.decode(msgspec.json.encode(config), type=AnyPerception) == config
+    assert convert(msgspec.json.decode(msgspec.json.encode(config)), PerceptionConfig) == config

@@ -26,7 +26,7 @@ from steersman.actor.ground.rounds import (
     search_in_rounds,
 )
 from steersman.actor.ground.verdict import Verdict, score, verdict, weighted_terms
-from steersman.actor.policy.manoeuvres import AnyManoeuvre, Brake, Constant
+from steersman.actor.policy.manoeuvres import Brake, Constant
 from steersman.actor.policy.policy import DistilledPolicy, Reactive
 from steersman.actor.safety.backup import Backup
 from steersman.actor.safety.barrier import Barrier
@@ -38,15 +38,6 @@ from steersman.actor.sampling.predictive_sampling import PredictiveSampling
 from steersman.actor.tree.beam import Beam
 from steersman.actor.tree.dynamic_programming import DynamicProgramming
 from steersman.actor.tree.mcts import MCTS
-from steersman.core import Planner, Policy, register_all
-
-AnyPlanner = (
-    CEM.Config | ICEM.Config | MPPI.Config | PredictiveSampling.Config | Gradient.Config | AugmentedLagrangian.Config
-    | Newton.Config | Search.Config | Greedy.Config | Barrier.Config | Beam.Config | DynamicProgramming.Config
-    | MCTS.Config | AStar.Config | Backup.Named
-)
-register_all(Planner, AnyPlanner)
-register_all(Policy, AnyManoeuvre)
 
 __all__ = [
     "CEM",
@@ -54,8 +45,6 @@ __all__ = [
     "MCTS",
     "MPPI",
     "AStar",
-    "AnyManoeuvre",
-    "AnyPlanner",
     "AugmentedLagrangian",
     "Backup",
     "Barrier",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -88,11 +89,10 @@ def distil(
     first, last = (None, None) if target is None else (target[:fitted], target[fitted:])
     held_out = _planned(agent, task, dataset, episode[fitted:], row[fitted:], seed, 0, None, told, last)
     copied = _planned(agent, task, dataset, episode[:fitted], row[:fitted], seed, _AHEAD, watch, told, first)
-    config = config or DistilledPolicy.Config()
+    config = msgspec.structs.replace(config or DistilledPolicy.Config(), targets=tuple(told))
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        policy = config.build(agent.signature, agent.perception.latent_shape, agent.perception.context_shape,
-                              tuple(told))
+        policy = config.build(agent.signature, agent.perception.latent_shape, agent.perception.context_shape)
         _fit(policy, copied, steps, seed)
     return policy.eval(), _fidelity(policy, copied, held_out)
 

@@ -3,6 +3,7 @@ from .boxes import (
     Cost as Cost,
     Critic as Critic,
     FittedCost as FittedCost,
+    FittedPolicy as FittedPolicy,
     Memory as Memory,
     Objective as Objective,
     Perception as Perception,
@@ -39,18 +40,28 @@ from .latent_graph import LatentGraph as LatentGraph
 from .latent_variable import LatentVariable as LatentVariable, Posterior as Posterior, Support as Support
 from .levels import Level as Level
 from .looking import Looked as Looked, Masked as Masked, Masks as Masks, View as View
+from .optimiser import Optimiser as Optimiser
 from .parts import (
+    ConfiguratorConfig as ConfiguratorConfig,
+    CorrectorConfig as CorrectorConfig,
     CostConfig as CostConfig,
+    CriticConfig as CriticConfig,
     FittedCostConfig as FittedCostConfig,
+    FittedPolicyConfig as FittedPolicyConfig,
     GuardrailConfig as GuardrailConfig,
+    LatentVariableConfig as LatentVariableConfig,
+    MasksConfig as MasksConfig,
+    MemoryConfig as MemoryConfig,
     ObjectiveConfig as ObjectiveConfig,
+    OptimiserConfig as OptimiserConfig,
     PerceptionConfig as PerceptionConfig,
     PlannerConfig as PlannerConfig,
     PolicyConfig as PolicyConfig,
     ReadoutConfig as ReadoutConfig,
+    ViewConfig as ViewConfig,
     WorldModelConfig as WorldModelConfig,
     register as register,
-    register_all as register_all,
+    registered as registered,
 )
 from .planner import Planner as Planner
 from .problem import Plan as Plan, Problem as Problem

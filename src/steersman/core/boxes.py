@@ -137,6 +137,17 @@ class Policy(nn.Module, ABC):
         """-> actions (B, H, A)."""
 
 
+class FittedPolicy(Policy):
+    """A policy with weights: distilled from plans, or trained. It reads states, and no columns.
+
+    An agent keeps it as its configuration and its tensors: the Config that is its `config`, registered with
+    `register(FittedPolicy)`, builds what they are loaded into.
+    """
+
+    config: Any
+    latent_shape: tuple[int, ...]
+
+
 class Memory(nn.Module, ABC):
     """An associative memory; its state is a record of tensors that the caller carries, and can save.
 
@@ -156,8 +167,8 @@ class Memory(nn.Module, ABC):
         """key (B, K, D), value (B, K, V) -> a new state; the old one stays as it is."""
 
 
-class Configurator(ABC):
-    """Task -> settings of every other box."""
+class Configurator(nn.Module, ABC):
+    """Task -> settings of every other box. May own parameters (embeddings of tasks)."""
 
     @abstractmethod
     def configure(self, task: Task) -> Mapping[str, object]: ...

@@ -7,18 +7,34 @@ never imports code by itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
 from steersman.core.errors import ConfigError, PartError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from steersman.core.boxes import Cost, FittedCost, Objective, Perception, Policy, Readout
+    from steersman.core.boxes import (
+        Configurator,
+        Cost,
+        Critic,
+        FittedCost,
+        FittedPolicy,
+        Memory,
+        Objective,
+        Perception,
+        Policy,
+        Readout,
+    )
+    from steersman.core.corrector import Corrector
     from steersman.core.guardrail import Guardrail
+    from steersman.core.latent_variable import LatentVariable
+    from steersman.core.looking import Masks, View
+    from steersman.core.optimiser import Optimiser
     from steersman.core.planner import Planner
     from steersman.core.signature import Signature
     from steersman.core.world_model import WorldModel
@@ -91,9 +107,77 @@ class ReadoutConfig(Protocol):
 
 @runtime_checkable
 class PolicyConfig(Protocol):
-    """Configuration of a policy that is not fitted: a manoeuvre. readout: what its columns are read by, if anything."""
+    """Configuration of a policy without weights: a manoeuvre. readout: what its columns are read by, if anything."""
 
     def build(self, signature: Signature, readout: Readout | None) -> Policy: ...
+
+
+@runtime_checkable
+class FittedPolicyConfig(Protocol):
+    """Configuration of a policy with weights; built, it has the shapes of its weights."""
+
+    def build(
+        self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
+    ) -> FittedPolicy: ...
+
+
+@runtime_checkable
+class CriticConfig(Protocol):
+    """Configuration of a critic."""
+
+    def build(self, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None) -> Critic: ...
+
+
+@runtime_checkable
+class MemoryConfig(Protocol):
+    """Configuration of a memory, for keys of `keys` numbers and values of `values` numbers."""
+
+    def build(self, keys: int, values: int) -> Memory: ...
+
+
+@runtime_checkable
+class ConfiguratorConfig(Protocol):
+    """Configuration of a configurator."""
+
+    def build(self, signature: Signature) -> Configurator: ...
+
+
+@runtime_checkable
+class LatentVariableConfig(Protocol):
+    """Configuration of what a world model leaves to chance; it stands in the world model's own Config."""
+
+    def build(self, signature: Signature, latent_shape: tuple[int, ...]) -> LatentVariable: ...
+
+
+@runtime_checkable
+class CorrectorConfig(Protocol):
+    """Configuration of who learns while the agent acts.
+
+    run  directory of the run whose weights these are: how they were trained, and on what
+    """
+
+    def build(self, perception: Perception, world_model: WorldModel, run: Path) -> Corrector: ...
+
+
+@runtime_checkable
+class ViewConfig(Protocol):
+    """Configuration of a way of seeing a moment."""
+
+    def build(self) -> View: ...
+
+
+@runtime_checkable
+class MasksConfig(Protocol):
+    """Configuration of a way of choosing context and targets."""
+
+    def build(self) -> Masks: ...
+
+
+@runtime_checkable
+class OptimiserConfig(Protocol):
+    """Configuration of an optimiser of named parameters."""
+
+    def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> Optimiser: ...
 
 
 @runtime_checkable
@@ -105,11 +189,12 @@ class ObjectiveConfig(Protocol):
     ) -> Objective: ...
 
 
-_BOXES: dict[type, str] = {
-    PerceptionConfig: "Perception", WorldModelConfig: "WorldModel", PlannerConfig: "Planner", CostConfig: "Cost",
-    FittedCostConfig: "FittedCost", GuardrailConfig: "Guardrail", PolicyConfig: "Policy", ReadoutConfig: "Readout",
-    ObjectiveConfig: "Objective",
-}  # fmt: skip
+_BOXES: dict[type, str] = {kind: kind.__name__.removesuffix("Config") for kind in (
+    PerceptionConfig, ReadoutConfig, WorldModelConfig, LatentVariableConfig, MemoryConfig, CriticConfig, CostConfig,
+    FittedCostConfig, GuardrailConfig, PolicyConfig, FittedPolicyConfig, PlannerConfig, ConfiguratorConfig,
+    CorrectorConfig, ObjectiveConfig, ViewConfig, MasksConfig, OptimiserConfig,
+)}  # fmt: skip
+"""What a field of a configuration is declared as -> the abstract class of what is built: every box that has a name."""
 
 
 # Registering ----------------------------------------------------------------------------------------------------
@@ -152,15 +237,10 @@ def register(box: type) -> Callable[[type[T]], type[T]]:
     return add
 
 
-def register_all(box: type, union: Any) -> None:
-    """Register every Config of a union."""
-    for config in get_args(union) or (union,):
-        register(box)(config)
-
-
 def registered(box: type) -> tuple[type, ...]:
-    """The Configs of a box, ours and other people's."""
-    return tuple(_PARTS.get(box.__name__, {}).values())
+    """The Configs of a box, ours and other people's, in the order of their tags: it does not depend on what was
+    imported first."""
+    return tuple(config for _, config in sorted(_PARTS.get(box.__name__, {}).items()))
 
 
 def origins(value: Any) -> dict[str, str]:

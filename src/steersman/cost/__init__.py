@@ -1,6 +1,5 @@
 """Energies over actions, and limits that are never traded against them."""
 
-from steersman.core import Cost, FittedCost, Guardrail, register_all
 from steersman.cost.action import EffortCost, SmoothnessCost
 from steersman.cost.apart import Apart
 from steersman.cost.bad_states import BadStates
@@ -19,17 +18,7 @@ from steersman.cost.region import Region
 from steersman.cost.sealed import Sealed
 from steersman.cost.temporal_distance import TemporalDistance
 
-AnyActionCost = DisagreementCost.Config | DisagreementCost.Curiosity | EffortCost.Config | SmoothnessCost.Config
-AnyFittedCost = LearnedCost.Config | TemporalDistance.Config | TemporalDistance.Located
-AnyGuardrail = Apart.Config | BadStates.Fitted | Box.Config | HalfSpace.Config | Region.Config
-register_all(Cost, AnyActionCost)
-register_all(FittedCost, AnyFittedCost)
-register_all(Guardrail, AnyGuardrail)
-
 __all__ = [
-    "AnyActionCost",
-    "AnyFittedCost",
-    "AnyGuardrail",
     "Apart",
     "BadStates",
     "Between",

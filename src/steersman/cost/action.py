@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from steersman.core import ActionSpec, Cost, Imagined, Signature, Task
+from steersman.core import ActionSpec, Cost, Imagined, Signature, Task, register
 from steersman.cost.unit import InUnits
 
 
@@ -28,6 +28,7 @@ class EffortCost(Cost):
 
     name: ClassVar[str] = "effort"
 
+    @register(Cost)
     class Config(InUnits, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="effort"):
         def build(self, signature: Signature) -> EffortCost:
             return self.of(EffortCost(signature.action))
@@ -51,6 +52,7 @@ class SmoothnessCost(Cost):
 
     name: ClassVar[str] = "smoothness"
 
+    @register(Cost)
     class Config(InUnits, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="smoothness"):
         def build(self, signature: Signature) -> SmoothnessCost:
             return self.of(SmoothnessCost(signature.action))

@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from steersman.core import Guardrail, Imagined, PlanningError, Readout
+from steersman.core import Guardrail, Imagined, PlanningError, Readout, register
 from steersman.cost.between import STRAIGHT, Between
 from steersman.cost.margins import AnyMargin, Margins, StepMargin
 from steersman.cost.on_columns import columns_needed
@@ -36,6 +36,7 @@ class Apart(Guardrail):
 
     name: str = ""
 
+    @register(Guardrail)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="apart"):
         places: tuple[tuple[str, ...], ...]
         body: float = 0.0

@@ -13,7 +13,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import ConfigError, Guardrail, Imagined, PlanningError, Readout
+from steersman.core import ConfigError, Guardrail, Imagined, PlanningError, Readout, register
 from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
 from steersman.nn import fit, mlp
 
@@ -45,6 +45,7 @@ class BadStates(Guardrail):
         weight_decay: float = 0.1
         held_out: float = 0.5
 
+    @register(Guardrail)
     class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="bad-states"):
         """A fitted one beside its tensors, as an agent keeps it; good_refused None: no good label was kept aside."""
 

@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from steersman.core import Guardrail, Imagined, PlanningError, Readout
+from steersman.core import Guardrail, Imagined, PlanningError, Readout, register
 from steersman.cost.between import STRAIGHT, Between
 from steersman.cost.margins import AnyMargin, Margins, StepMargin
 from steersman.cost.on_columns import columns_needed
@@ -32,6 +32,7 @@ class Box(Guardrail):
 
     name: str = ""
 
+    @register(Guardrail)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="box"):
         """As the constructor takes it; None for a limit that is infinite."""
 

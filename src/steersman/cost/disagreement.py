@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from steersman.core import Cost, Imagined, PlanningError, Signature, Task
+from steersman.core import Cost, Imagined, PlanningError, Signature, Task, register
 from steersman.cost.unit import InUnits
 
 
@@ -24,10 +24,12 @@ class DisagreementCost(Cost):
 
     name: ClassVar[str] = "disagreement"
 
+    @register(Cost)
     class Config(InUnits, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="disagreement"):
         def build(self, signature: Signature) -> DisagreementCost:
             return self.of(DisagreementCost())
 
+    @register(Cost)
     class Curiosity(InUnits, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="curiosity"):
         def build(self, signature: Signature) -> DisagreementCost:
             return self.of(DisagreementCost(curious=True))

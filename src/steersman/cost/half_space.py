@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from steersman.core import Guardrail, Imagined, PlanningError, Readout
+from steersman.core import Guardrail, Imagined, PlanningError, Readout, register
 from steersman.cost.margins import AnyMargin, Margins, StepMargin
 from steersman.cost.on_columns import columns_needed
 
@@ -34,6 +34,7 @@ class HalfSpace(Guardrail):
 
     name: str = ""
 
+    @register(Guardrail)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="half-space"):
         weights: dict[str, float]
         limit: float

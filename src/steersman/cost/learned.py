@@ -13,7 +13,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import FittedCost, Imagined, PlanningError, Task
+from steersman.core import FittedCost, Imagined, PlanningError, Task, register
 from steersman.nn import AdamW, mlp, redraw
 
 
@@ -35,6 +35,7 @@ class LearnedCost(FittedCost):
 
     name: ClassVar[str] = "learned"
 
+    @register(FittedCost)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="learned"):
         """rounds of planning; steps of descent after each; beta: of the regulariser."""
 

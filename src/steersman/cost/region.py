@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from steersman.core import Guardrail, Imagined, PlanningError, Readout
+from steersman.core import Guardrail, Imagined, PlanningError, Readout, register
 from steersman.cost.margins import AnyMargin, Margins, StepMargin
 from steersman.cost.on_columns import columns_needed
 
@@ -52,6 +52,7 @@ class Region(Guardrail):
 
     name: str = ""
 
+    @register(Guardrail)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="region"):
         """The mask is a tensor beside it."""
 

@@ -22,6 +22,7 @@ from steersman.core import (
     LatentGoal,
     PlanningError,
     Task,
+    register,
 )
 from steersman.nn import AdamW, mlp
 
@@ -63,6 +64,7 @@ class TemporalDistance(FittedCost):
 
     name: ClassVar[str] = "temporal-distance"
 
+    @register(FittedCost)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="temporal-distance"):
         """hidden, size: of φ and ψ; groups G; offset o in steps: about the longest way that should be told apart.
 
@@ -86,6 +88,7 @@ class TemporalDistance(FittedCost):
         def build(self, latent_shape: tuple[int, ...]) -> TemporalDistance:
             return TemporalDistance(latent_shape, self)
 
+    @register(FittedCost)
     class Located(Config, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="temporal-distance-located"):
         """The same, which remembers where in the log its columns had which values: for goals on columns."""
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import torch
 
 from steersman import training
 from steersman.agent import Agent
-from steersman.core import DivergedError
+from steersman.core import DivergedError, ObjectiveConfig
 from steersman.data import Dataset
 from steersman.evaluation import PROTOCOLS, evaluate, wilson
 from steersman.evaluation.seeds import LOG, derived
 from steersman.evidence.context import Context, Outcome
 from steersman.evidence.drawing import png
-from steersman.objectives import AnyObjective, InverseDynamics, Motion, VICReg
+from steersman.objectives import InverseDynamics, Motion, VICReg
 from steersman.perception import MLPReadout
 from steersman.recipes import two_rooms
 from steersman.recipes.demo_pictures import dot_position
@@ -29,7 +29,7 @@ from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
 from steersman.training import TrainConfig
 from steersman.worlds.two_rooms import STEP_LIMIT
 
-Objectives = tuple[AnyObjective, ...]
+Objectives = tuple[ObjectiveConfig, ...]
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -92,7 +92,7 @@ def experiment(context: Context, sizes: Sizes | None = None) -> Outcome:
     config = two_rooms.recipe(steps=sizes.steps, seed=context.seed)
     cuts: dict[str, Cut] = {}
     for name, (words, cut) in CUTS.items():
-        changed = msgspec.structs.replace(config, objectives=cut(cast(Objectives, config.objectives)))
+        changed = msgspec.structs.replace(config, objectives=cut(config.objectives))
         cuts[name] = _one(context, name, changed, log, sizes)
         context.say(f"{words}: {_words(cuts[name])}")
     floor, chance = _still(log, sizes), cuts["full"].random / cuts["full"].n

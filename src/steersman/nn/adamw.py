@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-from steersman.core.errors import CheckpointError
+from steersman.core.errors import CheckpointError, ConfigError
+from steersman.core.optimiser import Optimiser
+from steersman.core.parts import register
 
 _FUSED = ("cpu", "cuda", "mps")
 
 
-class AdamW:
+class AdamW(Optimiser):
     """Decoupled weight decay (Loshchilov & Hutter 2019), bias-corrected moments:
 
         m ← β₁ m + (1 - β₁) g        v ← β₂ v + (1 - β₂) g²
@@ -26,6 +29,26 @@ class AdamW:
     λ applies to parameters with two or more dimensions, not to biases, gains and norms. A parameter without a
     gradient rests, and its moments with it.
     """
+
+    @register(Optimiser)
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="adamw"):
+        """betas: β₁ and β₂; decay: λ; eps: ε. Defaults as in torch.optim.AdamW.
+
+        Raises:
+            ConfigError: β outside [0, 1), a negative λ, or an ε that is not positive.
+        """
+
+        betas: tuple[float, float] = (0.9, 0.999)
+        decay: float = 1e-2
+        eps: float = 1e-8
+
+        def __post_init__(self) -> None:
+            if not (all(0 <= beta < 1 for beta in self.betas) and self.decay >= 0 and self.eps > 0):
+                raise ConfigError("betas of [0, 1), a decay of at least 0 and a positive eps", f"{self}",
+                                  "correct the optimiser's configuration")
+
+        def build(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> AdamW:
+            return AdamW(parameters, self.betas, self.decay, self.eps)
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Energies over parameters, one file each: what training descends. Each states its formula and normalisation."""
 
-from steersman.core import Objective, ObjectiveConfig, register_all
+from steersman.core import ObjectiveConfig
 from steersman.objectives.combine import Sum, combine
 from steersman.objectives.inverse_dynamics import InverseDynamics
 from steersman.objectives.motion import Motion
@@ -9,19 +9,7 @@ from steersman.objectives.sigreg import SIGReg
 from steersman.objectives.temporal import TemporalSimilarity
 from steersman.objectives.vicreg import VICReg
 
-AnyObjective = (
-    InverseDynamics.Config
-    | Motion.Config
-    | Prediction.Config
-    | SIGReg.Config
-    | TemporalSimilarity.Config
-    | VICReg.Config
-)
-"""Every objective of ours that a configuration may name."""
-register_all(Objective, AnyObjective)
-
 __all__ = [
-    "AnyObjective",
     "InverseDynamics",
     "Motion",
     "ObjectiveConfig",

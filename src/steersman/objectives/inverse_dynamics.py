@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
+from steersman.core.parts import register
 from steersman.core.signature import ActionSpec, Signature
 from steersman.core.types import LearningBatch, Loss
 from steersman.objectives.statistics import mean
@@ -34,6 +35,7 @@ class InverseDynamics(Objective):
     Part: "inverse_dynamics".
     """
 
+    @register(Objective)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="inverse_dynamics"):
         weight: float = 1.0
         width: int = 128

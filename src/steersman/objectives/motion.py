@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
 from steersman.core.errors import ConfigError, MismatchError
+from steersman.core.parts import register
 from steersman.core.signature import Signature
 from steersman.core.types import LearningBatch, Loss
 from steersman.objectives.statistics import full_precision, mean
@@ -98,6 +99,7 @@ class Motion(Objective):
         MismatchError: the perception or the world model gives no attention although its weight is not 0.
     """
 
+    @register(Objective)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="motion"):
         """image: name of the observation ("": the only image); shrink: pixels a side averaged before comparing."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
+from steersman.core.parts import register
 from steersman.core.signature import Signature
 from steersman.core.types import LearningBatch, Loss
 from steersman.objectives.statistics import mean
@@ -58,6 +59,7 @@ class Prediction(Objective):
     Part: "prediction".
     """
 
+    @register(Objective)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="prediction"):
         weight: float = 1.0
         distance: Distance = "mse"

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
 from steersman.core.errors import ConfigError
+from steersman.core.parts import register
 from steersman.core.signature import Signature
 from steersman.core.types import LearningBatch, Loss
 from steersman.nn.distributed import all_sum
@@ -100,6 +101,7 @@ class SIGReg(Objective):
     Part: "sigreg".
     """
 
+    @register(Objective)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="sigreg"):
         weight: float = 0.09
         slices: int = 1024

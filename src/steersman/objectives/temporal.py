@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from steersman.core.boxes import Objective
+from steersman.core.parts import register
 from steersman.core.signature import Signature
 from steersman.core.types import LearningBatch, Loss
 from steersman.objectives.statistics import mean
@@ -25,6 +26,7 @@ class TemporalSimilarity(Objective):
     Part: "temporal".
     """
 
+    @register(Objective)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="temporal"):
         weight: float = 1.0
 

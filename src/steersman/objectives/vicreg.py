@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steersman.core.boxes import Objective
+from steersman.core.parts import register
 from steersman.core.signature import Signature
 from steersman.core.types import LearningBatch, Loss
 from steersman.objectives.statistics import covariance, variance_within
@@ -50,6 +51,7 @@ class VICReg(Objective):
     Parts: "variance", "variance_within", "covariance".
     """
 
+    @register(Objective)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="vicreg"):
         """Weights of the three terms, targets of the two hinges."""
 

@@ -4,23 +4,14 @@ How to choose: vector for columns of numbers; scene for pictures in which someth
 conv for other pictures on a CPU; vit for large pictures, many frames or a GPU; mixed for several observations at once.
 """
 
-from steersman.core import Perception, Readout, register_all
 from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.mixed import MixedEncoder
-from steersman.perception.readout import AnyReadout, ColumnReadout, KernelReadout, LinearReadout, MLPReadout
+from steersman.perception.readout import ColumnReadout, KernelReadout, LinearReadout, MLPReadout
 from steersman.perception.scene import SceneEncoder
 from steersman.perception.vector import VectorEncoder
 from steersman.perception.vit import ViTEncoder
 
-AnyPerception = (
-    ConvEncoder.Config | MixedEncoder.Config | SceneEncoder.Config | VectorEncoder.Config | ViTEncoder.Config
-)
-register_all(Perception, AnyPerception)
-register_all(Readout, AnyReadout)
-
 __all__ = [
-    "AnyPerception",
-    "AnyReadout",
     "ColumnReadout",
     "ConvEncoder",
     "KernelReadout",

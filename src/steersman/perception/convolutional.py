@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from steersman.core.boxes import Perception
 from steersman.core.errors import ConfigError
+from steersman.core.parts import register
 from steersman.core.signature import Signature
 from steersman.core.task import Task
 from steersman.core.types import Latent, Observation
@@ -39,6 +40,7 @@ class ConvEncoder(Perception):
         MismatchError: an image of another size than the signature's.
     """
 
+    @register(Perception)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="conv"):
         """image: name of the observation ("": the only image); size: D."""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from steersman.core.boxes import Perception
 from steersman.core.errors import ConfigError, MismatchError
-from steersman.core.parts import PerceptionConfig
+from steersman.core.parts import PerceptionConfig, register
 from steersman.core.signature import Signature
 from steersman.core.task import Task
 from steersman.core.types import Latent, Observation
@@ -35,6 +35,7 @@ class MixedEncoder(Perception):
         MismatchError: an observation is missing.
     """
 
+    @register(Perception)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="mixed"):
         """parts: observation -> encoder; size: D (0: the sum of the parts' sizes)."""
 

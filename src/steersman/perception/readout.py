@@ -13,7 +13,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import ConfigError, DataError, Readout
+from steersman.core import ConfigError, DataError, Readout, register
 from steersman.nn import fit, mlp
 
 _ROWS = 512  # rows read at a time by kernels
@@ -114,6 +114,7 @@ class LinearReadout(ColumnReadout):
     λ = 1e-6 by default: latents of an encoder trained with a variance term are well conditioned.
     """
 
+    @register(Readout)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="linear"):
         ridge: float = 1e-6
 
@@ -140,6 +141,7 @@ class LinearReadout(ColumnReadout):
 class MLPReadout(ColumnReadout):
     """y = MLP(s), squared error on standardised values, AdamW, cosine schedule."""
 
+    @register(Readout)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="mlp"):
         hidden: tuple[int, ...] = (128, 128)
         steps: int = 1000
@@ -180,6 +182,7 @@ class KernelReadout(ColumnReadout):
     Source: subset of regressors, Rasmussen & Williams 2006, section 8.3.1; ℓ and λ measured on two rooms.
     """
 
+    @register(Readout)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="kernel"):
         """length is ℓ, ridge is λ."""
 
@@ -226,6 +229,3 @@ class KernelReadout(ColumnReadout):
             gram.diagonal().add_(1e-8 * len(kernel))
             solved = torch.linalg.solve(gram, kernel.mT @ y[counted][:, columns])
             self.weight[: len(rows), columns] = solved.to(self.weight.dtype)
-
-
-AnyReadout = KernelReadout.Config | LinearReadout.Config | MLPReadout.Config

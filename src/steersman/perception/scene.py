@@ -15,7 +15,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import ConfigError, Latent, Observation, Perception, Signature, Task
+from steersman.core import ConfigError, Latent, Observation, Perception, Signature, Task, register
 
 
 def position_codes(h: int, w: int, size: int, finest: float) -> Tensor:
@@ -42,6 +42,7 @@ class SceneEncoder(Perception):
     Errors: ConfigError if the signature has no such image, or its sides are no multiple of `patch`.
     """
 
+    @register(Perception)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="scene"):
         """Sizes, and where the picture is.
 

@@ -11,7 +11,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import ConfigError, DataError, Latent, Observation, Perception, Signature, Task
+from steersman.core import ConfigError, DataError, Latent, Observation, Perception, Signature, Task, register
 from steersman.nn import mlp
 from steersman.perception.readout import standardise
 
@@ -32,6 +32,7 @@ class VectorEncoder(Perception):
     repeated.
     """
 
+    @register(Perception)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="vector"):
         """observations: which vectors to read (empty: every vector of the signature); size: features, D (or D - C).
 

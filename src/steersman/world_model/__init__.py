@@ -5,7 +5,6 @@ observer where measurements are noisy and unmeasured disturbances come and stay,
 on the scene around the state. Linear and tabular models are given, not learned: oracles to test planners with.
 """
 
-from steersman.core import WorldModel, register_all
 from steersman.world_model.linear import LinearModel
 from steersman.world_model.map_reader import MapReader
 from steersman.world_model.observer import ObserverModel
@@ -14,12 +13,7 @@ from steersman.world_model.residual import ResidualModel
 from steersman.world_model.tabular import TabularModel
 from steersman.world_model.transformer import TransformerModel
 
-AnyWorldModel = (
-    MapReader.Config | ObserverModel.Config | RecurrentModel.Config | ResidualModel.Config | TransformerModel.Config
-)
-register_all(WorldModel, AnyWorldModel)
-
 __all__ = [
-    "AnyWorldModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
+    "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
     "TransformerModel",
 ]

@@ -14,7 +14,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel, every_moment
+from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel, every_moment, register
 from steersman.nn import ActionEmbedding
 
 
@@ -29,6 +29,7 @@ class MapReader(WorldModel):
     Errors: ConfigError if perception draws no map, or its states are no vectors.
     """
 
+    @register(WorldModel)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="map_reader"):
         """width and number of hidden layers; sharpness: factor on the query's logits."""
 

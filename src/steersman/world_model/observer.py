@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel
+from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel, register
 from steersman.nn import ActionEmbedding
 from steersman.world_model.drive import drive_inputs
 
@@ -36,6 +36,7 @@ class ObserverModel(WorldModel):
     for offset-free control: Pannocchia & Rawlings 2003, "Disturbance models for offset-free model-predictive control".
     """
 
+    @register(WorldModel)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="observer"):
         """width and depth of the perceptron f; disturbances U: as many as there are measured columns is usual."""
 

@@ -6,7 +6,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel
+from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel, register
 from steersman.nn import ActionEmbedding
 from steersman.world_model.drive import drive_inputs
 
@@ -18,6 +18,7 @@ class RecurrentModel(WorldModel):
     and is the belief's carry. Use it where one observation does not tell the state (velocities from positions).
     """
 
+    @register(WorldModel)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="recurrent"):
         width: int = 128
 

@@ -13,7 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Perceptron, Signature, WorldModel, every_moment
+from steersman.core import (
+    Belief,
+    ConfigError,
+    Imagined,
+    Latent,
+    Perceptron,
+    Signature,
+    WorldModel,
+    every_moment,
+    register,
+)
 from steersman.core.compiled import compiled
 from steersman.nn import ActionEmbedding, DenseMembers
 from steersman.world_model.drive import drive_inputs
@@ -36,6 +46,7 @@ class ResidualModel(WorldModel):
     is reported for every imagined step. Every candidate's actions enter through one product for all steps.
     """
 
+    @register(WorldModel)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="residual"):
         """width and depth of the perceptron; members > 1 makes an ensemble (5 to 7 are usual); linear: see above."""
 

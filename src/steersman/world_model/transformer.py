@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel, every_moment
+from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel, every_moment, register
 from steersman.nn import ActionEmbedding, CausalBlock, mlp, rotate
 from steersman.world_model.drive import drive_inputs
 
@@ -34,6 +34,7 @@ class TransformerModel(WorldModel):
     Defaults are small. `TransformerModel.Config.lewm()` is the predictor of LeWM (Maes et al. 2026).
     """
 
+    @register(WorldModel)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="transformer"):
         width: int = 128
         depth: int = 3

@@ -19,7 +19,7 @@ from steersman.actor.ground.rounds import Proposal, Searched, Spending, decide, 
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted, shifted
 from steersman.actor.sampling.drawing import Warm, require_sizes
-from steersman.core import Plan, Problem
+from steersman.core import Plan, Planner, Problem, register
 from steersman.core.records import where
 
 
@@ -50,6 +50,7 @@ class AugmentedLagrangian(Configured["AugmentedLagrangian.Config"]):
     can be differentiated. A guardrail that cannot is kept by the choice among iterates alone.
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="augmented-lagrangian"):
         """restarts R; outer and inner steps; horizon when the task does not say.
 

@@ -16,7 +16,7 @@ from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.drawing import Warm, require_sizes
-from steersman.core import Plan, Problem
+from steersman.core import Plan, Planner, Problem, register
 
 
 class Gradient(Configured["Gradient.Config"]):
@@ -35,6 +35,7 @@ class Gradient(Configured["Gradient.Config"]):
     The next decision starts from the best restart, moved by `execute` steps. Continuous actions only.
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gradient"):
         """restarts R, steps; horizon when the task does not say.
 

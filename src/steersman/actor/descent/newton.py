@@ -19,7 +19,7 @@ from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted
 from steersman.actor.sampling.drawing import amounts_from, require_sizes
 from steersman.actor.sampling.noise import coloured_basis
-from steersman.core import Plan, Problem, Streams
+from steersman.core import Plan, Planner, Problem, Streams, register
 
 _DELTA = 0.02  # between the points whose gradients tell the curvature, in units of half the action range
 _SHRINK = 1e-3  # least curvature, as a share of the greatest
@@ -52,6 +52,7 @@ class Newton(Configured["Newton.Config"]):
     not matter, and no full step is refused for the little by which guardrails bend (Maratos 1978).
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="newton"):
         """iterations; samples of the first look; horizon when the task does not say.
 

@@ -33,6 +33,7 @@ from steersman.core import (
     Signature,
     Task,
     TensorRecord,
+    register,
 )
 from steersman.core.latent_graph import GraphConfig, LatentGraph
 from steersman.core.planner import GraphSource
@@ -68,6 +69,7 @@ class AStar(Planner):
     Ways are short in steps; the terms that a task weighs beside the goal are weighed by the follower.
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="astar"):
         """limit: most steps of an edge; touch: step lengths within which a node is reached; ahead: nodes to look along
         the way; follow: the planner that carries it out; graph: how an agent makes the graph from its run's log."""

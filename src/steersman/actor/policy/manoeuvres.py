@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from steersman.actor.ground.bounds import Bounds
-from steersman.core import ActionSpec, Belief, ConfigError, PlanningError, Policy, Readout, Signature, Task
+from steersman.core import ActionSpec, Belief, ConfigError, PlanningError, Policy, Readout, Signature, Task, register
 
 
 class Constant(Policy):
     """One action, whatever happens: shut the valve, let go. Default: the middle of each range; the first choice."""
 
+    @register(Policy)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="constant"):
         """action: one number for each entry, within bounds; None: the middle, or the first choice."""
 
@@ -59,6 +60,7 @@ class Brake(Policy):
         PlanningError: no read-out knows the columns.
     """
 
+    @register(Policy)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="brake"):
         columns: tuple[str, ...]
         gain: float | tuple[float, ...] = 1.0
@@ -91,6 +93,3 @@ class Brake(Policy):
         bounds = Bounds(self.spec, belief.state)
         speed = self.readout.read(belief.state[:, None], belief.context)[:, 0, self.index]
         return bounds.clamp(bounds.middle - self.gain.to(speed) * speed)[:, None]
-
-
-AnyManoeuvre = Brake.Config | Constant.Config

@@ -20,6 +20,7 @@ from steersman.core import (
     Belief,
     ColumnGoal,
     ConfigError,
+    FittedPolicy,
     MismatchError,
     Plan,
     Planner,
@@ -27,11 +28,12 @@ from steersman.core import (
     Problem,
     Signature,
     Task,
+    register,
 )
 from steersman.nn import mlp
 
 
-class DistilledPolicy(Policy):
+class DistilledPolicy(FittedPolicy):
     """a = middle + half range · tanh(MLP([x, W m])) (continuous), the most likely choice of softmax(MLP(…)) (discrete).
 
     x is the state, followed by the targets of the columns `targets` if there are any, in units of the deviations that
@@ -44,11 +46,14 @@ class DistilledPolicy(Policy):
         MismatchError: beliefs of another agent, or no targets for a policy that wants them.
     """
 
+    @register(FittedPolicy)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="distilled"):
-        """hidden: widths of the hidden layers; map_width: numbers that the scene map is reduced to."""
+        """hidden: widths of the hidden layers; map_width: numbers that the scene map is reduced to; targets: columns
+        of the goal whose values the policy is told."""
 
         hidden: tuple[int, ...] = (128, 128)
         map_width: int = 32
+        targets: tuple[str, ...] = ()
 
         def __post_init__(self) -> None:
             if not self.hidden or min(*self.hidden, self.map_width) < 1:
@@ -56,9 +61,9 @@ class DistilledPolicy(Policy):
 
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...],
-            context_shape: tuple[int, int, int] | None = None, targets: tuple[str, ...] = (),
+            context_shape: tuple[int, int, int] | None = None,
         ) -> DistilledPolicy:
-            return DistilledPolicy(self, signature.action, latent_shape, context_shape, targets)
+            return DistilledPolicy(self, signature.action, latent_shape, context_shape)
 
     mean: Tensor
     deviation: Tensor
@@ -67,11 +72,12 @@ class DistilledPolicy(Policy):
 
     def __init__(
         self, config: Config, action: ActionSpec, latent_shape: tuple[int, ...],
-        context_shape: tuple[int, int, int] | None = None, targets: tuple[str, ...] = (),
+        context_shape: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
-        size = torch.Size(latent_shape).numel() + len(targets)
-        self.kind, self.size, self.targets = action.kind, size, targets
+        size = torch.Size(latent_shape).numel() + len(config.targets)
+        self.config, self.latent_shape = config, latent_shape
+        self.kind, self.size, self.targets = action.kind, size, config.targets
         mapped = torch.Size(context_shape).numel() if context_shape is not None else 0
         self.reduce = nn.Linear(mapped, config.map_width) if mapped else None
         width = size + (config.map_width if mapped else 0)

@@ -27,6 +27,7 @@ from steersman.core import (
     PlanningError,
     Problem,
     Task,
+    register,
 )
 from steersman.core.clock import now
 from steersman.core.records import where
@@ -59,6 +60,7 @@ class Barrier(Planner):
     systems"; filtering by search as in Wabersich & Zeilinger 2021, without their terminal set.
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="barrier"):
         """planner: what is filtered; alpha: share of the reserve that one step may spend; fan: F, at most (discrete:
         every choice)."""

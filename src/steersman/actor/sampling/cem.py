@@ -14,7 +14,7 @@ from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Categorical, Gaussian, fitted
 from steersman.actor.sampling.drawing import Warm, amounts_from, best_of, choices_from, require_sizes
-from steersman.core import Plan, Problem, Streams
+from steersman.core import Plan, Planner, Problem, Streams, register
 
 
 class CEM(Configured["CEM.Config"]):
@@ -29,6 +29,7 @@ class CEM(Configured["CEM.Config"]):
     The next decision starts from μ moved by `execute` steps (`Problem.warm`), unless it is the first of an episode.
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="cem"):
         """samples K, iterations, elites E; horizon when the task does not say.
 

@@ -12,7 +12,7 @@ from steersman.actor.ground.configured import Configured
 from steersman.actor.ground.primitives import rays
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
-from steersman.core import ConfigError, Plan, Problem
+from steersman.core import ConfigError, Plan, Planner, Problem, register
 
 
 class Greedy(Configured["Greedy.Config"]):
@@ -26,6 +26,7 @@ class Greedy(Configured["Greedy.Config"]):
     A task's horizon is not followed: looking further ahead is what the other planners are for. Its trusted horizon is.
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="greedy"):
         """directions R (discrete actions: every choice); ahead H; execute: actions to carry out before deciding again,
         at most H."""

@@ -20,7 +20,7 @@ from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Gaussian, fitted, shifted
 from steersman.actor.sampling.drawing import Warm, amounts_from, best_of, choices_from, require_sizes
 from steersman.actor.sampling.noise import coloured_basis
-from steersman.core import Plan, Problem, Streams
+from steersman.core import Plan, Planner, Problem, Streams, register
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class ICEM(Configured["ICEM.Config"]):
     the paper uses 1.25), ξ = .3, α = .1, σ = .5 of half the range. The plan is the best candidate of all rounds.
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="icem"):
         """samples K, iterations, elites E; horizon when the task does not say; beta, decay γ, keep ξ, momentum α.
 

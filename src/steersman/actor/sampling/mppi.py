@@ -19,7 +19,7 @@ from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Gaussian, fitted
 from steersman.actor.sampling.drawing import Warm, amounts_from, choices_from, require_sizes
 from steersman.actor.sampling.noise import coloured_basis
-from steersman.core import ConfigError, Plan, Problem, Streams
+from steersman.core import ConfigError, Plan, Planner, Problem, Streams, register
 
 
 class MPPI(Configured["MPPI.Config"]):
@@ -40,6 +40,7 @@ class MPPI(Configured["MPPI.Config"]):
     Choices are drawn from probabilities per step, which move to the weighted frequencies; the plan is their mode.
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="mppi"):
         """samples K, iterations; horizon when the task does not say.
 

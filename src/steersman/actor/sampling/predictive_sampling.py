@@ -17,7 +17,7 @@ from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted
 from steersman.actor.sampling.drawing import Warm, amounts_from, require_sizes, start_from
-from steersman.core import Plan, Problem, Streams
+from steersman.core import Plan, Planner, Problem, Streams, register
 
 
 class PredictiveSampling(Configured["PredictiveSampling.Config"]):
@@ -32,6 +32,7 @@ class PredictiveSampling(Configured["PredictiveSampling.Config"]):
     Choices: every knot of a candidate is drawn anew with probability σ, evenly, and held until the next knot.
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="predictive-sampling"):
         """samples K, iterations; horizon when the task does not say.
 

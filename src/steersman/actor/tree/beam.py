@@ -19,7 +19,7 @@ from steersman.actor.ground.verdict import Verdict, score, verdict
 from steersman.actor.sampling.distributions import fitted, shifted
 from steersman.actor.tree.merging import first_of_each
 from steersman.actor.tree.stepping import Allowance, Stepper, require_tree_sizes, widened
-from steersman.core import ConfigError, Imagined, Plan, Problem, TensorRecord
+from steersman.core import ConfigError, Imagined, Plan, Planner, Problem, TensorRecord, register
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Beam(Configured["Beam.Config"]):
     Budget: the width shrinks to what calls allow, and to what the pace so far leaves of the seconds.
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="beam"):
         """width W; fan: constant actions that stand for continuous ones; horizon when the task does not say.
 

@@ -17,7 +17,7 @@ from steersman.actor.ground.rounds import Best, Searched, Spending, decide
 from steersman.actor.ground.verdict import verdict
 from steersman.actor.tree.merging import keys, merged
 from steersman.actor.tree.stepping import Allowance, Step, Stepper, require_tree_sizes
-from steersman.core import ConfigError, Critic, Plan, PlanningError, Problem
+from steersman.core import ConfigError, Critic, Plan, Planner, PlanningError, Problem, register
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class DynamicProgramming(Configured["DynamicProgramming.Config"]):
     Errors: PlanningError for terms that look at more than one step; for beliefs with a history (`Beam` takes them).
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="dynamic-programming"):
         """states S of a layer at most; resolution: states nearer than this, entry by entry, are one, relative to the
         largest change of an entry in a first step; fan, hold, horizon, execute as in beam search."""

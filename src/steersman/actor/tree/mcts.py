@@ -19,7 +19,7 @@ from steersman.actor.sampling.distributions import fitted
 from steersman.actor.tree.growth import Grown, Growth, Search, calls_of_one, outcomes_of
 from steersman.actor.tree.rules import Floats, Rules, gumbel, puct
 from steersman.actor.tree.stepping import Allowance, Stepper, nearest_choice, require_tree_sizes
-from steersman.core import ConfigError, Critic, Plan, Problem, Streams, TensorRecord
+from steersman.core import ConfigError, Critic, Plan, Planner, Problem, Streams, TensorRecord, register
 from steersman.core.compiled import compiled
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class MCTS(Configured["MCTS.Config"]):
     Errors: PlanningError for a belief whose history grows with every step, for outcomes with `hold` > 1.
     """
 
+    @register(Planner)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="mcts"):
         """simulations a decision; select: "puct" or "gumbel"; rollout: random choices that value a new state.
 

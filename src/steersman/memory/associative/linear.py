@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 import torch
 from torch import Tensor
 
-from steersman.core import ConfigError, Memory
+from steersman.core import ConfigError, Memory, register
 from steersman.core.records import TensorRecord
 
 
@@ -64,6 +65,16 @@ class LinearMemory(Memory):
     Raises:
         ConfigError: sizes or a rate that are not positive.
     """
+
+    @register(Memory)
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="linear"):
+        """rule: how it is written to; rate: η."""
+
+        rule: Literal["hebbian", "delta"] = "delta"
+        rate: float = 1.0
+
+        def build(self, keys: int, values: int) -> LinearMemory:
+            return LinearMemory(keys, values, self.rule, self.rate)
 
     def __init__(self, keys: int, values: int, rule: Literal["hebbian", "delta"] = "delta", rate: float = 1.0) -> None:
         super().__init__()

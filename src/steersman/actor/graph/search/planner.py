@@ -22,7 +22,7 @@ from steersman.actor.graph.search.valuing import solve, value_of
 from steersman.actor.ground.configured import Configured
 from steersman.actor.ground.primitives import rays
 from steersman.actor.ground.verdict import refuse_scenarios
-from steersman.core import Plan, PlanningError, Problem, Readout, Signature, Task
+from steersman.core import Plan, Planner, PlanningError, Problem, Readout, Signature, Task, register
 from steersman.core.clock import now
 
 _PATIENCE = 6  # decisions before a graph that knows no way is grown again
@@ -60,6 +60,7 @@ class Search(Configured["Search.Config"]):
     goal, and for scenarios.
     """
 
+    @register(Planner)
     class Config(Settings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="search"):
         """See `Settings`."""
 

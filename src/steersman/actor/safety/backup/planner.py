@@ -38,6 +38,7 @@ from steersman.core import (
     Readout,
     Signature,
     TensorRecord,
+    register,
 )
 from steersman.core.clock import now
 
@@ -106,6 +107,7 @@ class Backup(Planner):
             if self.bend < 1 or self.rounds < 0:
                 raise ConfigError("bend >= 1 and rounds >= 0", f"{self}", "set rounds=0 to bend nothing")
 
+    @register(Planner)
     class Named(Config, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="backup"):
         """Everything by name, for a run's configuration: the planner inside, a manoeuvre (`constant`, `brake`) and the
         limits on columns that say rest, built once the agent's read-out is known."""
