@@ -4,11 +4,13 @@ from steersman.agent.agent import Agent
 from steersman.agent.building.origin import Origin
 from steersman.agent.building.readouts import load_readout, save_readout
 from steersman.agent.config import AgentConfig
-from steersman.agent.in_run import record_decisions, store_additions
+from steersman.agent.experience import ExperienceLog, Transition
+from steersman.agent.in_run import correct_with, record_decisions, record_experience, store_additions
 from steersman.agent.sharing.agents import from_pretrained, push_to_hub, save_pretrained
 from steersman.agent.state import AgentState
 
 __all__ = [
-    "Agent", "AgentConfig", "AgentState", "Origin", "from_pretrained", "load_readout", "push_to_hub",
-    "record_decisions", "save_pretrained", "save_readout", "store_additions",
+    "Agent", "AgentConfig", "AgentState", "ExperienceLog", "Origin", "Transition", "correct_with", "from_pretrained",
+    "load_readout", "push_to_hub", "record_decisions", "record_experience", "save_pretrained", "save_readout",
+    "store_additions",
 ]

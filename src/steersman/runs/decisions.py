@@ -12,6 +12,7 @@ Shapes: B problems that were decided together, A action size, H horizon.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class Session(_Part, frozen=True, kw_only=True):
     costs       fitted terms that were added to the agent, and the SHA-256 of each
     threads     of the machine's arithmetic: sums depend on how they are divided
     compiled    version of the compiler whose forms of planners decide where there are any; "": the plain forms
+    updates     that were learned while acting (`runs.updates`) and stood when the session began, and `learned`, the
+                SHA-256 over perception and world model with them; "": those of the checkpoint
     """
 
     format: int = FORMAT
@@ -67,6 +70,8 @@ class Session(_Part, frozen=True, kw_only=True):
     versions: dict[str, str]
     machine: dict[str, Any] = {}
     problems: int = 1
+    updates: int = 0
+    learned: str = ""
 
 
 class Candidates(_Part, frozen=True, kw_only=True):
@@ -116,6 +121,8 @@ class Recorded(_Part, frozen=True, kw_only=True):
     whole      the record holds the agent's state from before the decision, and the task
     task       how to make the task again (`agent.flight`); None: as before
     clock      what the planner's clock read, where a limit of seconds held; () otherwise
+    updates    that the weights held, and `learned`, which weights those are, both as in `Session`; `through`: moments
+               of the experience that there were
     tensors    a safetensors file: observations, inputs, the state where `whole`, tensors of the task
     """
 
@@ -141,6 +148,9 @@ class Recorded(_Part, frozen=True, kw_only=True):
     whole: bool = False
     task: dict[str, Any] | None = None
     clock: Numbers = ()
+    updates: int = 0
+    learned: str = ""
+    through: int = 0
     tensors: bytes = b""
 
 
@@ -250,6 +260,16 @@ class DecisionReader:
                 return record
         raise AssertionError
 
+    def all(self) -> Iterator[Recorded]:
+        """Every decision that is there, oldest first.
+
+        Raises:
+            RunError: a damaged record.
+        """
+        for _, file in segments(self.path):
+            for _, payload in frames(file, _MARK):
+                yield _decoded(payload, file)
+
     def leading_to(self, number: int) -> list[Recorded]:
         """From the last whole decision up to `number`: what a replay goes through.
 
@@ -263,10 +283,7 @@ class DecisionReader:
         file = max((first, path) for first, path in segments(self.path) if first <= number)[1]
         records: list[Recorded] = []
         for _, payload in frames(file, _MARK):
-            try:
-                record = _decoder.decode(payload)
-            except (msgspec.MsgspecError, RecursionError) as error:
-                raise RunError(f"decisions in {file}", f"{error}", "restore the file from a copy") from error
+            record = _decoded(payload, file)
             records = [record] if record.whole else [*records, record]
             if record.number == number:
                 return records
@@ -293,3 +310,10 @@ def session_at(run: Path, name: str = "latest") -> DecisionReader:
             return DecisionReader(path)
     fix = "choose one of these" if there else "act first: steersman run RUN --env ID"
     raise RunError(f"recorded decisions {name!r} in {run}", ", ".join(x.name for x in there) or "none", fix)
+
+
+def _decoded(payload: bytes, file: Path) -> Recorded:
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise RunError(f"decisions in {file}", f"{error}", "restore the file from a copy") from error

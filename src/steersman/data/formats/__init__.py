@@ -12,6 +12,7 @@ from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.cache import Cache
 from steersman.data.formats.csv import Csv
+from steersman.data.formats.experience import Experience
 from steersman.data.formats.folder import Folder
 from steersman.data.formats.hdf5 import Hdf5
 from steersman.data.formats.lerobot import LeRobot
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
     from steersman.core.types import Episode
 
 LIMITS = Limits()
-FORMATS: tuple[Format, ...] = (Cache(), Minari(), Csv(), Parquet(), Hdf5(), Npz(), LeRobot(), Folder(), MinariArrow())
+FORMATS: tuple[Format, ...] = (
+    Cache(), Experience(), Minari(), Csv(), Parquet(), Hdf5(), Npz(), LeRobot(), Folder(), MinariArrow(),
+)
 
 __all__ = [
-    "FORMATS", "Cache", "Csv", "Folder", "Hdf5", "LeRobot", "Minari", "MinariArrow", "Npz", "Parquet", "named", "read",
-    "recognised", "write", "writer_for",
+    "FORMATS", "Cache", "Csv", "Experience", "Folder", "Hdf5", "LeRobot", "Minari", "MinariArrow", "Npz", "Parquet",
+    "named", "read", "recognised", "write", "writer_for",
 ]
 
 
