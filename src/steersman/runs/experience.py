@@ -197,9 +197,9 @@ class ExperienceReader:
 
     def _files(self, since: int, through: int | None) -> Iterator[Path]:
         there = self._there()
-        ends = [start for start, _ in there[1:]] + [None]
-        for (start, path), end in zip(there, ends, strict=True):
-            if (through is None or start < through) and (end is None or end > since):
+        for i, (start, path) in enumerate(there):
+            ends = i + 1 < len(there) and there[i + 1][0] <= since
+            if not ends and (through is None or start < through):
                 yield path
 
 

@@ -206,7 +206,7 @@ class ExperienceWriter:
         for what, mark in (("first", first), ("terminal", moments.terminal), *moments.measured.items()):
             if mark is not None:
                 check_array(where, f"marks {what!r}", mark, (b,), np.bool_)
-        if stream.shape != (b,) or stream.dtype.kind != "i" or len(np.unique(stream)) != b:
+        if stream.shape != (b,) or stream.dtype.kind != "i" or len(set(stream.tolist())) != b:
             raise DataError(f"{b} different streams", f"{stream.tolist()}", "give each episode a number of its own")
         if moments.times is not None:
             check_array(where, "times", moments.times, (b,), np.float64)
@@ -254,15 +254,20 @@ class ExperienceWriter:
         return last.size > 0 and (last.size + more > largest or when - last.when > self.age / 8)
 
     def _next_file(self, when: float) -> None:
-        file, path = self._file, self.folder / f"{self.count:012d}.log"
-        if file is not None:
-            file.sync()
+        """The old file is on disk, and the new one's name, before anything stands in the new one."""
+        old, path = self._file, self.folder / f"{self.count:012d}.log"
+        if old is not None:
+            old.sync()
         new = FrameFile(path)
-        sync_folder(self.folder)
-        if file is not None:
-            file.close()
+        try:
+            sync_folder(self.folder)
+        except BaseException:
+            new.drop()
+            raise
         self._file = new
         self._segments = [x for x in self._segments if x.path != path] + [_Segment(self.count, path, when, 0)]
+        if old is not None:
+            old.drop()
 
     def _make_room(self) -> None:
         """Note what goes before it goes: whoever is stopped in between leaves files that the next writer removes."""

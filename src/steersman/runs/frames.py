@@ -133,6 +133,10 @@ class FrameFile:
             os.close(self._fd)
         sync_folder(self.path.parent)
 
+    def drop(self) -> None:
+        """Close without waiting."""
+        os.close(self._fd)
+
     def _cut(self) -> None:
         if self._torn:
             os.ftruncate(self._fd, self.size)
