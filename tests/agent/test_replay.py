@@ -221,7 +221,7 @@ def test_only_the_run_of_the_weights_records_them(trained, remembering):
 
 
 def test_a_full_disk_does_not_stop_the_agent(trained, monkeypatch):
-    from steersman.runs import decisions
+    from steersman.runs import frames
 
     agent = Agent.load(trained, planner=PLANNERS["cem"].build())
     recorder = record_decisions(agent, Run.open(trained))
@@ -230,7 +230,7 @@ def test_a_full_disk_does_not_stop_the_agent(trained, monkeypatch):
     def refuse(fd, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(decisions, "write_all", refuse)
+    monkeypatch.setattr(frames, "write_all", refuse)
     with pytest.warns(RuntimeWarning, match="no longer recorded"):
         agent.act(moments(1, 1), AIM)
     assert agent.act(moments(1, 2), AIM).actions.shape[0] == 1

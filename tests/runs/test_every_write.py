@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from faults import Killed, Mode, refusing
@@ -39,8 +40,11 @@ from steersman.data import CacheWriter, Dataset, read, write
 from steersman.perception import LinearReadout
 from steersman.runs import Run, artefacts
 from steersman.runs.decisions import DecisionReader, DecisionWriter, Session, sessions
+from steersman.runs.experience import ExperienceReader
+from steersman.runs.experiencing import ExperienceWriter, Moments
 from steersman.runs.rehearsal import Case, add_case, read_cases
 from steersman.runs.trust import NAME as TRUST
+from steersman.runs.updates import Change, Journal
 from steersman.training import CheckpointStore
 
 RUN = "0123456789abcdef"
@@ -224,6 +228,45 @@ def recorded(root: Path) -> object:
     return [one.session.model for one in map(DecisionReader, sessions(root))] or None
 
 
+def lived(moments: int, retain: int = 1 << 30) -> Callable[[Path], object]:
+    """So many more moments: the first few begin the log, or make room for others."""
+
+    def act(root: Path) -> None:
+        writer = ExperienceWriter(root / "experience", VECTORS, retain=retain)
+        try:
+            moment = {name: np.zeros((1, *spec.shape), np.float32) for name, spec in VECTORS.observations.items()}
+            for _ in range(moments):
+                writer.append(Moments(moment, None), durable=True)
+        finally:
+            writer.close()
+
+    return act
+
+
+def last_lived(root: Path) -> object:
+    """The newest moment; those that are there follow one another."""
+    if not (root / "experience").exists():
+        return None
+    numbers = [moment.number for moment in ExperienceReader(root / "experience").moments()]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1) if numbers else [])
+    return numbers[-1:] or None
+
+
+def noted(*updates: int) -> Callable[[Path], object]:
+    def act(root: Path) -> None:
+        for number in updates:
+            there = len(Journal(root / "experience").changes(1))
+            if there < number:
+                Journal(root / "experience").append(Change(
+                    kind="accepted", number=number, checkpoint=1, before="a", after="b", threads=1, when=0.0))
+
+    return act
+
+
+def notes(root: Path) -> object:
+    return [change.number for change in Journal(root / "experience").changes(1)] or None
+
+
 # Artefacts and single files -----------------------------------------------------------------------------------------
 
 
@@ -366,6 +409,11 @@ KINDS = {
     "graph, the first": Kind(graph_log, graph(5), graphs, 10),
     "graph of another size": Kind(then(graph_log, graph(5)), graph(9), graphs, 10),
     "session of decisions": Kind(nothing, session, recorded, 6),
+    "experience, the first": Kind(nothing, lived(1), last_lived, 10),
+    "experience, one more": Kind(lived(3), lived(1), last_lived, 5),
+    "experience that makes room": Kind(lived(40, 4000), lived(1, 1000), last_lived, 10),
+    "update, the first": Kind(lived(1), noted(1), notes, 4),
+    "update, one more": Kind(then(lived(1), noted(1, 2)), noted(1, 2, 3), notes, 3),
     "picture, the first": Kind(nothing, picture(b"one"), pictures, 8),
     "picture, another under its name": Kind(picture(b"one"), picture(b"two"), pictures, 8),
     "cases of a rehearsal": Kind(then(make_run, case(1)), case(2), cases, 5),

@@ -25,11 +25,13 @@ from steersman.agent.building.loading import load_parts
 from steersman.agent.building.origin import Origin, origin_of
 from steersman.agent.building.readouts import load_readout
 from steersman.agent.config import AgentConfig, require_name, require_world_model
+from steersman.agent.experience import ExperienceLog, Transition
 from steersman.agent.fitted.additions import Additions
 from steersman.agent.fitted.in_run import load_additions
 from steersman.agent.fitted.sealing import build_sealed, distinct, verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.flight.recorder import Inputs
+from steersman.agent.learning import Learning, Standing
 from steersman.agent.memorising import memorise
 from steersman.agent.moments import moment_of, require_done, require_forecast, require_measured
 from steersman.agent.nearing import looked, same_goal
@@ -57,6 +59,8 @@ from steersman.core import (
     Surprise,
     Task,
     TensorRecord,
+    Update,
+    UsageError,
     WorldModel,
 )
 from steersman.cost import Sealed, resolve
@@ -120,6 +124,9 @@ class Agent:
         if additions is not None:
             self.additions.guardrails, self.additions.outdated = dict(additions.guardrails), additions.outdated
         self.recorder: Recorder | None = None
+        self.log: ExperienceLog | None = None
+        self.learning: Learning | None = None
+        self.standing = Standing()
         self.reset()
 
     @classmethod
@@ -314,10 +321,61 @@ class Agent:
         measured = require_measured(measured, self.signature, batch)
         self._resolve(task)
         state = self._state(batch)
-        inputs = Inputs(moment, since, measured, state, task)
+        through = 0 if self.log is None else self.log.count
+        inputs = Inputs(moment, since, measured, state, task, self.standing, through)
         belief, state, self.surprise = believe(self._boxes, state, moment, since, measured)
         state = memorise(self.memory, state, belief)
         return self._decide(belief, state, task, exogenous, inputs)
+
+    def experience(self, transition: Transition, *, durable: bool = False) -> Update | None:
+        """Add what was observed after an action to the experience of the run (`record_experience` begins that).
+
+        durable  wait until it is on disk: it then survives a loss of power, too
+
+        -> the update that was made, where the agent learns by itself (`correct_with`) and it was time.
+
+        Raises:
+            UsageError: no experience is recorded.
+            DataError, ActionError, MismatchError: a moment that is not of this world, or goes on with an episode that
+                has not begun; nothing is added.
+            StorageError: the disk refused; what was added before stands.
+        """
+        if self.log is None:
+            raise UsageError("an agent whose experience is recorded", "one whose is not",
+                             "begin with record_experience(agent, run)")
+        self.log.append(transition, durable=durable)
+        return self.learn() if self.learning is not None and self.learning.due(self.log.count) else None
+
+    def learn(self) -> Update | None:
+        """Ask the corrector for an update from all that was experienced, make it and note it; None: it proposed none,
+        and not a bit of the weights has changed.
+
+        Raises:
+            UsageError: there is no corrector (`correct_with`).
+            StorageError: the update could not be noted; the weights are as before.
+        """
+        if self.learning is None or self.log is None:
+            raise UsageError("an agent with a corrector", "one without", "begin with correct_with(agent, run, …)")
+        self.log.flush()
+        update = self.learning.learn(self.log.count)
+        if update is not None:
+            self.stand(self.learning.standing())
+        return update
+
+    def roll_back(self) -> None:
+        """Take the last update back, bit for bit.
+
+        Raises:
+            UsageError: there is none of this agent that can be taken back. StorageError: it could not be noted.
+        """
+        if self.learning is None:
+            raise UsageError("an agent with a corrector", "one without", "begin with correct_with(agent, run, …)")
+        self.learning.roll_back()
+        self.stand(self.learning.standing())
+
+    def stand(self, standing: Standing) -> None:
+        """Other weights act from now on: what was made by the old ones of a goal is made again."""
+        self.standing, self._task = standing, None
 
     @torch.inference_mode()
     def act_from(self, belief: Belief, task: Task, *, exogenous: Tensor | None = None) -> Plan:
@@ -362,7 +420,7 @@ class Agent:
             outside=self._coming(state, exogenous, plan),
         )
         if self.recorder is not None:
-            self.recorder.decided(self.state, task)
+            self.recorder.decided(self.state, task, self.standing)
         return plan
 
     def _coming(self, state: AgentState, exogenous: Tensor | None, plan: Plan) -> Tensor | None:

@@ -1,4 +1,5 @@
-"""An agent and the run of its weights: what was added to it is stored there, and its decisions are recorded.
+"""An agent and the run of its weights: what was added to it is stored there, its decisions and its experience are
+recorded, and it learns from that.
 
 Knows agents from above: nothing here is needed to act.
 """
@@ -6,13 +7,17 @@ Knows agents from above: nothing here is needed to act.
 from __future__ import annotations
 
 from steersman.agent.agent import Agent
+from steersman.agent.experience import ExperienceLog
 from steersman.agent.fitted.in_run import save_additions
 from steersman.agent.fitted.sealing import verify_sealed
 from steersman.agent.flight import Recorder
+from steersman.agent.learning import Learning
+from steersman.agent.rederiving import Rederiver
 from steersman.agent.remembered import memory_of
-from steersman.core import Corrector, MismatchError
+from steersman.core import Corrector, MismatchError, UsageError
 from steersman.runs import Run
 from steersman.runs.decisions import RETAINED
+from steersman.runs.experiencing import RETAINED as EXPERIENCE_RETAINED
 
 
 def store_additions(agent: Agent, run: Run) -> list[str]:
@@ -53,8 +58,56 @@ def record_decisions(agent: Agent, run: Run, *, world: str = "", retain: int = R
     _require_run(agent, run)
     agent.recorder = Recorder(run, agent.fingerprint(), agent.origin.checkpoint, agent.planner, agent.readout,
                               world=world, retain=retain, costs=agent.additions.fingerprints(),
-                              memory=memory_of(agent.planner))
+                              memory=memory_of(agent.planner), standing=agent.standing)
     return agent.recorder
+
+
+def record_experience(
+    agent: Agent, run: Run, *, retain: int = EXPERIENCE_RETAINED, age: float = float("inf")
+) -> ExperienceLog:
+    """From now on, `agent.experience` adds to the experience of the run whose weights these are: RUN/experience, which
+    is a log that can be trained on.
+
+    retain  bytes that stay; age  seconds that moments stay. The oldest go first
+
+    Raises:
+        MismatchError: the weights are not of this run. LockedError: another process adds to its experience.
+        StorageError: the disk refused.
+    """
+    _require_run(agent, run)
+    agent.log = ExperienceLog(run, agent.signature, retain=retain, age=age)
+    return agent.log
+
+
+def correct_with(
+    agent: Agent, run: Run, corrector: Corrector, *, every: int = 0, snapshots: int = 0, anew: bool = False
+) -> Learning:
+    """From now on, `agent.learn()` makes the updates that this corrector proposes from the experience of the run, after
+    those that were made since the checkpoint and stand: these are worked out again first.
+
+    every      learn by itself whenever so many moments were added; 0: only when it is told to
+    snapshots  keep the weights after every so many updates: decisions of later ones can be replayed although the
+               experience before has gone
+    anew       begin from the checkpoint, whatever was learned since
+
+    Raises:
+        UsageError: no experience is recorded (`record_experience`).
+        RunError: what stands cannot be worked out again: the experience has made room. `anew` begins without it.
+    """
+    _require_run(agent, run)
+    if agent.log is None:
+        raise UsageError("an agent whose experience is recorded", "one whose is not",
+                         "begin with record_experience(agent, run)")
+    if anew and agent.standing.learned:
+        raise UsageError("an agent as its checkpoint has it, to begin anew", f"{agent.standing.updates} updates",
+                         "load it again")
+    if not anew and not agent.standing.learned:
+        Rederiver(run, agent).to_latest()
+    corrector.stand_at(agent.standing.updates)
+    agent.learning = Learning(
+        corrector, (agent.perception, agent.world_model), agent.log.folder, agent.origin.checkpoint, agent.log.count,
+        every=every, snapshots=snapshots)
+    return agent.learning
 
 
 def _require_run(agent: Agent, run: Run) -> None:

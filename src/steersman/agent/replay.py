@@ -5,8 +5,8 @@ Shapes: B problems, H horizon, A action size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from steersman.agent.agent import Agent
 from steersman.agent.flight.forms import task_of
+from steersman.agent.rederiving import Rederiver, threads
 from steersman.agent.remembered import memory_of
 from steersman.agent.state import AgentState
 from steersman.core import CheckpointError, Plan, Planner, RunError, Task
@@ -60,8 +61,11 @@ def replay(
     task     needed where the recorded one held code (a callable goal, a guardrail with a function)
     planner  needed where the recorded one has no configuration that is registered in this process
 
+    Where the weights had learned while acting, their updates are made again from the experience first.
+
     Raises:
-        RunError: no such decision, a task or a planner that could not be stored.
+        RunError: no such decision, a task or a planner that could not be stored, weights that cannot be worked out any
+            more because the experience has made room (`replayable`).
         CheckpointError: the weights are not those that decided.
     """
     *_, last = replays(run, range(number, number + 1), session=session, task=task, planner=planner)
@@ -69,24 +73,61 @@ def replay(
 
 
 def replays(
-    run: Path | str | Run, numbers: range | None = None, *, session: str = "latest", task: Task | None = None,
+    run: Path | str | Run, numbers: Iterable[int] | None = None, *, session: str = "latest", task: Task | None = None,
     planner: Planner | None = None,
 ) -> Iterator[Replayed]:
     """The decisions `numbers` (default: all that are there), one after the other; see `replay`."""
     run = run if isinstance(run, Run) else Run.open(run)
     reader = session_at(run.path, session)
-    agent, notes = _agent(run, reader.session, planner)
-    with _threads(reader.session.threads), compiling(bool(reader.session.compiled)):
-        again = _Again(agent, reader, task)
+    weights, notes = _weights(run, reader.session, planner)
+    with threads(reader.session.threads), compiling(bool(reader.session.compiled)):
+        again = _Again(weights, reader, task)
         for number in reader.span() if numbers is None else numbers:
             yield again.decide(number, notes)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Decisions that follow one another and were made by the same weights.
+
+    first, last  their numbers in the session
+    updates      that the weights held; through  moments of the experience at the last of them
+    refusal      why they cannot be replayed any more, in words; "": they can
+    """
+
+    first: int
+    last: int
+    updates: int
+    through: int
+    refusal: str
+
+
+def replayable(run: Path | str | Run, *, session: str = "latest") -> list[Stretch]:
+    """Which recorded decisions can still be replayed, as far as the files say; nothing is worked out.
+
+    Raises:
+        RunError: no such session, or a damaged record. CheckpointError: its checkpoint is not there any more.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    reader = session_at(run.path, session)
+    weights = Rederiver(run, Agent.load(run, _checkpoint(reader.session), additions=False))
+    refusals: dict[str, str] = {}
+    found: list[Stretch] = []
+    learned = ""
+    for record in reader.all():
+        if record.learned not in refusals:
+            refusals[record.learned] = weights.refusal(record.learned)
+        first = found.pop().first if found and learned == record.learned else record.number
+        learned = record.learned
+        found.append(Stretch(first, record.number, record.updates, record.through, refusals[learned]))
+    return found
 
 
 class _Again:
     """An agent that is taken through a session."""
 
-    def __init__(self, agent: Agent, reader: DecisionReader, task: Task | None) -> None:
-        self.agent, self.reader, self.given = agent, reader, task
+    def __init__(self, weights: Rederiver, reader: DecisionReader, task: Task | None) -> None:
+        self.weights, self.agent, self.reader, self.given = weights, weights.agent, reader, task
         self.task: Task | None = None
         self._at: int | None = None  # the decision that was made last
         self._form: Any = None
@@ -107,6 +148,7 @@ class _Again:
 
     def _once(self, record: Recorded) -> tuple[Plan, Tensor]:
         tensors = _tensors(record, self.reader.path)
+        self.weights.to(record.learned)
         if record.whole:
             assert record.task is not None
             stored = record.task
@@ -137,7 +179,12 @@ class _Again:
                               measured=seen or None)
 
 
-def _agent(run: Run, session: Session, planner: Planner | None) -> tuple[Agent, tuple[str, ...]]:
+def _checkpoint(session: Session) -> str:
+    return "latest" if session.checkpoint is None else f"{session.checkpoint}"
+
+
+def _weights(run: Run, session: Session, planner: Planner | None) -> tuple[Rederiver, tuple[str, ...]]:
+    """The agent that decided, with the weights that the session began with, and what is different now."""
     if planner is None:
         if session.planner is None:
             raise RunError("a planner with a configuration", session.planner_name, "give it: replay(…, planner=…)")
@@ -146,10 +193,13 @@ def _agent(run: Run, session: Session, planner: Planner | None) -> tuple[Agent, 
         except msgspec.ValidationError as error:
             raise RunError(f"a planner's configuration in {run.path}", f"{error}", "record again") from error
         planner = config.build()
-    name = "latest" if session.checkpoint is None else f"{session.checkpoint}"
-    agent = Agent.load(run, name, planner=planner)
+    agent = Agent.load(run, _checkpoint(session), planner=planner)
+    weights = Rederiver(run, agent)
+    gone = weights.refusal(session.learned)
+    if not gone:
+        weights.to(session.learned)
     found = agent.fingerprint()
-    if found != session.model:
+    if found != session.model and not gone:
         raise CheckpointError(
             f"the model that decided, {session.model[:12]}…", f"{found[:12]}…",
             "restore the checkpoint and the read-out of then; decisions of another model cannot be replayed",
@@ -159,6 +209,8 @@ def _agent(run: Run, session: Session, planner: Planner | None) -> tuple[Agent, 
 
     now = manifest.versions()
     notes = [f"{k} {v} then, {now.get(k, 'none')} now" for k, v in versions.items() if now.get(k) != v]
+    if gone:
+        notes.append("the weights that the session began with are gone: the read-out may be another than then")
     if session.memory and (memory := memory_of(agent.planner)) != session.memory:
         notes.append(f"a memory {session.memory[:12]}… then, {memory[:12] or 'none'}… now")
     fitted = agent.additions.fingerprints()
@@ -169,7 +221,7 @@ def _agent(run: Run, session: Session, planner: Planner | None) -> tuple[Agent, 
     simd = torch.backends.cpu.get_cpu_capability()
     if session.machine.get("simd", simd) != simd:
         notes.append(f"{session.machine['simd']} arithmetic then, {simd} now")
-    return agent, tuple(notes)
+    return weights, tuple(notes)
 
 
 def _tensors(record: Recorded, where: Path) -> dict[str, Tensor]:
@@ -178,14 +230,3 @@ def _tensors(record: Recorded, where: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         got = str(error).splitlines()[0]
         raise RunError(f"the inputs of decision {record.number} in {where}", got, "restore the file") from error
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """As many threads as then: how a sum is divided decides its last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -59,24 +59,25 @@ class Recording:
             )
         for name, spec in signature.observations.items():
             value = self.observations[name]
-            _check(where, f"observation {name!r}", value, (steps + 1, *spec.shape), np.dtype(spec.dtype).type)
+            check_array(where, f"observation {name!r}", value, (steps + 1, *spec.shape), np.dtype(spec.dtype).type)
             if spec.kind == "tokens":
-                _check_tokens(where, name, value, spec.vocabulary)
-        _check_actions(where, self.actions, signature.action)
+                check_tokens(where, name, value, spec.vocabulary)
+        check_actions(where, self.actions, signature.action)
         if signature.exogenous:
             got = self.exogenous if self.exogenous is not None else np.empty(0, np.float32)
-            _check(where, "exogenous", got, (steps, len(signature.exogenous)), np.float32)
+            check_array(where, "exogenous", got, (steps, len(signature.exogenous)), np.float32)
         for name in signature.slow:
             got = self.measured.get(name, np.empty(0, bool))
-            _check(where, f"measured rows of {name!r}", got, (steps + 1,), np.bool_)
+            check_array(where, f"measured rows of {name!r}", got, (steps + 1,), np.bool_)
         if self.times is not None:
-            _check(where, "times", self.times, (steps + 1,), np.float64)
+            check_array(where, "times", self.times, (steps + 1,), np.float64)
             if not (np.diff(self.times) > 0).all():
                 row = int(np.flatnonzero(~(np.diff(self.times) > 0))[0]) + 1
                 raise DataError(f"times that increase in {where}", f"{self.times[row]:g} at row {row}", "sort the rows")
 
 
-def _check(where: str, what: str, value: Array, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+def check_array(where: str, what: str, value: Array, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+    """Raises DataError: another shape or type, NaN or infinity in some row."""
     if value.shape != shape:
         raise DataError(f"{what} of shape {shape} in {where}", f"{value.shape}", "reshape or re-record it")
     if value.dtype != dtype:
@@ -87,24 +88,26 @@ def _check(where: str, what: str, value: Array, shape: tuple[int, ...], dtype: t
         raise DataError(f"finite {what} in {where}", f"NaN or infinity at row {row}", "repair or drop those rows")
 
 
-def _check_tokens(where: str, name: str, value: Array, vocabulary: int) -> None:
+def check_tokens(where: str, name: str, value: Array, vocabulary: int) -> None:
+    """Raises DataError: numbers that are not of the vocabulary."""
     low, high = int(value.min()), int(value.max())
     if low < 0 or high >= vocabulary:
         worst = high if high >= vocabulary else low
         raise DataError(f"tokens {name!r} in 0..{vocabulary - 1} in {where}", f"{worst}", "raise the vocabulary")
 
 
-def _check_actions(where: str, actions: Array, spec: ActionSpec) -> None:
+def check_actions(where: str, actions: Array, spec: ActionSpec) -> None:
+    """Rows (T, A). Raises DataError: another shape or type, NaN. ActionError: out of bounds."""
     if spec.kind == "none":
-        _check(where, "actions", actions, (len(actions), 0), np.float32)
+        check_array(where, "actions", actions, (len(actions), 0), np.float32)
         return
     if spec.kind == "discrete":
-        _check(where, "actions", actions, (len(actions), 1), np.int64)
+        check_array(where, "actions", actions, (len(actions), 1), np.int64)
         if actions.min() < 0 or actions.max() >= spec.choices:
             worst = int(actions.max()) if actions.max() >= spec.choices else int(actions.min())
             raise ActionError(f"actions in 0..{spec.choices - 1} in {where}", f"{worst}", "correct the log or the spec")
         return
-    _check(where, "actions", actions, (len(actions), spec.size), np.float32)
+    check_array(where, "actions", actions, (len(actions), spec.size), np.float32)
     low, high = np.array(spec.low), np.array(spec.high)
     if spec.whole and (broken := (actions != np.round(actions))[:, list(spec.whole)]).any():
         row, which = (int(i) for i in np.argwhere(broken)[0])

@@ -19,6 +19,7 @@ from steersman.agent.flight.recorder import pooled
 from steersman.agent.nearing import notice
 from steersman.core import Observation, ObservationGoal, Plan, Surprise, Task, UsageError
 from steersman.core.records import rows
+from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.success import Tally, drifted
 from steersman.runs.artefacts import Decision
 from steersman.worlds import GymnasiumTrials, make_world
@@ -86,15 +87,17 @@ def act_in(
         trials = GymnasiumTrials(worlds, seeds)
         start, tally, story = trials.observe(), Tally(trials, longest), _Story(agent, episodes)
         agent.reset(seeds)
+        experiencing = Experiencing(agent, trials)
         since: Tensor | None = None
         while bool(tally.on.any()):
             plan = agent.act(trials.observe(), task, since=since)
             story.decided(plan, tally.on, tally.time)
             since = plan.actions[:, : max(1, agent.commits(task))]
             for k, actions in enumerate(since.unbind(1)):
-                first = bool(tally.on[0])
+                moving = tally.on
                 tally.step(actions)
-                if first:
+                experiencing.stepped(actions, moving)
+                if bool(moving[0]):
                     story.stepped(k, trials.observe())
             if watch is not None:
                 watch(max(trials.lengths), int((~tally.on).sum()), episodes)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from steersman.agent import Agent
 from steersman.core import ColumnGoal, Goal, Guardrail, MismatchError, ObservationGoal, Plan, Task, UsageError
+from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.intervals import wilson
 from steersman.evaluation.seeds import FRAMES, GUARD, LOG, derived
 from steersman.evaluation.success import Tally, drifted
@@ -210,6 +211,7 @@ def follow(
     n = len(tally.success)
     running, planning, infeasible = torch.arange(n), torch.zeros(n), 0
     agent.reset([1_000_003 * (seed + 1) + i for i in range(n)])
+    experiencing = Experiencing(agent, tally.trials)
     since: Tensor | None = None
     while len(running):
         observation = {k: v[running] for k, v in tally.trials.observe().items()}
@@ -222,8 +224,9 @@ def follow(
         commits = agent.commits(task)
         for actions in plan.actions[:, :commits].unbind(1)[: tally.limit - tally.time]:
             every = actions.new_zeros(n, actions.shape[1])
-            every[running] = actions
+            every[running], moving = actions, tally.on
             tally.step(every)
+            experiencing.stepped(every, moving)
         on = tally.on[running]
         since = plan.actions[on][:, :commits]
         if not bool(on.all()):

@@ -7,7 +7,7 @@ never trained on), how many dimensions the latent uses, and how many goals in th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import torch
@@ -109,7 +109,7 @@ def perform(context: Context) -> Found:
     words, cut = CUTS[name]
     log = Dataset.open(needed.folder / "log")
     config = two_rooms.recipe(steps=sizes.steps, seed=context.seed)
-    changed = msgspec.structs.replace(config, objectives=cut(cast(Objectives, config.objectives)))
+    changed = msgspec.structs.replace(config, objectives=cut(config.objectives))
     found = _one(context, name, changed, log, sizes)
     context.say(f"{words}: {_words(found)}")
     return Found({"": _figures(name, found)}, found)

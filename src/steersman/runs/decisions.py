@@ -11,10 +11,7 @@ Shapes: B problems that were decided together, A action size, H horizon.
 
 from __future__ import annotations
 
-import os
 import re
-import struct
-import zlib
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -23,8 +20,9 @@ from typing import Any
 import msgspec
 
 from steersman.core.errors import RunError, UsageError
-from steersman.runs.files import parse_json, pretty, read_capped, refusals, sync_folder, write_all, write_new
+from steersman.runs.files import parse_json, pretty, read_capped, refusals, write_new
 from steersman.runs.folders import FolderInTheMaking
+from steersman.runs.frames import FrameFile, frame, frames, segments
 
 FORMAT = 1
 FOLDER = "decisions"
@@ -33,10 +31,8 @@ RETAINED = 256 << 20
 TOGETHER = 64
 """Decisions in a file; each file begins with the agent's whole state, so that a replay starts there."""
 
-_SESSION, _SEGMENT = re.compile(r"\d{4,9}"), re.compile(r"(\d{9})\.log")
-_FRAME = struct.Struct("<4sII")  # magic, length, CRC-32 of what follows
-_MAGIC = b"SDR1"
-_LARGEST = 1 << 30
+_SESSION = re.compile(r"\d{4,9}")
+_MARK = b"SDR1"
 
 Numbers = tuple[float, ...]
 
@@ -55,6 +51,8 @@ class Session(_Part, frozen=True, kw_only=True):
     costs       fitted terms that were added to the agent, and the SHA-256 of each
     threads     of the machine's arithmetic: sums depend on how they are divided
     compiled    version of the compiler whose forms of planners decide where there are any; "": the plain forms
+    updates     that were learned while acting (`runs.updates`) and stood when the session began, and `learned`, the
+                SHA-256 over perception and world model with them; "": those of the checkpoint
     """
 
     format: int = FORMAT
@@ -72,6 +70,8 @@ class Session(_Part, frozen=True, kw_only=True):
     versions: dict[str, str]
     machine: dict[str, Any] = {}
     problems: int = 1
+    updates: int = 0
+    learned: str = ""
 
 
 class Candidates(_Part, frozen=True, kw_only=True):
@@ -121,6 +121,8 @@ class Recorded(_Part, frozen=True, kw_only=True):
     whole      the record holds the agent's state from before the decision, and the task
     task       how to make the task again (`agent.flight`); None: as before
     clock      what the planner's clock read, where a limit of seconds held; () otherwise
+    updates    that the weights held, and `learned`, which weights those are, both as in `Session`; `through`: moments
+               of the experience that there were
     tensors    a safetensors file: observations, inputs, the state where `whole`, tensors of the task
     """
 
@@ -146,6 +148,9 @@ class Recorded(_Part, frozen=True, kw_only=True):
     whole: bool = False
     task: dict[str, Any] | None = None
     clock: Numbers = ()
+    updates: int = 0
+    learned: str = ""
+    through: int = 0
     tensors: bytes = b""
 
 
@@ -168,7 +173,7 @@ class DecisionWriter:
         if retain < 1:
             raise UsageError("at least 1 byte of decisions to retain", f"{retain}", "raise the limit")
         self.retain, self.number = retain, 0
-        self._fd: int | None = None
+        self._file: FrameFile | None = None
         self._inside = 0
         folder = FolderInTheMaking(run / FOLDER / "session", "a folder for decisions")
         try:
@@ -182,7 +187,7 @@ class DecisionWriter:
     @property
     def due(self) -> bool:
         """Whether the next decision begins a file."""
-        return self._fd is None or self._inside in (0, TOGETHER)
+        return self._file is None or self._inside in (0, TOGETHER)
 
     def append(self, record: Recorded) -> None:
         """Write one decision; it is there when the call returns, whatever becomes of this process.
@@ -195,15 +200,9 @@ class DecisionWriter:
                              "write decisions in order, and a whole one when it is due")
         payload = _encode(record)
         with refusals("a decision written", self.path):
-            if self._fd is None or self._inside == TOGETHER:
-                self._next_file()
-            assert self._fd is not None
-            end = os.lseek(self._fd, 0, os.SEEK_END)
-            try:
-                write_all(self._fd, _FRAME.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload)
-            except OSError:
-                os.ftruncate(self._fd, end)
-                raise
+            if self._file is None or self._inside == TOGETHER:
+                self._file = self._next_file()
+            self._file.append(frame(_MARK, payload))
         self.number, self._inside = self.number + 1, self._inside + 1
 
     def close(self) -> None:
@@ -212,24 +211,20 @@ class DecisionWriter:
         Raises:
             StorageError: the disk refused.
         """
-        fd, self._fd = self._fd, None
-        if fd is not None:
+        file, self._file = self._file, None
+        if file is not None:
             with refusals("decisions written", self.path):
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
-                sync_folder(self.path)
+                file.close()
 
-    def _next_file(self) -> None:
+    def _next_file(self) -> FrameFile:
         self.close()
-        files = _segments(self.path)
+        files = segments(self.path)
         sizes = [path.stat().st_size for _, path in files]
         while files and sum(sizes) > self.retain:
             files.pop(0)[1].unlink()
             sizes.pop(0)
-        self._fd = os.open(self.path / f"{self.number:09d}.log", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         self._inside = 0
+        return FrameFile(self.path / f"{self.number:09d}.log")
 
 
 class DecisionReader:
@@ -248,10 +243,10 @@ class DecisionReader:
 
     def span(self) -> range:
         """Numbers of the decisions that are still there."""
-        files = _segments(self.path)
+        files = segments(self.path)
         if not files:
             return range(0)
-        last = files[-1][0] + sum(1 for _ in _frames(files[-1][1]))
+        last = files[-1][0] + sum(1 for _ in frames(files[-1][1], _MARK))
         return range(files[0][0], last)
 
     def read(self, number: int) -> Recorded:
@@ -265,6 +260,16 @@ class DecisionReader:
                 return record
         raise AssertionError
 
+    def all(self) -> Iterator[Recorded]:
+        """Every decision that is there, oldest first.
+
+        Raises:
+            RunError: a damaged record.
+        """
+        for _, file in segments(self.path):
+            for _, payload in frames(file, _MARK):
+                yield _decoded(payload, file)
+
     def leading_to(self, number: int) -> list[Recorded]:
         """From the last whole decision up to `number`: what a replay goes through.
 
@@ -275,13 +280,10 @@ class DecisionReader:
         if number not in span:
             there = f"{span[0]} to {span[-1]}" if span else "none"
             raise RunError(f"decision {number} in {self.path}", f"decisions {there}", "choose one of these")
-        file = max((first, path) for first, path in _segments(self.path) if first <= number)[1]
+        file = max((first, path) for first, path in segments(self.path) if first <= number)[1]
         records: list[Recorded] = []
-        for payload in _frames(file):
-            try:
-                record = _decoder.decode(payload)
-            except (msgspec.MsgspecError, RecursionError) as error:
-                raise RunError(f"decisions in {file}", f"{error}", "restore the file from a copy") from error
+        for _, payload in frames(file, _MARK):
+            record = _decoded(payload, file)
             records = [record] if record.whole else [*records, record]
             if record.number == number:
                 return records
@@ -310,19 +312,8 @@ def session_at(run: Path, name: str = "latest") -> DecisionReader:
     raise RunError(f"recorded decisions {name!r} in {run}", ", ".join(x.name for x in there) or "none", fix)
 
 
-def _segments(path: Path) -> list[tuple[int, Path]]:
-    found = ((_SEGMENT.fullmatch(x.name), x) for x in path.iterdir())
-    return sorted((int(match[1]), x) for match, x in found if match)
-
-
-def _frames(path: Path) -> Iterator[bytes]:
-    """Whole records of a file, up to the first that is torn or altered."""
-    with path.open("rb") as file:
-        while len(head := file.read(_FRAME.size)) == _FRAME.size:
-            magic, length, crc = _FRAME.unpack(head)
-            if magic != _MAGIC or length > _LARGEST:
-                return
-            payload = file.read(length)
-            if len(payload) < length or zlib.crc32(payload) != crc:
-                return
-            yield payload
+def _decoded(payload: bytes, file: Path) -> Recorded:
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise RunError(f"decisions in {file}", f"{error}", "restore the file from a copy") from error

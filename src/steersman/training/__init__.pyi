@@ -1,5 +1,6 @@
 from .checkpoints import Checkpoint as Checkpoint, CheckpointStore as CheckpointStore
 from .config import ParameterLevel as ParameterLevel, RolloutStage as RolloutStage, TrainConfig as TrainConfig
+from .corrector import GradientCorrector as GradientCorrector
 from .gauges import Gauge as Gauge, Moment as Moment, RidgeProbe as RidgeProbe
 from .growing import grow as grow
 from .loop import create_run as create_run, open_data as open_data, resume as resume, stored_config as stored_config

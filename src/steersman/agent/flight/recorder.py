@@ -20,6 +20,7 @@ from torch import Tensor
 from steersman.actor.ground.verdict import margins_of
 from steersman.agent.flight.forms import goal_words, task_form
 from steersman.agent.flight.watching import Sheet
+from steersman.agent.learning import Standing
 from steersman.agent.state import AgentState
 from steersman.core import Observation, Plan, Planner, Problem, Readout, StorageError, Surprise, Task
 from steersman.core.clock import taped
@@ -31,13 +32,16 @@ from steersman.runs.decisions import RETAINED, DecisionWriter, Recorded, Session
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a decision is made from, beside the weights: as given to `Agent.act`, and the agent's state before it."""
+    """What a decision is made from: as given to `Agent.act`, the agent's state before it, and which weights act, with
+    as many moments of experience behind them."""
 
     observation: Observation
     since: Tensor | None
     measured: Mapping[str, Tensor] | None
     state: AgentState
     task: Task
+    standing: Standing
+    through: int
 
 
 class Recorder:
@@ -50,20 +54,22 @@ class Recorder:
     def __init__(
         self, run: Run, model: str, checkpoint: int | None, planner: Planner, readout: Readout | None, *,
         world: str = "", retain: int = RETAINED, memory: str = "", costs: Mapping[str, str] | None = None,
+        standing: Standing | None = None,
     ) -> None:
         """model: see `model_fingerprint`; retain: bytes of records that stay, the oldest go first; costs: fitted terms
-        that were added to the agent, and their fingerprints."""
-        config = planner.config
+        that were added to the agent, and their fingerprints; standing: which weights act at the beginning (None: those
+        of the checkpoint)."""
+        config, standing = planner.config, standing or Standing()
         self.readout, self.failure = readout, ""
         self._writer = DecisionWriter(run.path, Session(
             started=datetime.now(UTC).isoformat(timespec="seconds"), run=run.manifest.id, checkpoint=checkpoint,
             model=model, memory=memory, planner=msgspec.to_builtins(config) if _is_config(config) else None,
             planner_name=type(planner).__name__, world=world, threads=torch.get_num_threads(),
             costs=dict(costs or {}), compiled=compiler() if compiled() else "", versions=manifests.versions(),
-            machine={**manifests.machine(), "simd": _simd()},
+            machine={**manifests.machine(), "simd": _simd()}, updates=standing.updates, learned=standing.learned,
         ), retain)
         self._memory = memory
-        self._after: tuple[AgentState, Task] | None = None  # what the next decision goes on from
+        self._after: tuple[AgentState, Task, Standing] | None = None  # what the next decision goes on from
 
     @property
     def session(self) -> str:
@@ -87,9 +93,9 @@ class Recorder:
             warnings.warn(f"decisions are no longer recorded: {error}", RuntimeWarning, stacklevel=3)
         return plan
 
-    def decided(self, state: AgentState, task: Task) -> None:
+    def decided(self, state: AgentState, task: Task, standing: Standing) -> None:
         """The agent's state after the decision."""
-        self._after = state, task
+        self._after = state, task, standing
 
     def close(self) -> None:
         """Wait until everything is on disk."""
@@ -120,7 +126,7 @@ class Recorder:
             vetoed={name: tuple(value.tolist()) for name, value in plan.vetoed.items()}, reason=plan.reason,
             candidates=sheet.candidates(), limits=sheet.limits(_margins(plan, problem.task)),
             expected=self._expected(plan), surprise=pooled(surprise), memory=self._memory, whole=whole, task=form,
-            clock=clock,
+            clock=clock, updates=inputs.standing.updates, learned=inputs.standing.learned, through=inputs.through,
             tensors=save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}),
         )
 
@@ -128,8 +134,8 @@ class Recorder:
         """Whether this decision follows the last one written, with nothing changed in between."""
         if self._after is None:
             return False
-        after, task = self._after
-        return after is inputs.state and inputs.task is task
+        after, task, standing = self._after
+        return after is inputs.state and inputs.task is task and inputs.standing == standing
 
     def _expected(self, plan: Plan) -> dict[str, tuple[tuple[float, ...], ...]]:
         if self.readout is None:

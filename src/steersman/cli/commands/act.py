@@ -14,6 +14,7 @@ import tyro
 from steersman.cli import imports
 from steersman.cli.command import Command, option
 from steersman.cli.done import Done
+from steersman.cli.gathering import gathered, gathering
 from steersman.cli.imports import Modules
 from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal
@@ -65,6 +66,11 @@ class Act(Command):
     """Which checkpoint acts."""
     no_record: Annotated[bool, option()] = False
     """Do not write down the decisions (see `steersman why`, `steersman replay`)."""
+    experience: Annotated[bool, option()] = False
+    """Add what happens to the experience of the run, RUN/experience: a log that can be trained on."""
+    learn: Annotated[int, option("MOMENTS")] = 0
+    """Learn from that experience whenever so many moments were added, going on from what was learned before (0: do
+    not); updates that lose their experience stay replayable by a copy of the weights after every tenth."""
     imports: Modules = ()
     """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
@@ -81,6 +87,7 @@ class Act(Command):
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint, planner(self.planner), trusted=self.trusted)
+        gathering(agent, run, self.experience, self.learn)
         recorder = None if self.no_record else record_decisions(agent, run, world=self.env)
         goal = goals.goal(self.goal, agent, self.run) if self.goal else own_goal(self.env, self.episodes, self.seed)
         task = Task(goal, self._weights(agent.costs), goals.limits(self.keep, agent))
@@ -89,6 +96,8 @@ class Act(Command):
                            watch=lambda steps, done, total: watcher.count(f"{total} episodes, step", steps, None))
         if recorder is not None:
             recorder.close()
+        if agent.log is not None:
+            agent.log.close()
         table = self._table(acted, agent.trusted)
         name = "run-" + re.sub(r"[^a-z0-9]+", "-", self.env.lower()).strip("-")[-56:].lstrip("-")
         self._keep(run.path, name, table, acted)
@@ -97,6 +106,8 @@ class Act(Command):
         terminal.say(f"{acted.ms_per_act:.1f} ms a decision; steersman report {self.run}")
         if any(acted.lost) and (farther := _farther(agent)):
             terminal.say(f"to look farther ahead: steersman run {self.run} … --planner '{farther}'")
+        if agent.log is not None:
+            terminal.say(gathered(agent, self.run))
         if recorder is not None:
             terminal.say(recorder.failure or f"every decision is recorded: steersman why {self.run}:0")
         return Done({
@@ -105,6 +116,7 @@ class Act(Command):
             "std_return": statistics.pstdev(acted.returns), "random_return": statistics.fmean(acted.random_returns),
             "returns": acted.returns, "lengths": acted.lengths, "ms_per_act": acted.ms_per_act,
             "infeasible": acted.infeasible, "lost": sum(acted.lost), "trusted_horizon": agent.trusted,
+            "updates": agent.standing.updates, "moments": 0 if agent.log is None else agent.log.count,
         })
 
     def _weights(self, costs: tuple[object, ...]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import tyro
 from steersman.cli import imports
 from steersman.cli.command import Command, option
 from steersman.cli.done import Done
+from steersman.cli.gathering import gathered, gathering
 from steersman.cli.imports import Modules
 from steersman.cli.logs import INFERRED, LogOptions, read_options
 from steersman.cli.progress import Watcher
@@ -61,6 +62,8 @@ class Evaluate(Command):
     """Plan with another planner than the run's own: its name (cem, icem, astar, …) or its configuration as JSON."""
     checkpoint: str = "latest"
     """Which checkpoint acts."""
+    experience: Annotated[bool, option()] = False
+    """Add what happens to the experience of the run, RUN/experience: a log that can be trained on."""
     offline: Annotated[bool, option()] = False
     """Measure from the log alone how far the model can be trusted."""
     data: Annotated[str, option("PATH")] = ""
@@ -89,6 +92,7 @@ class Evaluate(Command):
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint, planner(self.planner))
+        gathering(agent, run, self.experience, 0)
         name, protocol = self._protocol(agent)
         task = Task(ColumnGoal({}), guardrails=goals.limits(self.keep, agent))  # each episode has its own goal
         guard = None
@@ -100,6 +104,9 @@ class Evaluate(Command):
             measured = evaluation.evaluate(
                 agent, protocol, self.episodes, protocol.seed(self.seed), guardrails=guard, task=task,
                 watch=lambda seen: watcher.count("goals reached", seen.done, count))
+        if agent.log is not None:
+            agent.log.close()
+            terminal.say(gathered(agent, self.run))
         figures = measured.figures() | {"seed": self.seed}
         if guard is not None:
             figures["guardrail"] = guard.figures()

@@ -12,6 +12,7 @@ from steersman.core.recording import Recording
 from steersman.core.signature import Signature
 from steersman.data.formats.cache import Cache
 from steersman.data.formats.csv import Csv
+from steersman.data.formats.experience import Experience
 from steersman.data.formats.fields import Fields
 from steersman.data.formats.films import Films
 from steersman.data.formats.folder import Folder
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
 LIMITS = Limits()
 FORMATS: tuple[Format, ...] = (
-    Cache(), Minari(), Csv(), Parquet(), Hdf5(), Npz(), LeRobot(), Folder(), MinariArrow(), Pictures(), Films(),
-    Wav(), Fields(), Text(),
+    Cache(), Experience(), Minari(), Csv(), Parquet(), Hdf5(), Npz(), LeRobot(), Folder(), MinariArrow(), Pictures(),
+    Films(), Wav(), Fields(), Text(),
 )
 
 __all__ = [
-    "FORMATS", "Cache", "Csv", "Fields", "Films", "Folder", "Hdf5", "LeRobot", "Minari", "MinariArrow", "Npz",
-    "Parquet", "Pictures", "Text", "Wav", "named", "read", "recognised", "write", "writer_for",
+    "FORMATS", "Cache", "Csv", "Experience", "Fields", "Films", "Folder", "Hdf5", "LeRobot", "Minari", "MinariArrow",
+    "Npz", "Parquet", "Pictures", "Text", "Wav", "named", "read", "recognised", "write", "writer_for",
 ]
 
 

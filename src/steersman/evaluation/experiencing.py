@@ -1,0 +1,31 @@
+"""What happens in trials, as experience of the agent that acts in them. Knows trials and the agent, no world.
+
+Shapes: B episodes, A action size.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from steersman.agent import Agent, Transition
+from steersman.core.records import rows
+from steersman.worlds import Trials
+
+
+class Experiencing:
+    """Adds every step of trials to the experience of an agent; nothing, where it records none."""
+
+    def __init__(self, agent: Agent, trials: Trials) -> None:
+        """The moments with which the episodes begin are added at once."""
+        self.agent, self.trials = agent, trials
+        if agent.log is not None:
+            agent.experience(Transition(trials.observe()))
+
+    def stepped(self, actions: Tensor, moving: Tensor) -> None:
+        """Actions (B, A) were just taken in the episodes that went on, moving (B,) bool."""
+        if self.agent.log is None or not bool(moving.any()):
+            return
+        self.agent.experience(Transition(
+            rows(self.trials.observe(), moving), actions[moving], terminal=self.trials.over()[moving],
+            stream=moving.nonzero()[:, 0],
+        ))
