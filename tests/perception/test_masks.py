@@ -9,7 +9,8 @@ from kinds import uniform
 
 from steersman.core import ConfigError
 from steersman.core.looking import Masked, Masks
-from steersman.core.parts import MasksConfig, convert, registered
+from steersman.core.parts import convert, registered
+from steersman.core.view_configs import MasksConfig
 from steersman.perception import masks
 
 FLAT = [masks.MultiBlock.Config(), masks.SingleBlock.Config(), masks.Random.Config(), masks.Raster.Config(),

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from steersman.core import ConfigError, MismatchError, ObservationSpec, Signature
 from steersman.core.looking import View
-from steersman.core.parts import ViewConfig, convert, registered
+from steersman.core.parts import convert, registered
+from steersman.core.view_configs import ViewConfig
 from steersman.perception import views
 
 CONFIGS = [

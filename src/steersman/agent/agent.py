@@ -32,6 +32,7 @@ from steersman.agent.fitted.sealing import build_sealed, distinct, verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.flight.recorder import Inputs
 from steersman.agent.learning import Learning, Standing
+from steersman.agent.levels import CORRECTOR, PLAN, begin_ledger, corrector_level, count_moments
 from steersman.agent.memorising import memorise
 from steersman.agent.moments import moment_of, require_done, require_forecast, require_measured
 from steersman.agent.nearing import looked, same_goal
@@ -127,6 +128,7 @@ class Agent:
         self.log: ExperienceLog | None = None
         self.learning: Learning | None = None
         self.standing = Standing()
+        self.ledger = begin_ledger(self.further, world_model, config.streaming)
         self.reset()
 
     @classmethod
@@ -325,6 +327,8 @@ class Agent:
         inputs = Inputs(moment, since, measured, state, task, self.standing, through)
         belief, state, self.surprise = believe(self._boxes, state, moment, since, measured)
         state = memorise(self.memory, state, belief)
+        self.ledger.declare(self.planner.level(task))
+        count_moments(self.ledger, batch, 1 if since is None else since.shape[1], self.surprise)
         return self._decide(belief, state, task, exogenous, inputs)
 
     def experience(self, transition: Transition, *, durable: bool = False) -> Update | None:
@@ -358,7 +362,9 @@ class Agent:
             raise UsageError("an agent with a corrector", "one without", "begin with correct_with(agent, run, …)")
         self.log.flush()
         update = self.learning.learn(self.log.count)
+        self.ledger.declare(corrector_level(self.learning))
         if update is not None:
+            self.ledger.count(CORRECTOR, points=0, writes=1)
             self.stand(self.learning.standing())
         return update
 
@@ -399,6 +405,8 @@ class Agent:
         self, belief: Belief, state: AgentState, task: Task, exogenous: Tensor | None, inputs: Inputs | None
     ) -> Plan:
         assert self._resolved is not None
+        if PLAN not in self.ledger.entries:
+            self.ledger.declare(self.planner.level(task))
         problem = Problem(
             self.world_model, belief, self.costs, self._limited(task, self._resolved), self.signature.action,
             state.seeds, state.decision, exogenous, state.warm,
@@ -408,6 +416,7 @@ class Agent:
         def decided(asked: Problem) -> Plan:
             nonlocal near
             plan, near = looked(state.near, _told(self.planner.plan(asked), asked), asked, self.planner)
+            self.ledger.count(PLAN, points=0, writes=len(asked) * plan.rounds)
             return plan
 
         if self.recorder is None or inputs is None:

@@ -58,7 +58,7 @@ def record_decisions(agent: Agent, run: Run, *, world: str = "", retain: int = R
     _require_run(agent, run)
     agent.recorder = Recorder(run, agent.fingerprint(), agent.origin.checkpoint, agent.planner, agent.readout,
                               world=world, retain=retain, costs=agent.additions.fingerprints(),
-                              memory=memory_of(agent.planner), standing=agent.standing)
+                              memory=memory_of(agent.planner), standing=agent.standing, ledger=agent.ledger)
     return agent.recorder
 
 

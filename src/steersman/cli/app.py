@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "what-if": "compare two plans from a logged moment, within bounds",
     "export": "write a trained agent as ONNX, as a folder for model hubs, or as torch.export programs",
     "serve": "answer requests for actions on this machine: loopback, a token, guardrails that no client can drop",
+    "levels": "show what changes in a run, driven by what, and how often: declared beside measured",
     "report": "write a run's report: one HTML file that needs nothing else",
     "inspect": "say what a run, checkpoint, dataset or log holds; executes nothing",
     "data convert": "bring a log into another file format",

@@ -78,7 +78,6 @@ from .parts import (
     FittedPolicyConfig as FittedPolicyConfig,
     GuardrailConfig as GuardrailConfig,
     LatentVariableConfig as LatentVariableConfig,
-    MasksConfig as MasksConfig,
     MemoryConfig as MemoryConfig,
     ObjectiveConfig as ObjectiveConfig,
     OptimiserConfig as OptimiserConfig,
@@ -86,7 +85,6 @@ from .parts import (
     PlannerConfig as PlannerConfig,
     PolicyConfig as PolicyConfig,
     ReadoutConfig as ReadoutConfig,
-    ViewConfig as ViewConfig,
     WorldModelConfig as WorldModelConfig,
     register as register,
     registered as registered,
@@ -119,3 +117,4 @@ from .types import (
 )
 from .world_model import WorldModel as WorldModel
 from .world_model import every_moment as every_moment
+from .view_configs import MasksConfig as MasksConfig, ViewConfig as ViewConfig

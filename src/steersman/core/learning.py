@@ -22,7 +22,7 @@ from steersman.core.records import TensorRecord
 from steersman.core.types import Belief, Imagined, Latent, Window
 
 if TYPE_CHECKING:
-    from steersman.core.parts import MasksConfig, ViewConfig
+    from steersman.core.view_configs import MasksConfig, ViewConfig
 
 Made = TypeVar("Made")
 

@@ -56,13 +56,18 @@ class Ledger:
         old = self.entries[name]
         self.entries[name] = Entry(old.level, old.points + points, old.writes + writes)
 
+    def since(self, before: Mapping[str, Entry]) -> dict[str, tuple[int, int]]:
+        """Name -> (points, writes) since the entries were `before`."""
+        found = {}
+        for name, now in self.entries.items():
+            then = before.get(name, Entry(now.level))
+            found[name] = (now.points - then.points, now.writes - then.writes)
+        return found
+
     def state(self) -> dict[str, Any]:
         """Plain values, for a file."""
-        found: dict[str, Any] = msgspec.to_builtins(self.entries, enc_hook=None)
-        for entry in found.values():
-            if entry["level"]["period"] == math.inf:
-                entry["level"]["period"] = None  # JSON has no infinity
-        return found
+        return {name: {"level": level_form(entry.level), "points": entry.points, "writes": entry.writes}
+                for name, entry in self.entries.items()}
 
     def load(self, stored: Mapping[str, Any]) -> None:
         """Go on counting from what `state` gave, for the levels that are declared."""
@@ -78,9 +83,21 @@ def read_entries(stored: Mapping[str, Any]) -> dict[str, Entry]:
     Raises:
         KeyError, TypeError, msgspec.ValidationError: it is of another form.
     """
-    found = {}
-    for name, entry in stored.items():
-        period = entry["level"]["period"]
-        level = Level(**{**entry["level"], "period": math.inf if period is None else float(period)})
-        found[name] = Entry(level, int(entry["points"]), int(entry["writes"]))
-    return found
+    return {name: Entry(level_of(entry["level"]), int(entry["points"]), int(entry["writes"]))
+            for name, entry in stored.items()}
+
+
+def level_form(level: Level) -> dict[str, Any]:
+    """A level as plain values; JSON has no infinity, a period that never ends is None."""
+    form: dict[str, Any] = msgspec.to_builtins(level)
+    return form | {"period": None if level.period == math.inf else level.period}
+
+
+def level_of(form: Mapping[str, Any]) -> Level:
+    """What `level_form` gave.
+
+    Raises:
+        KeyError, TypeError, msgspec.ValidationError: it is of another form.
+    """
+    period = form["period"]
+    return msgspec.convert({**form, "period": math.inf if period is None else float(period)}, Level)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 import msgspec
 
 from steersman.core.errors import ConfigError, PartError
+from steersman.core.view_configs import MasksConfig, ViewConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from steersman.core.corrector import Corrector
     from steersman.core.guardrail import Guardrail
     from steersman.core.latent_variable import LatentVariable
-    from steersman.core.looking import Masks, View
     from steersman.core.optimiser import Optimiser
     from steersman.core.planner import Planner
     from steersman.core.signature import Signature
@@ -160,20 +160,6 @@ class CorrectorConfig(Protocol):
     """
 
     def build(self, perception: Perception, world_model: WorldModel, run: Path) -> Corrector: ...
-
-
-@runtime_checkable
-class ViewConfig(Protocol):
-    """Configuration of a way of seeing a moment."""
-
-    def build(self, signature: Signature) -> View: ...
-
-
-@runtime_checkable
-class MasksConfig(Protocol):
-    """Configuration of a way of choosing context and targets."""
-
-    def build(self) -> Masks: ...
 
 
 @runtime_checkable

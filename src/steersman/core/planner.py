@@ -8,6 +8,7 @@ from typing import Any
 
 from steersman.core.boxes import Readout
 from steersman.core.latent_graph import GraphConfig, LatentGraph
+from steersman.core.levels import Level
 from steersman.core.problem import Plan, Problem
 from steersman.core.signature import Signature
 from steersman.core.task import Task
@@ -38,6 +39,15 @@ class Planner(ABC):
     def commits(self, task: Task) -> int:
         """`execute` for this task. Some planners look again after one action where the task has guardrails."""
         return self.execute
+
+    def rounds(self, task: Task) -> int:
+        """How often a decision writes its plan anew, where neither budget nor tolerance ends it before; 1 where a plan
+        is made in one go."""
+        return 1
+
+    def level(self, task: Task) -> Level:
+        """What changes while it plans, and how often: the plan, in each round of each decision."""
+        return Level("plan", "actions", " + ".join(task.weights), "the belief", self.commits(task) / self.rounds(task))
 
     def inside(self) -> tuple[Planner, ...]:
         """The planners that it asks."""

@@ -108,6 +108,7 @@ class Plan:
     calls     (B,) int64 predictor calls spent
     seconds   wall-clock time of the decision
     warm      opaque; hand it back in the next Problem
+    rounds    how often the plan was written anew on the way to this one
     """
 
     actions: Tensor
@@ -120,6 +121,7 @@ class Plan:
     calls: Tensor
     seconds: float
     warm: Any = None
+    rounds: int = 1
 
     @property
     def action(self) -> Tensor:

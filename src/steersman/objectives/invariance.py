@@ -14,8 +14,9 @@ import torch
 from steersman.core.boxes import Objective
 from steersman.core.errors import ConfigError
 from steersman.core.learning import LearningBatch, Loss, Need, Views
-from steersman.core.parts import ViewConfig, register
+from steersman.core.parts import register
 from steersman.core.signature import Signature
+from steersman.core.view_configs import ViewConfig
 from steersman.objectives.statistics import mean
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from steersman.core.learning import Encoded, LearningBatch, Need, Views
-from steersman.core.parts import ViewConfig
+from steersman.core.view_configs import ViewConfig
 
 
 def needed(views: tuple[ViewConfig, ...]) -> tuple[Need[Any], ...]:

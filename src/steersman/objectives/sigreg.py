@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from steersman.core.boxes import Objective
 from steersman.core.errors import ConfigError
 from steersman.core.learning import LearningBatch, Loss, Need
-from steersman.core.parts import ViewConfig, register
+from steersman.core.parts import register
 from steersman.core.signature import Signature
+from steersman.core.view_configs import ViewConfig
 from steersman.nn.distributed import all_sum
 from steersman.objectives.population import needed, populations
 from steersman.objectives.statistics import full_precision

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from steersman.core.boxes import Objective
 from steersman.core.learning import LearningBatch, Loss, Need
-from steersman.core.parts import ViewConfig, register
+from steersman.core.parts import register
 from steersman.core.signature import Signature
+from steersman.core.view_configs import ViewConfig
 from steersman.objectives.population import needed, populations
 from steersman.objectives.statistics import covariance, variance_within
 

@@ -123,6 +123,7 @@ class Recorded(_Part, frozen=True, kw_only=True):
     clock      what the planner's clock read, where a limit of seconds held; () otherwise
     updates    that the weights held, and `learned`, which weights those are, both as in `Session`; `through`: moments
                of the experience that there were
+    levels     what changed since the decision before: name -> its declared level, data points that went by, writes
     tensors    a safetensors file: observations, inputs, the state where `whole`, tensors of the task
     """
 
@@ -151,6 +152,7 @@ class Recorded(_Part, frozen=True, kw_only=True):
     updates: int = 0
     learned: str = ""
     through: int = 0
+    levels: dict[str, tuple[Any, int, int]] = {}
     tensors: bytes = b""
 
 

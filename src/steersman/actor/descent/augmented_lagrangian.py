@@ -19,7 +19,7 @@ from steersman.actor.ground.rounds import Proposal, Searched, Spending, decide, 
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted, shifted
 from steersman.actor.sampling.drawing import Warm, require_sizes
-from steersman.core import Plan, Planner, Problem, register
+from steersman.core import Plan, Planner, Problem, Task, register
 from steersman.core.records import where
 
 
@@ -87,6 +87,9 @@ class AugmentedLagrangian(Configured["AugmentedLagrangian.Config"]):
 
         def build(self) -> AugmentedLagrangian:
             return AugmentedLagrangian(self)
+
+    def rounds(self, task: Task) -> int:
+        return self.config.outer * self.config.inner + (self.config.polish if task.guardrails else 0)
 
     def plan(self, problem: Problem) -> Plan:
         refuse_choices(problem)

@@ -16,7 +16,7 @@ from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.drawing import Warm, require_sizes
-from steersman.core import Plan, Planner, Problem, register
+from steersman.core import Plan, Planner, Problem, Task, register
 
 
 class Gradient(Configured["Gradient.Config"]):
@@ -69,11 +69,14 @@ class Gradient(Configured["Gradient.Config"]):
         def build(self) -> Gradient:
             return Gradient(self)
 
+    def rounds(self, task: Task) -> int:
+        return self.config.steps + 1
+
     def plan(self, problem: Problem) -> Plan:
         refuse_choices(problem)
         horizon = problem.horizon(self.config.horizon)
         proposal = _Steps(self.config, problem, horizon)
-        return plan_in_rounds(problem, proposal, self.config.steps + 1, horizon, self.config.tolerance)
+        return plan_in_rounds(problem, proposal, self.rounds(problem.task), horizon, self.config.tolerance)
 
 
 class _Steps(Proposal):

@@ -19,7 +19,7 @@ from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted
 from steersman.actor.sampling.drawing import amounts_from, require_sizes
 from steersman.actor.sampling.noise import coloured_basis
-from steersman.core import Plan, Planner, Problem, Streams, register
+from steersman.core import Plan, Planner, Problem, Streams, Task, register
 
 _DELTA = 0.02  # between the points whose gradients tell the curvature, in units of half the action range
 _SHRINK = 1e-3  # least curvature, as a share of the greatest
@@ -77,12 +77,14 @@ class Newton(Configured["Newton.Config"]):
         def build(self) -> Newton:
             return Newton(self)
 
+    def rounds(self, task: Task) -> int:
+        return 1 + 2 * self.config.iterations + bool(task.guardrails)
+
     def plan(self, problem: Problem) -> Plan:
         refuse_choices(problem)
         horizon = problem.horizon(self.config.horizon)
         iterate = _Iterate(self.config, problem, horizon)
-        rounds = 1 + 2 * self.config.iterations + bool(problem.task.guardrails)
-        return plan_in_rounds(problem, iterate, rounds, horizon)
+        return plan_in_rounds(problem, iterate, self.rounds(problem.task), horizon)
 
 
 class _Iterate(Proposal):

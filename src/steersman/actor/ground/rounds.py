@@ -95,13 +95,13 @@ class Best(TensorRecord):
 
 
 class Spending:
-    """Predictor calls and seconds of one decision against its budget. A round that would not fit is not started."""
+    """Predictor calls, rounds and seconds of one decision. A round that does not fit the budget is not started."""
 
     def __init__(self, problem: Problem, horizon: int, later: int = 0) -> None:
         """later: candidates that must still be affordable when the search is over, the fallback apart."""
         self.budget, self.started = problem.task.budget, now()
         self.each = horizon * scenarios_of(problem)  # predictor calls of a candidate
-        self.calls, self._slowest, self._round = 0, 0.0, self.started
+        self.calls, self.rounds, self._slowest, self._round = 0, 0, 0.0, self.started
         self._reserve = self.each * (later + bool(problem.task.guardrails))  # to imagine the fallback
 
     def affords(self, wanted: int, passes: int = 1) -> int:
@@ -170,6 +170,7 @@ def search_in_rounds(
         with differentiable() if passes > 1 else torch.no_grad():
             actions = proposal.sample(number, count)
             spending.spend(actions.shape[1], passes)
+            spending.rounds += 1
             later, scores, order = examine(problem, actions, passes)
             proposal.refit(actions, scores, order)
         later = replace(later, warm=proposal.warm())
@@ -215,7 +216,7 @@ def decide(problem: Problem, found: Searched, spending: Spending) -> Plan:
         calls = calls + torch.where(best.feasible.cpu(), 0, actions.shape[1] * scenarios_of(problem))
     return Plan(
         actions, imagined, energy, best.feasible, best.kept, best.refused, _reasons(best, found.scored), calls,
-        spending.seconds, found.warm,
+        spending.seconds, found.warm, max(1, spending.rounds),
     )
 
 

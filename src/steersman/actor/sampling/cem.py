@@ -14,7 +14,7 @@ from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Categorical, Gaussian, fitted
 from steersman.actor.sampling.drawing import Warm, amounts_from, best_of, choices_from, require_sizes
-from steersman.core import Plan, Planner, Problem, Streams, register
+from steersman.core import Plan, Planner, Problem, Streams, Task, register
 
 
 class CEM(Configured["CEM.Config"]):
@@ -61,6 +61,9 @@ class CEM(Configured["CEM.Config"]):
 
         def build(self) -> CEM:
             return CEM(self)
+
+    def rounds(self, task: Task) -> int:
+        return self.config.iterations
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)

@@ -20,7 +20,7 @@ from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Gaussian, fitted, shifted
 from steersman.actor.sampling.drawing import Warm, amounts_from, best_of, choices_from, require_sizes
 from steersman.actor.sampling.noise import coloured_basis
-from steersman.core import Plan, Planner, Problem, Streams, register
+from steersman.core import Plan, Planner, Problem, Streams, Task, register
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ class ICEM(Configured["ICEM.Config"]):
 
         def build(self) -> ICEM:
             return ICEM(self)
+
+    def rounds(self, task: Task) -> int:
+        return self.config.iterations
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)

@@ -19,7 +19,7 @@ from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Gaussian, fitted
 from steersman.actor.sampling.drawing import Warm, amounts_from, choices_from, require_sizes
 from steersman.actor.sampling.noise import coloured_basis
-from steersman.core import ConfigError, Plan, Planner, Problem, Streams, register
+from steersman.core import ConfigError, Plan, Planner, Problem, Streams, Task, register
 
 
 class MPPI(Configured["MPPI.Config"]):
@@ -83,6 +83,9 @@ class MPPI(Configured["MPPI.Config"]):
 
         def build(self) -> MPPI:
             return MPPI(self)
+
+    def rounds(self, task: Task) -> int:
+        return self.config.iterations
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)

@@ -17,7 +17,7 @@ from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted
 from steersman.actor.sampling.drawing import Warm, amounts_from, require_sizes, start_from
-from steersman.core import Plan, Planner, Problem, Streams, register
+from steersman.core import Plan, Planner, Problem, Streams, Task, register
 
 
 class PredictiveSampling(Configured["PredictiveSampling.Config"]):
@@ -61,6 +61,9 @@ class PredictiveSampling(Configured["PredictiveSampling.Config"]):
 
         def build(self) -> PredictiveSampling:
             return PredictiveSampling(self)
+
+    def rounds(self, task: Task) -> int:
+        return self.config.iterations
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)

@@ -25,6 +25,7 @@ from steersman.agent.state import AgentState
 from steersman.core import Observation, Plan, Planner, Problem, Readout, StorageError, Surprise, Task
 from steersman.core.clock import taped
 from steersman.core.compiled import compiled, compiler
+from steersman.core.ledger import Ledger, level_form
 from steersman.runs import Run
 from steersman.runs import manifest as manifests
 from steersman.runs.decisions import RETAINED, DecisionWriter, Recorded, Session
@@ -54,11 +55,11 @@ class Recorder:
     def __init__(
         self, run: Run, model: str, checkpoint: int | None, planner: Planner, readout: Readout | None, *,
         world: str = "", retain: int = RETAINED, memory: str = "", costs: Mapping[str, str] | None = None,
-        standing: Standing | None = None,
+        standing: Standing | None = None, ledger: Ledger | None = None,
     ) -> None:
         """model: see `model_fingerprint`; retain: bytes of records that stay, the oldest go first; costs: fitted terms
         that were added to the agent, and their fingerprints; standing: which weights act at the beginning (None: those
-        of the checkpoint)."""
+        of the checkpoint); ledger: where the agent counts what it changes."""
         config, standing = planner.config, standing or Standing()
         self.readout, self.failure = readout, ""
         self._writer = DecisionWriter(run.path, Session(
@@ -69,6 +70,8 @@ class Recorder:
             machine={**manifests.machine(), "simd": _simd()}, updates=standing.updates, learned=standing.learned,
         ), retain)
         self._memory = memory
+        self._ledger = ledger or Ledger()
+        self._counted = dict(self._ledger.entries)
         self._after: tuple[AgentState, Task, Standing] | None = None  # what the next decision goes on from
 
     @property
@@ -127,8 +130,14 @@ class Recorder:
             candidates=sheet.candidates(), limits=sheet.limits(_margins(plan, problem.task)),
             expected=self._expected(plan), surprise=pooled(surprise), memory=self._memory, whole=whole, task=form,
             clock=clock, updates=inputs.standing.updates, learned=inputs.standing.learned, through=inputs.through,
+            levels=self._levels(),
             tensors=save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}),
         )
+
+    def _levels(self) -> dict[str, tuple[Any, int, int]]:
+        """Every level with what was counted since the last record."""
+        counted, self._counted = self._ledger.since(self._counted), dict(self._ledger.entries)
+        return {name: (level_form(self._counted[name].level), *numbers) for name, numbers in counted.items()}
 
     def _goes_on(self, inputs: Inputs) -> bool:
         """Whether this decision follows the last one written, with nothing changed in between."""

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from steersman.core.errors import ConfigError
 from steersman.core.looking import Masked, Masks
-from steersman.core.parts import MasksConfig, register
+from steersman.core.parts import register
+from steersman.core.view_configs import MasksConfig
 
 
 class Tubes(Masks):

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from steersman.core.errors import ConfigError
 from steersman.core.looking import Looked, View
-from steersman.core.parts import ViewConfig, register
+from steersman.core.parts import register
 from steersman.core.signature import Signature
 from steersman.core.types import Observation
+from steersman.core.view_configs import ViewConfig
 
 
 class Chain(View):
