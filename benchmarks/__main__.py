@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("planning", "solvers", "mppi", "mcts", "training", "reading", "logs", "startup")
+SECTIONS = ("planning", "solvers", "mppi", "mcts", "training", "reading", "looking", "logs", "startup")
 
 
 def main() -> None:
@@ -32,6 +32,7 @@ def main() -> None:
     from benchmarks import (
         contest,
         logs,
+        looking,
         machine,
         planning,
         planning_mcts,
@@ -53,6 +54,7 @@ def main() -> None:
         "mcts": lambda: [planning_mcts.run(host, arguments.quick)],
         "training": lambda: training.run(host, arguments.quick),
         "reading": lambda: reading.run(arguments.quick),
+        "looking": lambda: looking.run(arguments.quick),
         "logs": lambda: logs.run(arguments.quick),
         "startup": lambda: [startup.run(arguments.quick)],
     }
