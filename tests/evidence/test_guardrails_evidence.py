@@ -118,5 +118,8 @@ def test_figures_have_the_promised_names(tmp_path: Path, monkeypatch: pytest.Mon
     known = ("adversarial_feasible", "adversarial_impossible", "adversarial_unknown")
     assert sum(result.figures[name] for name in known) == 9  # none is left out for being narrow
     assert result.figures["stated_probability"] == 0.8
+    (tmp_path / "run" / "cells" / "adversarial+guarded+0@0" / "cell.json").unlink()
+    part, _ = evidence.perform(small, tmp_path / "run", evidence.Order(cell="adversarial/unguarded"))
+    assert part.figures["adversarial_states"] < 9  # what was not tried does not pass for unhurt
     assert [row.label for row in outcome.tables[1].rows] == ["as trained", "noise", "shift"]
     assert outcome.artefacts[0][1]["episodes.png"].startswith(b"\x89PNG")

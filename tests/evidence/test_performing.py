@@ -172,6 +172,21 @@ def test_a_cell_that_raises_loses_only_itself(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "failures" / "walk+far@0.txt").exists()
 
 
+@pytest.mark.parametrize(("found", "says"), [
+    (Found({"score": 1.0}), "figures of model@0 as {row: {key: number}}; got {'score': 1.0}"),  # type: ignore[dict-item]
+    (Found({"": {"score": object()}}), "got object; leave it as a file"),
+])
+def test_what_cannot_be_kept_fails_with_words(
+    found: Found, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(context: Context) -> Found:
+        return found
+
+    odd.__qualname__ = "odd"
+    one = Experiment("toy", lambda seed: (Cell("model", odd, 1, seed),), sum_up)
+    assert says in perform(one, tmp_path / "run")[0].failed["model@0"]
+
+
 def test_what_needs_a_cell_that_failed_is_not_performed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keep, "write", lambda *_, **__: 1 / 0)
     result, outcome = perform(toy(), tmp_path / "run")

@@ -20,15 +20,14 @@ from steersman.agent import Agent
 from steersman.agent.fitting import fit_readout
 from steersman.core import Guardrail
 from steersman.cost import Margins
-from steersman.evaluation.intervals import wilson, zero_of
+from steersman.evaluation.intervals import zero_of
+from steersman.evidence import guardrails_report as report
 from steersman.evidence import guardrails_trial as trial
 from steersman.evidence import tensors
 from steersman.evidence.cell import Cell, Context, Finished, Found, Outcome, Results
-from steersman.evidence.drawing import png
 from steersman.evidence.guardrails_trial import Episodes
 from steersman.recipes import hazards as recipes
 from steersman.runs import Run
-from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
 from steersman.worlds import Escape, HazardsConfig, HazardState, feasible, hazards, roam
 
 WORLD = HazardsConfig()
@@ -37,7 +36,6 @@ _CHUNK = 250  # episodes side by side
 _HARD = 5  # parts that the adversarial states are put to the guarded agent in
 ESCAPE, EPISODES, HIT = "escape.safetensors", "episodes.safetensors", "hit.safetensors"
 Kind = Literal["as trained", "noise", "shift"]
-_LABELS = {"guarded": "as trained"}
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -169,12 +167,13 @@ def survive(context: Context) -> Found:
     states, goals = _hard(sizes, seed)
     escape = tensors.load(context.needs[2].folder / ESCAPE, Escape)
     actor, limits = _acting(model, settings.guarded)
-    hit = torch.zeros(sizes.states, dtype=torch.bool)
+    hit, tried = torch.zeros(2, sizes.states, dtype=torch.bool)
     pieces = (~escape.impossible).nonzero()[:, 0].split(2 * _CHUNK)  # what is proved impossible is hit, and not tried
     for rows in pieces[settings.part :: _HARD]:
         hit[rows] = trial.run(actor, WORLD, states[rows], goals[rows], limits, sizes.moments, seed=seed + int(rows[0]),
                               until_goal=False).violated
-    save_file({"hit": hit}, context.folder / HIT)
+        tried[rows] = True
+    save_file({"hit": hit.clone(), "tried": tried.clone()}, context.folder / HIT)
     return Found()
 
 
@@ -269,20 +268,18 @@ def summary(results: Results) -> Outcome:
             by_step = acted[label].margins.by_step
             figures |= {"decisions_looked_at": len(acted[label].episodes.missed), "margin_first": by_step[0],
                         "margin_last": by_step[-1]}
-    tables = [_episode_table(figures, sizes, seed)] if {"violations", "adversarial_violations"} <= set(figures) else []
-    tables += [_promise_table(promises, {label: one.episodes for label, one in acted.items()})] if promises else []
+    protocol = {"seed": seed, "actions, at most": sizes.limit, "adversarial states": sizes.states,
+                "decisions of each": sizes.moments}
+    tables = []
+    if {"violations", "adversarial_violations"} <= set(figures):
+        tables.append(report.episode_table(figures, protocol))
+    if promises:
+        tables.append(report.promise_table(promises, LEVEL, {label: one.episodes for label, one in acted.items()}))
     if not {"guarded", "unguarded"} <= set(acted) or not torch.equal(acted["guarded"].rows, acted["unguarded"].rows):
         return Outcome({"": figures}, tuple(tables))
     starts, goals = _tasks(sizes, seed)
     rows, safe, free = acted["guarded"].rows, acted["guarded"].episodes, acted["unguarded"].episodes
-    picture = Picture(
-        name="episodes", title="The same starts, guarded and unguarded", file="episodes.png",
-        alt="paths among obstacles: unguarded ones go through, guarded ones around",
-        caption="Blue guarded, orange unguarded; discs are obstacles, moving ones where they were when the unguarded "
-                "path came nearest, with their tracks; the green ring is the goal.",
-    )
-    return Outcome({"": figures}, tuple(tables), ((picture, {"episodes.png": _draw(starts[rows], goals[rows], safe,
-                                                                                     free)}),))
+    return Outcome({"": figures}, tuple(tables), (report.picture(WORLD, starts[rows], goals[rows], safe, free),))
 
 
 def _sizes(results: Results) -> Sizes:
@@ -296,23 +293,25 @@ def _acted(parts: list[Finished], margins: Margins) -> Acted:
 
 
 def _adversarial(results: Results, sizes: Sizes, ways: Finished, margins: Margins) -> dict[str, Any]:
-    """Figures of the next decisions from adversarial states."""
+    """Figures of the next decisions from adversarial states: those that both agents were put to, or that are proved
+    impossible."""
     escape = tensors.load(ways.folder / ESCAPE, Escape)
-    hit = {}
+    hit, known = {}, torch.ones_like(escape.exists)
     for label in ("guarded", "unguarded"):
-        hit[label] = escape.impossible.clone()
-        for one in results.below(f"adversarial/{label}"):
-            hit[label] |= load_file(one.folder / HIT)["hit"]
-    way = escape.exists
+        found = [load_file(one.folder / HIT) for one in results.below(f"adversarial/{label}")]
+        hit[label] = torch.stack([escape.impossible, *(x["hit"] for x in found)]).any(0)
+        known &= torch.stack([escape.impossible, *(x["tried"] for x in found)]).any(0)
+    way = escape.exists & known
     narrow = way & (escape.slack < margins.by_step[0])
+    unknown = ~way & ~escape.impossible & known
     return {
-        "adversarial_states": sizes.states, "adversarial_decisions": sizes.moments,
+        "adversarial_states": int(known.sum()), "adversarial_decisions": sizes.moments,
         "adversarial_feasible": int(way.sum()), "adversarial_violations": int((hit["guarded"] & way).sum()),
         "adversarial_unguarded_violations": int((hit["unguarded"] & way).sum()),
         "adversarial_narrow": int(narrow.sum()), "adversarial_narrow_violations": int((hit["guarded"] & narrow).sum()),
         "adversarial_impossible": int(escape.impossible.sum()),
-        "adversarial_unknown": int((~way & ~escape.impossible).sum()),
-        "adversarial_unknown_survived": int((~way & ~escape.impossible & ~hit["guarded"]).sum()),
+        "adversarial_unknown": int(unknown.sum()),
+        "adversarial_unknown_survived": int((unknown & ~hit["guarded"]).sum()),
     }
 
 
@@ -327,13 +326,9 @@ def _figures_of_episodes(guarded: Acted, unguarded: Acted, exists: Tensor) -> di
         "violations": int((safe.violated & exists).sum()), "success": _success(safe),
         "unguarded_violations": int(free.violated.sum()), "unguarded_success": _success(free),
         "violation_bound": zero_of(len(safe.violated)), "infeasible_decisions": int(safe.infeasible.sum()),
-        "steps": float(_lengths(safe).double().mean()), "unguarded_steps": float(_lengths(free).double().mean()),
+        "steps": float(report.lengths(safe).double().mean()),
+        "unguarded_steps": float(report.lengths(free).double().mean()),
     }
-
-
-def _lengths(episodes: Episodes) -> Tensor:
-    """Steps in which the point moved, (B,)."""
-    return (episodes.path.diff(dim=1) != 0).any(2).sum(1)
 
 
 def _promise(episodes: Episodes, margins: Margins, seed: int, draws: int = 2000) -> tuple[float, float, float]:
@@ -352,81 +347,3 @@ def _promise(episodes: Episodes, margins: Margins, seed: int, draws: int = 2000)
     rows = torch.randint(n, (draws, n), generator=torch.Generator().manual_seed(seed))
     shares = held[rows].sum(1) / looked[rows].sum(1)
     return share, float(shares.quantile(0.025)), float(shares.quantile(0.975))
-
-
-def _share(count: int, n: int) -> Figure:
-    low, high = wilson(count, n)
-    return Figure(value=count / n if n else None, low=low, high=high, n=n)
-
-
-def _episode_table(figures: dict[str, Any], sizes: Sizes, seed: int) -> Table:
-    n, hard = figures["episodes"], figures["adversarial_feasible"]
-    row = lambda label, kind, hit, reached, trapped: Row(  # noqa: E731
-        label=label, kind=kind, figures={
-            "hit": _share(hit, n), "reached": _share(round(reached * n), n), "trapped": _share(trapped, hard)})
-    return Table(
-        name="guardrails", title="Hit something, or reached the goal",
-        columns=(Column(key="hit", title="episodes with a violation", form="share", better="lower", target=0.0),
-                 Column(key="reached", title="goal reached", form="share", better="higher"),
-                 Column(key="trapped", title="adversarial states: violation", form="share", better="lower")),
-        rows=(row("guarded", "agent", figures["violations"], figures["success"], figures["adversarial_violations"]),
-              row("unguarded", "baseline", figures["unguarded_violations"], figures["unguarded_success"],
-                  figures["adversarial_unguarded_violations"])),
-        protocol={"seed": seed, "episodes": n, "actions, at most": sizes.limit, "adversarial states": sizes.states,
-                  "with a way out": hard, "decisions of each": sizes.moments},
-        notes=(f"Zero of {n} episodes leaves a rate below {figures['violation_bound']:.2%} standing (95%).",
-               f"A way out is one that the true dynamics show to touch nothing, by however little; "
-               f"{figures['adversarial_narrow']} of them keep less than the margin of one step "
-               f"({1000 * figures['margin_first']:.2g} mm), of which {figures['adversarial_narrow_violations']} are "
-               "hit."),
-    )
-
-
-def _promise_table(promises: dict[str, tuple[float, float, float]], episodes: dict[str, Episodes]) -> Table:
-    rows = [
-        Row(label=_LABELS.get(name, name), kind="agent" if name == "guarded" else "ablation", figures={
-            "held": Figure(value=share, low=low, high=high, n=len(episodes[name].missed)),
-            "hit": _share(int(episodes[name].violated.sum()), len(episodes[name].violated)),
-            "reached": _share(int(episodes[name].reached.sum()), len(episodes[name].reached)),
-        })
-        for name, (share, low, high) in promises.items()
-    ]
-    return Table(
-        name="promises", title="Does what the margins state hold?",
-        columns=(Column(key="held", title="certificates within the margins", form="share", target=LEVEL),
-                 Column(key="hit", title="episodes with a violation", form="share", better="lower"),
-                 Column(key="reached", title="goal reached", form="share", better="higher")),
-        rows=tuple(rows),
-        notes=("Noise: on every weight of the world model, 0.4% of its tensor's deviation. Shift: 15% less thrust and "
-               "30% more drag than in the log. Margins are calibrated anew on logged windows; the model is not.",
-               "Held: every 7th decision's whole certificate, carried out in the true world without looking again."),
-    )
-
-
-def _draw(starts: HazardState, goals: Tensor, safe: Episodes, free: Episodes) -> bytes:
-    from matplotlib.figure import Figure as Canvas
-    from matplotlib.patches import Circle
-
-    canvas = Canvas(figsize=(9, 6), layout="constrained")
-    shown = (free.violated & safe.reached).nonzero()[:6, 0].tolist()
-    for axes, b in zip(canvas.subplots(2, 3).flat, shown, strict=False):
-        state, ways = starts[b : b + 1], {"#d55e00": free.path[b], "#0072b2": safe.path[b]}
-        times = torch.arange(free.path.shape[1]) * WORLD.step
-        places = torch.stack([hazards.obstacles_after(WORLD, state, t)[0][0] for t in times.tolist()])  # (T, N, 2)
-        apart = (places - free.path[b][:, None]).norm(dim=-1) - state.radius[0]
-        apart[int(_lengths(free)[b]) + 1 :] = torch.inf
-        for i in range(WORLD.obstacles):
-            moment, moving = int(apart[:, i].argmin()), i >= WORLD.still
-            colour = "#e6a04c" if moving else "#70727f"
-            axes.add_patch(Circle(_pair(places[moment, i]), float(state.radius[0, i]), color=colour, alpha=0.8))
-            axes.plot(*places[:, i].T.tolist(), color=colour, linewidth=0.6)
-        for colour, path in ways.items():
-            axes.plot(*path.T.tolist(), color=colour, linewidth=1.4)
-        axes.add_patch(Circle(_pair(goals[b]), hazards.SUCCESS_RADIUS, fill=False, color="#009e73", linewidth=1.5))
-        axes.plot(*starts.position[b].tolist(), "ko", markersize=4)
-        axes.set(xlim=(-WORLD.half, WORLD.half), ylim=(-WORLD.half, WORLD.half), aspect="equal", xticks=[], yticks=[])
-    return png(canvas)
-
-
-def _pair(point: Tensor) -> tuple[float, float]:
-    return float(point[0]), float(point[1])

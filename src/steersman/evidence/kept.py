@@ -7,7 +7,7 @@ it needs: a cell with another hash is stale. Knows the files of a cell; does not
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from steersman.core.errors import RunError
+from steersman.core.errors import RunError, UsageError
 from steersman.evidence.cell import Cell, File, Found, Kept
 from steersman.evidence.sources import source_hash
 from steersman.runs import manifest as manifests
@@ -64,10 +64,17 @@ def keeping(folder: Path) -> Iterator[Path]:
 
 
 def write(place: Path, cell: Cell, found: Found, seconds: float, mark: str) -> Kept:
-    """Write `cell.json` into the folder that a cell worked in; mark: its hash. See `Kept`."""
+    """Write `cell.json` into the folder that a cell worked in; mark: its hash. See `Kept`.
+
+    Raises:
+        UsageError: figures that are not {row: {key: number}}, or something that JSON cannot hold.
+    """
+    if not all(isinstance(keys, Mapping) for keys in found.figures.values()):
+        fix = 'the row of a table with one row is ""'
+        raise UsageError(f"figures of {cell.name} as {{row: {{key: number}}}}", f"{dict(found.figures)}", fix)
     kept = Kept(
-        row=cell.row, seed=cell.seed, settings=msgspec.to_builtins(cell.settings), figures=_plain(found.figures),
-        record=_plain(found.record), seconds=seconds, date=datetime.now(UTC).isoformat(timespec="seconds"),
+        row=cell.row, seed=cell.seed, settings=msgspec.to_builtins(cell.settings), figures=plain(found.figures),
+        record=plain(found.record), seconds=seconds, date=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=_machine(), versions=_versions(), hash=mark,
         files={p.relative_to(place).as_posix(): File(p.stat().st_size, sha256_file(p))
                for p in files_in(place) if p.name != _LOCK},
@@ -102,10 +109,17 @@ def _stands(path: Path, file: File) -> bool:
     return size == file.size and (size > _SMALL or sha256_file(path) == file.sha256)
 
 
-def _plain(value: Any) -> Any:
-    """Plain JSON values; numbers that are not finite, which JSON has not, are None."""
+def plain(value: Any) -> Any:
+    """Plain JSON values of Structs and of numbers of numpy and torch; what is not finite, which JSON has not, is None.
+
+    Raises:
+        UsageError: something else.
+    """
     def numbers(value: Any) -> Any:
-        return value.tolist()  # of numpy and torch
+        if not hasattr(value, "tolist"):
+            raise UsageError("numbers, words, lists and frozen Structs in what a cell found", f"{type(value).__name__}",
+                             "leave it as a file in the cell's folder")
+        return value.tolist()
 
     return parse_json(msgspec.json.encode(value, enc_hook=numbers))
 

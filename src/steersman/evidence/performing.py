@@ -6,18 +6,17 @@ A cell that fails loses only itself and those that need it. Knows no experiment,
 from __future__ import annotations
 
 import difflib
-import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from steersman.core.errors import RunError, SteersmanError, UsageError
+from steersman.core.errors import RunError, SteersmanError, StorageError, UsageError
 from steersman.evidence import kept as keep
 from steersman.evidence.cell import Cell, Context, Experiment, Figures, Finished, Kept, Outcome, Results, silent
 from steersman.evidence.kept import Hashes, State
@@ -86,7 +85,8 @@ def perform(
     experiment: Experiment, folder: Path, order: Order = Order(), *,
     say: Callable[[str], None] = silent, progress: Callable[..., None] | None = None,
 ) -> tuple[Result, Outcome]:
-    """Perform what is asked for in the run directory `folder`, new or of the same experiment and seed.
+    """Perform what is asked for in the run directory `folder`, new or of the same experiment and seed; the result, and
+    what to show: the last table is that of the cells themselves.
 
     Leaves the cells under `cells/`, the summary's tables and pictures, `evidence.json` and the report there. After
     Ctrl-C or kill -9 the same call goes on with the next cell.
@@ -196,7 +196,8 @@ def _settle(session: _Session, entry: Entry, which: str) -> None:
         words = _words(error)
         session.failed[name] = words
         session.say(f"{name} failed: {words}")
-        atomic_write(report, traceback.format_exc().encode())
+        with suppress(StorageError):  # a full disk is named already
+            atomic_write(report, traceback.format_exc().encode())
 
 
 def _words(error: Exception) -> str:
@@ -250,20 +251,8 @@ def _summed(experiment: Experiment, results: Results, session: _Session) -> Outc
 
 def _shown(figures: Figures) -> dict[str, Any]:
     """Figures as they are printed: rows, or the keys of the only one. Numbers that are not finite are None."""
-    plain = _finite(msgspec.to_builtins({row: dict(keys) for row, keys in figures.items()}, enc_hook=_numbers))
+    plain: dict[str, Any] = keep.plain(figures)
     return dict(plain[""]) if list(plain) == [""] else plain
-
-
-def _numbers(value: Any) -> Any:
-    return value.tolist()  # of numpy and torch
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(x) for key, x in value.items()}
-    if isinstance(value, list):
-        return [_finite(x) for x in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cells_table(cells: Sequence[Cell], session: _Session) -> Table:

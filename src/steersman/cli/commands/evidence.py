@@ -62,9 +62,12 @@ class Evidence(Command):
         terminal.after_interrupt = "; finished cells are kept, the same command goes on"
         with Watcher(terminal) as watcher:
             result, outcome = evidence.perform(experiment, path, order, say=watcher.say, progress=watcher)
-        for table in outcome.tables:
+        *tables, cells = outcome.tables
+        for table in [*tables, cells] if result.failed or result.stale else tables:
             terminal.table(table)
         terminal.say()
+        for note in () if result.failed or result.stale else cells.notes:
+            terminal.say(note)
         terminal.say(f"{duration(result.seconds)}; report: {path / 'report' / 'report.html'}")
         return Done(msgspec.to_builtins(result), code=1 if result.failed else 0)
 
