@@ -30,7 +30,7 @@ from steersman.agent.fitted.in_run import load_additions
 from steersman.agent.fitted.sealing import build_sealed, distinct, verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.flight.recorder import Inputs
-from steersman.agent.moments import moment_of, require_done, require_forecast, require_measured
+from steersman.agent.moments import moment_of, require_acting, require_done, require_forecast, require_measured
 from steersman.agent.nearing import looked, same_goal
 from steersman.agent.remembered import graph_of
 from steersman.agent.state import AgentState
@@ -259,8 +259,9 @@ class Agent:
 
         Raises:
             MismatchError: an observation, a forecast or actions that are not of the world of this agent's log.
-            PlanningError: a goal or guardrail that does not fit.
+            PlanningError: a goal or guardrail that does not fit; nobody acted in that log.
         """
+        require_acting(self.signature)
         moment = moment_of(observation, self.signature)
         batch = len(next(iter(moment.values())))
         exogenous = require_forecast(exogenous, self.signature, batch)
@@ -275,6 +276,7 @@ class Agent:
     @torch.inference_mode()
     def act_from(self, belief: Belief, task: Task, *, exogenous: Tensor | None = None) -> Plan:
         """Decide from a belief instead of an observation, as if the model were the world; never recorded."""
+        require_acting(self.signature)
         exogenous = require_forecast(exogenous, self.signature, len(belief))
         self._resolve(task)
         return self._decide(belief, self._state(len(belief)), task, exogenous, None)
