@@ -32,13 +32,15 @@ def run(quick: bool) -> list[Table]:
 
 
 def _images(quick: bool) -> Table:
-    """Bar: at least 3× Lance, at each size of image, against Lance's better number of workers."""
+    """Bars, at each size of image: at least 3× Lance, against its better number of workers; at least as fast as minari
+    with all episodes kept in memory."""
     rows, verdicts = [], {}
     for pixels in (64, 224):
         episodes = _episodes(pixels, count=20 if quick else 60, steps=100)
         found = _compared("pixels", FRAMES, episodes, 5 if quick else 20, quick)
         rows += [{"image": f"{pixels}×{pixels}", **row} for row in found]
         verdicts[f"cache against Lance, {pixels} px"] = (_against(found, "Lance"), BAR)
+        verdicts[f"cache against minari in memory, {pixels} px"] = (_against(found, "minari, all kept"), 1.0)
     return Table(
         f"Reading: shuffled windows of {FRAMES} frames, batches of {BATCH}", rows,
         ["Smooth synthetic frames with noise; Lance stores JPEG (quality 95, its default), the others raw pixels.",

@@ -34,7 +34,7 @@ from steersman.agent.flight.recorder import Inputs
 from steersman.agent.learning import Learning, Standing
 from steersman.agent.levels import CORRECTOR, PLAN, begin_ledger, corrector_level, count_moments
 from steersman.agent.memorising import memorise
-from steersman.agent.moments import moment_of, require_done, require_forecast, require_measured
+from steersman.agent.moments import moment_of, require_acting, require_done, require_forecast, require_measured
 from steersman.agent.nearing import looked, same_goal
 from steersman.agent.remembered import graph_of
 from steersman.agent.state import AgentState
@@ -314,8 +314,9 @@ class Agent:
 
         Raises:
             MismatchError: an observation, a forecast or actions that are not of the world of this agent's log.
-            PlanningError: a goal or guardrail that does not fit.
+            PlanningError: a goal or guardrail that does not fit; nobody acted in that log.
         """
+        require_acting(self.signature)
         moment = moment_of(observation, self.signature)
         batch = len(next(iter(moment.values())))
         exogenous = require_forecast(exogenous, self.signature, batch)
@@ -386,6 +387,7 @@ class Agent:
     @torch.inference_mode()
     def act_from(self, belief: Belief, task: Task, *, exogenous: Tensor | None = None) -> Plan:
         """Decide from a belief instead of an observation, as if the model were the world; never recorded."""
+        require_acting(self.signature)
         exogenous = require_forecast(exogenous, self.signature, len(belief))
         self._resolve(task)
         return self._decide(belief, self._state(len(belief)), task, exogenous, None)

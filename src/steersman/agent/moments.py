@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steersman.core import MismatchError, Observation, Signature
+from steersman.core import MismatchError, Observation, PlanningError, Signature
 
 
 def moment_of(observation: Mapping[str, Any], signature: Signature) -> Observation:
@@ -33,10 +33,20 @@ def moment_of(observation: Mapping[str, Any], signature: Signature) -> Observati
             f"{shapes or sorted(observation)}", "act in the world that the agent was trained for",
         )
     return {
-        name: (x if x.dim() > len(specs[name].shape) else x[None]).to(
-            torch.uint8 if specs[name].kind == "image" else torch.float32)
+        name: (x if x.dim() > len(specs[name].shape) else x[None]).to(getattr(torch, specs[name].dtype))
         for name, x in moment.items()
     }
+
+
+def require_acting(signature: Signature) -> None:
+    """Refuse to plan where there is nothing to choose.
+
+    Raises:
+        PlanningError: nobody acted in the log that was learned from.
+    """
+    if signature.action.kind == "none":
+        raise PlanningError("an agent that learned what actions do", "a log in which nobody acted: it can perceive and "
+                            "foresee, there is nothing to plan", "train on a log with actions, or use `encode`")
 
 
 def require_forecast(exogenous: Tensor | None, signature: Signature, batch: int) -> Tensor | None:

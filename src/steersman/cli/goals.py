@@ -180,10 +180,11 @@ def _shaped(value: NDArray[Any], name: str, path: Path, signature: Signature) ->
     import torch
 
     spec = signature.observations[name]
-    wanted = np.uint8 if spec.kind == "image" else np.float32
+    wanted = np.dtype(spec.dtype)
+    whole = spec.kind in ("image", "tokens")
     if value.shape != spec.shape or value.dtype.kind not in "uif" or not np.isfinite(value).all() or (
-            spec.kind == "image" and value.dtype != np.uint8):
-        raise UsageError(f"finite numbers {spec.shape} ({np.dtype(wanted)}) for {name} in {path}",
+            whole and value.dtype != wanted):
+        raise UsageError(f"finite numbers {spec.shape} ({wanted}) for {name} in {path}",
                          f"{value.dtype} {value.shape}{_unfit(value)}", "show the goal as the world would")
     return torch.from_numpy(value.astype(wanted))
 
@@ -201,7 +202,7 @@ def _picture(path: Path, name: str, signature: Signature) -> Tensor:
 
     spec = signature.observations[name]
     if spec.kind != "image":
-        raise UsageError(f"numbers or an .npy for the vector {name}", f"the picture {path}", _HOW)
+        raise UsageError(f"numbers or an .npy for the {spec.kind} {name}", f"the picture {path}", _HOW)
     height, width, channels = spec.shape
     try:
         with Image.open(path) as image:

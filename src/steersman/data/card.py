@@ -32,6 +32,9 @@ def data_card(
         if spec.kind == "vector":
             labels = spec.columns or tuple(f"{key} {i}" for i in range(spec.shape[0]))
             columns += _cards(labels, "observation", statistics.observations[key])
+        elif spec.kind in ("field", "waveform"):
+            channels = spec.channels or tuple(f"channel {i}" for i in range(spec.shape[-1]))
+            columns += _cards(tuple(f"{key} {x}" for x in channels), "observation", statistics.observations[key])
     action = signature.action
     columns += _cards(action.names or tuple(f"action {i}" for i in range(action.size)), "action", statistics.action)
     if statistics.exogenous is not None:
@@ -42,9 +45,15 @@ def data_card(
         f"observation {key}": f"{spec.kind} {'×'.join(map(str, spec.shape))}"
         for key, spec in signature.observations.items()
     }
+    known |= {
+        f"tokens {key}": f"{counts.total:,}, {len(counts.tokens):,} of {counts.vocabulary:,} used, "
+                         f"{counts.entropy:.2f} bits each by frequency" for key, counts in statistics.tokens.items()
+    }
+    known |= {} if dataset.acted else {"action": "none: nobody acts"}
     known |= facts
     known |= {f"note {i + 1}": note for i, note in enumerate(dataset.notes)}
-    image = next((k for k, spec in signature.observations.items() if spec.kind == "image"), None)
+    shown = [k for k, s in signature.observations.items() if s.kind == "image" or len(s.grid) == 2]
+    image = min(shown, key=lambda k: signature.observations[k].kind != "image", default=None)
     file = "log.png"
     card = DataCard(
         name="log", title=title, source=source, fingerprint=dataset.fingerprint, episodes=len(dataset),
@@ -64,12 +73,16 @@ def _cards(labels: tuple[str, ...], role: str, columns: Columns) -> list[ColumnC
 
 
 def _frames(dataset: Dataset, name: str) -> bytes:
-    """Frames from the middle of a few episodes, in one row."""
+    """Frames from the middle of a few episodes, in one row; of a field its first channel, from black to white."""
     from PIL import Image
 
     count = min(FRAMES, len(dataset))
     episode = torch.linspace(0, len(dataset) - 1, count).long()
     frames = dataset.frames(episode, dataset.lengths[episode] // 2)[name]
+    if frames.is_floating_point():
+        frames = frames[..., :1]
+        low, high = frames.min(), frames.max()
+        frames = ((frames - low) / (high - low).clamp(min=1e-30) * 255).to(torch.uint8)
     row = torch.cat(list(frames), 1)
     pixels = row.expand(-1, -1, 3) if row.shape[-1] == 1 else row[..., :3]
     buffer = io.BytesIO()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from steersman.core.errors import DataError, UsageError
 from steersman.core.signature import Signature
 from steersman.core.types import Episode, Window
+from steersman.data.buffers import Buffers
 from steersman.data.cache import Index, checksums, open_cache
 from steersman.data.schema import Schema
 from steersman.data.statistics import Columns, Statistics, count, fit
@@ -38,13 +40,16 @@ class Dataset:
     schema       what the columns of the source are, where it has columns
     """
 
-    def __init__(self, path: Path, index: Index, fields: Mapping[str, Tensor], first: Tensor, lengths: Tensor) -> None:
+    def __init__(
+        self, path: Path, index: Index, fields: Mapping[str, Tensor], first: Tensor, lengths: Tensor,
+        buffers: Buffers | None = None,
+    ) -> None:
         self.path, self.index, self.lengths = path, index, lengths
         self.signature: Signature = index.signature
         self.fingerprint: str = index.fingerprint
         self.notes: tuple[str, ...] = index.notes
         self.schema: Schema | None = index.schema
-        self._fields, self._first = fields, first
+        self._fields, self._first, self._buffers = fields, first, buffers or Buffers()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Dataset:
@@ -103,21 +108,16 @@ class Dataset:
                 "windows inside one episode", f"episode {int(episode[b])}, steps {int(start[b])} to "
                 f"{int(start[b]) + length}", "draw episode and start with Dataset.draw",
             )
-        rows = (self._first[episode] + start)[:, None] + torch.arange(length + 1)
-        return Window(
-            self._observations(rows), self._actions(rows[:, :-1]), self._inputs(rows[:, :-1]), episode.clone(),
-            start.clone(), self._measured(rows),
-        )
+        pieces = self._pieces(self._first[episode] + start, length)
+        return Window(pieces.observations, pieces.actions, pieces.exogenous, episode.clone(), start.clone(),
+                      pieces.measured)
 
     def episode(self, index: int) -> Episode:
         """Episode `index` as a copy in memory."""
         if not 0 <= index < len(self):
             raise DataError(f"an episode in 0..{len(self) - 1}", f"{index}", "check the index")
-        rows = self._first[index] + torch.arange(int(self.lengths[index]) + 1)
-        return Episode(
-            self._observations(rows), self._actions(rows[:-1]), self._inputs(rows[:-1]), {"episode": f"{index}"},
-            self._measured(rows),
-        )
+        whole = self._pieces(self._first[index : index + 1], int(self.lengths[index])).map(lambda x: x[0])
+        return replace(whole, info={"episode": f"{index}"})
 
     def episodes(self) -> Iterator[Episode]:
         """All episodes, one after the other."""
@@ -127,37 +127,43 @@ class Dataset:
         """Single observations: episode (B,), row (B,) in 0..T -> name -> (B, …)."""
         if bool(((row < 0) | (row > self.lengths[episode])).any()):
             raise DataError("rows inside their episodes", "a row outside", "rows of an episode of T steps are 0..T")
-        return self._observations(self._first[episode] + row)
+        rows = self._first[episode] + row
+        return {name: self._observed(name, rows, 1).view(*rows.shape, *self.signature.observations[name].shape)
+                for name in self.signature.observations}
 
     def measured(self, episode: Tensor, row: Tensor) -> dict[str, Tensor]:
         """Of the observations of `frames`, those that are not measured in every row: name -> (B,) bool."""
-        return self._measured(self._first[episode] + row)
-
-    def _measured(self, rows: Tensor) -> dict[str, Tensor]:
+        rows = self._first[episode] + row
         return {
-            name: self._gather(f"measured.{name}", rows).view(rows.shape).bool() for name in self.signature.slow
+            name: self._gather(f"measured.{name}", rows, 1).view(rows.shape).bool() for name in self.signature.slow
         }
 
-    def _gather(self, field: str, rows: Tensor) -> Tensor:
-        return torch.index_select(self._fields[field], 0, rows.flatten())
+    def _pieces(self, first: Tensor, length: int) -> Episode:
+        """B pieces of `length` steps that begin at rows `first` (B,) of the cache, each like an episode."""
+        count, inputs = len(first), len(self.signature.exogenous)
+        acted = self._gather("action", first, length) if self.acted else torch.zeros(count, 0)
+        known = self._gather("exogenous", first, length).view(count, length, inputs) if inputs else None
+        return Episode(
+            {name: self._observed(name, first, length + 1) for name in self.signature.observations},
+            acted.view(count, length, self.signature.action.size), known, {},
+            {name: self._gather(f"measured.{name}", first, length + 1).bool() for name in self.signature.slow},
+        )
 
-    def _observations(self, rows: Tensor) -> dict[str, Tensor]:
-        found = {}
-        for name, spec in self.signature.observations.items():
-            value = self._gather(f"observation.{name}", rows).view(*rows.shape, *spec.shape)
-            found[name] = widened(value) if spec.kind == "tokens" else value
-        return found
+    def _observed(self, name: str, first: Tensor, rows: int) -> Tensor:
+        """(B, rows, *shape)."""
+        spec = self.signature.observations[name]
+        found = self._gather(f"observation.{name}", first, rows).view(-1, rows, *spec.shape)
+        return widened(found) if spec.kind == "tokens" else found
 
-    def _actions(self, rows: Tensor) -> Tensor:
-        """(…) rows -> (…, A)."""
-        if not self.acted:
-            return torch.zeros(*rows.shape, 0)
-        return self._gather("action", rows).view(*rows.shape, self.signature.action.size)
-
-    def _inputs(self, rows: Tensor) -> Tensor | None:
-        """(…) rows -> (…, E)."""
-        size = len(self.signature.exogenous)
-        return self._gather("exogenous", rows).view(*rows.shape, size) if size else None
+    def _gather(self, field: str, first: Tensor, rows: int) -> Tensor:
+        """(B, rows · n): from each row of `first` (B,) on, `rows` rows of a field, which follow each other in the file:
+        one copy a window."""
+        flat, first = self._fields[field], first.flatten()
+        total, size = flat.shape
+        if not rows:
+            return flat.new_empty(len(first), 0)
+        windows = flat.as_strided((total - rows + 1, rows * size), (size, 1))
+        return torch.index_select(windows, 0, first, out=self._buffers.take((len(first), rows * size), flat.dtype))
 
     # Drawing ---------------------------------------------------------------------------------------------------
 
@@ -187,7 +193,8 @@ class Dataset:
 
     def subset(self, episodes: Tensor) -> Dataset:
         """Some episodes, by index (n,)."""
-        return Dataset(self.path, self.index, self._fields, self._first[episodes], self.lengths[episodes])
+        first, lengths = self._first[episodes], self.lengths[episodes]
+        return Dataset(self.path, self.index, self._fields, first, lengths, self._buffers)
 
     def split(
         self, held_out: float = 0.1, seed: int = 0, by: Literal["time", "episode"] = "time",
@@ -236,7 +243,7 @@ class Dataset:
             (_moved(self._first[border:], inside), _moved(self.lengths[border:], -inside)),
         ):
             some = lengths + more > 0
-            parts.append(Dataset(self.path, self.index, self._fields, first[some], lengths[some]))
+            parts.append(Dataset(self.path, self.index, self._fields, first[some], lengths[some], self._buffers))
         if not len(parts[0]) or not len(parts[1]):
             unit = "steps" if self.acted else "moments"
             got = f"{total} {unit} with an embargo of {embargo}"
@@ -268,7 +275,7 @@ class Dataset:
         if large and len(rows) > _MOMENTS_SAMPLED:
             rows = rows[torch.linspace(0, len(rows) - 1, _MOMENTS_SAMPLED).long()]
         size = max(1, min(100, _NUMBERS // large)) if large else _BLOCK
-        return (self._gather(field, rows[i : i + size]) for i in range(0, len(rows), size))
+        return (self._gather(field, rows[i : i + size], 1) for i in range(0, len(rows), size))
 
     def verify(self) -> None:
         """Read everything and compare it with the checksums of when it was written.

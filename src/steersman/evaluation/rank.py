@@ -35,7 +35,7 @@ def true_action_rank(agent: Agent, tape: Tape, rows: Tensor, unit: Tensor, candi
     counts = (actions[:, None, 2:] != asked[:, :, None]).any(-1)  # a choice does not compete with itself
     better = (compared < energy[:, :2, None]) + 0.5 * (compared == energy[:, :2, None])
     ranks = (better * counts).sum(-1) / counts.sum(-1).clamp(min=1)
-    if others.shape[1] == 1 and not bool(counts.any()):
+    if not bool(counts.any()):  # there is no other action, or none at all
         ranks = torch.full_like(ranks, 0.5)
     low, high = resampled_means(ranks[:, :1], unit, seed=seed)[:, 0].quantile(torch.tensor([0.025, 0.975])).tolist()
     mean, chance = ranks.mean(0).tolist()

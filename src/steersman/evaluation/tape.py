@@ -72,6 +72,9 @@ def record(agent: Agent, dataset: Dataset, rows: int, seed: int = 0) -> Tape:
         columns.append(torch.cat([frames[name] for name in vectors] or [torch.zeros(len(r), 0)], -1))
         known = measured_columns(dataset, vectors, e, r)
         measured += [] if known is None else [known]
+        if not dataset.acted and not dataset.signature.exogenous:
+            actions.append(torch.zeros(len(r), 0))
+            continue
         step = dataset.windows(e, torch.minimum(r, dataset.lengths[e] - 1), 1)
         actions.append(step.actions[:, 0])
         if step.exogenous is not None:

@@ -25,6 +25,7 @@ def sentences(trust: Trust) -> list[str]:
         told.append(f"{trust.level:.0%} of predictions lie within {radius:.3g} {unit} at every step up to {at + 1}.")
     share = f"{rank.mean:.1%}"
     told.append(
+        "Nobody acts, so there is no true-action rank." if not rank.candidates else
         f"True-action rank: the model holds {share} of random actions ({rank.low:.1%} to {rank.high:.1%}) likelier "
         f"than the logged one; {rank.chance:.0%} for the action of another moment, which is chance.")
     if coverage.mean is not None:

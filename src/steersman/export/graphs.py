@@ -29,6 +29,7 @@ from steersman.core import (
     Belief,
     Latent,
     Observation,
+    ObservationSpec,
     Perception,
     Readout,
     Signature,
@@ -119,12 +120,14 @@ def examples(agent: Agent, observation: Observation | None, seed: int | torch.Ge
 
 
 def _moments(signature: Signature, generator: torch.Generator, count: int = 6) -> dict[str, Tensor]:
-    def draw(kind: str, shape: tuple[int, ...]) -> Tensor:
-        if kind == "image":
-            return torch.randint(0, 256, (count, *shape), generator=generator, dtype=torch.uint8)
-        return torch.randn(count, *shape, generator=generator)
+    def draw(spec: ObservationSpec) -> Tensor:
+        shape = (count, *spec.shape)
+        if spec.kind in ("image", "tokens"):
+            kind = torch.uint8 if spec.kind == "image" else torch.int32
+            return torch.randint(0, spec.vocabulary or 256, shape, generator=generator, dtype=kind)
+        return torch.randn(shape, generator=generator)
 
-    return {name: draw(spec.kind, spec.shape) for name, spec in sorted(signature.observations.items())}
+    return {name: draw(spec) for name, spec in sorted(signature.observations.items())}
 
 
 def perceiving(name: str, module: nn.Module, moments: Mapping[str, Tensor], output: str) -> Graph:

@@ -30,7 +30,7 @@ class DenseMembers(nn.Module):
 
     def __init__(self, members: int, fan_in: int, fan_out: int, gain: float = 1.0, bias: bool = True) -> None:
         super().__init__()
-        bound = gain / math.sqrt(fan_in)
+        bound = gain / math.sqrt(max(fan_in, 1))  # nothing comes in where nobody acts
         self.weight = nn.Parameter(torch.empty(members, fan_out, fan_in).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(members, 1, fan_out)) if bias else None
 

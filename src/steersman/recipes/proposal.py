@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 
+from steersman.core.errors import UsageError
 from steersman.core.signature import Signature
 from steersman.data.doctor.report import Report
 
@@ -65,6 +66,9 @@ def propose(report: Report, signature: Signature) -> str:
     d = report.dynamics
     images = [n for n, spec in signature.observations.items() if spec.kind == "image"]
     vectors = [n for n, spec in signature.observations.items() if spec.kind == "vector"]
+    if len(images) + len(vectors) < len(signature.observations):
+        others = ", ".join(f"{n} ({s.kind})" for n, s in signature.observations.items() if n not in images + vectors)
+        raise UsageError("a log of images and vectors to propose a recipe for", others, "write a recipe of your own")
     width = sum(signature.observations[n].shape[0] for n in vectors)
     size = min(64, max(16, 2 * width))
     memory = bool(d.history) or bool(d.delay)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from steersman.actor.ground.verdict import guardrail_names, margins_of
 from steersman.agent import Agent
+from steersman.agent.moments import require_acting
 from steersman.core import (
     Budget,
     ColumnGoal,
@@ -177,12 +178,14 @@ class Desk:
             raise Malformed(f"expected {what} of {', '.join(specs)}; got {', '.join(sorted(given))[:200] or 'nothing'}")
         found: dict[str, Tensor] = {}
         for name, spec in specs.items():
-            x = as_tensor(given[name], f"{what} {name!r}", spec.kind == "image")
+            whole = spec.kind in ("image", "tokens")
+            x = as_tensor(given[name], f"{what} {name!r}", whole)
             if x.shape[-len(spec.shape) :] != spec.shape or x.dim() - len(spec.shape) not in (0, 1):
                 raise Malformed(f"expected {what} {name!r} of shape {list(spec.shape)}; got {list(x.shape)}")
-            if spec.kind == "image" and bool(((x < 0) | (x > 255)).any()):
-                raise Malformed(f"expected {what} {name!r} of 0 to 255")
-            found[name] = x.to(torch.uint8) if spec.kind == "image" else x
+            largest = 255 if spec.kind == "image" else spec.vocabulary - 1
+            if whole and bool(((x < 0) | (x > largest)).any()):
+                raise Malformed(f"expected {what} {name!r} of 0 to {largest}")
+            found[name] = x.to(getattr(torch, spec.dtype))
         batches = {x.shape[0] if x.dim() > len(specs[name].shape) else 0 for name, x in found.items()}
         if len(batches) != 1 or max(batches) > self.limits.batch:
             raise Malformed(f"expected one moment, or at most {self.limits.batch} in every part of {what}")
@@ -234,6 +237,7 @@ class Desk:
 
     def _actions(self, given: Any) -> Tensor:
         spec = self.agent.signature.action
+        require_acting(self.agent.signature)
         discrete = spec.kind == "discrete"
         x = as_tensor([] if given is None else given, "actions", discrete)
         x = x[None] if x.dim() == 2 else x

@@ -48,10 +48,12 @@ def headlines(report: Report) -> list[tuple[str, str, str]]:
         ("rows", f"{report.rows:,}", f"{report.episodes:,} episodes of {lengths[0]:,} to {lengths[2]:,} steps"),
         ("alarms", f"{len(report.alarms)}", f"and {len(report.findings) - len(report.alarms)} notes"),
     ]
+    if d.transitions and any(c.role == "action" for c in report.columns):
+        found.append((
+            "controllability", q.number(d.controllability, "share"),
+            f"of the error goes once the action is known, in {len(d.controlled)} of {len(d.effects)} columns"))
     if d.transitions:
         found += [
-            ("controllability", q.number(d.controllability, "share"),
-             f"of the error goes once the action is known, in {len(d.controlled)} of {len(d.effects)} columns"),
             ("determinism", q.number(d.determinism, "share"), "of a step's change can be told"),
             ("horizon", f"{d.horizon}", "steps ahead with half of what could be told"),
         ]

@@ -126,6 +126,8 @@ def _signature(signature: Signature) -> str:
 
 
 def _bounds(action: ActionSpec) -> str:
+    if action.kind == "none":
+        return "nobody acted in its log: it perceives and foresees"
     if action.kind == "discrete":
         return f"choices 0 to {action.choices - 1}"
     pairs = [f"{low:g} to {high:g}" for low, high in zip(action.low, action.high, strict=True)]

@@ -13,6 +13,7 @@ from steersman.cli.done import Done
 from steersman.cli.logs import INFERRED, LogOptions, read_options
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import DataError
+from steersman.core.signature import ObservationSpec
 from steersman.studio.holdings import Holding, holding
 from steersman.studio.quantities import number, size
 
@@ -61,22 +62,36 @@ def dataset(path: str, options: LogOptions) -> Holding:
     rows = []
     for name, spec in signature.observations.items():
         shape = "×".join(map(str, spec.shape))
-        rows.append((f"observation {name}", f"{spec.kind} {shape}", ", ".join(spec.columns[:12])))
+        rows.append((f"observation {name}", f"{spec.kind} {shape}", _words(spec)))
     action = signature.action
     if action.kind == "discrete":
         bounds = f"{action.choices} choices"
     else:
         limits = zip(action.low, action.high, strict=True)
         bounds = ", ".join(f"{number(low)} to {number(high)}" for low, high in limits)
-    rows.append(("action", f"{action.kind} {action.size}", ", ".join(x for x in (*action.names, bounds) if x)))
+    sort = "none" if action.kind == "none" else f"{action.kind} {action.size}"
+    bounds = "nobody acts, or nobody wrote it down" if action.kind == "none" else bounds
+    rows.append(("action", sort, ", ".join(x for x in (*action.names, bounds) if x)))
     rows += [(f"exogenous {name}", "", "") for name in signature.exogenous]
     plain: dict[str, object] = {"kind": "dataset" if source.format == "cache" else "log", "format": source.format,
                                 "fingerprint": source.fingerprint, "steps": source.steps, "notes": list(source.notes)}
     warnings = list(source.notes)
     try:
         lengths = [len(episode) for episode in source.episodes()]
-        facts.insert(2, ("episodes", f"{len(lengths):,}, of {min(lengths):,} to {max(lengths):,} steps"))
+        span = f"of {min(lengths):,} to {max(lengths):,} steps" if max(lengths) else "single moments"
+        facts.insert(2, ("episodes", f"{len(lengths):,}, {span}"))
         plain |= {"episodes": len(lengths), "shortest": min(lengths), "longest": max(lengths)}
     except DataError as error:
         warnings.append(str(error))
     return Holding(str(plain["kind"]), facts, ("what", "shape", "columns"), rows, warnings, plain)
+
+
+def _words(spec: ObservationSpec) -> str:
+    """What is known of an observation beside its shape: names, edges, extent, rate, vocabulary."""
+    named = ", ".join((spec.columns or spec.channels)[:12])
+    edges = ["periodic" if x else "open" for x in spec.periodic]
+    found = [named, f"{' × '.join(edges)}" if edges else "", f"extent {' × '.join(map(number, spec.extent))}"
+             if spec.extent else "", f"{spec.rate:g} samples a second" if spec.rate else "",
+             f"{spec.vocabulary:,} different" if spec.vocabulary else "",
+             f"measured every {spec.rows_per_update} rows" if spec.rows_per_update > 1 else ""]
+    return "; ".join(x for x in found if x)

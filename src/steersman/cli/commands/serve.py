@@ -100,9 +100,10 @@ class Serve(Extensible):
 
 
 def example(desk: Desk) -> str:
-    """A body for /act that the agent understands: zeros everywhere. Empty where pictures are observed."""
+    """A body for /act that the agent understands: zeros everywhere. Empty where something else than vectors is
+    observed, or nobody acts."""
     agent, signature = desk.agent, desk.agent.signature
-    if any(spec.kind == "image" for spec in signature.observations.values()):
+    if signature.action.kind == "none" or any(spec.kind != "vector" for spec in signature.observations.values()):
         return ""
     moment = {name: [0.0] * spec.shape[0] for name, spec in signature.observations.items()}
     goal = {"columns": {agent.readout.columns[0]: 0.0}} if agent.readout is not None else {"observation": moment}

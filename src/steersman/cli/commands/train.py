@@ -192,7 +192,8 @@ def _fitting(signature: Any) -> str:
 
     kinds = {spec.kind for spec in signature.observations.values()}
     if kinds != {"vector"}:
-        raise UsageError(f"a recipe of {', '.join(RECIPES)}", "none, for a log with images", "give --recipe NAME")
+        what = " and ".join(sorted(kinds - {"vector"}))
+        raise UsageError(f"a recipe of {', '.join(RECIPES)}", f"none, for a log with {what}", "give --recipe NAME")
     return "vectors"
 
 
@@ -200,8 +201,9 @@ def _say_data(terminal: Terminal, dataset: Any, source: Any) -> None:
     shapes = [f"{k} {s.kind} {'×'.join(map(str, s.shape))}" for k, s in source.signature.observations.items()]
     action = source.signature.action
     kind = f"{action.choices} choices" if action.kind == "discrete" else f"{action.size} continuous"
-    terminal.say(f"data {source.path}: {len(dataset):,} episodes, {dataset.steps:,} steps; "
-                 f"{', '.join(shapes)}; action {kind}")
+    acts = f"action {kind}" if action.kind != "none" else "nobody acts"
+    size = f"{dataset.steps:,} steps" if dataset.steps else "single moments"
+    terminal.say(f"data {source.path}: {len(dataset):,} episodes, {size}; {', '.join(shapes)}; {acts}")
     for note in source.notes:
         terminal.say(terminal.style(f"  {note}", "dim"))
 
