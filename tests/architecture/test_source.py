@@ -49,8 +49,9 @@ def test_what_is_written_goes_through_one_protocol() -> None:
     """Folders, renames and bare writes are the business of `runs.files` and `runs.folders`; who writes inside a folder
     in the making, or somewhere temporary, is named here. See tests/runs/test_every_write.py."""
     inside = {
-        "data/cache.py", "data/formats/folder.py", "data/formats/lerobot.py",
+        "data/cache.py", "data/formats/folder.py", "data/formats/kinds.py", "data/formats/lerobot.py",
         "data/formats/lerobot_writer.py", "data/formats/minari.py", "data/formats/minari_storage.py",
+        "data/formats/text.py", "data/formats/wav.py",
         "data/repairing.py", "data/sandbox/host.py", "evidence/formats.py", "evidence/pendulum.py", "runs/files.py",
         "runs/folders.py", "runs/run.py",
     }

@@ -160,6 +160,9 @@ def test_folders_without_pictures_of_several_kinds_and_with_tables(tmp_path: Pat
     Image.fromarray(pixels(2, 2, 3)).save(tmp_path / "a.png")
     (tmp_path / "README.md").write_text("what these are")
     assert read(tmp_path).notes == ("left out: 1 files that are no pictures (.md)",)
+    (tmp_path / "LICENSE.txt").write_text("yours")
+    refused(lambda: read(tmp_path), DataError, "1 of pictures, 2 of text; .*--format pictures or text")
+    (tmp_path / "LICENSE.txt").unlink()
     np.save(tmp_path / "b.npy", np.zeros((2, 3, 3), np.float32))
     refused(lambda: read(tmp_path), DataError, "1 of pictures, 1 of fields; .*--format pictures or fields")
     assert len(everything(read(tmp_path, ReadOptions(format="pictures")))) == 1

@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
 from logs import MIXED, VECTORS, make_log
+from lone import signature as alone
+from lone import still
 from small_world import SIGNATURE, Drift, agent
 
 from steersman import studio
@@ -33,7 +35,7 @@ from steersman.agent.fitted.additions import Additions
 from steersman.agent.fitted.in_run import drop_addition, load_additions, save_additions
 from steersman.agent.remembered import graph_of
 from steersman.agent.sharing import pretrained
-from steersman.core import CheckpointError, DataError, Episode, RunError, StorageError
+from steersman.core import CheckpointError, DataError, Episode, ObservationSpec, RunError, StorageError
 from steersman.core.latent_graph import GraphConfig
 from steersman.cost import EffortCost, LearnedCost
 from steersman.data import CacheWriter, Dataset, read, write
@@ -49,6 +51,7 @@ from steersman.training import CheckpointStore
 
 RUN = "0123456789abcdef"
 DRIFT = Drift()
+SOUND = alone("mic", ObservationSpec("waveform", (8, 1), rate=80.0))
 
 
 @dataclass(frozen=True)
@@ -345,13 +348,14 @@ def cached(root: Path) -> object:
     return dataset.lengths.tolist()
 
 
-def log(name: str, format: str, signature: Any = VECTORS) -> Kind:
+def log(name: str, format: str, signature: Any = VECTORS, episodes: Any = None) -> Kind:
     def state(root: Path) -> object:
         if not (root / name).exists():
             return None
         return [len(one) for one in read(root / name, limits=None).recordings()]
 
-    return Kind(lambda root: None, lambda root: write(root / name, signature, make_log(signature, [4, 5]), format),
+    return Kind(lambda root: None, lambda root: write(root / name, signature, episodes or make_log(signature, [4, 5]),
+                                                          format),
                 state, 4)
 
 
@@ -434,6 +438,7 @@ KINDS = {
     "minari-arrow": log("log-v0", "minari-arrow"),
     "lerobot": log("log.lerobot", "lerobot"),
     "folder": log("folder", "folder", MIXED),
+    "wav": log("sounds", "wav", SOUND, [still("mic", np.zeros((n, 8, 1), np.float32)) for n in (4, 5)]),
 })
 NEEDS = {"hdf5": "h5py", "minari": "h5py", "folder": "av"}
 

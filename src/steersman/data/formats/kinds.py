@@ -33,7 +33,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
         ".js", ".ts", ".go", ".rs", ".rb", ".sh", ".sql", ".html", ".css", ".lua", ".jl", ".r", ".m", ".hs", ".ml",
     ),
 }
-"""Format -> how its files are called. In a folder, text beside files of another kind is a word about these."""
+"""Format -> how its files are called. In a folder, less text than files of another kind is a word about these."""
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".pq", ".h5", ".hdf5", ".hdf", ".npz", ".arrow")
 """A folder with one of these is none of ours, unless somebody names the format."""
 DESCRIPTION = "steersman.json"
@@ -205,10 +205,11 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _kinds(files: list[Path]) -> dict[str, int]:
-    """Format -> how many files of its kind; none where there is a table, and text only where there is nothing else."""
+    """Format -> how many files of its kind; none where there is a table, and text only where it is the most."""
     names = [file.name.lower() for file in files]
     if any(name.endswith(TABLES) for name in names):
         return {}
     counts = {kind: sum(name.endswith(suffixes) for name in names) for kind, suffixes in SUFFIXES.items()}
     found = {kind: count for kind, count in counts.items() if count}
-    return {"text": found["text"]} if list(found) == ["text"] else {k: n for k, n in found.items() if k != "text"}
+    text = found.pop("text", 0)
+    return found | ({"text": text} if text > sum(found.values()) else {})
