@@ -29,6 +29,7 @@ from steersman.agent import (
 )
 from steersman.cli import imports
 from steersman.core import ConfigError, ObservationGoal, PartError, Signature, Task, UsageError, parts
+from steersman.objectives import VICReg
 from steersman.perception import VectorEncoder
 from steersman.runs import Run
 
@@ -247,26 +248,6 @@ def test_training_again_from_a_checkpoint_is_the_same(stored, theirs, tmp_path):
             assert torch.equal(value, states[1].further.named()[name].state_dict()[key]), (name, key)
 
 
-# Without a world model ------------------------------------------------------------------------------------------
-
-
-def test_a_run_that_only_learned_to_see_says_what_it_lacks(tmp_path):
-    from safetensors.torch import save
-
-    from steersman.agent.building.parts import build_parts, load_weights
-
-    config = AgentConfig(perception=VectorEncoder.Config(hidden=(4,), size=2))
-    built = build_parts(config, SIGNATURE)
-    assert list(built) == ["perception"]
-    found = load_weights(config, SIGNATURE, save(built.state_dict()), "here")
-    assert found.world_model is None
-    assert torch.equal(found.perception.state_dict()["mean"], built["perception"].state_dict()["mean"])
-    from steersman.agent.config import require_world_model
-
-    with pytest.raises(UsageError, match="a world model in RUN, to act; got an agent that only learned to see"):
-        require_world_model(config, "RUN")
-
-
 def test_a_box_that_does_not_exist_is_refused_with_those_that_do():
     with pytest.raises(ConfigError, match=r"a box of Perception, .*Critic, .*Optimiser; got Signature"):
         parts.register(Signature)
@@ -279,3 +260,45 @@ def test_what_is_registered_does_not_depend_on_what_was_imported_first(theirs):
     assert tags == sorted(tags)
     with pytest.raises(PartError, match="a Critic that this process knows"):
         parts.convert({"type": "nobodys"}, parts.CriticConfig)
+
+
+def test_a_run_that_only_learned_to_see_gives_its_perception_and_no_agent(tmp_path):
+    from steersman.agent.building.parts import build_parts
+    from steersman.agent.fitting import fit_readout
+    from steersman.perception import LinearReadout
+    from steersman.training.checkpoints import CheckpointStore
+
+    class Seen(Drift):
+        def frames(self, episode, row):
+            return {"vector": self.states[episode, row]}
+
+        def measured(self, episode, row):
+            return {}
+
+    agent = AgentConfig(perception=VectorEncoder.Config(hidden=(4,), size=2), readout=LinearReadout.Config())
+    config = training.TrainConfig(agent=agent, objectives=(VICReg.Config(),), steps=1)
+    built, data = build_parts(agent, SIGNATURE), Seen()
+    with training.create_run(tmp_path / "run", config, data, recipe="seeing") as run:
+        CheckpointStore(run.path / "checkpoints", run.manifest.id).save(1, built.state_dict(), {}, {})
+    loaded = load_parts(tmp_path / "run")
+    assert loaded.parts.world_model is None
+    assert loaded.config == agent
+    states = loaded.parts.perception.encode({"vector": data.states}).state
+    assert torch.equal(states, built["perception"].eval().encode({"vector": data.states}).state)
+    assert fit_readout(Run.open(tmp_path / "run"), data) is not None
+    with pytest.raises(UsageError, match="to act; got an agent that only learned to see; train one with a `world_mod"):
+        Agent.load(tmp_path / "run")
+
+
+def test_a_policy_that_was_added_is_kept_until_it_is_dropped(stored, tmp_path):
+    import shutil
+
+    from steersman.agent.fitted.in_run import drop_addition, read_index
+
+    run = Run.open(shutil.copytree(stored[0] / "run", tmp_path / "run"))
+    assert read_index(run).format == 2
+    drop_addition(run, "policy", "added")
+    assert set(Agent.load(run).policies) == {"own", "keys"}
+    assert read_index(run).format == 1, "as earlier versions read it"
+    with pytest.raises(ConfigError, match=r"a kept part among cost\.dislike, guardrail\.fence; got policy\.added"):
+        drop_addition(run, "policy", "added")

@@ -4,7 +4,7 @@ Knows nothing of tensors: whoever needs them decodes the verified bytes of `mode
 `state.safetensors` (what training needs beside it). Writing is `training.CheckpointStore`'s.
 
     checkpoints/step-000001200/manifest.json       step, sizes and SHA-256 of the files, and of itself
-                               model.safetensors   perception.*, world_model.*
+                               model.safetensors   perception.*, world_model.*, and what else acts (critic.*, …)
                                state.safetensors   optimiser, random numbers, data position, …
 """
 
