@@ -37,5 +37,5 @@ def test_a_run_that_never_acted_says_so(pendulum: Path, steersman: Callable, tmp
     shutil.copytree(pendulum, tmp_path / "run", ignore=shutil.ignore_patterns("decisions"))
     ended = steersman("levels", tmp_path / "run")
     assert ended.code == 0
-    assert "no decision is recorded (steersman run)" in ended.err
+    assert "no decision is recorded (steersman run)" in ended.out
     assert steersman("levels", tmp_path / "nothing").code == 1
