@@ -6,7 +6,7 @@ names say; mixed for several observations at once. `for_signature` takes the pla
 """
 
 from steersman.perception import masks, views
-from steersman.perception.choice import for_signature
+from steersman.perception.choice import PlainChoice, for_signature
 from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.field import FieldEncoder
 from steersman.perception.mixed import MixedEncoder
@@ -25,6 +25,7 @@ __all__ = [
     "LinearReadout",
     "MLPReadout",
     "MixedEncoder",
+    "PlainChoice",
     "SceneEncoder",
     "TokenEncoder",
     "VectorEncoder",

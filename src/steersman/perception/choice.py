@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from steersman.core.boxes import Perception
 from steersman.core.errors import ConfigError
-from steersman.core.parts import PerceptionConfig
+from steersman.core.parts import PerceptionConfig, register
 from steersman.core.signature import Signature
 from steersman.perception.mixed import MixedEncoder, default_part
 from steersman.perception.vector import VectorEncoder
@@ -28,3 +31,20 @@ def for_signature(signature: Signature, size: int = 64) -> PerceptionConfig:
     if set(kinds) == {"vector"}:
         return VectorEncoder.Config(size=size, keep=True)
     return default_part(kinds[0], size) if len(kinds) == 1 else MixedEncoder.Config(size=size)
+
+
+@register(Perception)
+class PlainChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="plain"):
+    """A configuration that fits any log: the encoder that `for_signature` chooses.
+
+    size  features of a state
+    """
+
+    size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ConfigError("a size of at least 1", f"{self.size}", "use 16 to 256")
+
+    def build(self, signature: Signature) -> Perception:
+        return for_signature(signature, self.size).build(signature)

@@ -16,6 +16,8 @@ from steersman.core.errors import UsageError
 RECIPES: dict[str, tuple[str, str]] = {
     "two-rooms": (".two_rooms", "rooms seen as pixels: one encoder with a map of the scene, search in imagination"),
     "vectors": (".vectors", "any log of vectors: a small encoder, a residual predictor, goals on decoded columns"),
+    "foresee": (".foresee", "any log, also one in which nobody acts: films, sounds, fields, text; what comes next"),
+    "pictures": (".pictures", "a folder of pictures: what stays the same when they are cropped, turned and recoloured"),
     "hazards": (".hazards", "steersman collect hazards: a point among obstacles, for guardrails that look ahead"),
     "pendulum": (".pendulum", "Pendulum-v1 from random actions: the recipe for vectors with a swing-up's horizon"),
     "reactor": (".reactor", "a plant: noise, unmeasured disturbances, limits; an observer and Newton steps"),

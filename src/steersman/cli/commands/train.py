@@ -96,7 +96,7 @@ class Train(Extensible):
 
         config = self._config(self.recipe) if self.recipe else None
         source = data.read(self.data, read_options(self.log))
-        name = self.recipe or _fitting(source.signature)
+        name = self.recipe or _fitting(source)
         config = config or self._config(name)
         out = self.out or new_run_path("runs", Path(name).stem)
         with ExitStack() as stack:
@@ -186,11 +186,14 @@ def _follow() -> Done:
         return Done(code=0 if trained.finished else 1)
 
 
-def _fitting(signature: Any) -> str:
-    """The recipe for a log that comes without one: that for vectors, if all of its observations are."""
+def _fitting(source: Any) -> str:
+    """The recipe for a log that comes without one: that for vectors, if all of its observations are; where nobody acts,
+    that for pictures, or that which foresees."""
     from steersman.recipes import RECIPES
 
-    kinds = {spec.kind for spec in signature.observations.values()}
+    kinds = {spec.kind for spec in source.signature.observations.values()}
+    if source.signature.action.kind == "none":
+        return "pictures" if kinds == {"image"} and source.steps == 0 else "foresee"
     if kinds != {"vector"}:
         what = " and ".join(sorted(kinds - {"vector"}))
         raise UsageError(f"a recipe of {', '.join(RECIPES)}", f"none, for a log with {what}", "give --recipe NAME")
