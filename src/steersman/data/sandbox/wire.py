@@ -51,7 +51,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=T
     """One array that follows a header, or is in the segment, `at` so many bytes from its beginning."""
 
     name: str
-    dtype: Literal["uint8", "float32", "float64", "int32", "int64", "bool"]
+    dtype: Literal["uint8", "int32", "float32", "float64", "int64", "bool"]
     shape: tuple[int, ...]
     at: int = -1
 
