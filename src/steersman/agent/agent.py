@@ -106,7 +106,7 @@ class Agent:
         self.origin, self.trusted = origin or Origin(), trusted
         self.config, self.signature = config, signature
         self.perception, self.world_model = perception.eval(), world_model.eval()
-        self.further = (further or FurtherBoxes()).eval()
+        self.further = (further or FurtherBoxes()).acting()
         require_named(config, self.further)
         self._boxes = Boxes(perception, world_model, signature, config.history, config.streaming)
         self.planner = planner or config.planner.build()

@@ -36,7 +36,7 @@ class FurtherBoxes:
         found: dict[str, nn.Module] = {name: box for name, box in single.items() if box is not None}
         return found | {f"{POLICY}.{name}": self.policies[name] for name in sorted(self.policies)}
 
-    def eval(self) -> FurtherBoxes:
+    def acting(self) -> FurtherBoxes:
         """The same, in evaluation mode."""
         for box in self.named().values():
             box.eval()
