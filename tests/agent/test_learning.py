@@ -267,9 +267,8 @@ def test_an_update_that_cannot_be_noted_is_not_made(run):
     correct_with(agent, run, corrected(agent, run), snapshots=1)
     before, refused = agent.fingerprint(), 0
     for n in range(1, 40):
-        with refusing(run.path, n, "once") as disk:
-            with suppress(StorageError):
-                agent.learn()
+        with refusing(run.path, n, "once") as disk, suppress(StorageError):
+            agent.learn()
         if not disk.hit:
             break
         if agent.standing.updates:  # what was refused was of no importance: that a folder be made that is there
