@@ -31,7 +31,7 @@ EASY = PlanningProtocol(world=TwoRooms.Config(), episodes=12, step_limit=80)
 class Pilot:
     """What evaluation asks of an agent. Steers by the true state, which it is shown here through `watch`."""
 
-    signature, execute = SIGNATURE, 2
+    signature, execute, log = SIGNATURE, 2, None
 
     def __init__(self, still: tuple[int, ...] = ()) -> None:
         self.still = still  # episodes in which it never moves

@@ -22,6 +22,7 @@ from steersman.data import CacheWriter, Dataset
 from steersman.objectives import InverseDynamics, Prediction, VICReg
 from steersman.runs.experience import ExperienceReader
 from steersman.runs.experiencing import ExperienceWriter, Moments
+from steersman.runs.frames import segments
 from steersman.training import GradientCorrector, create_run, open_data, train
 
 SETTINGS = GradientCorrector.Config(replay=0.0, windows=8, window=4, reach=60, lr=1e-3, undo=2)
@@ -78,7 +79,8 @@ def test_proposing_changes_nothing_and_is_the_same_each_time(tmp_path):
 def test_what_was_lived_later_or_is_out_of_reach_does_not_count(tmp_path):
     experience(tmp_path / "x")
     experience(tmp_path / "y", episodes=8)
-    experience(tmp_path / "z", retain=7000)
+    size = sum(path.stat().st_size for _, path in segments(tmp_path / "x"))
+    experience(tmp_path / "z", retain=round(0.85 * size))
     assert 0 < ExperienceReader(tmp_path / "z").span().start <= 40
     a, b, c = (corrector()[0].propose(tmp_path / name, 100) for name in "xyz")
     assert same(a.weights, b.weights)
