@@ -63,16 +63,19 @@ class Blur(View):
     def look(self, observation: Observation, u: Tensor) -> Looked:
         sigma = between(u[:, 0], self.config.sigma)
         blurred = u[:, 1] < self.config.probability
+        rows = blurred.nonzero()[:, 0]  # nothing is computed for the others
         offsets = torch.arange(self.radius + 1, device=u.device, dtype=torch.float32)
-        half = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
-        half = torch.where(blurred[:, None], half, (offsets == 0).float())
+        half = torch.exp(-0.5 * (offsets / sigma[rows, None]) ** 2)
         half = half / (half[:, :1] + 2 * half[:, 1:].sum(1, keepdim=True))
         seen = dict(observation)
         for name, spec in self.specs.items():
-            x = planes(given(observation, name, spec))
+            whole = given(observation, name, spec)
+            if not len(rows):
+                continue
+            x = planes(whole[rows])
             for axis in (3, 4):
-                x = self._along(x, axis, half.view(len(u), -1, 1, 1, 1, 1))
-            seen[name] = images(x)
+                x = self._along(x, axis, half.view(len(rows), -1, 1, 1, 1, 1))
+            seen[name] = whole.index_put((rows,), images(x))
         return Looked(seen, table([torch.where(blurred, sigma, 0.0)]))
 
     def _along(self, x: Tensor, axis: int, half: Tensor) -> Tensor:
