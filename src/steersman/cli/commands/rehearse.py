@@ -20,6 +20,7 @@ from steersman.core.errors import UsageError
 
 if TYPE_CHECKING:
     from steersman.agent import Agent
+    from steersman.agent.moments import require_acting
     from steersman.evaluation.rehearsal import Found, Rehearsal
     from steersman.runs import Run
     from steersman.runs.rehearsal import Case
@@ -80,6 +81,7 @@ class Rehearse(Command):
         wanted = self._kinds()
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint)
+        require_acting(agent.signature)
         with Watcher(terminal) as watcher:
             again = list(self._again(run, agent, watcher))
             found = [] if self.saved else list(self._search(run, agent, wanted, watcher, terminal))
