@@ -20,7 +20,6 @@ from steersman.core.errors import UsageError
 
 if TYPE_CHECKING:
     from steersman.agent import Agent
-    from steersman.agent.moments import require_acting
     from steersman.evaluation.rehearsal import Found, Rehearsal
     from steersman.runs import Run
     from steersman.runs.rehearsal import Case
@@ -75,6 +74,7 @@ class Rehearse(Command):
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.agent import Agent
+        from steersman.agent.moments import require_acting
         from steersman.runs import Run
 
         imports.load(self.imports)
