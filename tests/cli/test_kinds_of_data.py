@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -64,10 +66,48 @@ def test_a_table_without_an_action_is_examined_and_converted_when_told_so(
     assert "nobody acts" in steersman("inspect", "log.parquet").out
 
 
-def test_an_agent_whose_log_had_no_action_says_that_there_is_nothing_to_plan() -> None:
-    from steersman.agent.moments import require_acting
-    from steersman.core import PlanningError
+def test_a_run_whose_log_had_no_action_learns_is_measured_and_has_nothing_to_plan(
+    steersman: Callable[..., Any], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    course = [recorded(VECTORS, 60, random) for _ in range(8)]
+    smooth = [replace(r, observations={"v": np.cumsum(r.observations["v"], 0, dtype=np.float32)}) for r in course]
+    path = write(tmp_path / "log.npz", VECTORS, smooth)
+    words = ("train", "--recipe", "tiny", "--data", path, "--set", "held_out=0.25")
+    assert steersman(*words, "--dry-run", "--json").json["episodes"] == 8
+    done = steersman(*words, "--out", "run", "--json")
+    assert done.json["finished"]
+    assert "nobody acts" in done.err
+    assert "Nobody acts, so there is no true-action rank" in steersman("evaluate", "run", "--offline").out
+    for command in (("run", "run", "--env", "Pendulum-v1", "--goal", "1,0,0"),
+                    ("rehearse", "run", "--env", "Pendulum-v1", "--goal", "1,0,0", "--keep", "a<=1")):
+        refused = steersman(*command)
+        assert refused.code
+        assert "it can perceive and foresee, there is nothing to plan" in refused.err
+        assert "\n" not in refused.err.strip()
 
-    with pytest.raises(PlanningError, match="it can perceive and foresee, there is nothing to plan"):
-        require_acting(VECTORS)
-    require_acting(WORDS)
+
+def test_a_training_without_actions_goes_on_exactly_where_it_was_left(tmp_path: Path) -> None:
+    from tiny_recipe import recipe
+
+    from steersman.data import load
+    from steersman.training import create_run, resume, train
+
+    random, done = np.random.default_rng(0), [0]
+    path = write(tmp_path / "log.npz", VECTORS, [recorded(VECTORS, 30, random) for _ in range(4)])
+    data = load(path, tmp_path / "cache")
+    config = msgspec.structs.replace(recipe(steps=8), held_out=0.0)
+
+    def count(progress: Any) -> None:
+        done[0] = progress.step
+
+    ended = []
+    for name, until in (("parts", 4), ("whole", 99)):
+        with create_run(tmp_path / name, config, data, recipe="tiny") as run:
+            train(config, data, run, progress=count, stop=lambda until=until: done[0] >= until)  # type: ignore[misc]
+        ended.append(run)
+    assert ended[0].checkpoint().step < ended[1].checkpoint().step
+    resume(ended[0].path, dataset=data)
+    files = [{p.name: p.read_bytes() for p in run.checkpoint().path.glob("*.safetensors")} for run in ended]
+    assert files[0]
+    assert files[0] == files[1]

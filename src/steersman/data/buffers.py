@@ -25,7 +25,7 @@ class Buffers:
     """Hands out tensors that nobody else holds. Any thread may take one."""
 
     def __init__(self) -> None:
-        self._free: list[Array] = []
+        self._free: dict[int, Array] = {}  # by identity: arrays compare number by number
 
     def take(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """An uninitialised tensor; its memory comes back by itself when the last tensor or array over it is gone."""
@@ -40,15 +40,12 @@ class Buffers:
         return torch.from_numpy(held).view(dtype).view(*shape)
 
     def _fitting(self, size: int) -> Array | None:
-        for memory in reversed(list(self._free)):  # the last one given back is still in the processor's cache
-            if size <= memory.nbytes <= 2 * size:
-                try:
-                    self._free.remove(memory)
-                except ValueError:  # another thread was faster
-                    continue
-                return memory
+        for key, memory in reversed(list(self._free.items())):  # the last one is still in the processor's cache
+            if size <= memory.nbytes <= 2 * size and self._free.pop(key, None) is not None:
+                return memory  # else another thread was faster
         return None
 
     def _give(self, memory: Array) -> None:
-        self._free.append(memory)
-        del self._free[:-_FREE]
+        self._free[id(memory)] = memory
+        for key in list(self._free)[:-_FREE]:
+            self._free.pop(key, None)

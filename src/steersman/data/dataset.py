@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -116,8 +115,10 @@ class Dataset:
         """Episode `index` as a copy in memory."""
         if not 0 <= index < len(self):
             raise DataError(f"an episode in 0..{len(self) - 1}", f"{index}", "check the index")
-        whole = self._pieces(self._first[index : index + 1], int(self.lengths[index])).map(lambda x: x[0])
-        return replace(whole, info={"episode": f"{index}"})
+        whole = self._pieces(self._first[index : index + 1], int(self.lengths[index]))
+        observations, measured = ({name: x[0] for name, x in d.items()} for d in (whole.observations, whole.measured))
+        known = None if whole.exogenous is None else whole.exogenous[0]
+        return Episode(observations, whole.actions[0], known, {"episode": f"{index}"}, measured)
 
     def episodes(self) -> Iterator[Episode]:
         """All episodes, one after the other."""
@@ -162,8 +163,11 @@ class Dataset:
         total, size = flat.shape
         if not rows:
             return flat.new_empty(len(first), 0)
+        found = self._buffers.take((len(first), rows * size), flat.dtype)
+        if len(first) == 1:  # index_select is slow at one long row
+            return found.copy_(flat.narrow(0, int(first), rows).view(1, -1))
         windows = flat.as_strided((total - rows + 1, rows * size), (size, 1))
-        return torch.index_select(windows, 0, first, out=self._buffers.take((len(first), rows * size), flat.dtype))
+        return torch.index_select(windows, 0, first, out=found)
 
     # Drawing ---------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,8 @@ class LinearModel:
     def __init__(self, values: Tensor, drives: Tensor, rows: Tensor, tape: Tape, horizon: int) -> None:
         """values (R, X) are what is predicted, drives (R, P) what acts, `rows` (n,) starts of windows to fit to."""
         self.mean, self.deviation = values.mean(0), _safe(values.std(0))
-        self.centre, self.scale = drives.mean(0), _safe(drives.std(0))
+        spread = drives.std(0) if drives.shape[1] else drives.new_zeros(0)  # nobody acts, and nothing is known ahead
+        self.centre, self.scale = drives.mean(0), _safe(spread)
         self.horizon, self.inputs = horizon, drives.shape[1]
         features = self._features(values, drives, rows, tape).double()
         x = (values - self.mean) / self.deviation

@@ -76,6 +76,7 @@ class Act(Command):
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.agent import Agent, record_decisions
+        from steersman.agent.moments import require_acting
         from steersman.cli import goals
         from steersman.cli.planners import planner
         from steersman.core import Task
@@ -87,6 +88,7 @@ class Act(Command):
             raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint, planner(self.planner), trusted=self.trusted)
+        require_acting(agent.signature)
         gathering(agent, run, self.experience, self.learn)
         recorder = None if self.no_record else record_decisions(agent, run, world=self.env)
         goal = goals.goal(self.goal, agent, self.run) if self.goal else own_goal(self.env, self.episodes, self.seed)

@@ -74,12 +74,14 @@ class Rehearse(Command):
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.agent import Agent
+        from steersman.agent.moments import require_acting
         from steersman.runs import Run
 
         imports.load(self.imports)
         wanted = self._kinds()
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint)
+        require_acting(agent.signature)
         with Watcher(terminal) as watcher:
             again = list(self._again(run, agent, watcher))
             found = [] if self.saved else list(self._search(run, agent, wanted, watcher, terminal))
