@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import pytest
 import torch
@@ -196,4 +194,11 @@ def test_a_model_without_chance_explains_by_what_it_foresees():
     found, nats = model.explain(belief, actions, torch.randn(3, 4, 2))
     torch.testing.assert_close(found.states, model.imagine(belief, actions[:, None]).states)
     assert nats.tolist() == torch.zeros(3, 4).tolist()
-    assert replace(found, states=found.states).states.shape == (3, 1, 5, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_step_is_explained_by_nothing(kind):
+    model = build(kind, CODES)
+    found, nats = model.explain(asked(model).belief, torch.zeros(3, 0, 1).long(), torch.zeros(3, 0, 2))
+    assert found.states.shape == (3, 1, 1, 2)
+    assert nats.shape == (3, 0)
