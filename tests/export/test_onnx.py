@@ -36,6 +36,7 @@ from steersman.perception import (
     ViTEncoder,
 )
 from steersman.world_model import MapReader, ObserverModel, RecurrentModel, ResidualModel, TransformerModel
+from steersman.world_model.latent_variable import Noise
 
 VECTOR = {"vector": ObservationSpec("vector", (3,), ("x", "y", "z"))}
 IMAGE = {"image": ObservationSpec("image", (16, 16, 3))}
@@ -177,6 +178,7 @@ class Growing(RecurrentModel):
     (lambda model: setattr(model, "begin", None), "function of state, action and a history"),
     (lambda model: setattr(model, "settle", lambda b: replace(b, shared=(b.state,))), "fast weights"),
     (lambda model: setattr(model, "settle", lambda b: replace(b, carry=(b.carry[0] + 1,))), "begin with zeros"),
+    (lambda model: setattr(model, "latent_variable", Noise(1)), "leaves something to chance"),
 ])
 def test_a_world_model_that_no_graph_stands_for_is_refused_in_words(spoil, words, tmp_path):
     agent = agent_of("mixed and recurrent, discrete, exogenous")

@@ -96,7 +96,7 @@ class WorldModel(nn.Module, ABC):
         that are listed, the one that ends nearest, and tells -log of its probability; where they cannot be listed, it
         takes what is expected and tells 0. Override it where z is inferred.
         """
-        if self.chance == 0:
+        if not (self.chance and actions.shape[1]):
             imagined = self.imagine(belief, actions[:, None], exogenous)
             return imagined, imagined.states.new_zeros(actions.shape[:2])
         steps, nats = [], []

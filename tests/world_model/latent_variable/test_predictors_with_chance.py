@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import pytest
 import torch
 
 from steersman.actor import CEM, MCTS, DynamicProgramming, Gradient, score
+from steersman.actor.tree.stepping import Stepper
 from steersman.core import (
     ActionSpec,
     Belief,
@@ -108,6 +107,24 @@ def test_trees_weigh_the_outcomes_that_a_learned_prior_lists(kind):
         assert torch.equal(plan.action[:, 0], value.argmin(1)), planner
 
 
+@pytest.mark.parametrize("kind", ["recurrent", "transformer"])
+@torch.no_grad()
+def test_a_tree_asks_the_prior_with_each_states_own_history(kind):
+    problem = asked(build(kind, CODES))
+    model, variable = problem.model, problem.model.latent_variable
+    for parameter in variable.to_prior.parameters():
+        parameter.add_(torch.randn_like(parameter))
+    stepper = Stepper(problem, 2, 1, 2)
+    belief, choice = problem.belief, torch.tensor([[0, 1]]).expand(3, -1)
+    first = model.imagine(belief, choice[:, :, None, None])
+    second = stepper.step(first.states[:, :, 1], first.carry, choice, 1)
+    alone = model.support(first.last(), first.states[:, :, 1].flatten(0, 1)[:, None], choice.reshape(-1, 1, 1),
+                          None, tuple(x.flatten(0, 1)[:, None] for x in first.carry))
+    blank = model.support(belief, first.states[:, :, 1], choice[..., None], None, tuple(0 * x for x in first.carry))
+    torch.testing.assert_close(second.outcomes.probability.flatten(0, 1), alone.probability[:, 0])
+    assert float((second.outcomes.probability - blank.probability).abs().max()) > 1e-3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_sampling_and_gradient_planners_take_risk_over_a_gaussian(kind):
     problem = asked(build(kind, Gaussian.Config(size=1, width=8), AMOUNTS), AMOUNTS, scenarios=8, over="cvar", tail=0.5)
@@ -196,4 +213,11 @@ def test_a_model_without_chance_explains_by_what_it_foresees():
     found, nats = model.explain(belief, actions, torch.randn(3, 4, 2))
     torch.testing.assert_close(found.states, model.imagine(belief, actions[:, None]).states)
     assert nats.tolist() == torch.zeros(3, 4).tolist()
-    assert replace(found, states=found.states).states.shape == (3, 1, 5, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_step_is_explained_by_nothing(kind):
+    model = build(kind, CODES)
+    found, nats = model.explain(asked(model).belief, torch.zeros(3, 0, 1).long(), torch.zeros(3, 0, 2))
+    assert found.states.shape == (3, 1, 1, 2)
+    assert nats.shape == (3, 0)

@@ -111,7 +111,8 @@ def explained(
     """`WorldModel.explain` by a posterior: arguments as there."""
     chance = Choosing(variable, actions, u, following.flatten(2))
     imagined = roll(belief, actions[:, None], exogenous, chance)
-    return imagined, torch.stack(chance.information, 1)
+    told = [nats[:, None] for nats in chance.information]
+    return imagined, torch.cat([imagined.states.new_zeros(len(actions), 0), *told], 1)
 
 
 def given_before(
