@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 import torch
-from kinds import EVERY, observe, only
+from seen_kinds import EVERY, observe, only
 
 from steersman.core import ActionSpec, ConfigError, ObservationSpec, PerceptionConfig, Signature
 from steersman.core.parts import convert

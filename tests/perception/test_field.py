@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kinds import EVERY, observe, only
+from seen_kinds import EVERY, observe, only
 
 from steersman.core import ConfigError, MismatchError, ObservationSpec, Signature
 from steersman.nn.grid_convolution import GridConv, coarse, extended

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 import torch
-from kinds import uniform
+from seen_kinds import uniform
 
 from steersman.core import ConfigError
 from steersman.core.looking import Masked, Masks

@@ -1,9 +1,9 @@
 import msgspec
 import pytest
 import torch
-from kinds import EVERY
-from kinds import observe as observe_kinds
 from pictures import observe, signature
+from seen_kinds import EVERY
+from seen_kinds import observe as observe_kinds
 
 from steersman.core import ConfigError, MismatchError, Signature
 from steersman.core.parts import PerceptionConfig, convert

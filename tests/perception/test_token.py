@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kinds import observe, only
+from seen_kinds import observe, only
 
 from steersman.core import ConfigError, MismatchError
 from steersman.perception import TokenEncoder

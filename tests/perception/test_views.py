@@ -7,7 +7,7 @@ import math
 import msgspec
 import pytest
 import torch
-from kinds import EVERY, observe, only, uniform
+from seen_kinds import EVERY, observe, only, uniform
 from torch.nn import functional as F
 
 from steersman.core import ConfigError, MismatchError, ObservationSpec, Signature

@@ -32,7 +32,7 @@ from steersman.agent.fitted.sealing import build_sealed, distinct, verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.flight.recorder import Inputs
 from steersman.agent.learning import Learning, Standing
-from steersman.agent.levels import CORRECTOR, PLAN, begin_ledger, corrector_level, count_moments
+from steersman.agent.levels import CORRECTOR, PLAN, begin_ledger, count_moments
 from steersman.agent.memorising import memorise
 from steersman.agent.moments import moment_of, require_acting, require_done, require_forecast, require_measured
 from steersman.agent.nearing import looked, same_goal
@@ -363,7 +363,6 @@ class Agent:
             raise UsageError("an agent with a corrector", "one without", "begin with correct_with(agent, run, …)")
         self.log.flush()
         update = self.learning.learn(self.log.count)
-        self.ledger.declare(corrector_level(self.learning))
         if update is not None:
             self.ledger.count(CORRECTOR, points=0, writes=1)
             self.stand(self.learning.standing())

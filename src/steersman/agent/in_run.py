@@ -12,6 +12,7 @@ from steersman.agent.fitted.in_run import save_additions
 from steersman.agent.fitted.sealing import verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.learning import Learning
+from steersman.agent.levels import corrector_level
 from steersman.agent.rederiving import Rederiver
 from steersman.agent.remembered import memory_of
 from steersman.core import Corrector, MismatchError, UsageError
@@ -107,6 +108,7 @@ def correct_with(
     agent.learning = Learning(
         corrector, (agent.perception, agent.world_model), agent.log.folder, agent.origin.checkpoint, agent.log.count,
         every=every, snapshots=snapshots)
+    agent.ledger.declare(corrector_level(agent.learning))
     return agent.learning
 
 

@@ -20,6 +20,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "planners": (".planners", "every planner against exact answers, and on 100,000 random cases"),
     "serving": (".serving", "what a server refuses, and what hung clients cost a good one"),
     "demonstrations": (".demonstrations", "weights of five cost terms read off an expert's ways, five experts a run"),
+    "levels": (".levels", "how often everything in an agent changes, declared beside measured"),
     "kinds": (".kinds", "pictures, films, sounds, fields, text, columns: written, read, learned, resumed"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }

@@ -149,8 +149,8 @@ def said(log: Log, perception: Perception, model: WorldModel | None, config: Tra
     """R² of what latents say of the truth, over all of its numbers; see the head of this file."""
     if model is None:
         states = torch.cat([_encode(perception, episode) for episode in log.episodes])
-        truth = torch.from_numpy(np.concatenate(log.truth))
-        return _r2(states[:LABELS], truth[:LABELS], states[LABELS:], truth[LABELS:])
+        shown = torch.from_numpy(np.concatenate(log.truth))
+        return _r2(states[:LABELS], shown[:LABELS], states[LABELS:], shown[LABELS:])
     learned = int((1 - config.held_out) * len(log.episodes))
     known, values, foreseen, met = [], [], [], []
     for number, (episode, truth) in enumerate(zip(log.episodes, log.truth, strict=True)):

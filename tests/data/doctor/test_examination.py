@@ -15,7 +15,7 @@ from steersman.data.doctor import Finding, Report, columns, diagnose, examine, f
 from steersman.data.doctor import regression as r
 from steersman.data.doctor.rows import Rows
 from steersman.data.source import ReadOptions
-from steersman.evidence.doctor import PLANTED, tabled
+from steersman.evidence.doctor import GROUPS, tabled
 from steersman.evidence.doctor_faults import FAULTS
 from steersman.evidence.doctor_pictures import CAMERA_FAULTS, filmed_pendulum
 from steersman.evidence.doctor_worlds import WORLDS, Columns, linear, pendulum
@@ -36,7 +36,7 @@ def laid_out(c: Columns) -> tuple[Rows, list[Finding]]:
     "the next episode's first row",
 ])
 def test_a_planted_fault_is_named(name: str) -> None:
-    g, fault = np.random.default_rng(3), PLANTED[name]
+    g, fault = np.random.default_rng(3), {name: fault for group in GROUPS.values() for name, fault in group.items()}[name]
     report = looked_at(fault.plant(pendulum(g, 25, 60), g, fault.strengths[-1]))
     assert {f.kind for f in report.findings} & set(fault.says)
 
