@@ -222,7 +222,7 @@ def test_experience_that_has_gone_takes_decisions_with_it_and_says_which(run, mo
     monkeypatch.setattr(experiencing, "SEGMENT", 900)
     live(run, 30, learn=(9, 14, 19))
     log = run.path / "experience"
-    needed = [c.since for c in Journal(log).changes(4)]
+    needed = [c.since for c in Journal(log).corrections(4)]
     assert needed == [0, 2, 12]
     live(run, 2, retain=3000)
     assert needed[-1] < ExperienceReader(log).index.first

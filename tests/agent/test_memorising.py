@@ -20,6 +20,7 @@ from steersman.actor import CEM
 from steersman.agent import Agent, AgentState, record_decisions
 from steersman.agent.building.parts import build_parts, parts_of
 from steersman.agent.memorising import memorise
+from steersman.agent.rederiving import Rederiver
 from steersman.agent.replay import _Again, replay
 from steersman.core import Belief, ConfigError, Latent, ObservationGoal, RunError, Task
 from steersman.memory import LinearMemory
@@ -151,7 +152,7 @@ def test_a_recorded_decision_is_replayed_from_what_the_memory_held(tmp_path):
     held = agent.state.memory.base.clone()
     recorder.close()
     assert replay(run, 3).identical
-    again = _Again(Agent.load(run), session_at(run.path, "latest"), None)
+    again = _Again(Rederiver(run, Agent.load(run)), session_at(run.path, "latest"), None)
     assert again.decide(3, ()).passed == 0
     assert torch.equal(again.agent.state.memory.base, held)
 

@@ -46,7 +46,7 @@ from steersman.runs.experience import ExperienceReader
 from steersman.runs.experiencing import ExperienceWriter, Moments
 from steersman.runs.rehearsal import Case, add_case, read_cases
 from steersman.runs.trust import NAME as TRUST
-from steersman.runs.updates import Change, Journal
+from steersman.runs.updates import Correction, Journal
 from steersman.training import CheckpointStore
 
 RUN = "0123456789abcdef"
@@ -258,16 +258,16 @@ def last_lived(root: Path) -> object:
 def noted(*updates: int) -> Callable[[Path], object]:
     def act(root: Path) -> None:
         for number in updates:
-            there = len(Journal(root / "experience").changes(1))
+            there = len(Journal(root / "experience").corrections(1))
             if there < number:
-                Journal(root / "experience").append(Change(
+                Journal(root / "experience").append(Correction(
                     kind="accepted", number=number, checkpoint=1, before="a", after="b", threads=1, when=0.0))
 
     return act
 
 
 def notes(root: Path) -> object:
-    return [change.number for change in Journal(root / "experience").changes(1)] or None
+    return [change.number for change in Journal(root / "experience").corrections(1)] or None
 
 
 # Artefacts and single files -----------------------------------------------------------------------------------------

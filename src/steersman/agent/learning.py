@@ -17,7 +17,7 @@ from torch import nn
 
 from steersman.agent.building.fingerprint import model_fingerprint
 from steersman.core import Corrector, StorageError, Update, UsageError
-from steersman.runs.updates import Change, Journal
+from steersman.runs.updates import Correction, Journal
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Learning:
     def _note(self, kind: str, update: Update, before: str, after: str) -> None:
         config = self.corrector.config
         accepted = kind == "accepted"
-        self._journal.append(Change(
+        self._journal.append(Correction(
             kind="accepted" if accepted else "taken back", number=self.corrector.updates, checkpoint=self._checkpoint,
             since=update.since if accepted else 0, through=update.through if accepted else 0,
             corrector=msgspec.to_builtins(config) if accepted and config is not None else None,

@@ -23,7 +23,7 @@ from steersman.core import CheckpointError, Corrector, RunError
 from steersman.core.parts import CorrectorConfig, convert
 from steersman.runs import Run
 from steersman.runs.experience import FOLDER, read_index
-from steersman.runs.updates import Change, Journal, chain
+from steersman.runs.updates import Correction, Journal, chain
 
 
 class Rederiver:
@@ -32,15 +32,15 @@ class Rederiver:
     def __init__(self, run: Run, agent: Agent) -> None:
         self.run, self.agent, self.folder = run, agent, run.path / FOLDER
         self.journal = Journal(self.folder)
-        self.changes = self.journal.changes(agent.origin.checkpoint)
-        self._base = {name: value.clone() for name, value in self._mine().items()} if self.changes else {}
-        self._began = self._hash() if self.changes else ""
+        self.corrections = self.journal.corrections(agent.origin.checkpoint)
+        self._base = {name: value.clone() for name, value in self._mine().items()} if self.corrections else {}
+        self._began = self._hash() if self.corrections else ""
         self._at = self._began
         self._corrector: tuple[dict[str, object], Corrector] | None = None
 
     def to_latest(self) -> None:
         """To the weights that stand since the last change; see `to`."""
-        last = self.changes[-1] if self.changes else None
+        last = self.corrections[-1] if self.corrections else None
         self.to(last.after if last is not None and last.number else "")
 
     def to(self, learned: str) -> None:
@@ -62,7 +62,7 @@ class Rederiver:
             raise
         self.agent.stand(Standing(len(way), learned))
 
-    def _go(self, way: list[Change]) -> None:
+    def _go(self, way: list[Correction]) -> None:
         hashes = [self._began, *(change.after for change in way)]
         start = self._start(hashes)
         if why := self._missing(way[start:]):
@@ -85,16 +85,16 @@ class Rederiver:
         start = max((k for k, sha in enumerate(hashes) if k == 0 or self._snapshot(sha) is not None), default=0)
         return self._missing(way[start:])
 
-    def _way(self, learned: str) -> list[Change]:
+    def _way(self, learned: str) -> list[Correction]:
         if not learned:
             return []
-        found = chain(self.changes, learned)
+        found = chain(self.corrections, learned)
         if found is None:
             raise RunError(f"the update that led to weights {learned[:12]}… in {self.folder}", "none that is noted",
                            "restore the run's experience from a copy")
         return found
 
-    def _missing(self, way: list[Change]) -> str:
+    def _missing(self, way: list[Correction]) -> str:
         first = read_index(self.folder).first if way else 0
         for change in way:
             if change.since < first:
@@ -117,7 +117,7 @@ class Rederiver:
         self._write(self._base)
         return 0
 
-    def _again(self, number: int, change: Change) -> None:
+    def _again(self, number: int, change: Correction) -> None:
         """Make one update again, and compare."""
         corrector = self._corrected_by(change)
         corrector.stand_at(number - 1)
@@ -133,7 +133,7 @@ class Rederiver:
                 "the experience was altered, or the arithmetic is another (torch, processor): replay where it was made",
             )
 
-    def _corrected_by(self, change: Change) -> Corrector:
+    def _corrected_by(self, change: Correction) -> Corrector:
         assert change.corrector is not None
         if self._corrector is None or self._corrector[0] != change.corrector:
             try:

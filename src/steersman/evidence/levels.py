@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -32,18 +33,26 @@ from steersman.training.corrector import GradientCorrector
 from steersman.world_model import RecurrentModel
 from steersman.world_model.latent_variable import Gaussian
 
-STEPS, DECISIONS, EPISODES, EVERY = 240, 120, 4, 96
+EPISODES, EVERY = 4, 96
 _COLUMNS = (
     Column(key="declared", title="declared", unit="data points an update"), Column(key="measured", title="measured"),
     Column(key="writes", title="updates", form="count"),
 )
 
 
-def cells(seed: int) -> tuple[Cell, ...]:
-    return (Cell("levels", perform, 90, seed),)
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """steps: of training; decisions: of acting, in each episode."""
+
+    steps: int = 240
+    decisions: int = 120
 
 
-def configuration(seed: int) -> TrainConfig:
+def cells(seed: int, settings: Settings = Settings()) -> tuple[Cell, ...]:  # noqa: B008 (frozen)
+    """One agent, from its log to its own experience."""
+    return (Cell("levels", perform, 90, seed, settings),)
+
+
+def configuration(steps: int, seed: int) -> TrainConfig:
     """An agent with everything that changes, small."""
     agent = AgentConfig(
         perception=VectorEncoder.Config(size=8, hidden=(32,), keep=True),
@@ -52,7 +61,7 @@ def configuration(seed: int) -> TrainConfig:
         streaming=True, history=2,
     )
     return TrainConfig(
-        agent=agent, objectives=(Prediction.Config(), ExplainedPrediction.Config(), VICReg.Config()), steps=STEPS,
+        agent=agent, objectives=(Prediction.Config(), ExplainedPrediction.Config(), VICReg.Config()), steps=steps,
         window=8, batch_size=16, rollout=(RolloutStage(starts=1, horizon=6),), average=0.99, precision="fp32",
         levels=(
             ParameterLevel(name="perception", modules=("",)),
@@ -69,15 +78,15 @@ def perform(context: Context) -> Found:
     log = vectors(context.seed)
     place = data.write(context.folder / "log.parquet", log.signature, log.episodes)
     dataset = data.build(data.read(place), context.folder / "cache")
-    config, path = configuration(context.seed), context.folder / "run"
+    config, path = configuration(context.settings.steps, context.seed), context.folder / "run"
     with training.create_run(path, config, dataset, recipe="levels") as run:
         training.train(config, dataset, run, progress=context.progress)
-    act(path)
+    act(path, context.settings.decisions)
     found = levels_of(Run.open(path))
     return Found({name: _figures(entry) for name, entry in {**found.training, **found.acting}.items()})
 
 
-def act(path: Path) -> None:
+def act(path: Path, decisions: int) -> None:
     """Some episodes side by side in the oscillator, remembered and learned from."""
     run = Run.open(path)
     agent = Agent.load(run)
@@ -89,7 +98,7 @@ def act(path: Path) -> None:
     task = Task(ObservationGoal({"vector": torch.zeros(2)}))
     state = torch.randn(EPISODES, 2, generator=torch.Generator().manual_seed(1))
     agent.experience(Transition({"vector": state}))
-    for _ in range(DECISIONS):
+    for _ in range(decisions):
         action = agent.act({"vector": state}, task).action
         state = moved(state, action)
         agent.experience(Transition({"vector": state}, action))

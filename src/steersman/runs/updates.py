@@ -24,7 +24,7 @@ _MARK = b"SUP1"
 _LIMIT = 16 << 30
 
 
-class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Correction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One change of the weights.
 
     kind        "accepted", or "taken back": the last update that stood is undone
@@ -58,7 +58,7 @@ class Journal:
         self.folder, self.path = folder, folder / NAME
         self._end: int | None = None  # of what is sound, once it was read
 
-    def changes(self, checkpoint: int | None) -> list[Change]:
+    def corrections(self, checkpoint: int | None) -> list[Correction]:
         """Those of one checkpoint, oldest first.
 
         Raises:
@@ -66,7 +66,7 @@ class Journal:
         """
         return [change for _, change in self._read() if change.checkpoint == checkpoint]
 
-    def append(self, change: Change) -> None:
+    def append(self, change: Correction) -> None:
         """Note one change; it is on disk when the call returns.
 
         Raises:
@@ -105,30 +105,30 @@ class Journal:
     def _snapshot(self, after: str) -> Path:
         return self.folder / SNAPSHOTS / f"{after[:32]}.safetensors"
 
-    def _read(self) -> Iterator[tuple[int, Change]]:
+    def _read(self) -> Iterator[tuple[int, Correction]]:
         if not self.path.exists():
             return
         for end, payload in frames(self.path, _MARK, beyond=True):
             try:
-                yield end, parse_json(payload, Change)
+                yield end, parse_json(payload, Correction)
             except msgspec.MsgspecError as error:
                 raise RunError(f"updates in {self.path}", f"{error}", "restore the file from a copy") from error
 
 
-def chain(changes: list[Change], after: str) -> list[Change] | None:
+def chain(changes: list[Correction], after: str) -> list[Correction] | None:
     """The accepted changes that, one after the other, lead from the checkpoint to the weights whose hash is `after`;
     None: no change led there.
 
     >>> from functools import partial
-    >>> c = partial(Change, checkpoint=1, threads=1, when=0.0)
+    >>> c = partial(Correction, checkpoint=1, threads=1, when=0.0)
     >>> one = c(kind="accepted", number=1, before="a", after="b")
     >>> two = c(kind="accepted", number=2, before="b", after="c")
     >>> back = c(kind="taken back", number=1, before="c", after="b")
     >>> chain([one, two, back], "b") == [one], chain([one, two, back], "c") == [one, two], chain([one], "a")
     (True, True, [])
     """
-    found: list[Change] | None = [] if changes and changes[0].before == after else None
-    standing: list[Change] = []
+    found: list[Correction] | None = [] if changes and changes[0].before == after else None
+    standing: list[Correction] = []
     for change in changes:  # a first update may follow others: the checkpoint was begun from anew
         stood = standing[: change.number - (change.kind == "accepted")]
         standing = [*stood, change] if change.kind == "accepted" else stood
