@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from steersman.agent import Agent, from_pretrained, save_pretrained
 from steersman.core import Change, CheckpointError, ConfigError
-from steersman.nn import DenseMembers, apply_changes, layers_of
+from steersman.nn import DenseMembers, apply_changes, layers_of, merged
 from steersman.runs import Run
 from steersman.runs.checkpoints import MODEL
 from steersman.training import CheckpointStore, create_run, grow, resume, train
@@ -186,3 +187,20 @@ def test_a_change_is_checked_where_it_is_written() -> None:
     with pytest.raises(ConfigError, match="a layer's name"):
         Change(kind="merged", module="m", layer="a.b")
     assert msgspec.convert(msgspec.to_builtins(ADDED), Change) == ADDED
+
+
+def test_taking_a_layer_off_a_model_leaves_its_copies_as_they_are() -> None:
+    one = nn.ModuleDict({"m": nn.Linear(6, 4)})
+    apply_changes(one, [Change(kind="added", module="m", layer="a", rank=2)])
+    with torch.no_grad():
+        layers_of(one["m"])["a"].up.normal_()
+    other, weight = copy.deepcopy(one), one["m"].weight.detach().clone()
+    plain = merged(one)
+    assert not layers_of(plain["m"])
+    torch.testing.assert_close(plain["m"].weight, weight)
+    apply_changes(one, [Change(kind="merged", module="m", layer="a")])
+    torch.testing.assert_close(one["m"].weight, weight)
+    torch.testing.assert_close(other["m"].weight, weight)
+    assert list(layers_of(other["m"])) == ["a"]
+    apply_changes(other, [Change(kind="removed", module="m", layer="a")])
+    assert not torch.allclose(other["m"].weight, weight)

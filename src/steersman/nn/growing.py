@@ -97,7 +97,7 @@ def merged(model: M) -> M:
     plain = copy.deepcopy(model)
     for module in list(plain.modules()):
         if layers_of(module):
-            parametrize.remove_parametrizations(module, _WEIGHT, leave_parametrized=True)
+            _uncover(module, keep=True)
     return plain
 
 
@@ -124,4 +124,16 @@ def _take(module: nn.Module, change: Change) -> None:
         with torch.no_grad():
             module.parametrizations[_WEIGHT].original.add_(layer())  # type: ignore[index,union-attr]
     if not layers:
-        parametrize.remove_parametrizations(module, _WEIGHT, leave_parametrized=False)
+        _uncover(module, keep=False)
+
+
+def _uncover(module: nn.Module, keep: bool) -> None:
+    """Take all layers off a weight; keep: with what they did to it.
+
+    A copy of such a module shares the class that torch made for it, and torch takes the layered weight off that class:
+    the module gets a class of its own first, so that its copies keep their layers.
+    """
+    shared = type(module)
+    own = {name: x for name, x in vars(shared).items() if name not in ("__dict__", "__weakref__")}
+    module.__class__ = type(shared.__name__, shared.__bases__, own)
+    parametrize.remove_parametrizations(module, _WEIGHT, leave_parametrized=keep)
