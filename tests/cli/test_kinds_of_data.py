@@ -47,10 +47,11 @@ def test_a_log_of_any_kind_is_described_examined_and_converted(
     assert refused.code
     assert "observations of kind vector in a csv log" in refused.err
     assert not Path("other.csv").exists()
-    untrained = steersman("train", "--data", path, "--dry-run")
-    assert untrained.code
-    assert f"for a log with {signature.observations[name].kind}" in untrained.err
-    assert "\n" not in untrained.err.strip()
+    short = steersman("train", "--data", path, "--dry-run")
+    assert short.code == 1, "the longest episode is shorter than a window"
+    assert "an episode of at least 12 steps; got the longest has 9" in short.err
+    fits = ("--recipe", "foresee", "--window", "4", "--history", "2", "--batch-size", "4")
+    assert steersman("train", "--data", path, *fits, "--dry-run").code == 0
 
 
 def test_a_table_without_an_action_is_examined_and_converted_when_told_so(

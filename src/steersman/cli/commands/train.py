@@ -187,12 +187,12 @@ def _follow() -> Done:
 
 
 def _fitting(source: Any) -> str:
-    """The recipe for a log that comes without one: that for vectors, if all of its observations are; where nobody acts,
-    that for pictures, or that which foresees."""
+    """The recipe for a log that comes without one: that for vectors, if all of its observations are; that for pictures,
+    if each is a moment of its own; that which foresees where nobody acts, and for fields, sounds and text."""
     from steersman.recipes import RECIPES
 
     kinds = {spec.kind for spec in source.signature.observations.values()}
-    if source.signature.action.kind == "none":
+    if source.signature.action.kind == "none" or kinds - {"image", "vector"}:
         return "pictures" if kinds == {"image"} and source.steps == 0 else "foresee"
     if kinds != {"vector"}:
         what = " and ".join(sorted(kinds - {"vector"}))
