@@ -62,7 +62,7 @@ CSV: dict[str, tuple[str | bytes, ReadOptions, type[SteersmanError], str]] = {
     "a choice beyond the last": (
         GOOD.replace(".", ""), O(discrete=True, high=(1.0,)), ActionError, "choices 0 to 1.*1 to 2.*high is the last"
     ),
-    "unknown format name": (GOOD, O(format="xlsx"), UsageError, "a format among cache, experience, minari, csv, parquet"),
+    "unknown format name": (GOOD, O(format="xlsx"), UsageError, "a format among cache, experience, minari, csv"),
     "another format's name": (GOOD, O(format="parquet"), DataError, "a sound Parquet file"),
     "not a cache": (GOOD, O(format="cache"), DataError, "a cache with index.json"),
 }
