@@ -307,3 +307,10 @@ def test_what_is_missing_is_said_in_one_line(run, trained, tmp_path):
     agent.experience(Transition({"vector": torch.zeros(3)}, torch.zeros(2)), durable=True)
     assert log.count == 2
     log.close()
+
+
+def test_without_a_corrector_anywhere_there_is_a_word(run):
+    agent = Agent.load(run)
+    record_experience(agent, run)
+    with pytest.raises(UsageError, match="a corrector; got none, and none in the agent's configuration"):
+        correct_with(agent, run)

@@ -81,24 +81,29 @@ def record_experience(
 
 
 def correct_with(
-    agent: Agent, run: Run, corrector: Corrector, *, every: int = 0, snapshots: int = 0, anew: bool = False
+    agent: Agent, run: Run, corrector: Corrector | None = None, *, every: int = 0, snapshots: int = 0, anew: bool = False
 ) -> Learning:
     """From now on, `agent.learn()` makes the updates that this corrector proposes from the experience of the run, after
     those that were made since the checkpoint and stand: these are worked out again first.
 
+    corrector  None: the one that the agent's configuration names
     every      learn by itself whenever so many moments were added; 0: only when it is told to
     snapshots  keep the weights after every so many updates: decisions of later ones can be replayed although the
                experience before has gone
     anew       begin from the checkpoint, whatever was learned since
 
     Raises:
-        UsageError: no experience is recorded (`record_experience`).
+        UsageError: no experience is recorded (`record_experience`); there is no corrector.
         RunError: what stands cannot be worked out again: the experience has made room. `anew` begins without it.
     """
     _require_run(agent, run)
     if agent.log is None:
         raise UsageError("an agent whose experience is recorded", "one whose is not",
                          "begin with record_experience(agent, run)")
+    corrector = corrector or corrector_of(agent, run)
+    if corrector is None:
+        raise UsageError("a corrector", "none, and none in the agent's configuration",
+                         "give one: training.GradientCorrector.Config().build(perception, world_model, run.path)")
     if anew and agent.standing.learned:
         raise UsageError("an agent as its checkpoint has it, to begin anew", f"{agent.standing.updates} updates",
                          "load it again")

@@ -26,7 +26,7 @@ from steersman.memory import LinearMemory
 from steersman.objectives import ExplainedPrediction, Prediction, VICReg
 from steersman.perception import VectorEncoder
 from steersman.runs import Run
-from steersman.runs.artefacts import Column
+from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.runs.levels import levels_of
 from steersman.training import ParameterLevel, RolloutStage, TrainConfig
 from steersman.training.corrector import GradientCorrector
@@ -35,8 +35,8 @@ from steersman.world_model.latent_variable import Gaussian
 
 EPISODES, EVERY = 4, 96
 _COLUMNS = (
-    Column(key="declared", title="declared", unit="data points an update"), Column(key="measured", title="measured"),
-    Column(key="writes", title="updates", form="count"),
+    Column(key="declared", title="declared", form="count"), Column(key="measured", title="counted", form="count"),
+    Column(key="writes", title="updates made", form="count"),
 )
 
 
@@ -120,8 +120,19 @@ def _finite(value: float) -> float | None:
 
 
 def summary(results: Results) -> Outcome:
-    figures, table = by_row(results, "levels", "Levels of an agent, declared and measured", _COLUMNS, notes=(
-        "A data point is one step of one episode. Acting is counted from one decision to the next, so that what is "
-        "written once a step is counted once more than steps lie between the first and the last decision.",))
+    """Figures are periods; the table shows the same for a thousand updates, because a plan changes several times a
+    data point."""
+    figures, _ = by_row(results, "levels", "Levels", ())
+    rows = tuple(
+        Row(label=name, figures={key: Figure(value=_scaled(keys[key], 1 if key == "writes" else 1000)) for key in keys})
+        for name, keys in figures.items()
+    )
+    notes = ("A data point is one step of one episode. Nothing explains the first moment of an episode, so that z is "
+             "written to once less than moments were observed.",)
+    table = Table(name="levels", title="Levels of an agent: data points that go by for 1,000 updates",
+                  columns=_COLUMNS, rows=rows, notes=notes)
     return Outcome(figures, (table,))
 
+
+def _scaled(value: float | None, by: int) -> float | None:
+    return None if value is None else value * by
