@@ -81,7 +81,8 @@ def record_experience(
 
 
 def correct_with(
-    agent: Agent, run: Run, corrector: Corrector | None = None, *, every: int = 0, snapshots: int = 0, anew: bool = False
+    agent: Agent, run: Run, corrector: Corrector | None = None, *, every: int = 0, snapshots: int = 0,
+    anew: bool = False,
 ) -> Learning:
     """From now on, `agent.learn()` makes the updates that this corrector proposes from the experience of the run, after
     those that were made since the checkpoint and stand: these are worked out again first.
