@@ -70,6 +70,11 @@ def layers_of(module: nn.Module) -> nn.ModuleDict:
     return nn.ModuleDict()
 
 
+def original_name(name: str) -> str:
+    """A tensor's name as it was before a layer lay over its weight: m.parametrizations.weight.original was m.weight."""
+    return name.replace(f".parametrizations.{_WEIGHT}.original", f".{_WEIGHT}")
+
+
 def apply_changes(parts: nn.Module, changes: Iterable[Change], where: str = "what learns") -> None:
     """Carry out declared changes in their order: on live numbers, or on a fresh model whose numbers are loaded next.
 
@@ -97,7 +102,7 @@ def merged(model: M) -> M:
     plain = copy.deepcopy(model)
     for module in list(plain.modules()):
         if layers_of(module):
-            parametrize.remove_parametrizations(module, _WEIGHT, leave_parametrized=True)
+            _uncover(module, keep=True)
     return plain
 
 
@@ -109,6 +114,8 @@ def _add(module: nn.Module, change: Change) -> None:
     if change.layer in layers_of(module):
         raise ConfigError(f"a layer over {change.module!r} that is not there yet", f"{change.layer!r}",
                           "give it another name")
+    if hasattr(nn.ModuleDict, change.layer) or change.layer in vars(nn.ModuleDict()):
+        raise ConfigError("a layer's name that torch gives to nothing", f"{change.layer!r}", "give it another name")
     if not layers_of(module):
         parametrize.register_parametrization(module, _WEIGHT, LowRankLayers(), unsafe=True)
     layers_of(module)[change.layer] = LowRank(weight.detach(), change.rank, change.layer)
@@ -124,4 +131,15 @@ def _take(module: nn.Module, change: Change) -> None:
         with torch.no_grad():
             module.parametrizations[_WEIGHT].original.add_(layer())  # type: ignore[index,union-attr]
     if not layers:
-        parametrize.remove_parametrizations(module, _WEIGHT, leave_parametrized=False)
+        _uncover(module, keep=False)
+
+
+def _uncover(module: nn.Module, keep: bool) -> None:
+    """Take the parametrisation from a module's weight; keep: with what it computed, not with the weight under it.
+
+    Torch takes the weight from the module's class, and copies of a module share their class: this one gets its own.
+    """
+    kind = type(module)
+    own = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    module.__class__ = type(kind.__name__, kind.__bases__, own)
+    parametrize.remove_parametrizations(module, _WEIGHT, leave_parametrized=keep)
