@@ -136,6 +136,11 @@ def own_levels(parts: nn.ModuleDict, config: TrainConfig) -> list[OwnedLevel]:
         owner = max(fitting, key=lambda item: item[0])[1]
         value.requires_grad_(value.requires_grad and owner.every > 0)
         named[owner.name].append((parameter, value))
+    for level in levels:
+        if not named[level.name]:
+            where = ", ".join(name or "the rest" for name in level.modules)
+            raise ConfigError(f"parameters for level {level.name!r}", f"none in {where}",
+                              "drop the level, or name a module that has some no other level owns")
     return [OwnedLevel(level, named[level.name], config) for level in levels]
 
 
