@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +207,17 @@ def test_a_change_is_checked_where_it_is_written() -> None:
     with pytest.raises(ConfigError, match="a layer's name"):
         Change(kind="merged", module="m", layer="a.b")
     assert msgspec.convert(msgspec.to_builtins(ADDED), Change) == ADDED
+
+
+def test_far_more_declared_changes_than_a_checkpoint_holds_are_refused_at_once(tmp_path: Path) -> None:
+    path = stopped(tmp_path / "run")
+    run = Run.open(path)
+    store = CheckpointStore(run.checkpoints_dir, run.manifest.id)
+    found = store.load()
+    adds = [{"kind": "added", "module": WEIGHT, "layer": f"l{i}", "rank": 1} for i in range(20_000)]
+    store.save(found.step, found.model, found.state, found.memory | {"changes": adds}, found.metrics)
+    began = time.process_time()
+    with pytest.raises(CheckpointError, match="got far more") as caught:
+        resume(path, dataset=DATA)
+    assert "\n" not in f"{caught.value}"
+    assert time.process_time() - began < 8, "a cost that grows with the number of layers, not with its square"

@@ -107,16 +107,17 @@ def merged(model: M) -> M:
 
 
 def _add(module: nn.Module, change: Change) -> None:
-    weight = getattr(module, _WEIGHT, None)
+    there = layers_of(module)  # with layers, the weight under them says as much, and costs no sum over them
+    weight = module.parametrizations[_WEIGHT].original if there else getattr(module, _WEIGHT, None)  # type: ignore
     if not isinstance(weight, Tensor) or weight.dim() < 2:
         raise ConfigError(f"a module with a weight matrix at {change.module!r}", type(module).__name__,
                           "name a linear layer or a convolution")
-    if change.layer in layers_of(module):
+    if change.layer in there:
         raise ConfigError(f"a layer over {change.module!r} that is not there yet", f"{change.layer!r}",
                           "give it another name")
     if hasattr(nn.ModuleDict, change.layer) or change.layer in vars(nn.ModuleDict()):
         raise ConfigError("a layer's name that torch gives to nothing", f"{change.layer!r}", "give it another name")
-    if not layers_of(module):
+    if not there:
         parametrize.register_parametrization(module, _WEIGHT, LowRankLayers(), unsafe=True)
     layers_of(module)[change.layer] = LowRank(weight.detach(), change.rank, change.layer)
 
