@@ -15,7 +15,8 @@ from torch import Tensor
 from steersman.core import ConfigError, Optimiser, register
 from steersman.core.ledger import Ledger, read_entries
 from steersman.nn import AdamW
-from steersman.objectives import VICReg
+from steersman.objectives import Invariance, VICReg
+from steersman.perception.views import Noise
 from steersman.runs import Run
 from steersman.training import ParameterLevel, create_run, resume, train
 from steersman.training.learner import Learner
@@ -187,6 +188,12 @@ def test_a_loss_in_which_nothing_that_learns_has_a_part_is_refused_in_one_line()
 def test_a_level_is_called_by_one_line_that_nothing_else_is_called_by(name: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         ParameterLevel(name=name)
+
+
+def test_a_level_of_single_moments_says_that_it_reads_moments() -> None:
+    views = (Noise.Config(deviation=(0.1, 0.3)),) * 2
+    made = learner(window=0, rollout=(), objectives=(Invariance.Config(views=views), VICReg.Config(views=views)))
+    assert made.ledger.entries["parameters"].level.context == "6 moments"
 
 
 def test_a_ledger_of_older_checkpoints_begins_to_count() -> None:

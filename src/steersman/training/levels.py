@@ -38,7 +38,7 @@ class OwnedLevel:
         self.level = Level(
             declared.name, f"parameters of {', '.join(x or 'everything' for x in declared.modules)}",
             " + ".join(tag_of(x) for x in config.objectives),
-            f"{config.batch_size} {'pieces' if config.feed == 'streams' else 'windows'} of {config.window} steps",
+            _read(config),
             declared.every * points_of(config) if declared.every else math.inf,
         )
         several = declared.every > 1
@@ -98,6 +98,13 @@ class OwnedLevel:
         for name, x in mine.items():
             if not _is_optimisers(name):
                 x.copy_(state[name])
+
+
+def _read(config: TrainConfig) -> str:
+    """What a step reads, for people."""
+    if not config.window:
+        return f"{config.batch_size} moments"
+    return f"{config.batch_size} {'pieces' if config.feed == 'streams' else 'windows'} of {config.window} steps"
 
 
 def tag_of(part: Any) -> str:
