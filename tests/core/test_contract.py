@@ -180,7 +180,7 @@ def test_the_catalogue_is_complete_and_says_what_it_offers():
     for name in core.__all__:
         assert getattr(core, name) is not None
     assert dir(core) == core.__all__
-    with pytest.raises(AttributeError, match="it offers: Action"):
+    with pytest.raises(AttributeError, match="it offers: Act"):
         core.Nothing  # noqa: B018
 
 
