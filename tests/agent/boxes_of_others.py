@@ -73,9 +73,11 @@ class Coin(LatentVariable):
 
     uniform = size = 1
 
-    def draw(self, u, state, actions): return (u > 0.5).float()
+    def draw(self, u, given, actions): return (u > 0.5).float()
 
-    def posterior(self, state, actions, following, u=None): return Posterior(state[:, :1], state[:, 0])
+    def expected(self, given, actions): return torch.zeros_like(given[:, :1])
+
+    def posterior(self, given, actions, following, energy=None, u=None): return Posterior(given[:, :1], given[:, 0])
 
 
 class Moving(WorldModel):
@@ -92,7 +94,7 @@ class Moving(WorldModel):
 
     def begin(self, latent, actions, exogenous=None): return Belief(latent.state[:, -1])
 
-    def imagine(self, belief, actions, exogenous=None, z=None):
+    def imagine(self, belief, actions, exogenous=None, u=None):
         moved = belief.state[:, None, None] + self.move(actions).cumsum(2)
         return Imagined(torch.cat([belief.state[:, None, None].expand(-1, actions.shape[1], 1, -1), moved], 2))
 
@@ -238,9 +240,11 @@ class Learning(Corrector):
 
     def __init__(self, perception, run: Path): self.perception, self.run, self.updates = perception, run, 0
 
-    updates = 0
+    config, updates = Config(), 0
 
-    def propose(self, experience, through): return Update(1, {}, through, {})
+    def stand_at(self, updates): self.updates = updates
+
+    def propose(self, experience, through): return Update(1, {}, through)
 
     def accept(self, update): self.updates += 1
 
@@ -250,11 +254,11 @@ class Learning(Corrector):
 class Turning(View):
     @register(View)
     class Config(msgspec.Struct, tag=TAG, **STRUCT):
-        def build(self, signature): return Turning()
+        def build(self, signature): return Turning(signature)
 
-    parameters = ()
+    uniform, parameters = 0, ()
 
-    def uniform(self, signature): return 0
+    def __init__(self, signature): self.shown = signature
 
     def look(self, observation, u): return Looked(observation, u)
 
