@@ -73,9 +73,9 @@ class Coin(LatentVariable):
 
     uniform = size = 1
 
-    def draw(self, u, state, actions): return (u > 0.5).float()
+    def draw(self, u, given, actions): return (u > 0.5).float()
 
-    def expected(self, given, actions): return torch.zeros(len(given), 1)
+    def expected(self, given, actions): return torch.zeros_like(given[:, :1])
 
     def posterior(self, given, actions, following, energy=None, u=None): return Posterior(given[:, :1], given[:, 0])
 
@@ -240,11 +240,11 @@ class Learning(Corrector):
 
     def __init__(self, perception, run: Path): self.perception, self.run, self.updates = perception, run, 0
 
-    updates, config = 0, None
+    config, updates = Config(), 0
 
     def stand_at(self, updates): self.updates = updates
 
-    def propose(self, experience, through): return Update(1, {}, through, 0, {})
+    def propose(self, experience, through): return Update(1, {}, through)
 
     def accept(self, update): self.updates += 1
 
@@ -254,9 +254,11 @@ class Learning(Corrector):
 class Turning(View):
     @register(View)
     class Config(msgspec.Struct, tag=TAG, **STRUCT):
-        def build(self, signature): return Turning()
+        def build(self, signature): return Turning(signature)
 
-    parameters, uniform = (), 0
+    uniform, parameters = 0, ()
+
+    def __init__(self, signature): self.shown = signature
 
     def look(self, observation, u): return Looked(observation, u)
 

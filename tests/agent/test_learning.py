@@ -22,6 +22,7 @@ from steersman.actor import CEM
 from steersman.agent import Agent, Transition, correct_with, record_decisions, record_experience
 from steersman.agent.replay import replay, replayable, replays
 from steersman.core import (
+    Change,
     CheckpointError,
     Corrector,
     DataError,
@@ -36,7 +37,7 @@ from steersman.core import (
 from steersman.runs import Run, experiencing
 from steersman.runs.experience import ExperienceReader
 from steersman.runs.updates import Journal
-from steersman.training import GradientCorrector, RolloutStage, create_run, train
+from steersman.training import GradientCorrector, RolloutStage, create_run, grow, train
 
 AIM = Task(ObservationGoal({"vector": torch.tensor([0.5, 0.0, -0.5])}))
 SETTINGS = GradientCorrector.Config(replay=0.0, windows=8, window=4, steps=2, reach=30, lr=3e-3)
@@ -314,3 +315,24 @@ def test_without_a_corrector_anywhere_there_is_a_word(run):
     record_experience(agent, run)
     with pytest.raises(UsageError, match="a corrector; got none, and none in the agent's configuration"):
         correct_with(agent, run)
+
+
+def test_of_a_checkpoint_that_grew_since_no_decision_is_said_to_be_replayable(run):
+    live(run, 6, learn=(2,))
+    live(run, 3)
+    live(run, 6, learn=(2,))
+    assert not any(x.refusal for session in ("1", "2", "3") for x in replayable(run, session=session))
+    grow(run.path, [Change(kind="added", module="world_model.from_state", layer="x", rank=2)], dataset=Drift())
+    for session in ("1", "2", "3"):
+        said = [x.refusal for x in replayable(run, session=session)]
+        assert all("weights" in words for words in said), said
+        with pytest.raises((CheckpointError, RunError), match=r"weights|model"):
+            list(replays(run, session=session))
+    agent = Agent.load(run)
+    record_experience(agent, run)
+    with pytest.raises(CheckpointError, match=r"anew=True"):
+        correct_with(agent, run, corrected(agent, run))
+    agent.log.close()
+    agent, _, _ = live(run, 5, learn=(1,), anew=True)
+    assert agent.standing.updates == 1
+    assert all(x.identical for x in replays(run))

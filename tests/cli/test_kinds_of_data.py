@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from kinds import FIELD, PICTURES, TEXT, WAVE, WORDS, recorded
@@ -86,6 +87,19 @@ def test_a_run_whose_log_had_no_action_learns_is_measured_and_has_nothing_to_pla
         assert refused.code
         assert "it can perceive and foresee, there is nothing to plan" in refused.err
         assert "\n" not in refused.err.strip()
+
+
+def test_a_run_that_only_learned_to_see_says_so_before_it_asks_for_what_was_held_out(
+    steersman: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, picture in enumerate(np.random.default_rng(0).integers(0, 255, (6, 16, 16, 3), np.uint8)):
+        Image.fromarray(picture).save(folder / f"{i}.png")
+    assert steersman("train", "--data", folder, "--out", "run", "--set", "steps=2", "--set", "batch_size=4",
+                     "--set", "precision=fp32").code == 0
+    refused = steersman("evaluate", "run", "--offline")
+    assert "got an agent that only learned to see" in refused.err, "held-out pictures would not help"
 
 
 def test_a_training_without_actions_goes_on_exactly_where_it_was_left(tmp_path: Path) -> None:

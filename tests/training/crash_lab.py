@@ -245,7 +245,7 @@ def processes(folder: Path) -> dict[str, Any]:
         "whole": {"batch_size": 8, "prioritise": True, "average": 0.9, "agent": agent(history=2), "rollout": (),
                   "start_noise": 0.3},
         "streams": {"batch_size": 8, "feed": "streams", "window": 4, "rollout": (), "agent": remembering(),
-                    "objectives": (Following.Config(), VICReg.Config())},
+                    "objectives": (Following.Config(), VICReg.Config()), "held_out": 0.2},
     }.items():
         runs = {n: create_run(folder / f"{name}-{n}", config(**changes), DATA, recipe="crash") for n in (1, 2)}
         for run in runs.values():

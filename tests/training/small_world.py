@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -30,6 +31,12 @@ class Drift:
         self.states = torch.cat([torch.zeros(episodes, 1, 3), 0.3 * (self.actions @ mix).cumsum(1)], 1)
         self.lengths = torch.full((episodes,), steps)
         self.signature, self.fingerprint, self.path = SIGNATURE, f"drift-{seed}", Path("drift")
+
+    def subset(self, episodes: Tensor) -> Drift:
+        """Some of the episodes."""
+        part = copy.copy(self)
+        part.actions, part.states, part.lengths = (x[episodes] for x in (self.actions, self.states, self.lengths))
+        return part
 
     def windows(self, episode: Tensor, start: Tensor, length: int) -> Window:
         rows = start[:, None] + torch.arange(length + 1)

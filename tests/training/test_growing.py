@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,13 @@ def test_a_new_layer_changes_nothing_at_first_and_learns_then(tmp_path: Path) ->
     stays = "optimiser.first.world_model.to_change.weight"
     assert torch.equal(state[stays], moments[stays])
     assert moments[stays].any()
+    first = "optimiser.first."
+    assert torch.equal(state[f"{first}{original}"], moments[f"{first}{WEIGHT}.weight"])
     resume(path, dataset=DATA)
     assert kept(path)[0][up].any()
+    learned = kept(path)[1][f"{first}{original}"]
+    grow(path, [Change(kind="merged", module=WEIGHT, layer="second")], dataset=DATA)
+    assert torch.equal(kept(path)[1][f"{first}{WEIGHT}.weight"], learned)
 
 
 def test_a_merged_layer_leaves_what_the_model_computes_and_a_removed_one_takes_it_back(tmp_path: Path) -> None:
@@ -103,6 +109,18 @@ def test_a_merged_layer_leaves_what_the_model_computes_and_a_removed_one_takes_i
     grow(path, [Change(kind="merged", module=WEIGHT, layer="second")], dataset=DATA)
     torch.testing.assert_close(imagined(), grown)
     assert f"{WEIGHT}.weight" in kept(path)[0]
+    assert resume(path, dataset=DATA).finished
+
+
+@pytest.mark.parametrize("kind", ["merged", "removed"])
+def test_what_grew_in_one_sitting_is_taken_back_in_the_next_from_averages_too(tmp_path: Path, kind: Any) -> None:
+    path = stopped(tmp_path / "run", average=0.9)
+    grow(path, [ADDED], dataset=DATA)
+    count = iter(range(1000))
+    resume(path, dataset=DATA, stop=lambda: next(count) >= 4)
+    grow(path, [Change(kind=kind, module=WEIGHT, layer="second")], dataset=DATA)
+    assert f"{WEIGHT}.weight" in kept(path)[0]
+    grow(path, [ADDED], dataset=DATA)
     assert resume(path, dataset=DATA).finished
 
 
@@ -146,6 +164,9 @@ def test_a_grown_model_whose_declaration_is_missing_is_refused_in_one_line(tmp_p
         (ADDED, "that is not there yet; got 'second'"),
         (Change(kind="added", module="objectives", layer="x", rank=1), "a module with a weight matrix"),
         (Change(kind="added", module=WEIGHT, layer="x", rank=99), "a rank of at most"),
+        (Change(kind="added", module=WEIGHT, layer="keys", rank=1), "that torch gives to nothing; got 'keys'"),
+        (Change(kind="added", module=WEIGHT, layer="training", rank=1), "that torch gives to nothing"),
+        (Change(kind="frozen", module=""), "something that learns; got every parameter frozen"),
     ],
 )
 def test_a_change_that_does_not_fit_leaves_the_checkpoint_as_it_is(tmp_path: Path, change: Change, said: str) -> None:
@@ -204,3 +225,17 @@ def test_taking_a_layer_off_a_model_leaves_its_copies_as_they_are() -> None:
     assert list(layers_of(other["m"])) == ["a"]
     apply_changes(other, [Change(kind="removed", module="m", layer="a")])
     assert not torch.allclose(other["m"].weight, weight)
+
+
+def test_far_more_declared_changes_than_a_checkpoint_holds_are_refused_at_once(tmp_path: Path) -> None:
+    path = stopped(tmp_path / "run")
+    run = Run.open(path)
+    store = CheckpointStore(run.checkpoints_dir, run.manifest.id)
+    found = store.load()
+    adds = [{"kind": "added", "module": WEIGHT, "layer": f"l{i}", "rank": 1} for i in range(20_000)]
+    store.save(found.step, found.model, found.state, found.memory | {"changes": adds}, found.metrics)
+    began = time.process_time()
+    with pytest.raises(CheckpointError, match="got far more") as caught:
+        resume(path, dataset=DATA)
+    assert "\n" not in f"{caught.value}"
+    assert time.process_time() - began < 8, "a cost that grows with the number of layers, not with its square"

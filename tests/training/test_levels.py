@@ -15,6 +15,8 @@ from torch import Tensor
 from steersman.core import ConfigError, Optimiser, register
 from steersman.core.ledger import Ledger, read_entries
 from steersman.nn import AdamW
+from steersman.objectives import Invariance, VICReg
+from steersman.perception.views import Noise
 from steersman.runs import Run
 from steersman.training import ParameterLevel, create_run, resume, train
 from steersman.training.learner import Learner
@@ -161,12 +163,37 @@ def test_stopped_between_two_updates_of_a_slow_level_training_goes_on_bit_for_bi
         ((FAST, ParameterLevel(name="x", modules=("modle",))), r"a module for level 'x'.*world_model.*got 'modle'"),
         ((ParameterLevel(name="x", modules=("world_model",)),), "a level for every parameter; got none for perception"),
         ((FAST, FAST), "levels of different names"),
+        ((FAST, SLOW, msgspec.structs.replace(SLOW, name="x")), "each module in one level; got 'world_model' in seve"),
+        ((FAST, ParameterLevel(name="x", modules=("objectives.objectives.0",))), "parameters for level 'x'; got none"),
+        ((ParameterLevel(name="x", every=0),), "something that learns; got every parameter frozen"),
     ],
 )
 def test_levels_that_do_not_fit_are_refused_in_one_line(levels: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         learner(levels=levels)
     assert "\n" not in f"{caught.value}"
+
+
+def test_a_loss_in_which_nothing_that_learns_has_a_part_is_refused_in_one_line() -> None:
+    made = learner(objectives=(VICReg.Config(),), levels=(FAST, ParameterLevel(name="x", modules=("perception",),
+                                                                               every=0)))
+    with pytest.raises(ConfigError, match="a part in; got one of frozen parameters alone"):
+        made.step(window(0), 0)
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("average", "that no average has"), ("teacher 0", "that no average has"), ("", "of one line"),
+    ("a\nb", "of one line"),
+])
+def test_a_level_is_called_by_one_line_that_nothing_else_is_called_by(name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ParameterLevel(name=name)
+
+
+def test_a_level_of_single_moments_says_that_it_reads_moments() -> None:
+    views = (Noise.Config(deviation=(0.1, 0.3)),) * 2
+    made = learner(window=0, rollout=(), objectives=(Invariance.Config(views=views), VICReg.Config(views=views)))
+    assert made.ledger.entries["parameters"].level.context == "6 moments"
 
 
 def test_a_ledger_of_older_checkpoints_begins_to_count() -> None:

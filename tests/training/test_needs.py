@@ -68,7 +68,7 @@ class Asking(Objective):
 
     def forward(self, batch: LearningBatch) -> Loss:
         Asking.seen = batch
-        return Loss(self.head.weight.square().sum(), {})
+        return Loss(sum(p.square().sum() for p in self.head.parameters()), {})
 
 
 class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,6 +119,7 @@ NONE = Signature(SIGNATURE.observations, ActionSpec("none"))
         ((ExplainedPrediction.Config(),), {}, SIGNATURE, "leaves something to chance; got ResidualModel"),
         ((Ask(needs=(Visible(Random.Config()),)),), {}, SIGNATURE, "tokens that masks can hide; got VectorEncoder"),
         ((Ask(needs=(Views(()),)),), {}, SIGNATURE, "at least one view"),
+        ((Ask(needs=(Encoded(),)),), {"prioritise": True}, SIGNATURE, "needs of Encoded; set prioritise=False"),
         ((Ask(needs=(Teacher(Carried()),)),), {"feed": "streams"}, SIGNATURE, "a teacher of latents"),
         ((Prediction.Config(), Ask(forbids=((Rollouts, "this one has its own"),))), {}, SIGNATURE,
          "this one has its own; got one that needs Rollouts"),

@@ -70,7 +70,8 @@ class Rederiver:
                            "`steersman replay RUN --list` says which decisions can still be replayed")
         if way and not start and way[0].before != self._began:
             raise CheckpointError(f"the weights that were learned from, {way[0].before[:12]}…",
-                                  f"{self._began[:12]}…", "restore the checkpoint of then from a copy")
+                                  f"{self._began[:12]}…", "restore the checkpoint of then from a copy, or begin to "
+                                  "learn from it as it is (correct_with(…, anew=True))")
         for number, change in enumerate(way[start:], start + 1):
             self._again(number, change)
         self._at = hashes[-1]
@@ -83,6 +84,8 @@ class Rederiver:
             return f"{error.expected}: {error.got}"
         hashes = [self._began, *(change.after for change in way)]
         start = max((k for k, sha in enumerate(hashes) if k == 0 or self._snapshot(sha) is not None), default=0)
+        if way and not start and way[0].before != self._began:
+            return f"update {way[0].number} began from other weights than the checkpoint has now"
         return self._missing(way[start:])
 
     def _way(self, learned: str) -> list[Correction]:

@@ -111,12 +111,15 @@ def replayable(run: Path | str | Run, *, session: str = "latest") -> list[Stretc
     run = run if isinstance(run, Run) else Run.open(run)
     reader = session_at(run.path, session)
     weights = Rederiver(run, Agent.load(run, _checkpoint(reader.session), additions=False))
+    other = not reader.session.learned and weights.agent.fingerprint() != reader.session.model
     refusals: dict[str, str] = {}
     found: list[Stretch] = []
     learned = ""
     for record in reader.all():
         if record.learned not in refusals:
-            refusals[record.learned] = weights.refusal(record.learned)
+            refusals[record.learned] = (
+                "the weights or the read-out of the checkpoint are not those of then" if other
+                else weights.refusal(record.learned))
         first = found.pop().first if found and learned == record.learned else record.number
         learned = record.learned
         found.append(Stretch(first, record.number, record.updates, record.through, refusals[learned]))

@@ -67,6 +67,7 @@ def measure_trust(
     from steersman.runs.trust import save_trust
     from steersman.studio import build
 
+    agent = Agent.load(run, checkpoint)  # one that only learned to see foresees nothing, whatever was held out
     learned, held_out = parts_of(run)
     source = "the last part of the log, never trained on"
     with ExitStack() as stack:
@@ -80,7 +81,7 @@ def measure_trust(
         if held_out is None:
             raise _nothing_held_out(run)
         terminal.say(f"measuring on {source}: {len(held_out):,} episodes, {held_out.steps:,} steps")
-        trust = measure(Agent.load(run, checkpoint), learned, held_out, source=source,
+        trust = measure(agent, learned, held_out, source=source,
                         checkpoint=run.checkpoint(checkpoint).step, horizon=horizon, seed=seed)
     save_trust(run, trust)
     write(run.path, trust_report.table(trust))

@@ -295,6 +295,7 @@ def _unknown(box: str, tag: str, origins: Mapping[str, str]) -> PartError:
     whose = f" ({name} of {module})" if name else ""
     where = f"; on the command line: --import {module}" if name and module != "__main__" else ""
     return PartError(
-        f"a {box} that this process knows: {', '.join(sorted(_PARTS.get(box, {})))}", f"{tag!r}{whose}",
+        f"{'an' if box[0] in 'AEIO' else 'a'} {box} that this process knows: "
+        f"{', '.join(sorted(_PARTS.get(box, {})))}", f"{tag!r}{whose}",
         f"this run needs the part {tag!r}: import the module that registers it{where}",
     )

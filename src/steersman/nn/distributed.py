@@ -5,16 +5,31 @@ Knows nothing of what is summed: norms and objectives build their batch statisti
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
 
 def processes() -> int:
     """How many processes train together (1 when not distributed)."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if not _ALONE.get() and dist.is_available() and dist.is_initialized() else 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Here, sums are this process's own: for what one of them works out while the others wait for nothing."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
 
 
 class _AllSum(torch.autograd.Function):

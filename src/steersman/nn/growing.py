@@ -70,6 +70,11 @@ def layers_of(module: nn.Module) -> nn.ModuleDict:
     return nn.ModuleDict()
 
 
+def original_name(name: str) -> str:
+    """A tensor's name as it was before a layer lay over its weight: m.parametrizations.weight.original was m.weight."""
+    return name.replace(f".parametrizations.{_WEIGHT}.original", f".{_WEIGHT}")
+
+
 def apply_changes(parts: nn.Module, changes: Iterable[Change], where: str = "what learns") -> None:
     """Carry out declared changes in their order: on live numbers, or on a fresh model whose numbers are loaded next.
 
@@ -102,14 +107,17 @@ def merged(model: M) -> M:
 
 
 def _add(module: nn.Module, change: Change) -> None:
-    weight = getattr(module, _WEIGHT, None)
+    there = layers_of(module)  # with layers, the weight under them says as much, and costs no sum over them
+    weight = module.parametrizations[_WEIGHT].original if there else getattr(module, _WEIGHT, None)  # type: ignore
     if not isinstance(weight, Tensor) or weight.dim() < 2:
         raise ConfigError(f"a module with a weight matrix at {change.module!r}", type(module).__name__,
                           "name a linear layer or a convolution")
-    if change.layer in layers_of(module):
+    if change.layer in there:
         raise ConfigError(f"a layer over {change.module!r} that is not there yet", f"{change.layer!r}",
                           "give it another name")
-    if not layers_of(module):
+    if hasattr(nn.ModuleDict, change.layer) or change.layer in vars(nn.ModuleDict()):
+        raise ConfigError("a layer's name that torch gives to nothing", f"{change.layer!r}", "give it another name")
+    if not there:
         parametrize.register_parametrization(module, _WEIGHT, LowRankLayers(), unsafe=True)
     layers_of(module)[change.layer] = LowRank(weight.detach(), change.rank, change.layer)
 
@@ -128,12 +136,11 @@ def _take(module: nn.Module, change: Change) -> None:
 
 
 def _uncover(module: nn.Module, keep: bool) -> None:
-    """Take all layers off a weight; keep: with what they did to it.
+    """Take the parametrisation from a module's weight; keep: with what it computed, not with the weight under it.
 
-    A copy of such a module shares the class that torch made for it, and torch takes the layered weight off that class:
-    the module gets a class of its own first, so that its copies keep their layers.
+    Torch takes the weight from the module's class, and copies of a module share their class: this one gets its own.
     """
-    shared = type(module)
-    own = {name: x for name, x in vars(shared).items() if name not in ("__dict__", "__weakref__")}
-    module.__class__ = type(shared.__name__, shared.__bases__, own)
+    kind = type(module)
+    own = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    module.__class__ = type(kind.__name__, kind.__bases__, own)
     parametrize.remove_parametrizations(module, _WEIGHT, leave_parametrized=keep)

@@ -41,7 +41,7 @@ class RolloutStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 class ParameterLevel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Parameters that change together, at a frequency of their own.
 
-    name       what people call it
+    name       what people call it: one line, another one than those of averages ("average", "teacher 0", …)
     modules    whose parameters belong to it: "world_model", "perception.blocks.0", "objectives"; "" is every module. A
                parameter belongs to the level that names it most precisely
     every      optimiser steps from one update to the next; 0: never, they are frozen
@@ -59,6 +59,10 @@ class ParameterLevel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     def __post_init__(self) -> None:
         _require(self.every >= 0, "an update every 0 (never), 1, 2, … steps", self.every, "correct `every`")
+        _require(self.name.isprintable() and bool(self.name.strip()), "a level's name, of one line", repr(self.name),
+                 "name the level")
+        _require(self.name.split(" ")[0] not in ("average", "teacher"), "a level's name that no average has",
+                 repr(self.name), "call it otherwise")
         _require(bool(self.modules), f"modules of level {self.name!r}", "none", 'name some, or "" for all')
         _require(self.lr is None or self.lr > 0, "lr above 0", self.lr, "raise it, or freeze the level with every=0")
 
@@ -148,6 +152,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                  "prioritised episodes", "set prioritise=False")
         names = [level.name for level in self.levels]
         _require(len(set(names)) == len(names), "levels of different names", ", ".join(names), "rename one")
+        owned = [module for level in self.levels for module in level.modules]
+        twice = sorted({repr(module) for module in owned if owned.count(module) > 1})
+        _require(not twice, "each module in one level", f"{', '.join(twice)} in several", "name it in one of them")
         if self.window:
             self._require_stages()
 

@@ -47,6 +47,6 @@ def grow(path: Path | str, changes: Sequence[Change], checkpoint: str = "latest"
         learner = Learner(config, data.signature, torch.device("cpu"), Processes(), file.changes)
         learner.load(kept.model, kept.state)
         learner.grow([msgspec.structs.replace(change, step=kept.step) for change in changes])
-        beside = {name: x for name, x in kept.state.items() if name.startswith("sampler.")}
+        beside = {name: x for name, x in kept.state.items() if name.startswith(("sampler.", "random."))}
         memory = kept.memory | learner.structure()
         return store.save(kept.step, learner.model_state(), learner.training_state() | beside, memory, kept.metrics)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from steersman.agent.building.parts import acts
 from steersman.core.boxes import Objective, Perception
-from steersman.core.errors import CheckpointError, DivergedError
+from steersman.core.errors import CheckpointError, ConfigError, DivergedError
 from steersman.core.growing import Change, revisions
 from steersman.core.learning import Carried, Encoded, LearningBatch, Loss, Need, Rollouts, Teacher
 from steersman.core.ledger import Ledger
@@ -28,6 +28,8 @@ from steersman.core.signature import Signature
 from steersman.core.types import Window
 from steersman.core.world_model import WorldModel
 from steersman.nn import apply_changes
+from steersman.nn.distributed import alone
+from steersman.nn.growing import original_name
 from steersman.objectives import measured_share, step_errors
 from steersman.training.averages import MovingAverage
 from steersman.training.building import build_learning
@@ -78,6 +80,10 @@ class Learner:
         self.parts = build_learning(config, signature, self.changes).to(device)
         self.parts.train()
         self.needs = self.objectives.needs
+        if config.prioritise and not foresees(self.needs):
+            raise ConfigError("objectives that foresee, whose errors say which episodes to prefer",
+                              f"needs of {', '.join(need.name for need in self.needs) or 'nothing'}",
+                              "set prioritise=False")
         self.precision: Precision = "fp32"
         processes.same([*self.parts.parameters(), *self.parts.buffers()])
         self._own()
@@ -92,6 +98,9 @@ class Learner:
         """Give every parameter its level."""
         self.levels = own_levels(self.parts, self.config)
         self._learned = [p for p in self.parts.parameters() if p.requires_grad]
+        if not self._learned:
+            raise ConfigError("something that learns", "every parameter frozen",
+                              "let a level change (`every` of 1 or more), or freeze less")
         self._forward = self.processes.averaging(_Forward(self.parts))
 
     def grow(self, changes: Sequence[Change]) -> None:
@@ -101,7 +110,7 @@ class Learner:
         Raises:
             ConfigError, CheckpointError: see `nn.apply_changes`.
         """
-        before = {name: x for level in self.levels for name, x in level.state().items()}
+        before = {original_name(name): x for level in self.levels for name, x in level.state().items()}
         apply_changes(self.parts, changes)
         for teacher in self._teachers.values():
             teacher.grow(changes, self.parts)
@@ -110,7 +119,7 @@ class Learner:
         self.changes += tuple(changes)
         self._own()
         for level in self.levels:
-            level.load({name: before.get(name, x) for name, x in level.state().items()})
+            level.load({name: before.get(original_name(name), x) for name, x in level.state().items()})
 
     def structure(self) -> dict[str, Any]:
         """What a checkpoint says of it: every box with its revision, and the changes that led there."""
@@ -158,7 +167,11 @@ class Learner:
     def forward(self, window: Window, stage: RolloutStage) -> tuple[LearningBatch, Loss]:
         """Window -> what objectives saw, and their loss. Call under `autocast`."""
         batch = self.make(window, stage)
-        return batch, self.objectives(batch)
+        loss: Loss = self.objectives(batch)
+        if not loss.total.requires_grad:
+            raise ConfigError("a loss that something which learns has a part in", "one of frozen parameters alone",
+                              "let a level that the objectives depend on change (`every` of 1 or more)")
+        return batch, loss
 
     def step(self, window: Window, step: int, stop: bool = False, errors: bool = False) -> Step:
         """Descend once. Parameters are untouched if anything is not finite.
@@ -222,10 +235,11 @@ class Learner:
 
     def unseen(self, window: Window, step: int) -> dict[str, float]:
         """How these windows would be met, in evaluation mode; nothing is learned: the mean squared error of rollouts
-        where the objectives need any ("prediction"), else their loss ("loss")."""
+        where the objectives need any ("prediction"), else their loss ("loss"). One process works it out, alone."""
+        processes, self.processes = self.processes, Processes()
         self.parts.eval()
         try:
-            with torch.no_grad(), autocast(self.device, self.precision):
+            with alone(), torch.no_grad(), autocast(self.device, self.precision):
                 batch = self.make(window, self.config.stage(step))
                 if not foresees(self.needs):
                     return {"loss": float(self.objectives(batch).total)}
@@ -233,6 +247,7 @@ class Learner:
                 error = errors.mean() if share is None else (errors * share).sum() / share.sum().clamp(min=1e-9)
                 return {"prediction": float(error)}
         finally:
+            self.processes = processes
             self.parts.train()
 
     def decide_precision(self, window: Window) -> Precision:

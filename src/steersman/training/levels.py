@@ -38,7 +38,7 @@ class OwnedLevel:
         self.level = Level(
             declared.name, f"parameters of {', '.join(x or 'everything' for x in declared.modules)}",
             " + ".join(tag_of(x) for x in config.objectives),
-            f"{config.batch_size} {'pieces' if config.feed == 'streams' else 'windows'} of {config.window} steps",
+            _read(config),
             declared.every * points_of(config) if declared.every else math.inf,
         )
         several = declared.every > 1
@@ -100,6 +100,13 @@ class OwnedLevel:
                 x.copy_(state[name])
 
 
+def _read(config: TrainConfig) -> str:
+    """What a step reads, for people."""
+    if not config.window:
+        return f"{config.batch_size} moments"
+    return f"{config.batch_size} {'pieces' if config.feed == 'streams' else 'windows'} of {config.window} steps"
+
+
 def tag_of(part: Any) -> str:
     """What a stored run calls a part, by its Config."""
     return str(type(part).__struct_config__.tag)
@@ -136,6 +143,11 @@ def own_levels(parts: nn.ModuleDict, config: TrainConfig) -> list[OwnedLevel]:
         owner = max(fitting, key=lambda item: item[0])[1]
         value.requires_grad_(value.requires_grad and owner.every > 0)
         named[owner.name].append((parameter, value))
+    for level in levels:
+        if not named[level.name]:
+            where = ", ".join(name or "the rest" for name in level.modules)
+            raise ConfigError(f"parameters for level {level.name!r}", f"none in {where}",
+                              "drop the level, or name a module that has some no other level owns")
     return [OwnedLevel(level, named[level.name], config) for level in levels]
 
 
