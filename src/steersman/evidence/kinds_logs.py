@@ -52,19 +52,21 @@ def vectors(seed: int) -> Log:
 
 
 def pictures(seed: int) -> Log:
-    """Discs, squares and crosses of any colour anywhere on a rough ground, each a moment of its own. Truth: which."""
+    """Stripes, dots or patches in light and dark, turned and shifted, each a moment of its own. Truth: which."""
     random = np.random.default_rng(seed)
     signature = Signature({"image": ObservationSpec("image", (SIDE, SIDE, 3))}, NOBODY)
     rows, columns = np.mgrid[:SIDE, :SIDE]
     episodes, truth = [], []
     for number in range(600):
-        kind, size = number % 3, random.integers(5, 9)
-        row, column = random.integers(9, SIDE - 9, 2)
-        across, down = np.abs(columns - column), np.abs(rows - row)
-        shape = {0: across**2 + down**2 <= size**2, 1: np.maximum(across, down) <= 0.85 * size,
-                 2: (np.minimum(across, down) <= size / 4) & (np.maximum(across, down) <= size)}[kind]
-        ground = random.integers(40, 120) + random.normal(0, 12, (SIDE, SIDE, 1))
-        pixels = np.where(shape[..., None], random.integers(130, 255, 3), ground)
+        kind, turn = number % 3, random.uniform(0, np.pi)
+        across = np.cos(turn) * columns + np.sin(turn) * rows + random.uniform(0, SIDE)
+        along = np.cos(turn) * rows - np.sin(turn) * columns + random.uniform(0, SIDE)
+        wave = 2 * np.pi / random.uniform(5, 9)
+        pattern = {0: np.sin(wave * across), 1: np.sin(wave * across) * np.sin(wave * along),
+                   2: np.maximum(np.sin(wave * across), np.sin(wave * along))}[kind]
+        light, dark = np.full(3, random.uniform(150, 250)), np.full(3, random.uniform(10, 100))
+        mixed = (0.5 + 0.5 * np.tanh(3 * pattern))[..., None]
+        pixels = mixed * light + (1 - mixed) * dark + random.normal(0, 10, (SIDE, SIDE, 1))
         image = np.clip(pixels, 0, 255).astype(np.uint8)[None]
         episodes.append(Recording({"image": image}, np.zeros((0, 0), np.float32), info={"label": f"{kind}"}))
         truth.append(np.eye(3, dtype=np.float32)[kind][None])

@@ -28,7 +28,8 @@ def recipe(
     batch_size  pictures a step
     size        features of a picture
     crop        the least share of a picture that a view shows
-    colour      how far brightness and contrast of a view may differ; 0: they stay
+    colour      how far brightness and contrast of a view may differ; 0: they stay. Where pictures differ in hue, hue is
+                what views share most easily: say what is not to count
     flip        views may be mirrored
     lr          peak learning rate
     held_out    share of the pictures that is kept from training
@@ -39,7 +40,7 @@ def recipe(
     views += (Colour.Config(brightness=colour, contrast=colour),) if colour else ()
     both = (Chain.Config(views=views),) * 2
     return TrainConfig(
-        agent=AgentConfig(perception=ConvEncoder.Config(size=size)),
+        agent=AgentConfig(perception=ConvEncoder.Config(size=size, pool="mean")),
         objectives=(Invariance.Config(views=both), VICReg.Config(views=both)),
         steps=steps,
         window=0,
