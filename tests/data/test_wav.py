@@ -163,3 +163,13 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path)
     field = signature("f", ObservationSpec("field", (4, 1)))
     refused(lambda: write(tmp_path / "x", field, [], format="wav"), UsageError, r"kind waveform.*f \(field\)")
     nothing_but(tmp_path, [])
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"", "an empty file"), (b"RIFF\x10\0\0\0WAVEfmt ", "ends inside its header"),
+])
+def test_a_wav_file_that_is_empty_or_ends_in_its_header_says_so(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(DataError, match=said) as caught:
+        read(tmp_path / "a.wav", limits=None)
+    assert "\n" not in f"{caught.value}"

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -178,18 +179,18 @@ def header(file: Path) -> Sound:
     """
     with reading(f"a sound wav file at {file}", struct.error), file.open("rb") as opened:
         size = file.stat().st_size
-        magic, _, kind = struct.unpack("<4sI4s", opened.read(12))
+        magic, _, kind = _read(opened, "<4sI4s")
         if magic != b"RIFF" or kind != b"WAVE":
             raise ValueError(f"a file that begins with {magic!r}")
         form: tuple[int, ...] = ()
         while True:
-            name, length = struct.unpack("<4sI", opened.read(8))
+            name, length = _read(opened, "<4sI")
             if name == b"data":
                 break
             if name == b"fmt ":
-                form = struct.unpack("<HHIIHH", opened.read(16))
+                form = _read(opened, "<HHIIHH")
                 if form[0] == _EXTENSIBLE and length >= 26:
-                    form = (*struct.unpack("<8xH", opened.read(10)), *form[1:])
+                    form = (*_read(opened, "<8xH"), *form[1:])
                     length -= 10
                 length -= 16
             opened.seek(length + length % 2, 1)
@@ -208,6 +209,15 @@ def header(file: Path) -> Sound:
     if not count:
         raise DataError(f"samples in {file}", "none", "remove it, or record it again")
     return Sound(file, coding, bits, channels, rate, start, count, length if length > size - start else 0)
+
+
+def _read(opened: BinaryIO, form: str) -> tuple[Any, ...]:
+    """The next few numbers of a header. Raises ValueError: the file ends before."""
+    size = struct.calcsize(form)
+    content = opened.read(size)
+    if len(content) < size:
+        raise ValueError("a file that ends inside its header" if content or opened.tell() else "an empty file")
+    return struct.unpack(form, content)
 
 
 def samples(sound: Sound, count: int) -> Array:
