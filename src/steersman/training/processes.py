@@ -46,7 +46,7 @@ class Processes:
             return module
         from torch.nn.parallel import DistributedDataParallel
 
-        return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+        return DistributedDataParallel(module, forward_sync_buffers=False, find_unused_parameters=True)
 
     def mean(self, numbers: Tensor) -> None:
         """Mean over processes of numbers for people to read, in place."""

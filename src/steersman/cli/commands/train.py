@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -79,8 +78,6 @@ class Train(Extensible):
 
     def __call__(self, terminal: Terminal) -> Done:
         rank, size = place_in_company()
-        if size > 1:  # torch warns in every process, and of parameters that rest on purpose
-            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         if rank:
             return _follow()
         if self.dry_run and size > 1:
