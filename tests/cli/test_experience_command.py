@@ -20,7 +20,8 @@ def test_an_agent_records_learns_and_is_replayed(pendulum: Path, steersman: Call
     assert ended.code == 0, ended.err
     assert ended.json["moments"] == 402
     assert ended.json["updates"] == 1
-    assert f"402 moments of experience, 1 updates learned: steersman inspect {run}/experience" in ended.err
+    said = "402 moments of experience, 1 updates stand since the checkpoint"
+    assert f"{said}: steersman inspect {run}/experience" in ended.err
     assert [len(r) for r in ExperienceReader(run / "experience").recordings()] == [200, 200]
 
     found = steersman("inspect", str(run / "experience"), "--json")

@@ -31,6 +31,15 @@ def test_every_level_is_shown_as_declared_and_as_counted(acted: Path, steersman:
     assert "parameters of everything" in ended.err
 
 
+def test_a_level_that_was_declared_otherwise_stands_apart(acted: Path, steersman: Callable) -> None:
+    planner = '{"type":"icem","samples":8,"iterations":2,"elites":2,"horizon":3}'
+    assert main(["run", str(acted), "--env", "Pendulum-v1", "--goal", "cos=1", "--episodes", "1", "--planner",
+                 planner]) == 0
+    acting = steersman("levels", acted, "--json").json["acting"]
+    for name, period in (("plan", 0.25), ("plan, 2", 0.5)):
+        assert acting[name]["declared"] == period == pytest.approx(acting[name]["measured"])
+
+
 def test_a_run_that_never_acted_says_so(pendulum: Path, steersman: Callable, tmp_path: Path) -> None:
     import shutil
 

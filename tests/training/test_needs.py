@@ -20,6 +20,7 @@ from steersman.core import (
     Average,
     Carried,
     ConfigError,
+    DataError,
     Encoded,
     Explained,
     LearningBatch,
@@ -303,3 +304,8 @@ def test_chance_is_explained_where_a_world_model_leaves_something_to_it() -> Non
     assert rolled.nats.shape == (6, 2, 4)
     assert step.parts["nats"] >= 0
     assert all(p.grad is None for p in made.parts.parameters())  # let go of after the step
+
+
+def test_a_log_of_single_moments_is_told_what_learns_from_it() -> None:
+    with pytest.raises(DataError, match=r"got the longest has 0; learn from single moments: .*--recipe pictures"):
+        train(config(objectives=(Prediction.Config(), VICReg.Config())), Moments(), None)

@@ -43,5 +43,5 @@ def gathering(agent: Agent, run: Run, experience: bool, learn: int) -> None:
 def gathered(agent: Agent, run: Path) -> str:
     """What came of it, in a line."""
     assert agent.log is not None
-    learned = f", {agent.standing.updates} updates learned" if agent.learning is not None else ""
+    learned = f", {agent.standing.updates} updates stand since the checkpoint" if agent.learning is not None else ""
     return f"{agent.log.count:,} moments of experience{learned}: steersman inspect {run}/experience"

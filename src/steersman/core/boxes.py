@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from steersman.core.closed_forms import Distance
+from steersman.core.errors import ConfigError
 from steersman.core.learning import Encoded, LearningBatch, Loss, Need, Rollouts
 from steersman.core.records import TensorRecord
 from steersman.core.task import Task
@@ -48,7 +49,8 @@ class Perception(nn.Module, ABC):
     def encode_visible(self, observation: Observation, visible: Tensor) -> Tensor:
         """Named observations, each (N, …), visible (N, V) indices into `token_grid` -> tokens (N, V, D) that know
         nothing of what is not visible. What is not visible is not computed."""
-        raise NotImplementedError(f"{type(self).__name__} has no token_grid")
+        raise ConfigError("a perception of tokens of which some can be left out", type(self).__name__,
+                          "use ViTEncoder, or override `token_grid` and `encode_visible`")
 
     def survey(self, observation: Observation) -> Tensor | None:
         """Named observations, each (B, T, …) -> scene map (B, T, M, C), or None if this perception draws none.

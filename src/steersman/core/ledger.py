@@ -47,9 +47,11 @@ class Ledger:
         self.entries: dict[str, Entry] = {}
 
     def declare(self, level: Level) -> None:
-        """From now on `level.name` is counted. Declared again, it goes on with what was counted."""
-        old = self.entries.get(level.name, Entry(level))
-        self.entries[level.name] = Entry(level, old.points, old.writes)
+        """From now on `level.name` is counted. Declared again, it goes on with what was counted; declared otherwise, it
+        begins anew, because what was counted belongs to the other declaration."""
+        old = self.entries.get(level.name)
+        if old is None or old.level != level:
+            self.entries[level.name] = Entry(level)
 
     def count(self, name: str, *, points: int, writes: int) -> None:
         """So many data points went by, and so many updates were made of them."""
@@ -57,10 +59,11 @@ class Ledger:
         self.entries[name] = Entry(old.level, old.points + points, old.writes + writes)
 
     def since(self, before: Mapping[str, Entry]) -> dict[str, tuple[int, int]]:
-        """Name -> (points, writes) since the entries were `before`."""
+        """Name -> (points, writes) since the entries were `before`; all of it where the level is declared otherwise."""
         found = {}
         for name, now in self.entries.items():
             then = before.get(name, Entry(now.level))
+            then = then if then.level == now.level else Entry(now.level)
             found[name] = (now.points - then.points, now.writes - then.writes)
         return found
 

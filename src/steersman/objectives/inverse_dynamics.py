@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steersman.core.boxes import Objective
+from steersman.core.errors import ConfigError
 from steersman.core.learning import Acted, Encoded, LearningBatch, Loss, Need
 from steersman.core.parts import register
 from steersman.core.signature import ActionSpec, Signature
@@ -44,6 +45,9 @@ class InverseDynamics(Objective):
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
         ) -> InverseDynamics:
+            if signature.action.kind == "none":
+                raise ConfigError("a log with actions, which inverse dynamics tells from what they did",
+                                  "one in which nobody acts", "train with `--recipe foresee`, or drop this objective")
             return InverseDynamics(self, signature.action, latent_shape)
 
     middle: Tensor

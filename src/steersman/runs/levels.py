@@ -12,6 +12,7 @@ import msgspec
 
 from steersman.core.errors import RunError
 from steersman.core.ledger import Entry, level_of, read_entries
+from steersman.core.levels import Level
 from steersman.runs.decisions import DecisionReader, sessions
 from steersman.runs.run import Run
 
@@ -21,7 +22,8 @@ class Levels:
     """Name -> what was declared and counted.
 
     training  up to the checkpoint that was read
-    acting    in all decisions that are still recorded
+    acting    in all decisions that are still recorded; what was declared otherwise at another time stands apart, under
+              its name and a number
     """
 
     training: Mapping[str, Entry]
@@ -37,15 +39,24 @@ def levels_of(run: Run, checkpoint: str = "latest") -> Levels:
     file = run.checkpoint(checkpoint)
     try:
         training = read_entries(file.manifest.state.get("levels", {}))
-        acting: dict[str, Entry] = {}
+        counted: dict[Level, Entry] = {}
         for path in sessions(run.path):
             for record in DecisionReader(path).all():
-                for name, (form, points, writes) in record.levels.items():
-                    before = acting.get(name, Entry(level_of(form)))
-                    acting[name] = Entry(level_of(form), before.points + points, before.writes + writes)
+                for form, points, writes in record.levels.values():
+                    before = counted.get(level := level_of(form), Entry(level))
+                    counted[level] = Entry(level, before.points + points, before.writes + writes)
     except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
         raise RunError(f"levels in {run.path}", f"{error}", "update steersman, or restore a copy") from error
-    return Levels(training, acting)
+    return Levels(training, _named(counted))
+
+
+def _named(counted: Mapping[Level, Entry]) -> dict[str, Entry]:
+    """Under the name of each level; the second declaration of a name is "plan, 2"."""
+    found: dict[str, Entry] = {}
+    for level, entry in counted.items():
+        same = sum(other.level.name == level.name for other in found.values())
+        found[f"{level.name}, {same + 1}" if same else level.name] = entry
+    return found
 
 
 def against_slowest(entries: Mapping[str, Entry]) -> dict[str, float]:

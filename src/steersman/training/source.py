@@ -50,7 +50,10 @@ class Sampler:
         self._fitting = np.maximum(lengths - window + 1, 0)
         if not len(lengths) or not self._fitting.any():
             longest = f"the longest has {lengths.max()}" if len(lengths) else "no episode"
-            raise DataError(f"an episode of at least {window} steps", longest, "shorten `window` or record for longer")
+            fix = "shorten `window` or record for longer"
+            if len(lengths) and not lengths.max():
+                fix = "learn from single moments: window=0 and views of them, as `--recipe pictures` does"
+            raise DataError(f"an episode of at least {window} steps", longest, fix)
         self._batch, self._seed, self._prioritise = batch, seed, prioritise
         self._uniform = np.cumsum(self._fitting, dtype=np.float64)
         self.errors = np.full(len(lengths), np.nan, dtype=np.float64)

@@ -214,3 +214,16 @@ def test_every_log_can_be_examined(made: tuple[Signature, list[Recording]]) -> N
         assert report.trainable
         assert report.episodes == len(log)
         diagnosis(report)
+
+
+def test_pictures_of_classes_of_another_colour_are_not_called_exchanged(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    found = []
+    for number in range(60):
+        picture = random.integers(0, 60, (1, 16, 16, 3)).astype(np.uint8)
+        picture[..., number % 3] += 150  # red, green, blue
+        found.append(picture)
+    said = looked_at(tmp_path, PICTURE, found)
+    assert not [f for f in said.findings if f.state == "bad"], [f.what for f in said.findings]
+    filmed = [np.concatenate([*found[0::3], *found[2::3][:5]])]
+    assert any(f.kind == "swapped-channels" for f in looked_at(tmp_path, PICTURE, filmed).findings)

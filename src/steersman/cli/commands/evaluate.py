@@ -94,6 +94,9 @@ class Evaluate(Command):
         agent = Agent.load(run, self.checkpoint, planner(self.planner))
         gathering(agent, run, self.experience, 0)
         name, protocol = self._protocol(agent)
+        if not self.protocol:
+            terminal.say(f"protocol {name}: its world shows the same columns as this run's log; if yours is another "
+                         "world, --offline measures from the log alone")
         task = Task(ColumnGoal({}), guardrails=goals.limits(self.keep, agent))  # each episode has its own goal
         guard = None
         if not self.unguarded and protocol.log is not None:

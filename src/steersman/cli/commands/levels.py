@@ -46,7 +46,6 @@ class Levels(Command):
             if entries:
                 terminal.heading(title, "periods in data points")
                 terminal.grid(_HEADER, _rows(entries))
-                terminal.say()
         if not found.training:
             terminal.say("nothing was counted while training: the checkpoint was written by an older version")
         if not found.acting:
@@ -63,7 +62,7 @@ def _rows(entries: Mapping[str, Entry]) -> list[tuple[str, ...]]:
 
 
 def _number(value: float) -> str:
-    return "never" if value == math.inf else f"{value:.4g}"
+    return "never" if value == math.inf else f"{value:,.4g}"
 
 
 def _facts(entries: Mapping[str, Entry]) -> dict[str, Any]:

@@ -39,10 +39,11 @@ def examine(rows: Rows) -> Iterator[Finding]:
         blank = list(_blank(rows, name, album))
         yield from blank
         yield from _repeated(rows, name, album)
-        if not blank:
+        single = max(stop - start for start, stop in rows.bounds) == 1
+        if not blank and not single:  # pictures that have nothing to do with one another have no usual look
             yield from _looks(rows, name, album)
         yield from _slipped(rows, name, album)
-        if max(stop - start for start, stop in rows.bounds) == 1:  # in a film, a picture may well come back
+        if single:  # in a film, a picture may well come back
             at = np.flatnonzero((album.index >= 0) & ~_taken(album.flat, album.index))
             yield from copies(name, "picture", album.code[album.index[at]], rows.number[at])
 
