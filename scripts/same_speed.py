@@ -3,9 +3,9 @@
     git worktree add /tmp/before REVISION
     uv run python scripts/same_speed.py /tmp/before . --rounds 7
 
-Each round measures both trees, in alternating order, each in a process of its own on one thread: processor time, so that
-what else the machine does counts little. Printed: medians, their ratio, and how far single rounds are apart, which is
-what a ratio has to be held against.
+Each round measures both trees, in alternating order, each in a process of its own on one thread: processor time, so
+that what else the machine does counts little. Printed: medians, their ratio, and how far single rounds are apart, which
+is what a ratio has to be held against.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 ROWS = {
-    "train vectors": "ms a step", "train two rooms": "ms a step", "read vectors": "ms a batch", "read 64 px": "ms a batch",
-    "read 224 px": "ms a batch", "episode of vectors": "ms for 200", "episode of 64 px": "ms for 60",
+    "train vectors": "ms a step", "train two rooms": "ms a step", "read vectors": "ms a batch",
+    "read 64 px": "ms a batch", "read 224 px": "ms a batch", "episode of vectors": "ms for 200", "episode of 64 px": "ms for 60",
 }
 
 
