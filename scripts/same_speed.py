@@ -24,7 +24,8 @@ from typing import Any
 
 ROWS = {
     "train vectors": "ms a step", "train two rooms": "ms a step", "read vectors": "ms a batch",
-    "read 64 px": "ms a batch", "read 224 px": "ms a batch", "episode of vectors": "ms for 200", "episode of 64 px": "ms for 60",
+    "read 64 px": "ms a batch", "read 224 px": "ms a batch", "episode of vectors": "ms for 200",
+    "episode of 64 px": "ms for 60",
 }
 
 
