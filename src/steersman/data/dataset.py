@@ -115,10 +115,19 @@ class Dataset:
         """Episode `index` as a copy in memory."""
         if not 0 <= index < len(self):
             raise DataError(f"an episode in 0..{len(self) - 1}", f"{index}", "check the index")
-        whole = self._pieces(self._first[index : index + 1], int(self.lengths[index]))
-        observations, measured = ({name: x[0] for name, x in d.items()} for d in (whole.observations, whole.measured))
-        known = None if whole.exogenous is None else whole.exogenous[0]
-        return Episode(observations, whole.actions[0], known, {"episode": f"{index}"}, measured)
+        first, steps = int(self._first[index]), int(self.lengths[index])
+
+        def rows(field: str, count: int) -> Tensor:
+            return self._fields[field].narrow(0, first, count).clone()
+
+        observations = {}
+        for name, spec in self.signature.observations.items():
+            seen = rows(f"observation.{name}", steps + 1).view(steps + 1, *spec.shape)
+            observations[name] = widened(seen) if spec.kind == "tokens" else seen
+        acted = rows("action", steps) if self.acted else torch.zeros(steps, 0)
+        known = rows("exogenous", steps) if self.signature.exogenous else None
+        measured = {name: rows(f"measured.{name}", steps + 1)[:, 0].bool() for name in self.signature.slow}
+        return Episode(observations, acted, known, {"episode": f"{index}"}, measured)
 
     def episodes(self) -> Iterator[Episode]:
         """All episodes, one after the other."""
@@ -163,9 +172,9 @@ class Dataset:
         total, size = flat.shape
         if not rows:
             return flat.new_empty(len(first), 0)
-        found = self._buffers.take((len(first), rows * size), flat.dtype)
         if len(first) == 1:  # index_select is slow at one long row
-            return found.copy_(flat.narrow(0, int(first), rows).view(1, -1))
+            return flat.narrow(0, int(first), rows).clone().view(1, -1)
+        found = self._buffers.take((len(first), rows * size), flat.dtype)
         windows = flat.as_strided((total - rows + 1, rows * size), (size, 1))
         return torch.index_select(windows, 0, first, out=found)
 
