@@ -20,6 +20,7 @@ from steersman.perception.views import Noise
 from steersman.runs import Run
 from steersman.training import ParameterLevel, create_run, resume, train
 from steersman.training.learner import Learner
+from steersman.training.levels import learning_rate
 from steersman.training.processes import Processes
 
 DATA = Drift()
@@ -202,3 +203,18 @@ def test_a_ledger_of_older_checkpoints_begins_to_count() -> None:
     made.step(window(0), 0)
     assert made.ledger.entries["parameters"].writes == 1
     assert Ledger().state() == {}
+
+
+def test_a_level_may_have_a_rate_and_a_schedule_of_its_own() -> None:
+    level = ParameterLevel(name="x", lr=0.5, warmup=4, schedule="cosine", floor=0.2)
+    c = config(lr=1.0, warmup=0, schedule="constant", steps=100)
+    assert [learning_rate(c, FAST, step) for step in (0, 50, 99)] == [1.0] * 3
+    rates = [learning_rate(c, level, step) for step in range(100)]
+    assert rates[:5] == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.5])
+    assert rates[-1] == pytest.approx(0.1, abs=1e-3)
+    assert rates[52] == pytest.approx(0.3, abs=1e-6)
+    fixed = learner(levels=(FAST, ParameterLevel(name="y", modules=("world_model",), lr=1e-30)))
+    before = numbers(fixed, "world_model.to_change.bias"), numbers(fixed, "perception")
+    fixed.step(window(0), 0)
+    torch.testing.assert_close(before[0], numbers(fixed, "world_model.to_change.bias"))
+    assert not same(before[1], numbers(fixed, "perception"))

@@ -47,7 +47,7 @@ class ParameterLevel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     every      optimiser steps from one update to the next; 0: never, they are frozen
     gather     what the gradients of these steps become: their mean, or their sum (a rate that grows with `every`)
     optimiser  None: AdamW with the training's betas and decay
-    lr         None: the training's. Warm-up and schedule are the training's
+    lr, warmup, schedule, floor   None: the training's. Steps are those of the training, not this level's updates
     """
 
     name: str
@@ -56,8 +56,12 @@ class ParameterLevel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     gather: Literal["mean", "sum"] = "mean"
     optimiser: OptimiserConfig | None = None
     lr: float | None = None
+    warmup: int | None = None
+    schedule: Literal["cosine", "constant"] | None = None
+    floor: float | None = None
 
     def __post_init__(self) -> None:
+        _require((self.warmup or 0) >= 0, "warmup of at least 0", self.warmup, "raise it, or leave it out")
         _require(self.every >= 0, "an update every 0 (never), 1, 2, … steps", self.every, "correct `every`")
         _require(self.name.isprintable() and bool(self.name.strip()), "a level's name, of one line", repr(self.name),
                  "name the level")

@@ -34,7 +34,7 @@ from steersman.objectives import measured_share, step_errors
 from steersman.training.averages import MovingAverage
 from steersman.training.building import build_learning
 from steersman.training.config import RolloutStage, TrainConfig
-from steersman.training.levels import count_writes, own_levels, points_of
+from steersman.training.levels import DEFAULT, count_writes, learning_rate, own_levels, points_of
 from steersman.training.making import Making
 from steersman.training.making.maker import Carry
 from steersman.training.precision import Precision, autocast, faster
@@ -141,17 +141,8 @@ class Learner:
     # One step ------------------------------------------------------------------------------------------------------
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then the schedule; step 0, 1, …"""
-        return self.config.lr * self._rate(step)
-
-    def _rate(self, step: int) -> float:
-        config = self.config
-        if step < config.warmup:
-            return (step + 1) / config.warmup
-        if config.schedule == "constant":
-            return 1.0
-        done = (step - config.warmup) / max(1, config.steps - config.warmup)
-        return config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * done))
+        """The training's, of step 0, 1, …; a level may have its own."""
+        return learning_rate(self.config, DEFAULT, step)
 
     def make(self, window: Window, stage: RolloutStage) -> LearningBatch:
         """Window -> what objectives see: each of their needs, made once. Call under `autocast`."""
@@ -203,10 +194,10 @@ class Learner:
 
     def _descend(self, step: int) -> None:
         """Every level, then what follows the parameters; the ledger counts what was written."""
-        points, rate = points_of(self.config), self._rate(step)
+        points = points_of(self.config)
         for level in self.levels:
             before = level.versions()
-            level.descend(step, rate)
+            level.descend(step)
             count_writes(self.ledger, level, before, points)
         if self._average is not None:
             self._average.follow(_acting(self.parts), self.config.average)

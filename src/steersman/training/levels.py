@@ -45,16 +45,15 @@ class OwnedLevel:
         self._gathered = {name: torch.zeros_like(p) for name, p in self.named} if several else {}
         self._seen = {name: torch.zeros((), dtype=torch.int64) for name, _ in self.named} if several else {}
 
-    def descend(self, step: int, rate: float) -> None:
-        """What follows the backward pass of step 0, 1, …; rate: of the training's schedule, 0 to 1."""
+    def descend(self, step: int) -> None:
+        """What follows the backward pass of step 0, 1, …"""
         every = self.declared.every
         if every > 1:
             self._gather()
             if (step + 1) % every:
                 return
             self._hand_over()
-        lr = self.config.lr if self.declared.lr is None else self.declared.lr
-        self.optimiser.step(lr * rate)
+        self.optimiser.step(learning_rate(self.config, self.declared, step))
         self.optimiser.forget_gradients()
 
     @torch.no_grad()
@@ -105,6 +104,19 @@ def _read(config: TrainConfig) -> str:
     if not config.window:
         return f"{config.batch_size} moments"
     return f"{config.batch_size} {'pieces' if config.feed == 'streams' else 'windows'} of {config.window} steps"
+
+
+def learning_rate(config: TrainConfig, level: ParameterLevel, step: int) -> float:
+    """Of a level at step 0, 1, …: linear warm-up, then the schedule; what the level does not say is the training's."""
+    lr = config.lr if level.lr is None else level.lr
+    warmup = config.warmup if level.warmup is None else level.warmup
+    floor = config.floor if level.floor is None else level.floor
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    if (level.schedule or config.schedule) == "constant":
+        return lr
+    done = (step - warmup) / max(1, config.steps - warmup)
+    return lr * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def tag_of(part: Any) -> str:
