@@ -179,6 +179,8 @@ def _run(name: str, words: list[str]) -> int:
     from steersman.cli.terminal import Terminal
 
     kind, (rank, size) = command(name), place_in_company()
+    if size > 1:  # torch, once it is loaded, would warn in every process of parameters that rest on purpose
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with open(os.devnull, "w") as nowhere, ExitStack() as hushed:
         if rank:  # what is to be said about these words, the first process says
             hushed.enter_context(redirect_stdout(nowhere))
