@@ -39,9 +39,14 @@ class Replay(Extensible):
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.agent.replay import replayable, replays
+        from steersman.runs.decisions import sessions
         from steersman.training import GradientCorrector  # noqa: F401  it is registered
 
         path, number = decisions.place(self.decision)
+        there_are = [folder.name for folder in sessions(path)]
+        if len(there_are) > 1:
+            terminal.say(f"session {there_are[-1] if self.session == 'latest' else self.session} of "
+                         f"{', '.join(there_are)} (--session)")
         stretches = [] if number is not None else replayable(path, session=self.session)
         if self.list:
             return _listed(terminal, stretches or replayable(path, session=self.session))

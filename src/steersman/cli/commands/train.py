@@ -49,7 +49,7 @@ class Train(Extensible):
     )
 
     data: Annotated[str, option("PATH")] = ""
-    """The log: CSV, Parquet, a Minari dataset (folder or id), or a dataset that `collect` made."""
+    """The log, in any format that `steersman data formats` lists: a file, a folder, or the id of a Minari dataset."""
     recipe: Annotated[str, option("NAME")] = ""
     """What to learn and how: a name, or a Python file of yours (default: vectors, for a log without images)."""
     out: Annotated[Path | None, option("RUN")] = None

@@ -195,15 +195,15 @@ class FieldWatch(Watch):
             if size < 8 or not inner:
                 continue
             leap = float(self.across[axis].sum() / inner)
-            said = bool(self.spec.periodic and self.spec.periodic[axis])
+            said, letter = bool(self.spec.periodic and self.spec.periodic[axis]), "xyz"[axis]
             if said and leap > 4:
                 yield self.finding(
-                    "not-periodic", "bad", f"axis {axis} of {self.name} is said to be periodic, but its ends differ "
-                    f"{leap:.1f} times as much as neighbours do", "correct `periodic`", {"leap": leap})
+                    "not-periodic", "bad", f"axis {letter} of {self.name} is said to be periodic, but its ends differ "
+                    f"{leap:.1f} times as much as neighbours do", "leave it out of --periodic", {"leap": leap})
             elif not said and leap < 1.2:
                 yield self.finding(
-                    "looks-periodic", "note", f"the ends of axis {axis} of {self.name} differ no more than neighbours",
-                    "say so if it is periodic (`periodic`)", {"leap": leap})
+                    "looks-periodic", "note", f"ends of axis {letter} of {self.name} differ no more than neighbours",
+                    f"say so if it is periodic: --periodic {letter}", {"leap": leap})
 
 
 def _frequency(axes: tuple[int, ...]) -> Array:
