@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-import subprocess
-import sys
 
 import msgspec
 import numpy as np
@@ -56,13 +54,6 @@ def test_a_smaller_window_shows_the_same_pendulum() -> None:
     seen, expected = Camera(scene, 32).look()["image"], whole.render()[:496, :496]
     shrunk = expected.reshape(31, 16, 31, 16, 3).mean((1, 3))
     assert np.abs(seen.numpy()[:31, :31].astype(float) - shrunk).mean() < 4
-
-
-@needs("pygame")
-def test_pygame_greets_nobody() -> None:
-    code = ("from steersman.worlds import FILMED; c = FILMED['cartpole-pixels'].camera(); c.scene.reset(0); c.look()")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout == ""
 
 
 @needs("gym_pusht")
@@ -146,8 +137,9 @@ def test_the_script_stands_on_the_goal_as_its_picture_shows_and_chance_seldom_do
     assert bool(tally.success.all())
     end = trials.observe()["image"]
     tile = 64 // {"empty-8x8": 8, "door-key-6x6": 6, "simple-crossing": 9}[name]
-    differ = (end != goal).any(-1).flatten(1).sum(1)
-    assert bool((differ <= tile * tile).all()), "more differs than the way the agent faces"
+    for one in (end != goal).any(-1):
+        places = one.nonzero()
+        assert not len(places) or int((places.amax(0) - places.amin(0)).max()) < tile, "not on the same square"
     floor = drifted(world.begin(20, 1), world.limit, torch.Generator().manual_seed(0))
     assert float(floor.success.float().mean()) < 0.6
 
