@@ -18,12 +18,14 @@ from steersman.core.types import Observation
 
 def stacked(pictures: Tensor) -> Tensor:
     """(…, F, H, W, C), the newest first -> (…, H, W, F·C)."""
-    return pictures.movedim(-4, -2).flatten(-2)
+    image: Tensor = pictures.movedim(-4, -2).flatten(-2)
+    return image
 
 
 def unstacked(images: Tensor, frames: int) -> Tensor:
     """(…, H, W, F·C) -> (…, F, H, W, C), the newest first."""
-    return images.unflatten(-1, (frames, -1)).movedim(-2, -4)
+    pictures: Tensor = images.unflatten(-1, (frames, -1)).movedim(-2, -4)
+    return pictures
 
 
 def chunked(actions: Tensor, spec: ActionSpec) -> Tensor:

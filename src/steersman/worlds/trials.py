@@ -19,7 +19,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from steersman.core import ActionSpec, Episode, Goal, Observation, Signature, UsageError
+from steersman.core import ActionSpec, Episode, Goal, Observation, Pace, Signature, UsageError
+from steersman.core.pacing import stacked
 from steersman.core.records import rows, where
 
 _CHUNK = 256  # episodes recorded side by side
@@ -97,6 +98,16 @@ class Labelled:
     actions: Tensor
     values: Tensor
     columns: tuple[str, ...]
+
+    def moments(self, pace: Pace) -> Observation:
+        """The labelled frames as a model of this pace sees them, name -> (n, …). Where fewer rows come before a frame
+        than it shows, the first one stands for those that are missing."""
+        last = self.actions.shape[1]
+        rows = [max(0, last - i * pace.apart) for i in range(pace.frames)]
+        return {
+            name: stacked(value[:, rows]) if value.dtype == torch.uint8 and value.dim() == 5 else value[:, last]
+            for name, value in self.observations.items()
+        }
 
 
 class Trials(ABC):
