@@ -11,3 +11,4 @@ from .making import Given as Given, Maker as Maker, Making as Making, imagine_wi
 from .session import Progress as Progress, Trained as Trained
 from .staged import StagedLog as StagedLog
 from .source import Sampler as Sampler, Streams as Streams, WindowSource as WindowSource
+from .window_weights import WindowWeights as WindowWeights
