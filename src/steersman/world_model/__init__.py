@@ -5,6 +5,7 @@ observer where measurements are noisy and unmeasured disturbances come and stay,
 on the scene around the state. Linear and tabular models are given, not learned: oracles to test planners with.
 """
 
+from steersman.world_model.lewm import LeWMModel
 from steersman.world_model.linear import LinearModel
 from steersman.world_model.map_reader import MapReader
 from steersman.world_model.observer import ObserverModel
@@ -14,6 +15,6 @@ from steersman.world_model.tabular import TabularModel
 from steersman.world_model.transformer import TransformerModel
 
 __all__ = [
-    "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
+    "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
     "TransformerModel",
 ]
