@@ -128,6 +128,7 @@ class Session:
     def begin(self, checkpoint: str | None) -> None:
         """Fresh, or as the checkpoint says; then have the first windows gathered."""
         if checkpoint is None:
+            self.learner.initialise()
             self._calibrate()
             self.pending = self._draw(0)
             self._decide_precision()

@@ -6,6 +6,7 @@ on the scene around the state. The first three take states of tokens as tokens (
 Linear and tabular models are given, not learned: oracles to test planners with.
 """
 
+from steersman.world_model.lewm import LeWMModel
 from steersman.world_model.linear import LinearModel
 from steersman.world_model.map_reader import MapReader
 from steersman.world_model.observer import ObserverModel
@@ -18,6 +19,6 @@ from steersman.world_model.token_transformer import TokenTransformer
 from steersman.world_model.transformer import TransformerModel
 
 __all__ = [
-    "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
+    "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
     "TokenRecurrent", "TokenResidual", "TokenTransformer", "TransformerModel",
 ]
