@@ -1,10 +1,11 @@
-"""The named protocols: every world of ours that has starts, goals and success, and tasks in Gymnasium's own worlds."""
+"""The named protocols: every world of ours that has starts, goals and success, tasks in Gymnasium's own worlds, and
+worlds behind a camera."""
 
 from __future__ import annotations
 
 from steersman.core import MismatchError, Signature, UsageError
 from steersman.evaluation.protocol import PlanningProtocol
-from steersman.worlds import OURS, Reach, TwoRooms
+from steersman.worlds import FILMED, OURS, Reach, TwoRooms
 
 PROTOCOLS: dict[str, PlanningProtocol] = {
     "two-rooms": PlanningProtocol(world=OURS["two-rooms"], stream=0),
@@ -23,8 +24,9 @@ PROTOCOLS: dict[str, PlanningProtocol] = {
         reached={"cos": (0.98, 1.0), "speed": (-0.5, 0.5)})),
     "mountain-car": PlanningProtocol(episodes=50, world=Reach(
         id="MountainCarContinuous-v0", goal={"position": 0.46}, reached={"position": (0.45, 0.6)}, limit=999)),
-}
-"""Streams are frozen: they decide the seeds. Walls and doors of "held-out" stand where the log never shows them."""
+} | {name: PlanningProtocol(world=world, episodes=20) for name, world in FILMED.items()}
+"""Streams are frozen: they decide the seeds. Walls and doors of "held-out" stand where the log never shows them. Worlds
+behind a camera start alike whether the goal is told by columns or by its picture."""
 
 
 def protocol(name: str) -> PlanningProtocol:
@@ -39,14 +41,22 @@ def protocol(name: str) -> PlanningProtocol:
 
 
 def fitting(signature: Signature) -> str:
-    """The name of the first protocol whose world shows just these observations, by name, shape and columns.
+    """The name of the first protocol whose world shows just these observations, by name, shape and columns, and has
+    actions of this kind and size, if possible within the same bounds.
 
     Raises:
         MismatchError: there is none.
     """
+    action, alike = signature.action, list[str]()
     for name, one in PROTOCOLS.items():
         own = one.world.signature
-        if own.observations == signature.observations and own.action.kind == signature.action.kind:
+        if own.observations != signature.observations or own.action.kind != action.kind:
+            continue
+        if (own.action.low, own.action.high, own.action.choices) == (action.low, action.high, action.choices):
             return name
+        if own.action.width == action.width:
+            alike.append(name)
+    if alike:
+        return alike[0]
     raise MismatchError(f"a run for the world of a protocol of {', '.join(PROTOCOLS)}", "one of another world",
                         "name the protocol, if its world is the same by other names")

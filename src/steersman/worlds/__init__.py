@@ -3,6 +3,13 @@
 from steersman.worlds.catalogue import OURS, make_world
 from steersman.worlds.corridor import Corridor
 from steersman.worlds.escapes import Escape, feasible
+from steersman.worlds.filmed.camera import Camera, CameraEnv, square
+from steersman.worlds.filmed.catalogue import FILMED
+from steersman.worlds.filmed.logging import Habit, film
+from steersman.worlds.filmed.scene import Consequence, Scene
+from steersman.worlds.filmed.scenes import make_scene
+from steersman.worlds.filmed.trials import Aim, FilmedTrials
+from steersman.worlds.filmed.world import Filmed, FilmedReach
 from steersman.worlds.grids import Grid, Maze, TabularCost, TabularMDP
 from steersman.worlds.gymnasium import GymnasiumWorld, Step, make_env
 from steersman.worlds.gymnasium_trials import GymnasiumTrials, Reach
@@ -11,15 +18,17 @@ from steersman.worlds.hazards_env import Hazards
 from steersman.worlds.lqr import LQR, LQRCost, Rest
 from steersman.worlds.paced import PacedTrials
 from steersman.worlds.reactor import Plant
-from steersman.worlds.recording import Behaviour, record, uniform
+from steersman.worlds.recording import Behaviour, held, record, steps_of, uniform
 from steersman.worlds.rooms import Layout, Painter
 from steersman.worlds.trials import Labelled, Simulated, Trials, World
 from steersman.worlds.two_rooms import Rooms, TwoRooms
 from steersman.worlds.wander import walk, wander
 
 __all__ = [
-    "LQR", "OURS", "Behaviour", "Corridor", "Escape", "Grid", "GymnasiumTrials", "GymnasiumWorld", "HazardState",
+    "FILMED", "LQR", "OURS", "Aim", "Behaviour", "Camera", "CameraEnv", "Consequence", "Corridor", "Escape",
+    "Filmed", "FilmedReach", "FilmedTrials", "Grid", "GymnasiumTrials", "GymnasiumWorld", "Habit", "HazardState",
     "Hazards", "HazardsConfig", "LQRCost", "Labelled", "Layout", "Maze", "PacedTrials", "Painter", "Plant", "Reach",
-    "Rest", "Rooms", "Simulated", "Step", "TabularCost", "TabularMDP", "Trials", "TwoRooms", "World", "feasible",
-    "make_env", "make_world", "record", "uniform", "walk", "wander",
+    "Rest", "Rooms", "Scene", "Simulated", "Step", "TabularCost", "TabularMDP", "Trials", "TwoRooms", "World",
+    "feasible", "film", "held", "make_env", "make_scene", "make_world", "record", "square", "steps_of", "uniform",
+    "walk", "wander",
 ]

@@ -12,7 +12,7 @@ import copy
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import gymnasium
 import msgspec
@@ -37,12 +37,16 @@ class World(msgspec.Struct, metaclass=_StructABC, frozen=True, forbid_unknown_fi
     success     what counts as success, for people
     violation   what is forbidden, for people
     recorded    how many episodes, and steps of each, a log has unless others are asked for
+    ends_early  episodes of its logs may be shorter than that
+    scored      what counts in tables: the share of "success", or the mean "return"
     """
 
     step_limit: ClassVar[int]
     success: ClassVar[str]
     violation: ClassVar[str] = "violations"
     recorded: ClassVar[tuple[int, int]] = (500, 50)
+    ends_early: ClassVar[bool] = False
+    scored: ClassVar[Literal["success", "return"]] = "success"
 
     @property
     @abstractmethod
@@ -113,11 +117,15 @@ class Labelled:
 class Trials(ABC):
     """B episodes side by side.
 
-    shortest  (B,) length of the shortest way to the goal, in the unit of `where`; None: not known
+    shortest   (B,) length of the shortest way to the goal, in the unit of `where`; None: not known
+    returns    (B,) rewards summed so far, for tables only: no agent sees them; None: the world has none
+    sustained  the goal is to be kept: no episode ends with it, and what counts is whether it is met at the last step
     """
 
     signature: Signature
     shortest: Tensor | None = None
+    returns: Tensor | None = None
+    sustained: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...
