@@ -14,7 +14,7 @@ from steersman.agent.believing import encode
 from steersman.agent.building.loading import load_parts
 from steersman.agent.building.readouts import build_readout, save_readout
 from steersman.agent.moments import moment_of
-from steersman.core import Signature
+from steersman.core import Pace, Signature
 from steersman.cost import column_names
 from steersman.perception.readout import ColumnReadout
 from steersman.runs import Run
@@ -35,6 +35,9 @@ class Frames(Protocol):
     def measured(self, episode: Tensor, row: Tensor) -> dict[str, Tensor]:
         """episode (n,), row (n,) -> name -> (n,) bool, of observations that are not measured in every row."""
 
+    def paced(self, pace: Pace) -> Frames:
+        """The same in steps of several rows and moments of several pictures."""
+
 
 def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> ColumnReadout | None:
     """Fit the read-out that the run's configuration asks for, and save it as the run's "observation" read-out.
@@ -46,7 +49,10 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
     Raises:
         StorageError: the disk refused.
     """
-    loaded, columns = load_parts(run), column_names(dataset.signature)
+    loaded = load_parts(run)
+    if not loaded.signature.pace.plain:
+        dataset = dataset.paced(loaded.signature.pace)
+    columns = column_names(dataset.signature)
     config, perception = loaded.config.readout, loaded.parts.perception
     if config is None or not columns:
         return None

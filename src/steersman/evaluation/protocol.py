@@ -24,7 +24,7 @@ from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.intervals import wilson
 from steersman.evaluation.seeds import FRAMES, GUARD, LOG, derived
 from steersman.evaluation.success import Tally, drifted
-from steersman.worlds import Trials, World
+from steersman.worlds import PacedTrials, Trials, World
 
 GuardrailFactory = Callable[[Tensor], tuple[Guardrail, ...]]
 """Masks of what is forbidden (B, P, Q) bool, one per episode -> guardrails. All that an agent is told of it."""
@@ -160,8 +160,9 @@ def evaluate(
         MismatchError: the agent was trained for another world, or guardrails for what nobody can paint.
         ConfigError: the world cannot be sampled (no room for the disk, …).
     """
-    protocol.world.signature.require(agent.signature, "the protocol's world", "the agent")
+    protocol.world.signature.require(agent.signature.world, "the protocol's world", "the agent")
     trials, again = (_begun(protocol, episodes, seed, first) for _ in range(2))
+    trials = in_steps(trials, agent)
     floor = drifted(again, protocol.limit, torch.Generator().manual_seed(seed + 7)) if random else None
     limits = () if task is None else task.guardrails
     if guardrails is not None:
@@ -173,14 +174,24 @@ def evaluate(
     goal = trials.goals()
     _require_columns(goal, agent)
     asked = replace(task or Task(goal), goal=goal, guardrails=limits)
-    tally = Tally(trials, protocol.limit)
+    tally = Tally(trials, -(-protocol.limit // agent.signature.pace.step))
     planning, infeasible = follow(agent, tally, asked, seed, watch)
     paths = tally.paths()
     return Evaluation(
-        protocol, seed, tally.success, tally.violated, tally.efficiency(), tally.steps, planning,
+        protocol, seed, tally.success, tally.violated, tally.efficiency(), steps_of(tally), planning,
         None if floor is None else floor.success, None if floor is None else floor.violated, tally.solved_at_start,
         infeasible, {} if paths is None else trials.checks(paths), paths, trials,
     )
+
+
+def in_steps(trials: Trials, agent: Agent) -> Trials:
+    """The trials as the agent sees and steps them."""
+    return trials if agent.signature.pace.plain else PacedTrials(trials, agent.signature.pace)
+
+
+def steps_of(tally: Tally) -> Tensor:
+    """(B,) actions of the world."""
+    return tally.trials.steps if isinstance(tally.trials, PacedTrials) else tally.steps
 
 
 def _require_columns(goal: Goal, agent: Agent) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from steersman import objectives  # noqa: F401  they are registered
 from steersman.agent.config import AgentConfig
-from steersman.core import ConfigError, ObjectiveConfig, OptimiserConfig
+from steersman.core import ConfigError, ObjectiveConfig, OptimiserConfig, Pace
 
 
 class RolloutStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,6 +78,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                  moments the world model sees before it imagines
     objectives   energies over parameters; their sum is descended
     steps        optimiser steps
+    pace         how moments and steps of the model are made of the log's rows; "auto": as the log shows it to be needed
+                 (`data.pace_for`), and the run keeps what that gave. Windows, horizons and the like are in model steps
     window       steps of a training window (L); it holds L + 1 observations. 0: single moments
     batch_size   windows per step, over all processes
     feed         "windows": drawn at random; "streams": `batch_size` streams, each read piece after piece of `window`
@@ -111,6 +113,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     agent: AgentConfig
     objectives: tuple[ObjectiveConfig, ...]
     steps: int
+    pace: Pace | Literal["auto"] = Pace()
     window: int = 16
     batch_size: int = 48
     feed: Literal["windows", "streams"] = "windows"

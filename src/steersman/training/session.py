@@ -102,12 +102,12 @@ class Session:
         order = Streams(self.source.lengths, config.window, config.batch_size, config.seed) if streams else self.sampler
         self._draw: Callable[[int], tuple[Tensor, Tensor]] = order.draw
         self.feed = Feed(threaded=config.prefetch)
-        self.sealed = build_sealed(config.agent, dataset.signature)
+        self.sealed = build_sealed(config.agent, self.source.signature)
         if self.sealed and run is not None:
             verify_sealed(self.sealed, run.manifest.config.get("seals", {}))
-        self.learner = Learner(config, dataset.signature, device, processes, changes)
+        self.learner = Learner(config, self.source.signature, device, processes, changes)
         self.store = CheckpointStore(run.checkpoints_dir, run.manifest.id, config.keep) if run is not None else None
-        probe = RidgeProbe.of(dataset.signature) if config.probe else None
+        probe = RidgeProbe.of(self.source.signature) if config.probe else None
         self.gauges: list[Gauge] = [*self._own_gauges(probe), *gauges]
         self.measured: dict[str, float] = {}
         self.done, self.saved, self.loss, self.earlier = 0, -1, float("nan"), 0.0

@@ -9,6 +9,7 @@ from steersman.worlds.gymnasium_trials import GymnasiumTrials, Reach
 from steersman.worlds.hazards import HazardsConfig, HazardState
 from steersman.worlds.hazards_env import Hazards
 from steersman.worlds.lqr import LQR, LQRCost, Rest
+from steersman.worlds.paced import PacedTrials
 from steersman.worlds.reactor import Plant
 from steersman.worlds.recording import Behaviour, record, uniform
 from steersman.worlds.rooms import Layout, Painter
@@ -18,7 +19,7 @@ from steersman.worlds.wander import walk, wander
 
 __all__ = [
     "LQR", "OURS", "Behaviour", "Corridor", "Escape", "Grid", "GymnasiumTrials", "GymnasiumWorld", "HazardState",
-    "Hazards", "HazardsConfig", "LQRCost", "Labelled", "Layout", "Maze", "Painter", "Plant", "Reach", "Rest", "Rooms",
-    "Simulated", "Step", "TabularCost", "TabularMDP", "Trials", "TwoRooms", "World", "feasible", "make_env",
-    "make_world", "record", "uniform", "walk", "wander",
+    "Hazards", "HazardsConfig", "LQRCost", "Labelled", "Layout", "Maze", "PacedTrials", "Painter", "Plant", "Reach",
+    "Rest", "Rooms", "Simulated", "Step", "TabularCost", "TabularMDP", "Trials", "TwoRooms", "World", "feasible",
+    "make_env", "make_world", "record", "uniform", "walk", "wander",
 ]
