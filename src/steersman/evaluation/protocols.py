@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from steersman.core import MismatchError, Signature, UsageError
 from steersman.evaluation.protocol import PlanningProtocol
-from steersman.worlds import OURS, Reach, TwoRooms
+from steersman.worlds import OURS, Arm, Reach, TwoRooms
 
 PROTOCOLS: dict[str, PlanningProtocol] = {
     "two-rooms": PlanningProtocol(world=OURS["two-rooms"], stream=0),
@@ -14,6 +14,9 @@ PROTOCOLS: dict[str, PlanningProtocol] = {
     "guarded-held-out": PlanningProtocol(world=TwoRooms.Config.held_out(forbidden=5.0), stream=7,
                                          log=OURS["two-rooms"]),
     "hazards": PlanningProtocol(world=OURS["hazards"]),
+    "hazards-pixels": PlanningProtocol(world=OURS["hazards-pixels"], episodes=1000, stream=8),
+    "arm": PlanningProtocol(world=OURS["arm"], episodes=100, stream=9),
+    "arm-picture": PlanningProtocol(world=Arm(goal="picture"), episodes=100, stream=10),
     "reactor": PlanningProtocol(world=OURS["reactor"], episodes=50),
     "corridor": PlanningProtocol(world=OURS["corridor"]),
     "grid": PlanningProtocol(world=OURS["grid"]),
@@ -39,14 +42,20 @@ def protocol(name: str) -> PlanningProtocol:
 
 
 def fitting(signature: Signature) -> str:
-    """The name of the first protocol whose world shows just these observations, by name, shape and columns.
+    """The name of the first protocol whose world shows just these observations, by name, shape and columns, and is
+    acted in likewise: of cameras that show the same size, the one whose actions have these names, if there is one.
 
     Raises:
         MismatchError: there is none.
     """
+    similar, size = "", (signature.action.kind, signature.action.size)
     for name, one in PROTOCOLS.items():
         own = one.world.signature
-        if own.observations == signature.observations and own.action.kind == signature.action.kind:
+        if own == signature:
             return name
+        if own.observations == signature.observations and (own.action.kind, own.action.size) == size:
+            similar = similar or name
+    if similar:
+        return similar
     raise MismatchError(f"a run for the world of a protocol of {', '.join(PROTOCOLS)}", "one of another world",
                         "name the protocol, if its world is the same by other names")
