@@ -234,7 +234,7 @@ def test_held_actions_last_as_long_as_asked():
         actions = held_actions(spec, 300, 50, generator(), hold)
         kept = float((actions[:, 1:] == actions[:, :-1]).all(-1).float().mean())
         assert abs(kept - (1 - 1 / hold)) < 0.03
-    with pytest.raises(UsageError, match="at least 1 step"):
+    with pytest.raises(UsageError, match="held for 1 step"):
         holding(spec, 3, 0.5, generator())
 
 

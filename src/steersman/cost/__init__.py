@@ -14,6 +14,7 @@ from steersman.cost.half_space import HalfSpace
 from steersman.cost.learned import LearnedCost
 from steersman.cost.margins import Margins, StepMargin, calibrate_margins
 from steersman.cost.on_columns import OnColumns
+from steersman.cost.reachable import ReachableCost
 from steersman.cost.region import Region
 from steersman.cost.sealed import Sealed
 from steersman.cost.temporal_distance import TemporalDistance
@@ -30,6 +31,7 @@ __all__ = [
     "LearnedCost",
     "Margins",
     "OnColumns",
+    "ReachableCost",
     "Recovered",
     "Region",
     "Sealed",

@@ -20,6 +20,7 @@ from steersman.agent.nearing import notice
 from steersman.core import Observation, ObservationGoal, Plan, Surprise, Task, UsageError
 from steersman.core.records import rows
 from steersman.evaluation.experiencing import Experiencing
+from steersman.evaluation.protocol import in_steps
 from steersman.evaluation.success import Tally, drifted
 from steersman.runs.artefacts import Decision
 from steersman.worlds import GymnasiumTrials, make_world
@@ -83,9 +84,11 @@ def act_in(
     """
     worlds, seeds = [make_world(env) for _ in range(episodes)], [start_seed(seed, i) for i in range(episodes)]
     try:
-        agent.signature.require(worlds[0].signature, "the agent", env)
-        trials = GymnasiumTrials(worlds, seeds)
-        start, tally, story = trials.observe(), Tally(trials, longest), _Story(agent, episodes)
+        agent.signature.world.require(worlds[0].signature, "the agent", env)
+        played = GymnasiumTrials(worlds, seeds)
+        trials = in_steps(played, agent)
+        limit = -(-longest // agent.signature.pace.step)
+        start, tally, story = trials.observe(), Tally(trials, limit), _Story(agent, episodes)
         agent.reset(seeds)
         experiencing = Experiencing(agent, trials)
         since: Tensor | None = None
@@ -100,12 +103,12 @@ def act_in(
                 if bool(moving[0]):
                     story.stepped(k, trials.observe())
             if watch is not None:
-                watch(max(trials.lengths), int((~tally.on).sum()), episodes)
+                watch(max(played.lengths), int((~tally.on).sum()), episodes)
         final = {name: values.tolist() for name, values in _columns(agent, trials.observe()).items()}
-        returns, lengths, alone = trials.returns, trials.lengths, _alone(agent, start, task)
+        returns, lengths, alone = played.returns.tolist(), played.lengths, _alone(agent, start, task)
         again = GymnasiumTrials(worlds, seeds)
         drifted(again, longest, torch.Generator().manual_seed(seed))
-        return Acted(returns, again.returns, lengths, alone, story.infeasible, story.decisions, story.actual,
+        return Acted(returns, again.returns.tolist(), lengths, alone, story.infeasible, story.decisions, story.actual,
                      story.imagined, final, story.lost, story.notice)
     finally:
         for world in worlds:

@@ -24,7 +24,7 @@ from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.intervals import wilson
 from steersman.evaluation.seeds import FRAMES, GUARD, LOG, derived
 from steersman.evaluation.success import Tally, drifted
-from steersman.worlds import Trials, World
+from steersman.worlds import PacedTrials, Trials, World
 
 GuardrailFactory = Callable[[Tensor], tuple[Guardrail, ...]]
 """Masks of what is forbidden (B, P, Q) bool, one per episode -> guardrails. All that an agent is told of it."""
@@ -77,6 +77,8 @@ class Evaluation:
     planning     (B,) CPU-seconds of planning
     random       (B,) bool: success of the strongest random policy on the same starts, or None
     random_violated  (B,) bool: its violations, or None
+    returns      (B,) summed rewards, where the world is scored by them (None elsewhere); no agent sees them
+    random_returns  (B,) those of the strongest random policy on the same starts, or None
     solved_at_start  episodes whose start satisfied the goal (worlds leave them out: 0)
     infeasible   decisions for which no plan met every guardrail
     checks       name -> (B,) bool: what no path can do, looked for all the same
@@ -93,6 +95,8 @@ class Evaluation:
     planning: Tensor
     random: Tensor | None
     random_violated: Tensor | None
+    returns: Tensor | None
+    random_returns: Tensor | None
     solved_at_start: int
     infeasible: int
     checks: Mapping[str, Tensor]
@@ -120,6 +124,9 @@ class Evaluation:
             figures["spl"] = float(self.efficiency.mean())
         if self.random is not None:
             figures["random_success"] = float(self.random.double().mean())
+        for name, returns in (("return", self.returns), ("random_return", self.random_returns)):
+            if returns is not None:
+                figures |= {f"mean_{name}": float(returns.double().mean()), f"worst_{name}": float(returns.min())}
         if self.forbids:
             figures["violations_ci95"] = list(wilson(violations, n))
             if self.random_violated is not None:
@@ -160,8 +167,9 @@ def evaluate(
         MismatchError: the agent was trained for another world, or guardrails for what nobody can paint.
         ConfigError: the world cannot be sampled (no room for the disk, …).
     """
-    protocol.world.signature.require(agent.signature, "the protocol's world", "the agent")
+    protocol.world.signature.require(agent.signature.world, "the protocol's world", "the agent")
     trials, again = (_begun(protocol, episodes, seed, first) for _ in range(2))
+    trials = in_steps(trials, agent)
     floor = drifted(again, protocol.limit, torch.Generator().manual_seed(seed + 7)) if random else None
     limits = () if task is None else task.guardrails
     if guardrails is not None:
@@ -173,14 +181,25 @@ def evaluate(
     goal = trials.goals()
     _require_columns(goal, agent)
     asked = replace(task or Task(goal), goal=goal, guardrails=limits)
-    tally = Tally(trials, protocol.limit)
+    tally = Tally(trials, -(-protocol.limit // agent.signature.pace.step))
     planning, infeasible = follow(agent, tally, asked, seed, watch)
-    paths = tally.paths()
+    paths, scored = tally.paths(), protocol.world.scored == "return"
     return Evaluation(
-        protocol, seed, tally.success, tally.violated, tally.efficiency(), tally.steps, planning,
-        None if floor is None else floor.success, None if floor is None else floor.violated, tally.solved_at_start,
-        infeasible, {} if paths is None else trials.checks(paths), paths, trials,
+        protocol, seed, tally.success, tally.violated, tally.efficiency(), steps_of(tally), planning,
+        None if floor is None else floor.success, None if floor is None else floor.violated,
+        trials.returns if scored else None, floor.trials.returns if scored and floor is not None else None,
+        tally.solved_at_start, infeasible, {} if paths is None else trials.checks(paths), paths, trials,
     )
+
+
+def in_steps(trials: Trials, agent: Agent) -> Trials:
+    """The trials as the agent sees and steps them."""
+    return trials if agent.signature.pace.plain else PacedTrials(trials, agent.signature.pace)
+
+
+def steps_of(tally: Tally) -> Tensor:
+    """(B,) actions of the world."""
+    return tally.trials.steps if isinstance(tally.trials, PacedTrials) else tally.steps
 
 
 def _require_columns(goal: Goal, agent: Agent) -> None:

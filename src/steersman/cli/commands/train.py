@@ -159,7 +159,7 @@ class Train(Extensible):
         terminal.say(f"run {self.resume}")
         with together() as here, Watcher(terminal) as watcher:
             run = Run.open(self.resume)
-            dataset = training.open_data(run)
+            dataset = training.open_log(run)
             here.tell({"run": str(run.path), "begun": True})
             with here.joined(training.stored_config(run).device):
                 trained = training.resume(run.path, dataset=dataset, progress=watcher)
@@ -182,7 +182,7 @@ def _follow() -> Done:
             if word["begun"]:
                 trained = training.resume(run.path)
             else:
-                trained = training.train(config, training.open_data(run), None)
+                trained = training.train(config, training.open_log(run), None)
         return Done(code=0 if trained.finished else 1)
 
 

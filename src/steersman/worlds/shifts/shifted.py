@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -68,6 +68,14 @@ class Shifted(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.world.recorded
 
     @property
+    def ends_early(self) -> bool:  # type: ignore[override]
+        return self.world.ends_early
+
+    @property
+    def scored(self) -> Literal["success", "return"]:  # type: ignore[override]
+        return self.world.scored
+
+    @property
     def signature(self) -> Signature:
         return self.world.signature
 
@@ -104,7 +112,7 @@ class ShiftedTrials(Trials):
 
     def __init__(self, trials: Trials, world: Shifted, seeds: Tensor) -> None:
         self.trials, self.world, self.seeds = trials, world, seeds
-        self.signature, self.shortest = trials.signature, trials.shortest
+        self.signature, self.shortest, self.sustained = trials.signature, trials.shortest, trials.sustained
         self.time = torch.zeros_like(seeds)
 
     def __len__(self) -> int:
@@ -115,6 +123,11 @@ class ShiftedTrials(Trials):
         few.trials, few.seeds, few.time = self.trials.first(count), self.seeds[:count], self.time[:count]
         few.shortest = few.trials.shortest
         return few
+
+    @property
+    def returns(self) -> Tensor | None:  # type: ignore[override]
+        """Those of the true trials."""
+        return self.trials.returns
 
     def goals(self) -> Goal:
         goal = self.trials.goals()
