@@ -9,7 +9,7 @@ from steersman.worlds.arm import Arm
 from steersman.worlds.corridor import Corridor
 from steersman.worlds.filmed.camera import Camera, CameraEnv
 from steersman.worlds.filmed.catalogue import FILMED
-from steersman.worlds.filmed.scenes import fit_of, make_scene
+from steersman.worlds.filmed.scenes import make_scene
 from steersman.worlds.grids import Maze
 from steersman.worlds.gymnasium import GymnasiumWorld, make_env
 from steersman.worlds.hazards_env import Hazards
@@ -56,5 +56,5 @@ def make_world(id: str, *, low: Sequence[float] = (), high: Sequence[float] = ()
     if id in FILMED:
         return GymnasiumWorld(FILMED[id].env())
     if pixels is not None:
-        return GymnasiumWorld(CameraEnv(Camera(make_scene(id, low=low, high=high, **kwargs), pixels, fit=fit_of(id))))
+        return GymnasiumWorld(CameraEnv(Camera(make_scene(id, low=low, high=high, **kwargs), pixels)))
     return GymnasiumWorld(make_env(id, **kwargs), low=low, high=high)
