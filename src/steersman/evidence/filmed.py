@@ -115,9 +115,14 @@ def labels(path: Path) -> Labelled:
                     found["actions"], found["values"], tuple(columns))
 
 
-def learn(context: Context, config: TrainConfig, log: Path, recipe: str = "pixels") -> tuple[Run, float, float]:
-    """Train on the log of a cell's folder and fit the read-out to its labels -> the run, seconds, CPU-seconds."""
-    dataset, path = Dataset.open(log / "log"), context.folder / "run"
+def learn(
+    context: Context, config: TrainConfig, log: Path, recipe: str = "pixels", dataset: Dataset | None = None
+) -> tuple[Run, float, float]:
+    """Train on the log of a cell's folder and fit the read-out to its labels -> the run, seconds, CPU-seconds.
+
+    dataset  a part of that log
+    """
+    dataset, path = dataset or Dataset.open(log / "log"), context.folder / "run"
     cpu = time.process_time()
     with training.create_run(path, config, dataset, recipe=recipe) as run:
         trained = training.train(config, dataset, run, progress=context.progress)
