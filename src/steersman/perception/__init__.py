@@ -7,7 +7,7 @@ plain one for whatever a log has.
 """
 
 from steersman.perception import masks, views
-from steersman.perception.choice import PlainChoice, for_signature
+from steersman.perception.choice import CameraChoice, PlainChoice, for_signature
 from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.field import FieldEncoder
 from steersman.perception.mixed import MixedEncoder
@@ -20,6 +20,7 @@ from steersman.perception.vit import ViTEncoder
 from steersman.perception.waveform import WaveformEncoder
 
 __all__ = [
+    "CameraChoice",
     "ColumnReadout",
     "ConvEncoder",
     "FieldEncoder",
