@@ -22,6 +22,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "demonstrations": (".demonstrations", "weights of five cost terms read off an expert's ways, five experts a run"),
     "levels": (".levels", "how often everything in an agent changes, declared beside measured"),
     "kinds": (".kinds", "pictures, films, sounds, fields, text, columns: written, read, learned, resumed"),
+    "pixels": (".pixels", "the recipe for cameras in many worlds, beside its pixel twin and an untrained encoder"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }
 """Name -> (module, one line about it)."""

@@ -26,11 +26,11 @@ from steersman.core.records import rows, where
 _CHUNK = 256  # episodes recorded side by side
 
 
-class _StructABC(msgspec.StructMeta, ABCMeta):
+class StructABC(msgspec.StructMeta, ABCMeta):
     """Structs with abstract methods."""
 
 
-class World(msgspec.Struct, metaclass=_StructABC, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class World(msgspec.Struct, metaclass=StructABC, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A distribution of episodes: a frozen configuration that says how they start.
 
     step_limit  actions an episode

@@ -44,6 +44,7 @@ class Filmable(Scene):
         self._known: Known | None = KNOWN.get(self.env.spec.id if self.env.spec is not None else "")
         for name, value in (self._known.attributes if self._known is not None else {}).items():
             setattr(self.env.unwrapped, name, value)
+        self.fit = self._known.fit if self._known is not None else "pad"
         self._adapter, self._vectors = _adapters(self.env, id, low, high)
         own = [] if self._vectors is None else _names(self._vectors)
         self._derived = {} if self._known is None else dict(self._known.derived)

@@ -8,7 +8,7 @@ Shapes: S size of the square picture, k block, C columns.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -17,9 +17,7 @@ from gymnasium import spaces
 from PIL import Image
 
 from steersman.core import ConfigError, DataError, MismatchError, Observation, ObservationSpec, Signature
-from steersman.worlds.filmed.scene import Array, Scene
-
-Fit = Literal["pad", "crop"]
+from steersman.worlds.filmed.scene import Array, Fit, Scene
 
 
 def square(picture: Array, size: int, fit: Fit = "pad") -> Array:
@@ -54,20 +52,20 @@ class Camera:
 
     size    S of the picture "image", (S, S, 3)
     beside  columns of the scene's truth that are shown as the vector "vector", too: what a robot measures of itself
-    fit     see `square`
+    fit     see `square`; None: as suits the scene
 
     Raises:
         ConfigError: a size below 8, or columns that the scene does not know.
     """
 
-    def __init__(self, scene: Scene, size: int = 64, *, beside: tuple[str, ...] = (), fit: Fit = "pad") -> None:
+    def __init__(self, scene: Scene, size: int = 64, *, beside: tuple[str, ...] = (), fit: Fit | None = None) -> None:
         if size < 8:
             raise ConfigError("pictures of at least 8 x 8 pixels", f"{size}", "64 is usual")
         unknown = [name for name in beside if name not in scene.columns]
         if unknown:
             raise ConfigError(f"columns of {scene.id} beside the picture, among {', '.join(scene.columns) or 'none'}",
                               ", ".join(unknown), "correct the names")
-        self.scene, self.size, self.beside, self.fit = scene, size, beside, fit
+        self.scene, self.size, self.beside, self.fit = scene, size, beside, fit or scene.fit
         self.signature = filmed(scene.action, size, beside)
         self._shape: tuple[int, ...] | None = None
         self._shown = [scene.columns.index(name) for name in beside]

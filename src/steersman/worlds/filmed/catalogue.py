@@ -9,7 +9,10 @@ from typing import Any
 
 import msgspec
 
-from steersman.worlds.filmed.world import Filmed, FilmedReach
+from steersman.worlds.filmed.minigrid import FilmedGrid
+from steersman.worlds.filmed.push_t import FilmedPushT
+from steersman.worlds.filmed.reach import FilmedReach
+from steersman.worlds.filmed.world import Filmed
 
 
 def _by_picture(world: Filmed) -> Filmed:
@@ -31,7 +34,18 @@ _COLUMNS: dict[str, Filmed] = {
     "mountain-car-pixels": FilmedReach(
         id="MountainCarContinuous-v0", goal={"position": 0.46}, reached={"position": (0.45, 0.6)}, limit=999,
         hold=20.0, scripted=0.5),
+    "push-t": FilmedPushT(),
+    "point-mass-pixels": FilmedReach(
+        id="dm_control/point_mass-easy", goal={"x": 0.0, "y": 0.0},
+        reached={"x": (-0.015, 0.015), "y": (-0.015, 0.015)}),
 }
-FILMED: dict[str, Filmed] = _COLUMNS | {f"{name}-by-picture": _by_picture(world) for name, world in _COLUMNS.items()}
-"""NAME tells the goal by columns, NAME-by-picture by the goal's picture alone, from the same starts. CartPole's log is
-half a script that balances (chance falls within 20 steps), Acrobot's and MountainCar's half a script that swings up."""
+_GRIDS: dict[str, Filmed] = {
+    "empty-8x8": FilmedGrid(id="MiniGrid-Empty-8x8-v0"),
+    "door-key-6x6": FilmedGrid(id="MiniGrid-DoorKey-6x6-v0"),
+    "simple-crossing": FilmedGrid(id="MiniGrid-SimpleCrossingS9N1-v0"),
+}
+FILMED: dict[str, Filmed] = {
+    **_COLUMNS, **{f"{name}-by-picture": _by_picture(world) for name, world in _COLUMNS.items()}, **_GRIDS}
+"""NAME tells the goal by columns, NAME-by-picture by the goal's picture alone, from the same starts; grids are told by
+a picture. CartPole's log is half a script that balances (chance falls within 20 steps), Acrobot's and MountainCar's
+half a script that swings up."""

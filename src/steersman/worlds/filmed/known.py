@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from steersman.worlds.filmed.camera import Fit
+from steersman.worlds.filmed.scene import Fit
 
 Values = Mapping[str, float]
 

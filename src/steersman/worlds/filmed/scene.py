@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from torch import Tensor
 from steersman.core import ActionSpec, UsageError
 
 Array = np.ndarray[Any, Any]
+Fit = Literal["pad", "crop"]
+"""How pictures are made square, see `camera.square`."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class Scene(ABC):
     id       of the environment, for messages
     columns  names of the truth's entries; (): nobody knows the truth
     action   what can be done in it
+    fit      how its pictures are best made square
     goes_on  a log goes on past what ends an episode (a goal that can be stood on and left again)
     """
 
     id: str
     columns: tuple[str, ...]
     action: ActionSpec
+    fit: Fit = "pad"
     goes_on: ClassVar[bool] = False
 
     @abstractmethod

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
 import torch
@@ -17,53 +18,56 @@ from torch import Tensor
 
 from steersman.core import ActionError, ColumnGoal, Goal, Observation, ObservationGoal
 from steersman.worlds.filmed.camera import Camera
+from steersman.worlds.filmed.logging import Habit
 from steersman.worlds.trials import Trials
 
 
 class Aim(ABC):
-    """What is asked of B episodes, and whether it is reached."""
+    """What is asked of B episodes, and whether it is reached.
 
-    @abstractmethod
-    def goal(self) -> Goal:
-        """As an agent is told, with a leading B."""
+    told  as an agent is told, with a leading B: columns or a picture
+    """
+
+    told: ColumnGoal | ObservationGoal
 
     @abstractmethod
     def reached(self, truth: Tensor) -> Tensor:
         """(B, C) -> (B,) bool."""
 
     @abstractmethod
-    def first(self, count: int) -> Self:
+    def first(self, count: int) -> Aim:
         """Of the first `count` episodes."""
 
 
-class ColumnsAim(Aim):
-    """The same for all episodes: columns at given values, there within given ranges.
+class Within(Aim):
+    """Columns within ranges.
 
-    columns   of the truth
-    goal      column -> value, or a picture (H, W, C) of it that is told instead
-    reached   column -> least and largest value that counts as there
+    columns  of the truth (C)
+    ranges   column -> least and largest value that counts as there: numbers, or (B,)
     """
 
-    def __init__(self, count: int, columns: Sequence[str], goal: Mapping[str, float] | Observation,
-                 reached: Mapping[str, tuple[float, float]], pictured: bool) -> None:
-        self.count, self.pictured, self._goal = count, pictured, goal
-        self._where = [list(columns).index(name) for name in reached]
-        self._low, self._high = (torch.tensor(bounds) for bounds in zip(*reached.values(), strict=True))
-
-    def goal(self) -> Goal:
-        if self.pictured:
-            return ObservationGoal({name: torch.as_tensor(value).expand(self.count, *torch.as_tensor(value).shape)
-                                    for name, value in self._goal.items()})
-        return ColumnGoal({name: torch.full((self.count,), float(value)) for name, value in self._goal.items()})
+    def __init__(self, told: ColumnGoal | ObservationGoal, columns: Sequence[str],
+                 ranges: Mapping[str, tuple[float | Tensor, float | Tensor]]) -> None:
+        self.told, self._columns, self._ranges = told, columns, ranges
 
     def reached(self, truth: Tensor) -> Tensor:
-        there = truth[:, self._where]
-        return ((there >= self._low) & (there <= self._high)).all(1)
+        there = torch.ones(len(truth), dtype=torch.bool)
+        for name, (low, high) in self._ranges.items():
+            values = truth[:, self._columns.index(name)]
+            there &= (values >= low) & (values <= high)
+        return there
 
-    def first(self, count: int) -> Self:
-        few = copy.copy(self)
-        few.count = count
-        return few
+    def first(self, count: int) -> Within:
+        few = {name: tuple(bound[:count] if isinstance(bound, Tensor) else bound for bound in bounds)
+               for name, bounds in self._ranges.items()}
+        return Within(first_told(self.told, count), self._columns, few)  # type: ignore[arg-type]
+
+
+def first_told(told: ColumnGoal | ObservationGoal, count: int) -> ColumnGoal | ObservationGoal:
+    """What the first `count` episodes are told."""
+    if isinstance(told, ObservationGoal):
+        return told.rows(slice(count))
+    return replace(told, targets={name: torch.as_tensor(value)[:count] for name, value in told.targets.items()})
 
 
 class FilmedTrials(Trials):
@@ -72,13 +76,15 @@ class FilmedTrials(Trials):
     returns    (B,) rewards summed so far: for tables only, no agent sees them
     lengths    (B,) steps so far
     sustained  the aim is to be kept: what counts is whether it is met at the last step
+    chance     how the strongest policy that looks at nothing acts
     """
 
     returns: Tensor
 
-    def __init__(self, cameras: Sequence[Camera], aim: Aim, *, sustained: bool = False) -> None:
+    def __init__(self, cameras: Sequence[Camera], aim: Aim, *, sustained: bool = False,
+                 chance: Habit = Habit()) -> None:  # noqa: B008 (frozen)
         """The cameras' scenes stand at their starts."""
-        self.cameras, self.aim, self.sustained = cameras, aim, sustained
+        self.cameras, self.aim, self.sustained, self.chance = cameras, aim, sustained, chance
         self.signature = cameras[0].signature
         self.returns = torch.zeros(len(cameras), dtype=torch.float64)
         self.lengths = torch.zeros(len(cameras), dtype=torch.long)
@@ -97,7 +103,7 @@ class FilmedTrials(Trials):
         return few
 
     def goals(self) -> Goal:
-        return self.aim.goal()
+        return self.aim.told
 
     def observe(self) -> Observation:
         seen: list[Observation] = []
@@ -129,9 +135,14 @@ class FilmedTrials(Trials):
     def over(self) -> Tensor:
         return self._over.clone()
 
-    def scripted(self, generator: torch.Generator) -> Callable[[], Tensor]:
-        """The scene's script, which sees the truth: every call gives actions (B, A). A bar to measure against."""
-        return lambda: torch.stack([camera.scene.scripted(generator) for camera in self.cameras])
+    def drift(self, generator: torch.Generator) -> Callable[[], Tensor]:
+        return self.following(self.chance, generator)
+
+    def following(self, habit: Habit, generator: torch.Generator) -> Callable[[], Tensor]:
+        """Whoever acts as a log was made, or as the scene's script does (`Habit(scripted=1)`), which sees the truth: a
+        bar to measure against. Every call gives actions (B, A)."""
+        acting = [habit.acting(camera.scene, generator) for camera in self.cameras]
+        return lambda: torch.stack([act() for act in acting])
 
     def _require(self, action: Tensor, on: Tensor) -> None:
         spec = self.signature.action
