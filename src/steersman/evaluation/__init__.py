@@ -1,6 +1,7 @@
 """Measuring agents: frozen protocols, and acting in worlds beside the random policy on the same starts."""
 
 from steersman.evaluation.acting import Acted, act_in
+from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction
 from steersman.evaluation.guarding import Guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
 from steersman.evaluation.margins import margins_kept, measure_margins
@@ -12,9 +13,12 @@ from steersman.evaluation.success import Tally, drifted
 __all__ = [
     "PROTOCOLS",
     "Acted",
+    "Decides",
     "Evaluation",
+    "FunctionPolicy",
     "Guard",
     "PlanningProtocol",
+    "PolicyFunction",
     "Seen",
     "Tally",
     "act_in",
