@@ -1,7 +1,7 @@
 """Measuring agents: frozen protocols, and acting in worlds beside the random policy on the same starts."""
 
 from steersman.evaluation.acting import Acted, act_in
-from steersman.evaluation.guarding import Guard, fit_guard
+from steersman.evaluation.guarding import ClearGuard, Guard, fit_clear_guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
 from steersman.evaluation.margins import margins_kept, measure_margins
 from steersman.evaluation.offline import measure
@@ -12,6 +12,7 @@ from steersman.evaluation.success import Tally, drifted
 __all__ = [
     "PROTOCOLS",
     "Acted",
+    "ClearGuard",
     "Evaluation",
     "Guard",
     "PlanningProtocol",
@@ -20,6 +21,7 @@ __all__ = [
     "act_in",
     "drifted",
     "evaluate",
+    "fit_clear_guard",
     "fit_guard",
     "fitting",
     "margins_kept",
