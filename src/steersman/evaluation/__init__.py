@@ -2,7 +2,7 @@
 
 from steersman.evaluation.acting import Acted, act_in
 from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction
-from steersman.evaluation.guarding import Guard, fit_guard
+from steersman.evaluation.guarding import ClearGuard, Guard, fit_clear_guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
 from steersman.evaluation.margins import margins_kept, measure_margins
 from steersman.evaluation.offline import measure
@@ -13,7 +13,7 @@ from steersman.evaluation.success import Tally, drifted
 __all__ = [
     "PROTOCOLS",
     "Acted",
-    "Decides",
+    "ClearGuard", "Decides",
     "Evaluation",
     "FunctionPolicy",
     "Guard",
@@ -24,6 +24,7 @@ __all__ = [
     "act_in",
     "drifted",
     "evaluate",
+    "fit_clear_guard",
     "fit_guard",
     "fitting",
     "margins_kept",
