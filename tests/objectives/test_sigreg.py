@@ -117,7 +117,7 @@ def test_with_subspaces_each_slice_lies_in_one_of_them_and_they_stay():
         within = torch.stack([bases[k] @ bases[k].T @ u[:, 10 * k : 10 * k + 10] for k in range(4)], 1).flatten(1)
         torch.testing.assert_close(within, u, atol=1e-5, rtol=0)
         by_subspace = [
-            transcribed((state.transpose(0, 1) @ bases[k]) @ (bases[k].T @ u[:, 10 * k : 10 * k + 10])) for k in range(4)
+            transcribed(state.transpose(0, 1) @ bases[k] @ (bases[k].T @ u[:, 10 * k : 10 * k + 10])) for k in range(4)
         ]
         loss = objective(b)
         assert float(loss.parts["sigreg"]) == pytest.approx(float(torch.stack(by_subspace).mean()), rel=1e-4)

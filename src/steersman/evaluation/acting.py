@@ -105,10 +105,10 @@ def act_in(
             if watch is not None:
                 watch(max(played.lengths), int((~tally.on).sum()), episodes)
         final = {name: values.tolist() for name, values in _columns(agent, trials.observe()).items()}
-        returns, lengths, alone = played.returns, played.lengths, _alone(agent, start, task)
+        returns, lengths, alone = played.returns.tolist(), played.lengths, _alone(agent, start, task)
         again = GymnasiumTrials(worlds, seeds)
         drifted(again, longest, torch.Generator().manual_seed(seed))
-        return Acted(returns, again.returns, lengths, alone, story.infeasible, story.decisions, story.actual,
+        return Acted(returns, again.returns.tolist(), lengths, alone, story.infeasible, story.decisions, story.actual,
                      story.imagined, final, story.lost, story.notice)
     finally:
         for world in worlds:

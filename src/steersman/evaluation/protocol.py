@@ -77,6 +77,8 @@ class Evaluation:
     planning     (B,) CPU-seconds of planning
     random       (B,) bool: success of the strongest random policy on the same starts, or None
     random_violated  (B,) bool: its violations, or None
+    returns      (B,) summed rewards, where the world is scored by them (None elsewhere); no agent sees them
+    random_returns  (B,) those of the strongest random policy on the same starts, or None
     solved_at_start  episodes whose start satisfied the goal (worlds leave them out: 0)
     infeasible   decisions for which no plan met every guardrail
     checks       name -> (B,) bool: what no path can do, looked for all the same
@@ -93,6 +95,8 @@ class Evaluation:
     planning: Tensor
     random: Tensor | None
     random_violated: Tensor | None
+    returns: Tensor | None
+    random_returns: Tensor | None
     solved_at_start: int
     infeasible: int
     checks: Mapping[str, Tensor]
@@ -120,6 +124,9 @@ class Evaluation:
             figures["spl"] = float(self.efficiency.mean())
         if self.random is not None:
             figures["random_success"] = float(self.random.double().mean())
+        for name, returns in (("return", self.returns), ("random_return", self.random_returns)):
+            if returns is not None:
+                figures |= {f"mean_{name}": float(returns.double().mean()), f"worst_{name}": float(returns.min())}
         if self.forbids:
             figures["violations_ci95"] = list(wilson(violations, n))
             if self.random_violated is not None:
@@ -176,11 +183,12 @@ def evaluate(
     asked = replace(task or Task(goal), goal=goal, guardrails=limits)
     tally = Tally(trials, -(-protocol.limit // agent.signature.pace.step))
     planning, infeasible = follow(agent, tally, asked, seed, watch)
-    paths = tally.paths()
+    paths, scored = tally.paths(), protocol.world.scored == "return"
     return Evaluation(
         protocol, seed, tally.success, tally.violated, tally.efficiency(), steps_of(tally), planning,
-        None if floor is None else floor.success, None if floor is None else floor.violated, tally.solved_at_start,
-        infeasible, {} if paths is None else trials.checks(paths), paths, trials,
+        None if floor is None else floor.success, None if floor is None else floor.violated,
+        trials.returns if scored else None, floor.trials.returns if scored and floor is not None else None,
+        tally.solved_at_start, infeasible, {} if paths is None else trials.checks(paths), paths, trials,
     )
 
 

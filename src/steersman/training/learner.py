@@ -103,6 +103,17 @@ class Learner:
                               "let a level change (`every` of 1 or more), or freeze less")
         self._forward = self.processes.averaging(_Forward(self.parts))
 
+    def initialise(self) -> None:
+        """Let the parts take weights from elsewhere, and averages of them begin there too."""
+        self.perception.initialise()
+        if self.world_model is not None:
+            self.world_model.initialise()
+        self.processes.same([*self.parts.parameters(), *self.parts.buffers()])
+        if self._average is not None:
+            self._average.follow(_acting(self.parts), 0.0)
+        for teacher in self._teachers.values():
+            teacher.follow(self.parts, 0.0)
+
     def grow(self, changes: Sequence[Change]) -> None:
         """Change the structure: the parts', and that of their averages. What optimisers remember of parameters that
         stay is kept.

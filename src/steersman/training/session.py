@@ -30,6 +30,7 @@ from steersman.training.learner import Learner, Step, foresees
 from steersman.training.parts import split
 from steersman.training.processes import Processes
 from steersman.training.source import Sampler, Streams, WindowSource
+from steersman.training.window_weights import window_weights
 
 _CALIBRATION = -1
 _CALIBRATION_ROWS = 4096
@@ -97,7 +98,9 @@ class Session:
         self.run = run if processes.leads else None
         self.source, self.held_out = split(config, dataset)
         self.part = processes.part(config.batch_size)
-        self.sampler = Sampler(self.source.lengths, config.window, config.batch_size, config.seed, config.prioritise)
+        weights = None if config.prefer is None else window_weights(self.source, config.window, config.prefer)
+        self.sampler = Sampler(
+            self.source.lengths, config.window, config.batch_size, config.seed, config.prioritise, weights)
         streams = config.feed == "streams"
         order = Streams(self.source.lengths, config.window, config.batch_size, config.seed) if streams else self.sampler
         self._draw: Callable[[int], tuple[Tensor, Tensor]] = order.draw
@@ -125,6 +128,7 @@ class Session:
     def begin(self, checkpoint: str | None) -> None:
         """Fresh, or as the checkpoint says; then have the first windows gathered."""
         if checkpoint is None:
+            self.learner.initialise()
             self._calibrate()
             self.pending = self._draw(0)
             self._decide_precision()
@@ -138,10 +142,11 @@ class Session:
     def _calibrate(self) -> None:
         """Let perception fit its normalisation to a sample of the log."""
         rows = _CALIBRATION_ROWS
-        window = self.source.windows(*self.sampler.draw(_CALIBRATION, 1), self.config.window)
+        evenly = Sampler(self.source.lengths, self.config.window, 1, self.config.seed, False)
+        window = self.source.windows(*evenly.draw(_CALIBRATION, 1), self.config.window)
         size = sum(x[0, 0].nbytes for x in window.observations.values())
         count = max(1, min(rows, _CALIBRATION_BYTES // size) // (self.config.window + 1))
-        window = self.source.windows(*self.sampler.draw(_CALIBRATION, count), self.config.window)
+        window = self.source.windows(*evenly.draw(_CALIBRATION, count), self.config.window)
         with torch.no_grad():
             flat = {name: x.flatten(0, 1).to(self.device) for name, x in window.observations.items()}
             self.learner.perception.calibrate(flat)

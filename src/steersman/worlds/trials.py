@@ -12,36 +12,41 @@ import copy
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import gymnasium
 import msgspec
 import torch
 from torch import Tensor
 
-from steersman.core import ActionSpec, Episode, Goal, Observation, Signature, UsageError
+from steersman.core import ActionSpec, Episode, Goal, Observation, Pace, Signature, UsageError
+from steersman.core.pacing import stacked
 from steersman.core.records import rows, where
 
 _CHUNK = 256  # episodes recorded side by side
 
 
-class _StructABC(msgspec.StructMeta, ABCMeta):
+class StructABC(msgspec.StructMeta, ABCMeta):
     """Structs with abstract methods."""
 
 
-class World(msgspec.Struct, metaclass=_StructABC, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class World(msgspec.Struct, metaclass=StructABC, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A distribution of episodes: a frozen configuration that says how they start.
 
     step_limit  actions an episode
     success     what counts as success, for people
     violation   what is forbidden, for people
     recorded    how many episodes, and steps of each, a log has unless others are asked for
+    ends_early  episodes of its logs may be shorter than that
+    scored      what counts in tables: the share of "success", or the mean "return"
     """
 
     step_limit: ClassVar[int]
     success: ClassVar[str]
     violation: ClassVar[str] = "violations"
     recorded: ClassVar[tuple[int, int]] = (500, 50)
+    ends_early: ClassVar[bool] = False
+    scored: ClassVar[Literal["success", "return"]] = "success"
 
     @property
     @abstractmethod
@@ -98,15 +103,29 @@ class Labelled:
     values: Tensor
     columns: tuple[str, ...]
 
+    def moments(self, pace: Pace) -> Observation:
+        """The labelled frames as a model of this pace sees them, name -> (n, …). Where fewer rows come before a frame
+        than it shows, the first one stands for those that are missing."""
+        last = self.actions.shape[1]
+        rows = [max(0, last - i * pace.apart) for i in range(pace.frames)]
+        return {
+            name: stacked(value[:, rows]) if value.dtype == torch.uint8 and value.dim() == 5 else value[:, last]
+            for name, value in self.observations.items()
+        }
+
 
 class Trials(ABC):
     """B episodes side by side.
 
-    shortest  (B,) length of the shortest way to the goal, in the unit of `where`; None: not known
+    shortest   (B,) length of the shortest way to the goal, in the unit of `where`; None: not known
+    returns    (B,) rewards summed so far, for tables only: no agent sees them; None: the world has none
+    sustained  the goal is to be kept: no episode ends with it, and what counts is whether it is met at the last step
     """
 
     signature: Signature
     shortest: Tensor | None = None
+    returns: Tensor | None = None
+    sustained: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...
