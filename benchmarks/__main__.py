@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("planning", "solvers", "mppi", "mcts", "training", "reading", "looking", "logs", "startup")
+SECTIONS = ("planning", "solvers", "mppi", "mcts", "training", "reading", "looking", "logs", "startup", "tokens")
 
 
 def main() -> None:
@@ -40,6 +40,7 @@ def main() -> None:
         planning_solvers,
         reading,
         startup,
+        tokens,
         training,
     )
     from benchmarks.tables import Table
@@ -57,6 +58,7 @@ def main() -> None:
         "looking": lambda: looking.run(arguments.quick),
         "logs": lambda: logs.run(arguments.quick),
         "startup": lambda: [startup.run(arguments.quick)],
+        "tokens": lambda: tokens.run(host, arguments.quick),
     }
     today = datetime.date.today().isoformat()
     lines = [f"# Benchmarks, {today}", "", *(f"{line}  " for line in host.lines())]

@@ -24,7 +24,7 @@ from steersman.core import ActionSpec, Imagined, Latent, LearningBatch, Observat
 from steersman.nn import retain_freed_memory
 from steersman.objectives import Prediction, SIGReg, Sum
 from steersman.perception import ViTEncoder
-from steersman.perception.vit import projector
+from steersman.perception.pooling import projector
 from steersman.world_model import TransformerModel
 
 BAR, SHARE = 2.5, 0.6

@@ -50,7 +50,8 @@ def test_every_config_survives_json_and_unknown_fields_are_refused():
     kinds = tuple[ObjectiveConfig, ...]
     configs = tuple(
         getattr(objectives, name).Config()
-        for name in ("InverseDynamics", "Motion", "Prediction", "SIGReg", "TemporalSimilarity", "VICReg")
+        for name in ("ClipVariance", "InverseDynamics", "Motion", "PixelPrediction", "Prediction", "Reachability",
+                     "SIGReg", "Straightening", "TemporalSimilarity", "VICReg", "VISReg")
     )
     assert convert(msgspec.json.decode(msgspec.json.encode(configs)), kinds) == configs
     with pytest.raises(msgspec.ValidationError, match="unknown field `wieght`"):

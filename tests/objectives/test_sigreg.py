@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 import torch
 from objective_batches import batch, signature
@@ -99,3 +101,58 @@ def test_tokens_count_as_samples():
 def test_impossible_settings_are_refused():
     with pytest.raises(ConfigError, match="knots >= 3"):
         SIGReg.Config(knots=2)
+
+
+def test_with_subspaces_each_slice_lies_in_one_of_them_and_they_stay():
+    objective = SIGReg.Config(slices=40, subspaces=4, subspace_size=3, seed=5).build(signature(), (8,), None)
+    bases = objective.bases
+    assert bases.shape == (4, 8, 3)
+    torch.testing.assert_close(bases.mT @ bases, torch.eye(3).expand(4, 3, 3), atol=1e-5, rtol=0)
+    state = torch.randn(20, 6, 8)
+    b = batch(windows=20, state=state)
+    scores = []
+    for _ in range(2):
+        u = objective.directions(8, torch.device("cpu"))
+        torch.testing.assert_close(u.norm(dim=0), torch.ones(40))
+        within = torch.stack([bases[k] @ bases[k].T @ u[:, 10 * k : 10 * k + 10] for k in range(4)], 1).flatten(1)
+        torch.testing.assert_close(within, u, atol=1e-5, rtol=0)
+        by_subspace = [
+            transcribed(state.transpose(0, 1) @ bases[k] @ (bases[k].T @ u[:, 10 * k : 10 * k + 10])) for k in range(4)
+        ]
+        loss = objective(b)
+        assert float(loss.parts["sigreg"]) == pytest.approx(float(torch.stack(by_subspace).mean()), rel=1e-4)
+        scores.append(float(loss.parts["sigreg"]))
+    assert scores[0] != scores[1]
+    torch.testing.assert_close(objective.bases, bases)
+    again = SIGReg.Config(slices=40, subspaces=4, subspace_size=3, seed=5).build(signature(), (8,), None)
+    assert torch.equal(again.bases, bases)
+    other = SIGReg.Config(slices=40, subspaces=4, subspace_size=3, seed=6).build(signature(), (8,), None)
+    assert not torch.equal(other.bases, bases)
+
+
+def test_what_no_subspace_sees_is_free():
+    objective = SIGReg.Config(slices=64, subspaces=2, subspace_size=2).build(signature(), (8,), None)
+    seen = torch.linalg.qr(objective.bases.transpose(0, 1).flatten(1)).Q
+    hidden = torch.linalg.svd(torch.eye(8) - seen @ seen.T).U[:, :4]
+    base = torch.randn(50, 6, 8)
+    plain = objective.eval()(batch(windows=50, state=base)).parts["sigreg"]
+    moved = objective(batch(windows=50, state=base + 9 * torch.randn(50, 6, 4) @ hidden.T)).parts["sigreg"]
+    torch.testing.assert_close(plain, moved, rtol=1e-3, atol=1e-4)
+
+
+def test_a_plain_sigreg_keeps_the_state_and_the_slices_that_it_had():
+    objective = build()
+    assert list(objective.state_dict()) == ["draws"]
+    first = objective.directions(4, torch.device("cpu"))
+    digest = hashlib.blake2b(b"0:0", digest_size=4).digest()
+    g = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    assert torch.equal(first, torch.nn.functional.normalize(torch.randn(4, 64, generator=g), dim=0))
+
+
+@pytest.mark.parametrize(("config", "message"), [
+    ({"subspaces": 70}, "subspaces <= slices"), ({"subspace_size": 2}, "only with subspaces"),
+    ({"subspaces": 5}, "sub-spaces of 1 to 4"), ({"subspaces": 2, "subspace_size": 5}, "sub-spaces of 1 to 4"),
+])
+def test_subspaces_that_do_not_fit_are_refused(config, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**config)

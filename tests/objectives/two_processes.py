@@ -22,6 +22,15 @@ CONFIGS = (
     objectives.InverseDynamics.Config(),
     objectives.Motion.Config(),
     objectives.SIGReg.Config(slices=16),
+    objectives.SIGReg.Config(slices=16, subspaces=2),
+    objectives.VISReg.Config(slices=16),
+    objectives.VISReg.Config(slices=16, per_step=False),
+    objectives.Straightening.Config(),
+    objectives.ClipVariance.Config(),
+    objectives.ClipVariance.Config(form="gaussian", slices=16),
+    objectives.Reachability.Config(budgets=(1, 2, 4), prediction=1.0),
+    objectives.PixelPrediction.Config(widths=(8, 4)),
+    objectives.InverseDynamics.Config(before=1),
 )
 WINDOWS = 8
 

@@ -62,7 +62,7 @@ def graph_of(run: Run, by: Boxes, config: GraphConfig, fan: int) -> LatentGraph:
         DataError: the log is not there any more. StorageError: the disk refused.
     """
     _require_searchable(by, fan)
-    dataset = Dataset.open(run.path / run.manifest.data["path"])
+    dataset = Dataset.open(run.path / run.manifest.data["path"]).paced(by.signature.pace)
     wanted = Built(
         model=model_fingerprint((by.perception, by.world_model)), log=dataset.fingerprint, graph="",
         planner={"graph": msgspec.to_builtins(config), "fan": fan},

@@ -215,19 +215,20 @@ def _picture(path: Path, name: str, signature: Signature) -> Tensor:
 
 
 def _moment(match: re.Match[str], run: Path | str | None) -> ObservationGoal:
-    import torch
 
     from steersman.cli.moments import moment
     from steersman.core import ObservationGoal
     from steersman.runs import Run
-    from steersman.training import open_data
+    from steersman.training import open_log, stored_config
 
     if run is None or not (Path(run) / "manifest.json").is_file():
         raise UsageError("a run with a log, for a goal that is one of its moments", f"{run or 'none'}",
                          "give the moment as numbers or a file")
-    dataset = open_data(Run.open(run))
+    opened = Run.open(run)
+    dataset, pace = open_log(opened), stored_config(opened).pace
     episode, row = moment(dataset, int(match["episode"]) if match["episode"] else None, int(match["row"]))
-    frames = dataset.frames(torch.tensor([episode]), torch.tensor([row]))
+    assert pace != "auto"
+    frames = dataset.moment(episode, row, pace)
     return ObservationGoal({name: value[0] for name, value in frames.items()})
 
 

@@ -20,7 +20,7 @@ def parts_of(run: Run) -> tuple[Any, Any]:
     """The part of the run's log that was learned from, and the part that was not, or None."""
     from steersman import training
 
-    return training.split(training.stored_config(run), training.open_data(run))
+    return training.split(training.stored_config(run), training.open_log(run))
 
 
 def require_held_out(run: Run) -> tuple[Any, Any]:
@@ -77,7 +77,7 @@ def measure_trust(
             held_out = data.Dataset.open(log) if opened.format == "cache" else data.build(opened, place)
             if held_out.fingerprint == learned.fingerprint:
                 raise UsageError("a log that the run was not trained on", f"its own, {log}", "leave --data out")
-            source = Path(log).name
+            held_out, source = held_out.paced(agent.signature.pace), Path(log).name
         if held_out is None:
             raise _nothing_held_out(run)
         terminal.say(f"measuring on {source}: {len(held_out):,} episodes, {held_out.steps:,} steps")

@@ -94,7 +94,9 @@ from .problem import Plan as Plan, Problem as Problem
 from .random import Streams as Streams
 from .records import TensorRecord as TensorRecord
 from .recording import Recording as Recording
-from .signature import ActionSpec as ActionSpec, ObservationSpec as ObservationSpec, Signature as Signature
+from .signature import (
+    ActionSpec as ActionSpec, ObservationSpec as ObservationSpec, Pace as Pace, Signature as Signature,
+)
 from .task import (
     Budget as Budget,
     CallableGoal as CallableGoal,

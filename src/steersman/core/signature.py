@@ -15,6 +15,42 @@ from steersman.core.errors import ConfigError, MismatchError
 
 ObservationKind = Literal["image", "vector", "field", "waveform", "tokens"]
 
+class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the moments and steps of a model are made of the rows of a log. The default: each row is a moment.
+
+    step    rows from one model step to the next; the `step` actions between them are one action of the model, a chunk
+    frames  pictures in one moment, stacked along channels, the newest first
+    apart   rows between these pictures
+    """
+
+    step: int = 1
+    frames: int = 1
+    apart: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.step, self.frames, self.apart) < 1:
+            raise ConfigError("step, frames and apart of at least 1", f"{self}", "correct the pace")
+
+    @property
+    def before(self) -> int:
+        """Rows that a moment shows beside its own."""
+        return (self.frames - 1) * self.apart
+
+    @property
+    def plain(self) -> bool:
+        """Whether every row is a moment, as it is."""
+        return self.step == 1 and self.frames == 1
+
+    def words(self) -> str:
+        """For people."""
+        rows = "a row" if self.step == 1 else f"{self.step} rows"
+        return f"a model step is {rows}, a moment shows {self.frames} picture{'s' * (self.frames > 1)}" + (
+            f", {self.apart} rows apart" if self.frames > 1 and self.apart > 1 else "")
+
+
+_CHOICES = 4096
+"""Most choices that a chunk of discrete actions may have."""
+
 _FORMS: dict[str, tuple[tuple[int, ...], str]] = {
     "image": ((3,), "(H, W, C)"), "vector": ((1,), "(C,)"), "field": ((2, 3, 4), "(X, [Y, [Z,]] C)"),
     "waveform": ((2,), "(S, C)"), "tokens": ((1,), "(N,)"),
@@ -36,6 +72,7 @@ class ObservationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     extent    length of each grid axis of a field in its own unit; (): not known
     rate      samples a second of a waveform; 0: not known
     vocabulary  how many different tokens there are
+    frames   pictures that an image stacks along its channels, the newest first
     """
 
     kind: ObservationKind
@@ -47,6 +84,7 @@ class ObservationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     extent: tuple[float, ...] = ()
     rate: float = 0.0
     vocabulary: int = 0
+    frames: int = 1
 
     def __post_init__(self) -> None:
         ranks, form = _FORMS[self.kind]
@@ -56,6 +94,9 @@ class ObservationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(
                 f"{self.shape[0]} column names for a vector", f"{list(self.columns)}", "give one name for each entry"
             )
+        if self.frames < 1 or (self.frames > 1 and (self.kind != "image" or self.shape[-1] % self.frames)):
+            raise ConfigError("frames that divide the channels of an image", f"{self.frames} in a {self.kind} of shape "
+                              f"{self.shape}", "1 where nothing is stacked")
         if self.rows_per_update < 1:
             raise ConfigError("at least 1 row an update", f"{self.rows_per_update}", "use 1 for a value in every row")
         self._require_own()
@@ -76,6 +117,19 @@ class ObservationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.kind == "tokens" and not 1 <= self.vocabulary <= 2**31 - 1:
             raise ConfigError("a vocabulary of 1 to 2^31 - 1 tokens", f"{self.vocabulary}", "256 for bytes")
 
+    def stacked(self, frames: int) -> ObservationSpec:
+        """The same with `frames` pictures in one; other kinds stay as they are."""
+        if self.kind != "image" or frames == 1:
+            return self
+        return msgspec.structs.replace(self, shape=(*self.shape[:2], frames * self.shape[2]), frames=frames)
+
+    @property
+    def single(self) -> ObservationSpec:
+        """One picture of the stack."""
+        if self.frames == 1:
+            return self
+        return msgspec.structs.replace(self, shape=(*self.shape[:2], self.shape[2] // self.frames), frames=1)
+
     @property
     def dtype(self) -> Literal["uint8", "float32", "int32"]:
         """Type of its numbers in recordings, windows and caches."""
@@ -95,6 +149,8 @@ class ActionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     names    names of the entries, for people
     whole    indices of entries that hold whole numbers only (a gear, a valve that is open or shut), in a continuous
              action: amounts and choices mixed
+    chunk    actions of the world that one action is, the first one first: their numbers side by side; discrete ones are
+             the digits of one choice among choices^chunk, the first one leading
     """
 
     kind: Literal["continuous", "discrete", "none"]
@@ -103,8 +159,10 @@ class ActionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     choices: int = 0
     names: tuple[str, ...] = ()
     whole: tuple[int, ...] = ()
+    chunk: int = 1
 
     def __post_init__(self) -> None:
+        self._require_chunk()
         if self.kind == "discrete":
             if self.choices < 1 or self.low or self.high or self.whole:
                 raise ConfigError("a number of choices >= 1 and no bounds", f"{self.choices}", "set choices only")
@@ -128,6 +186,44 @@ class ActionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     "correct the bounds",
                 )
 
+    def _require_chunk(self) -> None:
+        one = 1 if self.chunk < 1 else round(self.choices ** (1 / self.chunk)) if self.kind == "discrete" else 0
+        fits = one**self.chunk == self.choices if self.kind == "discrete" else len(self.low) % max(1, self.chunk) == 0
+        if self.chunk < 1 or (self.chunk > 1 and not fits):
+            raise ConfigError("a chunk of at least 1 whole action", f"{self.chunk}", "use `chunked`")
+
+    def chunked(self, count: int) -> ActionSpec:
+        """`count` of these actions, one after the other, as one.
+
+        Raises:
+            ConfigError: more choices than a model can tell apart.
+        """
+        if count == 1 or self.kind == "none":
+            return self
+        if self.kind == "discrete":
+            if self.choices**count > _CHOICES:
+                raise ConfigError(f"at most {_CHOICES} choices in a chunk", f"{self.choices}^{count}",
+                                  "shorten the model step")
+            return msgspec.structs.replace(self, choices=self.choices**count, names=(), chunk=count)
+        size = len(self.low)
+        names = tuple(f"{name}+{i}" for i in range(count) for name in self.names)
+        whole = tuple(entry + i * size for i in range(count) for entry in self.whole)
+        return msgspec.structs.replace(
+            self, low=self.low * count, high=self.high * count, names=names, whole=whole, chunk=count)
+
+    @property
+    def single(self) -> ActionSpec:
+        """One action of the chunk."""
+        if self.chunk == 1:
+            return self
+        if self.kind == "discrete":
+            return msgspec.structs.replace(self, choices=round(self.choices ** (1 / self.chunk)), chunk=1)
+        size = len(self.low) // self.chunk
+        names = tuple(name.removesuffix("+0") for name in self.names[:size])
+        whole = tuple(entry for entry in self.whole if entry < size)
+        return msgspec.structs.replace(
+            self, low=self.low[:size], high=self.high[:size], names=names, whole=whole, chunk=1)
+
     @property
     def size(self) -> int:
         """A: numbers per action (1 if discrete)."""
@@ -140,11 +236,45 @@ class ActionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Named observations, the action, the names of exogenous inputs (known in advance, never planned)."""
+    """Named observations, the action, the names of exogenous inputs (known in advance, never planned).
+
+    pace  how its moments and steps are made of the rows of a log
+    """
 
     observations: dict[str, ObservationSpec]
     action: ActionSpec
     exogenous: tuple[str, ...] = ()
+    pace: Pace = Pace()
+
+    def paced(self, pace: Pace) -> Signature:
+        """This signature of rows as that of a model whose moments and steps are made of them.
+
+        Raises:
+            ConfigError: it is that of a model already; a chunk with too many choices; waveforms, whose samples fill
+                the time between two rows, with steps of several rows.
+        """
+        if pace == self.pace:
+            return self
+        if not self.pace.plain:
+            raise ConfigError("a log in rows", f"one of which {self.pace.words()}", "pace the log that it was made of")
+        kinds = {spec.kind for spec in self.observations.values()}
+        if pace.step > 1 and "waveform" in kinds:
+            raise ConfigError("steps of one row, for waveforms", f"{pace.step}", "set step to 1")
+        return Signature(
+            {name: spec.stacked(pace.frames) for name, spec in self.observations.items()},
+            self.action.chunked(pace.step),
+            tuple(f"{name}+{i}" for i in range(pace.step) for name in self.exogenous) if pace.step > 1 else
+            self.exogenous, pace)
+
+    @property
+    def world(self) -> Signature:
+        """What the rows look like that this is made of."""
+        if self.pace == Pace():
+            return self
+        count = len(self.exogenous) // self.pace.step
+        exogenous = tuple(name.removesuffix("+0") for name in self.exogenous[:count])
+        return Signature({name: spec.single for name, spec in self.observations.items()}, self.action.single,
+                         exogenous if self.pace.step > 1 else self.exogenous)
 
     @property
     def slow(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from steersman.cost.apart import Apart
 from steersman.cost.bad_states import BadStates
 from steersman.cost.between import Between
 from steersman.cost.box import Box
+from steersman.cost.clear import Clear
 from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
 from steersman.cost.demonstrations import Recovered, recover_weights, term_energies
 from steersman.cost.disagreement import DisagreementCost
@@ -14,6 +15,7 @@ from steersman.cost.half_space import HalfSpace
 from steersman.cost.learned import LearnedCost
 from steersman.cost.margins import Margins, StepMargin, calibrate_margins
 from steersman.cost.on_columns import OnColumns
+from steersman.cost.reachable import ReachableCost
 from steersman.cost.region import Region
 from steersman.cost.sealed import Sealed
 from steersman.cost.temporal_distance import TemporalDistance
@@ -23,6 +25,7 @@ __all__ = [
     "BadStates",
     "Between",
     "Box",
+    "Clear",
     "DisagreementCost",
     "EffortCost",
     "GoalCost",
@@ -30,6 +33,7 @@ __all__ = [
     "LearnedCost",
     "Margins",
     "OnColumns",
+    "ReachableCost",
     "Recovered",
     "Region",
     "Sealed",

@@ -1,6 +1,6 @@
 """A dataset: episodes in a memory-mapped cache, read as windows. Knows nothing of formats or of models.
 
-Shapes: B windows, L steps, E episodes, R rows of the cache, A action size.
+Shapes: B windows, L steps, E episodes, R rows of the cache, A action size, k rows a step and F pictures a moment.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,9 @@ import torch
 from torch import Tensor
 
 from steersman.core.errors import DataError, UsageError
-from steersman.core.signature import Signature
+from steersman.core.pacing import chunked, stacked
+from steersman.core.records import rows as rows_of
+from steersman.core.signature import Pace, Signature
 from steersman.core.types import Episode, Window
 from steersman.data.buffers import Buffers
 from steersman.data.cache import Index, checksums, open_cache
@@ -37,14 +40,15 @@ class Dataset:
     lengths      (E,) int64 steps in each episode
     notes        what the reader wants people to know (inferred roles and bounds, …)
     schema       what the columns of the source are, where it has columns
+    pace         how its moments and steps are made of rows (`paced`); the default: every row is a moment
     """
 
     def __init__(
         self, path: Path, index: Index, fields: Mapping[str, Tensor], first: Tensor, lengths: Tensor,
-        buffers: Buffers | None = None,
+        buffers: Buffers | None = None, pace: Pace = Pace(),  # noqa: B008 (frozen)
     ) -> None:
-        self.path, self.index, self.lengths = path, index, lengths
-        self.signature: Signature = index.signature
+        self.path, self.index, self.lengths, self.pace = path, index, lengths, pace
+        self.signature: Signature = index.signature.paced(pace)
         self.fingerprint: str = index.fingerprint
         self.notes: tuple[str, ...] = index.notes
         self.schema: Schema | None = index.schema
@@ -86,6 +90,29 @@ class Dataset:
         """Whether the log says what was done. If not, episodes and windows may be single moments, of 0 steps."""
         return self.signature.action.kind != "none"
 
+    def paced(self, pace: Pace) -> Dataset:
+        """The same log in steps of `pace.step` rows and moments of `pace.frames` pictures.
+
+        An episode of T rows becomes k = `pace.step` episodes, which begin at rows that follow each other, so that every
+        row is the beginning of a step in one of them; those that are too short for a step are left out. The rows that
+        the first moment shows beside its own are no moments.
+
+        Raises:
+            ConfigError: a dataset that is paced otherwise, or a signature that cannot be (`Signature.paced`).
+            DataError: no episode is long enough.
+        """
+        if pace == self.pace:
+            return self
+        self.signature.paced(pace)
+        phase = torch.arange(pace.step)
+        lengths = (self.lengths[:, None] - pace.before - phase) // pace.step
+        first = self._first[:, None] + pace.before + phase
+        some = lengths >= (1 if self.acted else 0)
+        if not bool(some.any()):
+            raise DataError(f"an episode of at least {pace.before + pace.step} steps", f"the longest has "
+                            f"{int(self.lengths.max())}", "record for longer, or choose shorter model steps")
+        return Dataset(self.path, self.index, self._fields, first[some], lengths[some], self._buffers, pace)
+
     # Reading ---------------------------------------------------------------------------------------------------
 
     def windows(self, episode: Tensor, start: Tensor, length: int) -> Window:
@@ -107,7 +134,7 @@ class Dataset:
                 "windows inside one episode", f"episode {int(episode[b])}, steps {int(start[b])} to "
                 f"{int(start[b]) + length}", "draw episode and start with Dataset.draw",
             )
-        pieces = self._pieces(self._first[episode] + start, length)
+        pieces = self._pieces(self._first[episode] + start * self.pace.step, length)
         return Window(pieces.observations, pieces.actions, pieces.exogenous, episode.clone(), start.clone(),
                       pieces.measured)
 
@@ -116,6 +143,9 @@ class Dataset:
         if not 0 <= index < len(self):
             raise DataError(f"an episode in 0..{len(self) - 1}", f"{index}", "check the index")
         first, steps = int(self._first[index]), int(self.lengths[index])
+        if not self.pace.plain:
+            pieces = self._pieces(self._first[index : index + 1], steps)
+            return replace(rows_of(pieces, 0), info={"episode": f"{index}"})
 
         def rows(field: str, count: int) -> Tensor:
             return self._fields[field].narrow(0, first, count).clone()
@@ -137,33 +167,65 @@ class Dataset:
         """Single observations: episode (B,), row (B,) in 0..T -> name -> (B, …)."""
         if bool(((row < 0) | (row > self.lengths[episode])).any()):
             raise DataError("rows inside their episodes", "a row outside", "rows of an episode of T steps are 0..T")
-        rows = self._first[episode] + row
+        rows = self._first[episode] + row * self.pace.step
         return {name: self._observed(name, rows, 1).view(*rows.shape, *self.signature.observations[name].shape)
                 for name in self.signature.observations}
 
+    def moment(self, episode: int, row: int, pace: Pace) -> dict[str, Tensor]:
+        """One moment of a log in rows as a model of this pace sees it: name -> (1, …). At the beginning of an episode
+        the first picture stands for those before it."""
+        earlier = (row - pace.apart * torch.arange(pace.frames)).clamp(min=0)
+        seen = self.frames(torch.full_like(earlier, episode), earlier)
+        specs = self.signature.observations
+        return {name: stacked(x)[None] if specs[name].kind == "image" else x[:1] for name, x in seen.items()}
+
     def measured(self, episode: Tensor, row: Tensor) -> dict[str, Tensor]:
         """Of the observations of `frames`, those that are not measured in every row: name -> (B,) bool."""
-        rows = self._first[episode] + row
-        return {
-            name: self._gather(f"measured.{name}", rows, 1).view(rows.shape).bool() for name in self.signature.slow
-        }
+        rows = self._first[episode] + row * self.pace.step
+        return {name: self._measured(name, rows.flatten(), 1).view(rows.shape) for name in self.signature.slow}
 
     def _pieces(self, first: Tensor, length: int) -> Episode:
         """B pieces of `length` steps that begin at rows `first` (B,) of the cache, each like an episode."""
-        count, inputs = len(first), len(self.signature.exogenous)
-        acted = self._gather("action", first, length) if self.acted else torch.zeros(count, 0)
-        known = self._gather("exogenous", first, length).view(count, length, inputs) if inputs else None
+        count, inputs, step = len(first), len(self.signature.exogenous), self.pace.step
+        acted = self._acted(first, length) if self.acted else torch.zeros(count, length, 0)
+        known = self._gather("exogenous", first, length * step).view(count, length, inputs) if inputs else None
         return Episode(
             {name: self._observed(name, first, length + 1) for name in self.signature.observations},
-            acted.view(count, length, self.signature.action.size), known, {},
-            {name: self._gather(f"measured.{name}", first, length + 1).bool() for name in self.signature.slow},
+            acted, known, {},
+            {name: self._measured(name, first, length + 1) for name in self.signature.slow},
         )
 
-    def _observed(self, name: str, first: Tensor, rows: int) -> Tensor:
-        """(B, rows, *shape)."""
+    def _acted(self, first: Tensor, length: int) -> Tensor:
+        """(B, length, A): where a step is several rows, their actions as one."""
+        spec, step = self.signature.action, self.pace.step
+        rows = self._gather("action", first, length * step)
+        if step == 1:
+            return rows.view(len(first), length, spec.size)
+        return chunked(rows.view(len(first), length, step, spec.single.size), spec)
+
+    def _measured(self, name: str, first: Tensor, moments: int) -> Tensor:
+        """(B, moments) bool."""
+        return self._moments(f"measured.{name}", first, moments).view(len(first), moments).bool()
+
+    def _observed(self, name: str, first: Tensor, moments: int) -> Tensor:
+        """(B, moments, *shape)."""
         spec = self.signature.observations[name]
-        found = self._gather(f"observation.{name}", first, rows).view(-1, rows, *spec.shape)
+        if spec.frames > 1:
+            rows = self._rows(first, moments)[..., None] - self.pace.apart * torch.arange(spec.frames)
+            found = self._gather(f"observation.{name}", rows, 1)
+            return stacked(found.view(*rows.shape, *spec.single.shape))
+        found = self._moments(f"observation.{name}", first, moments).view(-1, moments, *spec.shape)
         return widened(found) if spec.kind == "tokens" else found
+
+    def _moments(self, field: str, first: Tensor, moments: int) -> Tensor:
+        """A field at `moments` moments from each of the rows `first` (B,) on."""
+        if self.pace.step == 1:
+            return self._gather(field, first, moments)
+        return self._gather(field, self._rows(first, moments), 1)
+
+    def _rows(self, first: Tensor, moments: int) -> Tensor:
+        """(B, moments): rows of the cache."""
+        return first[..., None] + self.pace.step * torch.arange(moments)
 
     def _gather(self, field: str, first: Tensor, rows: int) -> Tensor:
         """(B, rows · n): from each row of `first` (B,) on, `rows` rows of a field, which follow each other in the file:
@@ -207,7 +269,7 @@ class Dataset:
     def subset(self, episodes: Tensor) -> Dataset:
         """Some episodes, by index (n,)."""
         first, lengths = self._first[episodes], self.lengths[episodes]
-        return Dataset(self.path, self.index, self._fields, first, lengths, self._buffers)
+        return Dataset(self.path, self.index, self._fields, first, lengths, self._buffers, self.pace)
 
     def split(
         self, held_out: float = 0.1, seed: int = 0, by: Literal["time", "episode"] = "time",
@@ -223,8 +285,10 @@ class Dataset:
 
         Raises:
             DataError: too little data to split.
-            UsageError: held_out outside (0, 1).
+            UsageError: held_out outside (0, 1); a paced log, whose episodes share rows.
         """
+        if not self.pace.plain:
+            raise UsageError("a log in rows, to split", f"one of which {self.pace.words()}", "split it, then pace it")
         if not 0 < held_out < 1:
             raise UsageError("held_out between 0 and 1", f"{held_out}", "hold out 0.1, say")
         if by == "time":
@@ -268,6 +332,9 @@ class Dataset:
     def statistics(self) -> Statistics:
         """Mean, spread and range of every column over this part, counts of its tokens; of images, fields and waveforms
         from at most 2,000 moments."""
+        if not self.pace.plain:
+            raise UsageError("a log in rows, to describe", f"one of which {self.pace.words()}",
+                             "describe the log itself")
         exogenous = fit(self._blocks("exogenous", actions=True)) if self.signature.exogenous else None
         observations, tokens = {}, {}
         for name, spec in self.signature.observations.items():

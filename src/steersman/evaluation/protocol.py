@@ -18,13 +18,13 @@ import msgspec
 import torch
 from torch import Tensor
 
-from steersman.agent import Agent
 from steersman.core import ColumnGoal, Goal, Guardrail, MismatchError, ObservationGoal, Plan, Task, UsageError
+from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction, deciding
 from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.intervals import wilson
 from steersman.evaluation.seeds import FRAMES, GUARD, LOG, derived
 from steersman.evaluation.success import Tally, drifted
-from steersman.worlds import Trials, World
+from steersman.worlds import PacedTrials, Trials, World
 
 GuardrailFactory = Callable[[Tensor], tuple[Guardrail, ...]]
 """Masks of what is forbidden (B, P, Q) bool, one per episode -> guardrails. All that an agent is told of it."""
@@ -145,7 +145,7 @@ class Seen:
 
 
 def evaluate(
-    agent: Agent,
+    agent: Decides | PolicyFunction,
     protocol: PlanningProtocol,
     episodes: int | None = None,
     seed: int = 0,
@@ -158,6 +158,8 @@ def evaluate(
 ) -> Evaluation:
     """Run `agent` under `protocol`, all episodes side by side.
 
+    agent       an agent, or any function (observation, goal) -> actions; see `FunctionPolicy` for one that is not
+                called with all episodes at once
     guardrails  makes guardrails from masks of what is forbidden; None: the agent is not told of it
     task        weights, guardrails, horizon, budget and fallback; its goal is replaced by each episode's
     random      also measure the strongest random policy
@@ -167,8 +169,10 @@ def evaluate(
         MismatchError: the agent was trained for another world, or guardrails for what nobody can paint.
         ConfigError: the world cannot be sampled (no room for the disk, …).
     """
-    protocol.world.signature.require(agent.signature, "the protocol's world", "the agent")
+    agent = deciding(agent, protocol.world.signature)
+    protocol.world.signature.require(agent.signature.world, "the protocol's world", "the agent")
     trials, again = (_begun(protocol, episodes, seed, first) for _ in range(2))
+    trials = in_steps(trials, agent)
     floor = drifted(again, protocol.limit, torch.Generator().manual_seed(seed + 7)) if random else None
     limits = () if task is None else task.guardrails
     if guardrails is not None:
@@ -180,19 +184,29 @@ def evaluate(
     goal = trials.goals()
     _require_columns(goal, agent)
     asked = replace(task or Task(goal), goal=goal, guardrails=limits)
-    tally = Tally(trials, protocol.limit)
+    tally = Tally(trials, -(-protocol.limit // agent.signature.pace.step))
     planning, infeasible = follow(agent, tally, asked, seed, watch)
     paths, scored = tally.paths(), protocol.world.scored == "return"
     return Evaluation(
-        protocol, seed, tally.success, tally.violated, tally.efficiency(), tally.steps, planning,
+        protocol, seed, tally.success, tally.violated, tally.efficiency(), steps_of(tally), planning,
         None if floor is None else floor.success, None if floor is None else floor.violated,
         trials.returns if scored else None, floor.trials.returns if scored and floor is not None else None,
         tally.solved_at_start, infeasible, {} if paths is None else trials.checks(paths), paths, trials,
     )
 
 
-def _require_columns(goal: Goal, agent: Agent) -> None:
-    if not isinstance(goal, ColumnGoal):
+def in_steps(trials: Trials, agent: Decides) -> Trials:
+    """The trials as the agent sees and steps them."""
+    return trials if agent.signature.pace.plain else PacedTrials(trials, agent.signature.pace)
+
+
+def steps_of(tally: Tally) -> Tensor:
+    """(B,) actions of the world."""
+    return tally.trials.steps if isinstance(tally.trials, PacedTrials) else tally.steps
+
+
+def _require_columns(goal: Goal, agent: Decides) -> None:
+    if not isinstance(goal, ColumnGoal) or isinstance(agent, FunctionPolicy):
         return
     known = () if agent.readout is None else agent.readout.columns
     missing = sorted(set(goal.targets) - set(known))
@@ -208,7 +222,7 @@ def _begun(protocol: PlanningProtocol, episodes: int | None, seed: int, first: i
 
 
 def follow(
-    agent: Agent, tally: Tally, task: Task, seed: int, watch: Callable[[Seen], None] | None = None
+    agent: Decides, tally: Tally, task: Task, seed: int, watch: Callable[[Seen], None] | None = None
 ) -> tuple[Tensor, int]:
     """Let `agent` act until every episode of the tally is over; those that are drop out of its batch.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from steersman.core import MismatchError, Signature, UsageError
 from steersman.evaluation.protocol import PlanningProtocol
-from steersman.worlds import FILMED, OURS, Reach, TwoRooms
+from steersman.worlds import FILMED, OURS, Arm, Reach, TwoRooms
 
 PROTOCOLS: dict[str, PlanningProtocol] = {
     "two-rooms": PlanningProtocol(world=OURS["two-rooms"], stream=0),
@@ -15,6 +15,9 @@ PROTOCOLS: dict[str, PlanningProtocol] = {
     "guarded-held-out": PlanningProtocol(world=TwoRooms.Config.held_out(forbidden=5.0), stream=7,
                                          log=OURS["two-rooms"]),
     "hazards": PlanningProtocol(world=OURS["hazards"]),
+    "hazards-pixels": PlanningProtocol(world=OURS["hazards-pixels"], episodes=1000, stream=8),
+    "arm": PlanningProtocol(world=OURS["arm"], episodes=100, stream=9),
+    "arm-picture": PlanningProtocol(world=Arm(goal="picture"), episodes=100, stream=10),
     "reactor": PlanningProtocol(world=OURS["reactor"], episodes=50),
     "corridor": PlanningProtocol(world=OURS["corridor"]),
     "grid": PlanningProtocol(world=OURS["grid"]),
@@ -42,21 +45,22 @@ def protocol(name: str) -> PlanningProtocol:
 
 def fitting(signature: Signature) -> str:
     """The name of the first protocol whose world shows just these observations, by name, shape and columns, and has
-    actions of this kind and size, if possible within the same bounds.
+    actions of this kind and size: if possible by the same names and within the same bounds, or within these at least.
 
     Raises:
         MismatchError: there is none.
     """
-    action, alike = signature.action, list[str]()
+    action, found = signature.action, dict[int, str]()
     for name, one in PROTOCOLS.items():
         own = one.world.signature
         if own.observations != signature.observations or own.action.kind != action.kind:
             continue
-        if (own.action.low, own.action.high, own.action.choices) == (action.low, action.high, action.choices):
+        if own.action == action:
             return name
+        same = (own.action.low, own.action.high, own.action.choices) == (action.low, action.high, action.choices)
         if own.action.width == action.width:
-            alike.append(name)
-    if alike:
-        return alike[0]
+            found.setdefault(0 if same else 1, name)
+    if found:
+        return found[min(found)]
     raise MismatchError(f"a run for the world of a protocol of {', '.join(PROTOCOLS)}", "one of another world",
                         "name the protocol, if its world is the same by other names")

@@ -57,3 +57,20 @@ def all_sum(x: Tensor) -> Tensor:
         return x
     total: Tensor = _AllSum.apply(x)
     return total
+
+
+def all_rows(x: Tensor) -> Tensor:
+    """The rows of `x` (n, …) of every process, those of process r at r·n; each must have as many. Gradients as in
+    `all_sum`: those that all processes send to a row, added."""
+    count = processes()
+    if count == 1:
+        return x
+    rows = x.new_zeros(count, *x.shape)
+    rows = torch.cat([rows[: dist.get_rank()], x[None], rows[dist.get_rank() + 1 :]])
+    return all_sum(rows).flatten(0, 1)
+
+
+def own_rows(n: int) -> slice:
+    """Where the n rows of this process stand in `all_rows`."""
+    first = n * dist.get_rank() if processes() > 1 else 0
+    return slice(first, first + n)

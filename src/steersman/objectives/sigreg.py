@@ -86,6 +86,21 @@ def epps_pulley(projected: Tensor, knots: int = 17, last: float = 3.0) -> Tensor
     return score
 
 
+def drawn_directions(seed: int, draw: int, size: int, slices: int, device: torch.device) -> Tensor:
+    """(D, P) unit columns, uniform on the sphere: the same in every process, others at the next draw."""
+    digest = hashlib.blake2b(f"{seed}:{draw}".encode(), digest_size=4).digest()
+    generator = torch.Generator(device).manual_seed(int.from_bytes(digest, "little"))
+    return F.normalize(torch.randn(size, slices, generator=generator, device=device), dim=0)
+
+
+def orthogonal_subspaces(seed: int, count: int, size: int, within: int) -> Tensor:
+    """(K, D, d): K random sub-spaces of R^D, each by d orthonormal columns; a function of the seed."""
+    digest = hashlib.blake2b(f"{seed}:subspaces".encode(), digest_size=4).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    bases: Tensor = torch.linalg.qr(torch.randn(count, within, size, generator=generator, dtype=torch.float64)).Q
+    return bases.float()
+
+
 class SIGReg(Objective):
     """Sketched isotropic Gaussian regularisation: every random 1-D projection of the states looks standard normal.
 
@@ -95,13 +110,25 @@ class SIGReg(Objective):
     of each moment, or with `per_step=False` all B·T of them at once; with `views`, those of each view. n counts the
     states of every process.
 
+    With K = `subspaces` (Sub-JEPA) the states are looked at in K random sub-spaces only, of `subspace_size` dimensions
+    each (0: D // K), drawn from `seed` once and frozen, a buffer:
+
+        E = mean_{t,k,p} EP({⟨Q_kᵀ s_{b,t}, v_p⟩}_b),   Q_k (D, d) orthonormal columns, v_p on the unit sphere of R^d
+
+    with ⌊P / K⌋ slices in each. What the sub-spaces do not see together is free, so latents may lie on fewer dimensions
+    than D; the cost is that of the plain form.
+
     Slices are a function of `seed` and of the number of calls so far, a buffer that is saved with the objective: a
     resumed run draws what an uninterrupted one draws, and all processes draw the same.
 
     Source: LeJEPA (Balestriero & LeCun 2025), Epps & Pulley (1983); 17 knots on [0, 3], 1,024 slices and weight .09
-    beside a mean squared prediction error are those of LeWM (Maes et al. 2026).
+    beside a mean squared prediction error are those of LeWM (Maes et al. 2026). Sub-spaces: Sub-JEPA (2026,
+    arXiv:2605.09241), 32 of them at D = 192 there.
 
     Part: "sigreg".
+
+    Raises:
+        ConfigError: impossible settings, or sub-spaces larger than the latent.
     """
 
     @register(Objective)
@@ -113,8 +140,14 @@ class SIGReg(Objective):
         per_step: bool = True
         seed: int = 0
         views: tuple[ViewConfig, ...] = ()
+        subspaces: int = 0
+        subspace_size: int = 0
 
         def __post_init__(self) -> None:
+            if not 0 <= self.subspaces <= self.slices or self.subspace_size < 0 or (
+                    self.subspace_size and not self.subspaces):
+                raise ConfigError("0 <= subspaces <= slices, and a subspace_size only with subspaces",
+                                  f"{self.subspaces}, {self.subspace_size}", "use 0, 0 for the whole space, or 8, 0")
             if self.slices < 1 or self.knots < 3 or not self.last > 0:
                 raise ConfigError(
                     "slices >= 1, knots >= 3, last > 0", f"{self.slices}, {self.knots}, {self.last}",
@@ -124,20 +157,32 @@ class SIGReg(Objective):
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
         ) -> SIGReg:
-            return SIGReg(self)
+            return SIGReg(self, latent_shape[-1])
 
     draws: Tensor
+    bases: Tensor
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, size: int = 0) -> None:
+        """size: D, for sub-spaces."""
         super().__init__()
         self.config = config
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
+        if config.subspaces:
+            within = config.subspace_size or size // config.subspaces
+            if not 1 <= within <= size:
+                raise ConfigError(f"sub-spaces of 1 to {size} dimensions, the latent's",
+                                  f"{config.subspaces} of {within}", "lower `subspaces` or `subspace_size`, or 0 for "
+                                  "the whole space")
+            self.register_buffer("bases", orthogonal_subspaces(config.seed, config.subspaces, within, size))
 
     def directions(self, size: int, device: torch.device) -> Tensor:
-        """(D, P) unit columns of the current draw."""
-        digest = hashlib.blake2b(f"{self.config.seed}:{int(self.draws)}".encode(), digest_size=4).digest()
-        generator = torch.Generator(device).manual_seed(int.from_bytes(digest, "little"))
-        return F.normalize(torch.randn(size, self.config.slices, generator=generator, device=device), dim=0)
+        """(D, P) unit columns of the current draw, each within one sub-space where there are any."""
+        config, draw = self.config, int(self.draws)
+        if not config.subspaces:
+            return drawn_directions(config.seed, draw, size, config.slices, device)
+        each = config.slices // config.subspaces
+        inside = drawn_directions(config.seed, draw, self.bases.shape[2], config.subspaces * each, device)
+        return (self.bases @ inside.unflatten(1, (-1, each)).transpose(0, 1)).transpose(0, 1).flatten(1)
 
     @property
     def needs(self) -> tuple[Need[Any], ...]:

@@ -9,6 +9,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from steersman.nn.batch_norm import BatchNorm
+from steersman.nn.convolution import Activation, activation_layer
+
 Pool = Literal["flatten", "mean", "tokens"]
 """flatten: one state that keeps where things are; mean: one that does not, with the fewest weights; tokens: a state of
 each place."""
@@ -28,3 +31,17 @@ class Pooled(nn.Module):
             places = places.flatten(1) if self.pool == "flatten" else places.mean(1)
         states: Tensor = self.project(places)
         return states
+
+
+def projector(width: int, hidden: int, size: int, activation: Activation = "gelu") -> nn.Module:
+    """(N, width) -> (N, size): linear, or with `hidden` > 0 through so many units.
+
+        y = W₂ f(BatchNorm(W₁ x)) + b
+
+    Nothing normalises y: an objective such as SIGReg says how it is to be spread. This is the projector of LeJEPA
+    (Balestriero & LeCun 2025) and LeWM (Maes et al. 2026).
+    """
+    if not hidden:
+        return nn.Linear(width, size)
+    layers = nn.Linear(width, hidden, bias=False), BatchNorm(hidden), activation_layer(activation)
+    return nn.Sequential(*layers, nn.Linear(hidden, size))

@@ -1,7 +1,7 @@
 """Vision transformer: patches of an image attend to one another; a state from a class token, their mean, or all.
 
-Knows nothing of what the picture shows. Shapes: B batch, T steps, (H, W) pixels, p pixels along the side of a patch,
-n = (H/p)·(W/p) patches, W width, D state size.
+Knows nothing of what the picture shows. Shapes: B batch, T steps, (H, W) pixels, F frames of a moment, p pixels along
+the side of a patch, n = (H/p)·(W/p) patches, W width, D state size.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from steersman.core.signature import Signature
 from steersman.core.task import Task
 from steersman.core.types import Latent, Observation
 from steersman.nn.attention import attend
-from steersman.nn.batch_norm import BatchNorm
-from steersman.nn.convolution import MapStem, centred, grid, image_of, padded
+from steersman.nn.convolution import MapStem, centred, difference_weight, grid, image_of, padded
 from steersman.nn.positions import sincos
+from steersman.perception.pooling import projector
 
 
 class ViTEncoder(Perception):
@@ -37,9 +37,13 @@ class ViTEncoder(Perception):
     Attention is bidirectional over all tokens of one image. Under autocast the residual stream is in bf16 as well;
     norms and softmax compute in float32 inside.
 
+    A moment of several pictures (`ObservationSpec.frames`) enters as the newest one and its differences to the others,
+    [x_0/255 - 1/2, g·(x_0 - x_i)/255] with g = `difference_gain`; the differences are part of W_p and take no time.
+
     The projector is linear, or with `projector` > 0 an MLP W → projector → D with batch normalisation and GELU
-    (statistics over every process), as SIGReg wants it. `ViTEncoder.Config.lewm()` is the encoder of LeWM (Maes et
-    al. 2026): ViT-tiny/14, class token, projector 2048, D = 192.
+    (statistics over every process), as SIGReg wants it; with "tokens" each token passes through it.
+    `ViTEncoder.Config.lewm()` is the encoder of LeWM (Maes et al. 2026): ViT-tiny/14, class token, projector 2048,
+    D = 192. `ViTEncoder.Config.laptop()` is one for pictures of about 64 pixels without a GPU.
 
     `map_width` > 0 adds a scene map for a predictor to read: a stem of its own on the same patches.
 
@@ -53,7 +57,11 @@ class ViTEncoder(Perception):
 
     @register(Perception)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="vit"):
-        """image: name of the observation ("": the only image); size: D."""
+        """image: name of the observation ("": the only image); size: D.
+
+        projector        hidden units; 0: linear
+        difference_gain  g; 0: the pictures of a moment as they are
+        """
 
         image: str = ""
         patch: int = 8
@@ -64,10 +72,14 @@ class ViTEncoder(Perception):
         registers: int = 0
         pool: Literal["class", "mean", "tokens"] = "class"
         projector: int = 0
+        difference_gain: float = 4.0
         size: int = 64
         map_width: int = 0
 
         def __post_init__(self) -> None:
+            if self.projector < 0 or not 0 <= self.difference_gain < float("inf"):
+                raise ConfigError("a projector and a difference_gain of at least 0",
+                                  f"{self.projector} and {self.difference_gain}", "correct the perception's sizes")
             if min(self.patch, self.width, self.depth, self.heads, self.hidden, self.size) < 1 or self.registers < 0:
                 raise ConfigError("positive sizes", f"{self}", "correct the perception's sizes")
             if self.width % self.heads or self.width % 4:
@@ -79,6 +91,12 @@ class ViTEncoder(Perception):
         def lewm(cls) -> ViTEncoder.Config:
             """ViT-tiny/14: 12 layers, 3 heads, width 192, class token, projector 2048, D = 192."""
             return cls(patch=14, depth=12, projector=2048, size=192)
+
+        @classmethod
+        def laptop(cls) -> ViTEncoder.Config:
+            """For pictures of about 64 pixels on a CPU: patches of 8, 3 layers of width 128, mean of all patches,
+            projector 256."""
+            return cls(patch=8, width=128, depth=3, heads=4, hidden=256, pool="mean", projector=256)
 
         def build(self, signature: Signature) -> ViTEncoder:
             return ViTEncoder(self, signature)
@@ -92,6 +110,7 @@ class ViTEncoder(Perception):
         self.config, self.image = config, signature.image(config.image)
         self.shape = signature.observations[self.image].shape
         height, width, channels = self.shape
+        self.frames = signature.observations[self.image].frames
         self.grid = grid(height, width, config.patch)
         patches = self.grid[0] * self.grid[1]
         self.latent_shape = (patches, config.size) if config.pool == "tokens" else (config.size,)
@@ -103,7 +122,8 @@ class ViTEncoder(Perception):
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.hidden) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.project = projector(config.width, config.projector, config.size)
-        self.stem = MapStem(channels, config.patch, config.map_width) if config.map_width else None
+        stem = channels, config.patch, config.map_width, self.frames, config.difference_gain
+        self.stem = MapStem(*stem) if config.map_width else None
 
     @property
     def token_grid(self) -> tuple[int, int]:
@@ -111,7 +131,7 @@ class ViTEncoder(Perception):
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         images = image_of(observation, self.image, self.shape)
-        x = self.embed(centred(self._patches(images)))
+        x = self._embedded(self._patches(images))
         used = slice(0, 1) if self.config.pool == "class" else slice(self.special, None)
         x = self._attended(x + self.positions.to(x.dtype), used)
         x = x if self.config.pool == "tokens" else x.mean(1)
@@ -125,13 +145,23 @@ class ViTEncoder(Perception):
                 "images (N, H, W, C) and visible patches (N, V)", f"{tuple(images.shape)} and {tuple(visible.shape)}",
                 "flatten moments into rows, and give each row its masks",
             )
-        x = self.embed(centred(self._patches(images).take_along_dim(visible[..., None], 1)))
+        x = self._embedded(self._patches(images).take_along_dim(visible[..., None], 1))
         x = self._attended(x + self.positions.to(x.dtype)[visible], slice(self.special, None))
         state: Tensor = self.project(x.flatten(0, -2))
         return state.view(*visible.shape, -1)
 
     def survey(self, observation: Observation) -> Tensor | None:
         return None if self.stem is None else self.stem.survey(image_of(observation, self.image, self.shape))
+
+    def _embedded(self, patches: Tensor) -> Tensor:
+        """(N, V, p·p·F·C) uint8 -> (N, V, W)."""
+        x = centred(patches)
+        if self.frames == 1 or not self.config.difference_gain:
+            embedded: Tensor = self.embed(x)
+            return embedded
+        weight = self.embed.weight.unflatten(1, (self.config.patch**2, -1))
+        weight = difference_weight(weight, self.frames, self.config.difference_gain, 2).flatten(1)
+        return F.linear(x, weight, self.embed.bias)
 
     def _attended(self, x: Tensor, used: slice) -> Tensor:
         """Embedded patches (N, V, W), with the special tokens before them -> those tokens that are `used`, normed."""
@@ -171,13 +201,6 @@ class Block(nn.Module):
         x = x[:, used] + self.out(attend(q[:, :, used], k, v).transpose(1, 2).reshape(n, -1, width))
         y: Tensor = x + self.back(F.gelu(self.hidden(self.norm_hidden(x))))
         return y
-
-
-def projector(width: int, hidden: int, size: int) -> nn.Module:
-    """(N, width) -> (N, size): linear, or through `hidden` units with batch normalisation and GELU."""
-    if not hidden:
-        return nn.Linear(width, size)
-    return nn.Sequential(nn.Linear(width, hidden, bias=False), BatchNorm(hidden), nn.GELU(), nn.Linear(hidden, size))
 
 
 def positions(h: int, w: int, width: int) -> Tensor:

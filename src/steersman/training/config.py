@@ -11,7 +11,8 @@ import msgspec
 
 from steersman import objectives  # noqa: F401  they are registered
 from steersman.agent.config import AgentConfig
-from steersman.core import ConfigError, ObjectiveConfig, OptimiserConfig
+from steersman.core import ConfigError, ObjectiveConfig, OptimiserConfig, Pace
+from steersman.training.window_weights import WindowWeights
 
 
 class RolloutStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,6 +79,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                  moments the world model sees before it imagines
     objectives   energies over parameters; their sum is descended
     steps        optimiser steps
+    pace         how moments and steps of the model are made of the log's rows; "auto": as the log shows it to be needed
+                 (`data.pace_for`), and the run keeps what that gave. Windows, horizons and the like are in model steps
     window       steps of a training window (L); it holds L + 1 observations. 0: single moments
     batch_size   windows per step, over all processes
     feed         "windows": drawn at random; "streams": `batch_size` streams, each read piece after piece of `window`
@@ -97,6 +100,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                  the machine; what it decided is stored, so that a resumed run does not change its mind
     device       "auto": a CUDA device if there is one
     prioritise   draw an episode in proportion to its last prediction error (relative to the mean, clipped .2-10)
+    prefer       draw a window in proportion to how much happens in it, see `WindowWeights`; None: evenly
     prefetch     gather the next windows in a thread while the step runs
     held_out     share of the log, its last episodes, that is never trained on: its prediction error is a gauge, and
                  `steersman evaluate RUN --offline` measures on it how far the model can be trusted
@@ -111,6 +115,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     agent: AgentConfig
     objectives: tuple[ObjectiveConfig, ...]
     steps: int
+    pace: Pace | Literal["auto"] = Pace()
     window: int = 16
     batch_size: int = 48
     feed: Literal["windows", "streams"] = "windows"
@@ -130,6 +135,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     prioritise: bool = False
+    prefer: WindowWeights | None = None
     prefetch: bool = True
     held_out: float = 0.0
 
@@ -154,6 +160,11 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         _require(self.feed == "windows" or self.window >= 1, "pieces of at least 1 step", self.window, "raise `window`")
         _require(self.feed == "windows" or not self.prioritise, "streams in their own order",
                  "prioritised episodes", "set prioritise=False")
+        if self.prefer is not None:
+            _require(self.feed == "windows" and self.window >= 1, "windows of at least 1 step, to prefer some",
+                     f"feed {self.feed!r}, window {self.window}", "set prefer=None")
+            _require(not self.prioritise, "one way of preferring windows", "prioritise and prefer",
+                     "set prioritise=False")
         names = [level.name for level in self.levels]
         _require(len(set(names)) == len(names), "levels of different names", ", ".join(names), "rename one")
         owned = [module for level in self.levels for module in level.modules]

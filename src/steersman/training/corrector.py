@@ -31,7 +31,7 @@ from steersman.nn import AdamW
 from steersman.objectives import Prediction, Sum
 from steersman.runs import Run
 from steersman.runs.experience import read_index
-from steersman.training.loop import open_data, stored_config
+from steersman.training.loop import open_log, stored_config
 from steersman.training.making import imagine_windows
 from steersman.training.parts import split
 from steersman.training.source import Sampler, WindowSource
@@ -98,7 +98,7 @@ class GradientCorrector(Corrector):
             """For the weights of a run. Raises DataError: `replay`, and the run's log is not there any more."""
             opened = Run.open(run)
             stored = stored_config(opened)
-            log = split(stored, open_data(opened))[0] if self.replay else None
+            log = split(stored, open_log(opened))[0] if self.replay else None
             signature = msgspec.convert(opened.manifest.data["signature"], Signature)
             return GradientCorrector(self, signature, perception, world_model, stored.agent.history, log)
 

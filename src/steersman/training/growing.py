@@ -17,7 +17,7 @@ from steersman.runs import Run
 from steersman.training.building import require_weights
 from steersman.training.checkpoints import CheckpointStore
 from steersman.training.learner import Learner
-from steersman.training.loop import open_data, stored_config
+from steersman.training.loop import open_log, signature_of, stored_config
 from steersman.training.processes import Processes
 
 
@@ -38,13 +38,13 @@ def grow(path: Path | str, changes: Sequence[Change], checkpoint: str = "latest"
     """
     run = Run.open(path)
     config = stored_config(run)
-    data = open_data(run) if dataset is None else dataset
+    data = open_log(run) if dataset is None else dataset
     with run.writer(), torch.random.fork_rng([]):
         file = run.checkpoint(checkpoint)
-        require_weights(config, data.signature, file)
+        require_weights(config, signature_of(config, data), file)
         store = CheckpointStore(run.checkpoints_dir, run.manifest.id, config.keep)
         kept = store.load(file.path.name)
-        learner = Learner(config, data.signature, torch.device("cpu"), Processes(), file.changes)
+        learner = Learner(config, signature_of(config, data), torch.device("cpu"), Processes(), file.changes)
         learner.load(kept.model, kept.state)
         learner.grow([msgspec.structs.replace(change, step=kept.step) for change in changes])
         beside = {name: x for name, x in kept.state.items() if name.startswith(("sampler.", "random."))}

@@ -18,6 +18,7 @@ from steersman.agent.fitted.sealing import build_sealed, seals
 from steersman.core.errors import ConfigError, MismatchError
 from steersman.core.growing import Change
 from steersman.core.parts import convert, origins
+from steersman.core.signature import Signature
 from steersman.nn import retain_freed_memory
 from steersman.runs import Run
 from steersman.runs.checkpoints import folder_name
@@ -25,6 +26,7 @@ from steersman.training.building import require_weights
 from steersman.training.config import TrainConfig
 from steersman.training.gauges import Gauge
 from steersman.training.interrupts import Interrupts
+from steersman.training.parts import paced, settled
 from steersman.training.precision import choose_device
 from steersman.training.processes import Processes, joined
 from steersman.training.session import Progress, Session, Trained
@@ -59,6 +61,7 @@ def train(
         SealError: an intrinsic cost changed.
         StorageError: the disk refused.
     """
+    config = _with_pace(config, dataset, run)
     device = choose_device(config.device)
     retain_freed_memory()
     if run is not None and checkpoint is None and run.checkpoints():
@@ -72,7 +75,7 @@ def train(
         changes: tuple[Change, ...] = ()
         if run is not None and where is not None:
             file = run.checkpoint(where)
-            require_weights(config, dataset.signature, file)
+            require_weights(config, signature_of(config, dataset), file)
             changes = file.changes
         session = Session(config, dataset, run, device, processes, gauges, changes)
         stack.callback(session.feed.close)
@@ -105,7 +108,7 @@ def resume(
     """
     run = Run.open(path)
     config = stored_config(run)
-    dataset = open_data(run) if dataset is None else dataset
+    dataset = open_log(run) if dataset is None else dataset
     _require_same_data(run, dataset)
     return train(config, dataset, run, progress=progress, stop=stop, gauges=gauges, checkpoint=checkpoint)
 
@@ -121,18 +124,19 @@ def create_run(
     Raises:
         ConfigError: a part that could not be read back: register its Config (`core.register`).
     """
+    config = settled(config, dataset)
     _require_readable(config)
-    path = Path(path)
+    path, signature = Path(path), signature_of(config, dataset)
     place = Path(dataset.path).absolute()
     inside = place.is_relative_to(path.absolute())
     data = {
         "path": str(place.relative_to(path.absolute()) if inside else place),
-        "signature": dataset.signature,
+        "signature": signature,
         **_identity(dataset),
     }
     parts: dict[str, Any] = {"parts": theirs} if (theirs := origins(config)) else {}
     if config.agent.intrinsic:
-        parts["seals"] = seals(build_sealed(config.agent, dataset.signature))
+        parts["seals"] = seals(build_sealed(config.agent, signature))
     config_ = {"train": config, **parts}
     return Run.create(path, recipe=recipe, config=config_, seeds={"train": config.seed}, data=data, log=log)
 
@@ -165,7 +169,16 @@ def stored_config(run: Run) -> TrainConfig:
 
 
 def open_data(run: Run) -> Any:
-    """The dataset that a run names.
+    """The dataset that a run names, in the steps of its model.
+
+    Raises:
+        DataError: it is not there any more, or damaged.
+    """
+    return paced(open_log(run), stored_config(run))
+
+
+def open_log(run: Run) -> Any:
+    """The dataset that a run names, row by row.
 
     Raises:
         DataError: it is not there any more, or damaged.
@@ -173,6 +186,19 @@ def open_data(run: Run) -> Any:
     from steersman.data import Dataset
 
     return Dataset.open(run.path / run.manifest.data["path"])
+
+
+def signature_of(config: TrainConfig, dataset: WindowSource) -> Signature:
+    """What the parts of `config` see of the log."""
+    assert config.pace != "auto", "settle it first"
+    return dataset.signature.paced(config.pace)
+
+
+def _with_pace(config: TrainConfig, dataset: WindowSource, run: Run | None) -> TrainConfig:
+    """The configuration with the pace that the run keeps, or else with the one that the log needs."""
+    if config.pace != "auto" or run is None:
+        return settled(config, dataset)
+    return msgspec.structs.replace(config, pace=stored_config(run).pace)
 
 
 def _identity(dataset: WindowSource) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from steersman.core.errors import DataError
 from steersman.training.config import TrainConfig
 
@@ -15,14 +17,35 @@ def split(config: TrainConfig, dataset: Any) -> tuple[Any, Any]:
     then.
     """
     if not config.held_out:
-        return dataset, None
+        return paced(dataset, config), None
     try:
-        learned, later = held_out(dataset, config.held_out, config.window)
+        learned, later = (paced(part, config) for part in held_out(dataset, config.held_out, rows_of(config)))
     except DataError:
-        return dataset, None
+        return paced(dataset, config), None
     if min(int(part.lengths.max()) if len(part.lengths) else 0 for part in (learned, later)) < config.window:
-        return dataset, None
+        return paced(dataset, config), None
     return learned, later
+
+
+def paced(dataset: Any, config: TrainConfig) -> Any:
+    """The log in the steps of the model that `config` trains."""
+    assert config.pace != "auto", "settle it first"
+    return dataset if config.pace.plain else dataset.paced(config.pace)
+
+
+def rows_of(config: TrainConfig) -> int:
+    """Rows that a window of it stretches over."""
+    assert config.pace != "auto", "settle it first"
+    return config.pace.before + config.window * config.pace.step
+
+
+def settled(config: TrainConfig, dataset: Any) -> TrainConfig:
+    """The same with a pace that is said: the log's own where it is "auto"."""
+    if config.pace != "auto":
+        return config
+    from steersman.data import pace_for
+
+    return msgspec.structs.replace(config, pace=pace_for(dataset))
 
 
 def held_out(dataset: Any, share: float, embargo: int) -> tuple[Any, Any]:

@@ -22,16 +22,28 @@ from steersman.core.learning import Encoded
 from steersman.core.types import Window
 from steersman.core.world_model import WorldModel
 from steersman.runs import Run
+from steersman.training.advice import Advice, advise
 from steersman.training.checkpoints import Checkpoint, CheckpointStore
 from steersman.training.config import TrainConfig
 from steersman.training.feed import Feed
-from steersman.training.gauges import Gauge, Moment, RidgeProbe, effective_rank, has_states, persistence, spread
+from steersman.training.gauges import (
+    Gauge,
+    Moment,
+    RidgeProbe,
+    effective_rank,
+    has_states,
+    persistence,
+    spread,
+    within_share,
+)
 from steersman.training.learner import Learner, Step, foresees
 from steersman.training.parts import split
 from steersman.training.processes import Processes
+from steersman.training.settling import BATCHES, has_statistics, settle
 from steersman.training.source import Sampler, Streams, WindowSource
+from steersman.training.window_weights import window_weights
 
-_CALIBRATION = -1
+_CALIBRATION, _SETTLING = -1, -2  # steps that are none: what is drawn for them no step of training sees
 _CALIBRATION_ROWS = 4096
 _CALIBRATION_BYTES = 64 << 20
 _SAVING_SHARE = 50  # a checkpoint by the clock waits 50 times what the last one took: saving costs at most 2%
@@ -46,6 +58,7 @@ class Progress:
     gauges       as last measured
     data_wait    share of the time since the start spent waiting for windows, 0..1
     eta_seconds  until the last step, at the pace of the last steps
+    advice       what to change, where the gauges show a collapse
     """
 
     step: int
@@ -55,6 +68,7 @@ class Progress:
     gauges: Mapping[str, float]
     data_wait: float
     eta_seconds: float
+    advice: Advice | None = None
 
 
 @dataclass(frozen=True)
@@ -97,17 +111,19 @@ class Session:
         self.run = run if processes.leads else None
         self.source, self.held_out = split(config, dataset)
         self.part = processes.part(config.batch_size)
-        self.sampler = Sampler(self.source.lengths, config.window, config.batch_size, config.seed, config.prioritise)
+        weights = None if config.prefer is None else window_weights(self.source, config.window, config.prefer)
+        self.sampler = Sampler(
+            self.source.lengths, config.window, config.batch_size, config.seed, config.prioritise, weights)
         streams = config.feed == "streams"
         order = Streams(self.source.lengths, config.window, config.batch_size, config.seed) if streams else self.sampler
         self._draw: Callable[[int], tuple[Tensor, Tensor]] = order.draw
         self.feed = Feed(threaded=config.prefetch)
-        self.sealed = build_sealed(config.agent, dataset.signature)
+        self.sealed = build_sealed(config.agent, self.source.signature)
         if self.sealed and run is not None:
             verify_sealed(self.sealed, run.manifest.config.get("seals", {}))
-        self.learner = Learner(config, dataset.signature, device, processes, changes)
+        self.learner = Learner(config, self.source.signature, device, processes, changes)
         self.store = CheckpointStore(run.checkpoints_dir, run.manifest.id, config.keep) if run is not None else None
-        probe = RidgeProbe.of(dataset.signature) if config.probe else None
+        probe = RidgeProbe.of(self.source.signature) if config.probe else None
         self.gauges: list[Gauge] = [*self._own_gauges(probe), *gauges]
         self.measured: dict[str, float] = {}
         self.done, self.saved, self.loss, self.earlier = 0, -1, float("nan"), 0.0
@@ -120,11 +136,13 @@ class Session:
         needs = self.learner.needs
         found: list[Gauge] = [spread, effective_rank] if has_states(needs) else []
         found += [persistence] if foresees(needs) else []
+        found += [within_share] if Encoded() in needs and self.config.window else []
         return found + ([probe] if probe is not None and Encoded() in needs else [])
 
     def begin(self, checkpoint: str | None) -> None:
         """Fresh, or as the checkpoint says; then have the first windows gathered."""
         if checkpoint is None:
+            self.learner.initialise()
             self._calibrate()
             self.pending = self._draw(0)
             self._decide_precision()
@@ -138,10 +156,11 @@ class Session:
     def _calibrate(self) -> None:
         """Let perception fit its normalisation to a sample of the log."""
         rows = _CALIBRATION_ROWS
-        window = self.source.windows(*self.sampler.draw(_CALIBRATION, 1), self.config.window)
+        evenly = Sampler(self.source.lengths, self.config.window, 1, self.config.seed, False)
+        window = self.source.windows(*evenly.draw(_CALIBRATION, 1), self.config.window)
         size = sum(x[0, 0].nbytes for x in window.observations.values())
         count = max(1, min(rows, _CALIBRATION_BYTES // size) // (self.config.window + 1))
-        window = self.source.windows(*self.sampler.draw(_CALIBRATION, count), self.config.window)
+        window = self.source.windows(*evenly.draw(_CALIBRATION, count), self.config.window)
         with torch.no_grad():
             flat = {name: x.flatten(0, 1).to(self.device) for name, x in window.observations.items()}
             self.learner.perception.calibrate(flat)
@@ -177,6 +196,8 @@ class Session:
             if self.run is not None:
                 self.run.metrics.append(self.done, diverged=True)
             raise
+        if self.done == self.config.steps:
+            self._settle()
         verify_sealed(self.sealed)
         if step.errors is not None:
             self.sampler.report(here[0], self.processes.gather(step.errors))
@@ -188,6 +209,12 @@ class Session:
         if progress is not None and self.processes.leads:
             progress(self._progress(step))
         return step.stop
+
+    def _settle(self) -> None:
+        """After the last step, have batch statistics estimated on the final weights, if there are any."""
+        if has_statistics(self.learner):
+            drawn = (self.sampler.draw(_SETTLING - i) for i in range(BATCHES))
+            settle(self.learner, (self._gather(indices).to(self.device) for indices in drawn), self.done - 1)
 
     def _record(self, step: Step) -> None:
         if not self.processes.leads:
@@ -230,7 +257,11 @@ class Session:
 
     def _progress(self, step: Step) -> Progress:
         eta = (self.pace or 0.0) * (self.config.steps - self.done)
-        return Progress(self.done, self.config.steps, step.loss, step.parts, self.measured, self.data_wait, eta)
+        return Progress(self.done, self.config.steps, step.loss, step.parts, self.measured, self.data_wait, eta,
+                        self._advice())
+
+    def _advice(self) -> Advice | None:
+        return advise(self.measured, self.config.objectives, self.source.signature.action.kind != "none")
 
     # Checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -253,7 +284,7 @@ class Session:
         self.run.metrics.flush()
         memory: dict[str, Any] = {"precision": self.learner.precision, "seconds": self.seconds}
         memory |= {"loss": self.loss, "gauges": self.measured, "levels": self.learner.ledger.state()}
-        memory |= self.learner.structure()
+        memory |= self.learner.structure() | {"advice": str(self._advice() or "")}
         self.store.save(self.done, self.learner.model_state(), state, memory, self.run.metrics.position)
         self.saved, self.saved_at = self.done, time.perf_counter()
         self.save_cost = self.saved_at - began

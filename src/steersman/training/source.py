@@ -40,12 +40,17 @@ class Sampler:
     """Draws windows of one length from a source.
 
     Uniform over all windows; with `prioritise`, episode e weighs clip(error_e / mean error, .2, 10) times as much,
-    error_e being the last prediction error reported for it (an episode not seen yet counts as average).
+    error_e being the last prediction error reported for it (an episode not seen yet counts as average). With `weights`,
+    one for each window that fits, episode by episode in order of their start, a window is drawn in proportion to its
+    own.
     """
 
     LOW, HIGH = 0.2, 10.0
 
-    def __init__(self, lengths: Any, window: int, batch: int, seed: int, prioritise: bool) -> None:
+    def __init__(
+        self, lengths: Any, window: int, batch: int, seed: int, prioritise: bool,
+        weights: np.ndarray[Any, Any] | None = None,
+    ) -> None:
         lengths = np.asarray(lengths, dtype=np.int64)
         self._fitting = np.maximum(lengths - window + 1, 0)
         if not len(lengths) or not self._fitting.any():
@@ -57,15 +62,25 @@ class Sampler:
         self._batch, self._seed, self._prioritise = batch, seed, prioritise
         self._uniform = np.cumsum(self._fitting, dtype=np.float64)
         self.errors = np.full(len(lengths), np.nan, dtype=np.float64)
+        self._weighted = None if weights is None else np.cumsum(weights, dtype=np.float64)
 
     def draw(self, step: int, batch: int | None = None) -> tuple[Tensor, Tensor]:
         """The windows of step 0, 1, …: episode (B,), start (B,)."""
         key = np.array([self._seed, step & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
         u, v = np.random.Generator(np.random.Philox(key=key)).random((2, batch or self._batch))
+        if self._weighted is not None:
+            return self._by_weight(u, self._weighted)
         total = np.cumsum(self._fitting * self.weights()) if self._prioritise else self._uniform
         episode = np.searchsorted(total, u * total[-1], side="right").clip(max=len(total) - 1)
         start = (v * self._fitting[episode]).astype(np.int64)
         return torch.from_numpy(episode), torch.from_numpy(start)
+
+    def _by_weight(self, u: np.ndarray[Any, Any], total: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor]:
+        """u (B,) in [0, 1), total (W,) sums of weights -> the windows that they fall on."""
+        index = np.searchsorted(total, u * total[-1], side="right").clip(max=len(total) - 1)
+        first = np.cumsum(self._fitting) - self._fitting
+        episode = np.searchsorted(first, index, side="right") - 1
+        return torch.from_numpy(episode), torch.from_numpy(index - first[episode])
 
     def weights(self) -> np.ndarray[Any, Any]:
         """(E,) how often an episode is drawn, relative to uniform."""

@@ -1,5 +1,6 @@
 """Worlds of our own, vectorised, and any Gymnasium environment as a world."""
 
+from steersman.worlds.arm import Arm
 from steersman.worlds.catalogue import OURS, make_world
 from steersman.worlds.corridor import Corridor
 from steersman.worlds.escapes import Escape, feasible
@@ -19,18 +20,20 @@ from steersman.worlds.gymnasium_trials import GymnasiumTrials, Reach
 from steersman.worlds.hazards import HazardsConfig, HazardState
 from steersman.worlds.hazards_env import Hazards
 from steersman.worlds.lqr import LQR, LQRCost, Rest
+from steersman.worlds.paced import PacedTrials
 from steersman.worlds.reactor import Plant
 from steersman.worlds.recording import Behaviour, held, record, steps_of, uniform
 from steersman.worlds.rooms import Layout, Painter
+from steersman.worlds.shifts import SHIFTS, Shift, Shifted
 from steersman.worlds.trials import Labelled, Simulated, Trials, World
 from steersman.worlds.two_rooms import Rooms, TwoRooms
 from steersman.worlds.wander import walk, wander
 
 __all__ = [
-    "FILMED", "LQR", "OURS", "Aim", "Behaviour", "Camera", "CameraEnv", "Consequence", "Corridor", "Escape", "Filmed",
-    "FilmedGrid", "FilmedPushT", "FilmedReach", "FilmedTrials", "Grid", "GymnasiumTrials", "GymnasiumWorld", "Habit",
-    "HazardState", "Hazards", "HazardsConfig", "LQRCost", "Labelled", "Layout", "Maze", "Painter", "Plant", "Reach",
-    "Rest", "Rooms", "Scene", "Simulated", "Step", "TabularCost", "TabularMDP", "Trials", "TwoRooms", "World",
-    "feasible", "film", "held", "make_env", "make_scene", "make_world", "record", "square", "steps_of", "uniform",
-    "walk", "wander",
+    "FILMED", "LQR", "OURS", "SHIFTS", "Aim", "Arm", "Behaviour", "Camera", "CameraEnv", "Consequence", "Corridor",
+    "Escape", "Filmed", "FilmedGrid", "FilmedPushT", "FilmedReach", "FilmedTrials", "Grid", "GymnasiumTrials",
+    "GymnasiumWorld", "Habit", "HazardState", "Hazards", "HazardsConfig", "LQRCost", "Labelled", "Layout", "Maze",
+    "PacedTrials", "Painter", "Plant", "Reach", "Rest", "Rooms", "Scene", "Shift", "Shifted", "Simulated", "Step",
+    "TabularCost", "TabularMDP", "Trials", "TwoRooms", "World", "feasible", "film", "held", "make_env",
+    "make_scene", "make_world", "record", "square", "steps_of", "uniform", "walk", "wander",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from steersman.worlds.arm import Arm
 from steersman.worlds.corridor import Corridor
 from steersman.worlds.filmed.camera import Camera, CameraEnv
 from steersman.worlds.filmed.catalogue import FILMED
@@ -22,12 +23,15 @@ OURS: dict[str, World] = {
     "held-out": TwoRooms.Config.held_out(),
     "three-rooms": TwoRooms.Config.three_rooms(),
     "hazards": Hazards.Config(),
+    "hazards-pixels": Hazards.Config(look="picture", still=4, moving=0, radius=(0.7, 1.0)),
+    "arm": Arm(),
     "reactor": Plant(),
     "corridor": Corridor.Config(),
     "grid": Maze(),
     "lqr": Rest(),
 }
-"""Walls and doors of "held-out" stand where the log of "two-rooms" never shows them."""
+"""Walls and doors of "held-out" stand where the log of "two-rooms" never shows them. In "hazards-pixels" an obstacle
+lies on the straight way to 4 goals of 10."""
 
 
 def make_world(id: str, *, low: Sequence[float] = (), high: Sequence[float] = (), pixels: int | None = None,

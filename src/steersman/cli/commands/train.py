@@ -159,7 +159,7 @@ class Train(Extensible):
         terminal.say(f"run {self.resume}")
         with together() as here, Watcher(terminal) as watcher:
             run = Run.open(self.resume)
-            dataset = training.open_data(run)
+            dataset = training.open_log(run)
             here.tell({"run": str(run.path), "begun": True})
             with here.joined(training.stored_config(run).device):
                 trained = training.resume(run.path, dataset=dataset, progress=watcher)
@@ -182,7 +182,7 @@ def _follow() -> Done:
             if word["begun"]:
                 trained = training.resume(run.path)
             else:
-                trained = training.train(config, training.open_data(run), None)
+                trained = training.train(config, training.open_log(run), None)
         return Done(code=0 if trained.finished else 1)
 
 
@@ -236,7 +236,7 @@ def _finish(terminal: Terminal, trained: Any, dataset: Any) -> Done:
     from steersman.agent.fitting import fit_readout
     from steersman.runs import Run
     from steersman.studio import build
-    from steersman.training import split, stored_config
+    from steersman.training import advise, split, stored_config
 
     path = trained.run
     assert path is not None
@@ -245,14 +245,19 @@ def _finish(terminal: Terminal, trained: Any, dataset: Any) -> Done:
         learned, _ = split(stored_config(run), dataset)
         fit_readout(run, learned)
     gauges = _last_gauges(run)
+    stored = stored_config(run)
+    advice = advise(gauges, stored.objectives, dataset.signature.action.kind != "none")
     report = build(path)
     facts = {"run": str(path), "step": trained.step, "finished": trained.finished, "loss": trained.loss,
-             "seconds": trained.seconds, "data_wait": trained.data_wait, "gauges": gauges, "report": str(report)}
+             "seconds": trained.seconds, "data_wait": trained.data_wait, "gauges": gauges, "report": str(report),
+             "advice": str(advice or "")}
     if not trained.finished:
         terminal.say(f"stopped after step {trained.step}, saved; `steersman train --resume {path}` goes on")
         return Done(facts, code=1)
     words = ", ".join([f"loss {trained.loss:.3g}", *gauge_words(gauges)])
     terminal.say(f"trained for {q.duration(trained.seconds)}: {words}")
+    if advice is not None:
+        terminal.say(f"the latent has collapsed, {advice}")
     terminal.say(f"report {report}")
     return Done(facts)
 

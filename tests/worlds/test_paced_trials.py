@@ -1,0 +1,69 @@
+"""Trials in model steps: what a loop over the world's own steps gives, and nothing goes by unseen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steersman.core import ActionSpec, ObservationGoal, ObservationSpec, Pace, Signature
+from steersman.core.records import TensorRecord
+from steersman.worlds import PacedTrials, Simulated
+
+SIGNATURE = Signature({"image": ObservationSpec("image", (1, 1, 1))}, ActionSpec("continuous", (0.0,), (9.0,)))
+
+
+@dataclass(frozen=True)
+class Count(TensorRecord):
+    """Sum of all actions (B,)."""
+
+    total: Tensor
+
+
+class Counting(Simulated):
+    """Won at exactly 5, forbidden above 20."""
+
+    def advance(self, action: Tensor) -> Count:
+        return Count(self.state.total + action[:, 0])
+
+    def goals(self) -> ObservationGoal:
+        return ObservationGoal({"image": torch.full((len(self), 1, 1, 1), 5, dtype=torch.uint8)})
+
+    def observe(self) -> dict[str, Tensor]:
+        return {"image": self.state.total.to(torch.uint8)[:, None, None, None]}
+
+    def solved(self) -> Tensor:
+        return self.state.total == 5
+
+    def bad(self) -> Tensor:
+        return self.state.total > 20
+
+
+def begun(count: int = 3) -> PacedTrials:
+    return PacedTrials(Counting(SIGNATURE, Count(torch.zeros(count)), torch.Generator()), Pace(step=3, frames=2))
+
+
+def test_a_step_takes_its_actions_one_after_the_other_and_stops_where_it_is_won() -> None:
+    trials = begun()
+    trials.step(torch.tensor([[1.0, 2, 3], [2, 3, 4], [9, 0, 1]]))
+    assert trials.observe()["image"][:, 0, 0].tolist() == [[6, 3], [5, 2], [10, 9]]
+    assert trials.solved().tolist() == [False, True, False]
+    assert trials.steps.tolist() == [3, 2, 3]
+
+
+def test_what_is_forbidden_on_the_way_is_noticed_and_episodes_that_do_not_move_stay() -> None:
+    trials = begun()
+    trials.step(torch.tensor([[9.0, 9, 9], [9, 9, 9], [1, 1, 1]]), torch.tensor([True, False, True]))
+    assert trials.bad() is not None
+    assert trials.bad().tolist() == [True, False, False]  # type: ignore[union-attr]
+    assert trials.observe()["image"][:, 0, 0, 0].tolist() == [27, 0, 3]
+
+
+def test_a_goal_in_pictures_stands_still() -> None:
+    goal = begun().goals()
+    assert isinstance(goal, ObservationGoal)
+    assert goal.observation["image"].shape == (3, 1, 1, 2)
+    assert begun().signature == SIGNATURE.paced(Pace(step=3, frames=2))
+    assert len(begun().first(2)) == 2
+    assert begun().first(2).observe()["image"].shape == (2, 1, 1, 2)
