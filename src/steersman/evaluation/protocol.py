@@ -124,9 +124,9 @@ class Evaluation:
             figures["spl"] = float(self.efficiency.mean())
         if self.random is not None:
             figures["random_success"] = float(self.random.double().mean())
-        for name, returns in (("return", self.returns), ("random_return", self.random_returns)):
+        for who, returns in (("", self.returns), ("random_", self.random_returns)):
             if returns is not None:
-                figures |= {f"mean_{name}": float(returns.double().mean()), f"worst_{name}": float(returns.min())}
+                figures |= {f"{who}mean_return": float(returns.mean()), f"{who}worst_return": float(returns.min())}
         if self.forbids:
             figures["violations_ci95"] = list(wilson(violations, n))
             if self.random_violated is not None:

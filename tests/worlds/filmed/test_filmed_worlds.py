@@ -93,6 +93,21 @@ def test_actions_that_are_refused() -> None:
             trials.step(torch.full((2, 2), wrong))
 
 
+def test_returns_are_figures_where_a_world_is_scored_by_them() -> None:
+    from steersman.evaluation import Evaluation, PlanningProtocol
+
+    for world, expected in ((RIGHT, {"mean_return", "worst_return", "random_mean_return", "random_worst_return"}),
+                            (msgspec.structs.replace(RIGHT, scored="success"), set())):
+        trials = world.begin(3, 0)
+        returns = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64) if expected else None
+        won = torch.ones(3, dtype=torch.bool)
+        figures = Evaluation(PlanningProtocol(world=world), 0, won, ~won, None, torch.ones(3), torch.ones(3), won, ~won,
+                             returns, returns, 0, 0, {}, None, trials).figures()
+        assert {key for key in figures if "return" in key} == expected
+        if expected:
+            assert (figures["mean_return"], figures["worst_return"]) == (3, 1)
+
+
 def test_chance_gives_a_floor() -> None:
     floor = drifted(RIGHT.begin(30, 0), RIGHT.limit, torch.Generator().manual_seed(0))
     assert 0 < float(floor.success.float().mean()) < 1
