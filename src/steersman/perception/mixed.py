@@ -75,6 +75,10 @@ class MixedEncoder(Perception):
         self.latent_shape = (config.size or whole,)
         self.context_shape = self._of(self.mapped).context_shape if self.mapped is not None else None
 
+    def initialise(self) -> None:
+        for name in self.parts:
+            self._of(name).initialise()
+
     def calibrate(self, observation: Observation) -> None:
         for name in self.parts:
             self._of(name).calibrate(self._given(name, observation))
