@@ -13,7 +13,7 @@ from steersman.core import ConfigError, MismatchError
 from steersman.core.parts import PerceptionConfig, convert
 from steersman.nn.batch_norm import BatchNorm
 from steersman.nn.convolution import difference_weight
-from steersman.perception import ConvEncoder, MixedEncoder, VectorEncoder, ViTEncoder
+from steersman.perception import ConvEncoder, ViTEncoder
 
 CONV = ConvEncoder.Config(widths=(4, 6), size=5, activation="relu", projector=7)
 VIT = ViTEncoder.Config(patch=4, width=12, depth=2, heads=3, hidden=16, size=5, projector=7, pool="mean")
@@ -134,11 +134,3 @@ def test_a_stack_of_another_height_is_refused():
 def test_the_small_transformer_fits_a_picture_of_64_pixels():
     encoder = ViTEncoder.Config.laptop().build(stacked(signature((64, 64, 3)), 3)).eval()
     assert encoder.encode(observe(stacked(signature((64, 64, 3)), 3), 1, 1)).state.shape == (1, 1, 64)
-
-
-def test_vectors_stand_beside_pictures_of_several_frames():
-    sig = stacked(signature((16, 12, 2), speed=2), 3)
-    encoder = MixedEncoder.Config(parts={"image": CONV, "speed": VectorEncoder.Config(hidden=(8,), size=3)}).build(sig)
-    seen = observe(sig)
-    assert encoder.parts["image"].frames == 3
-    assert encoder.encode(seen).state.shape == (2, 3, 64)
