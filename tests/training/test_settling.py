@@ -8,36 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from small_film import SIGNATURE, Film
 from small_world import config
 from torch import Tensor
 
 from steersman.agent import AgentConfig
-from steersman.core import ActionSpec, ObservationSpec, Signature, Window
 from steersman.nn.batch_norm import BatchNorm, averaging
 from steersman.perception import ConvEncoder
 from steersman.training import create_run, resume, session, train
 from steersman.world_model import ResidualModel
-
-SIGNATURE = Signature(
-    {"image": ObservationSpec("image", (8, 8, 2), frames=2)}, ActionSpec("continuous", low=(-1.0,), high=(1.0,)),
-)
-
-
-class Film:
-    """Episodes of noise that drifts: what training needs of a dataset, in memory."""
-
-    def __init__(self, episodes: int = 10, steps: int = 20) -> None:
-        g = torch.Generator().manual_seed(0)
-        self.images = torch.randint(0, 256, (episodes, steps + 1, 8, 8, 2), generator=g, dtype=torch.uint8)
-        self.actions = torch.rand(episodes, steps, 1, generator=g) * 2 - 1
-        self.lengths = torch.full((episodes,), steps)
-        self.signature, self.fingerprint, self.path = SIGNATURE, "film", Path("film")
-
-    def windows(self, episode: Tensor, start: Tensor, length: int) -> Window:
-        rows = start[:, None] + torch.arange(length + 1)
-        e = episode[:, None]
-        return Window({"image": self.images[e, rows]}, self.actions[e, rows[:, :-1]], None, episode, start)
-
 
 FILM = Film()
 SEEING = ConvEncoder.Config(widths=(4, 6), blocks=0, activation="relu", projector=8, size=5)
