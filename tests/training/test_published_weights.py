@@ -115,7 +115,7 @@ class Same(Objective):
     def forward(self, batch):
         student, teacher = (batch.of(need) for need in self.needs)
         error = (student.latent.state - teacher.made.latent.state).square().mean()
-        Same.seen = max(Same.seen, float(error)) if Same.seen < 0 else Same.seen
+        Same.seen = max(Same.seen, float(error.detach())) if Same.seen < 0 else Same.seen
         return Loss(error + student.latent.state.square().mean(), {})
 
 

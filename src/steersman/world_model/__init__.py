@@ -13,8 +13,9 @@ from steersman.world_model.recurrent import RecurrentModel
 from steersman.world_model.residual import ResidualModel
 from steersman.world_model.tabular import TabularModel
 from steersman.world_model.transformer import TransformerModel
+from steersman.world_model.vjepa2 import VJEPA2Model
 
 __all__ = [
     "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
-    "TransformerModel",
+    "TransformerModel", "VJEPA2Model",
 ]
