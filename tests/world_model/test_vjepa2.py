@@ -39,7 +39,8 @@ def weights():
          "predictor_proj.bias": draw(D), "predictor_norm.weight": 1 + draw(V), "predictor_norm.bias": draw(V)}
     w |= {f"mask_tokens.{i}": draw(1, 1, V) for i in range(3)}
     for i in range(2):
-        for name, shape in (("attn.qkv", (3 * V, V)), ("attn.proj", (V, V)), ("mlp.fc1", (30, V)), ("mlp.fc2", (V, 30))):
+        layers = {"attn.qkv": (3 * V, V), "attn.proj": (V, V), "mlp.fc1": (30, V), "mlp.fc2": (V, 30)}
+        for name, shape in layers.items():
             w[f"predictor_blocks.{i}.{name}.weight"], w[f"predictor_blocks.{i}.{name}.bias"] = (
                 draw(*shape), draw(shape[0]))
         for name in ("norm1", "norm2"):
