@@ -8,13 +8,14 @@ W width, Z numbers of chance a step.
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steersman.core import Belief, Imagined, Latent, LatentVariableConfig, Signature, WorldModel, every_moment
-from steersman.nn import ActionEmbedding, mlp
+from steersman.nn import ActionEmbedding, TokenBlock, mlp
 from steersman.world_model.dealing import Deal
 from steersman.world_model.drive import drive_inputs
 from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained
@@ -160,7 +161,7 @@ class _Network(nn.Module):
     def forward(self, state: Tensor, driven: Tensor, z: Tensor | None = None) -> Tensor:
         drive = self.embed_drive(driven)[:, None]
         condition, x = F.silu(drive), (self.embed_state(state) + drive)[:, None]
-        for block in self.blocks:
+        for block in cast(list[TokenBlock], self.blocks):
             x, _ = block.step(x, block.modulation(condition))
         h = self.norm(x[:, 0])
         if z is not None:
