@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("planning", "solvers", "mppi", "mcts", "training", "reading", "looking", "logs", "startup")
+SECTIONS = ("planning", "solvers", "mppi", "mcts", "training", "pixels", "reading", "looking", "logs", "startup")
 
 
 def main() -> None:
@@ -34,6 +34,7 @@ def main() -> None:
         logs,
         looking,
         machine,
+        pixels,
         planning,
         planning_mcts,
         planning_mppi,
@@ -53,6 +54,7 @@ def main() -> None:
         "mppi": lambda: [planning_mppi.run(host, arguments.quick)],
         "mcts": lambda: [planning_mcts.run(host, arguments.quick)],
         "training": lambda: training.run(host, arguments.quick),
+        "pixels": lambda: pixels.run(host, arguments.quick),
         "reading": lambda: reading.run(arguments.quick),
         "looking": lambda: looking.run(arguments.quick),
         "logs": lambda: logs.run(arguments.quick),
