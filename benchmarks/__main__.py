@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("planning", "solvers", "mppi", "mcts", "training", "pixels", "reading", "looking", "logs", "startup")
+SECTIONS = (
+    "planning", "solvers", "mppi", "mcts", "training", "pixels", "tokens", "reading", "looking", "logs", "startup",
+)
 
 
 def main() -> None:
@@ -41,6 +43,7 @@ def main() -> None:
         planning_solvers,
         reading,
         startup,
+        tokens,
         training,
     )
     from benchmarks.tables import Table
@@ -59,6 +62,7 @@ def main() -> None:
         "looking": lambda: looking.run(arguments.quick),
         "logs": lambda: logs.run(arguments.quick),
         "startup": lambda: [startup.run(arguments.quick)],
+        "tokens": lambda: tokens.run(host, arguments.quick),
     }
     today = datetime.date.today().isoformat()
     lines = [f"# Benchmarks, {today}", "", *(f"{line}  " for line in host.lines())]

@@ -36,10 +36,16 @@ LABELS, TESTED, AHEAD = 500, 200, 25
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A log to be recorded: of the world of which protocol, how many episodes of how many steps; 0: as many as the
-    world says."""
+    """A log to be recorded.
+
+    protocol  that agents are measured in
+    log       the protocol whose world the log is of; "": the same
+    episodes, steps   how many, of at most how many steps; 0: as the world says
+    labels    frames of which the truth is told
+    """
 
     protocol: str
+    log: str = ""
     episodes: int = 0
     steps: int = 0
     labels: int = LABELS
@@ -82,7 +88,7 @@ class Scored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 def record(context: Context) -> Found:
     """Record the log that the settings (`Log`) ask for, and its labelled frames."""
     log: Log = context.settings
-    world = PROTOCOLS[log.protocol].world
+    world = PROTOCOLS[log.log or log.protocol].world
     episodes, steps = log.episodes or world.recorded[0], log.steps or world.recorded[1]
     context.say(f"{episodes:,} episodes of at most {steps} steps of {log.protocol}")
     began = time.perf_counter()
@@ -115,9 +121,14 @@ def labels(path: Path) -> Labelled:
                     found["actions"], found["values"], tuple(columns))
 
 
-def learn(context: Context, config: TrainConfig, log: Path, recipe: str = "pixels") -> tuple[Run, float, float]:
-    """Train on the log of a cell's folder and fit the read-out to its labels -> the run, seconds, CPU-seconds."""
-    dataset, path = Dataset.open(log / "log"), context.folder / "run"
+def learn(
+    context: Context, config: TrainConfig, log: Path, recipe: str = "pixels", dataset: Dataset | None = None
+) -> tuple[Run, float, float]:
+    """Train on the log of a cell's folder and fit the read-out to its labels -> the run, seconds, CPU-seconds.
+
+    dataset  a part of that log
+    """
+    dataset, path = dataset or Dataset.open(log / "log"), context.folder / "run"
     cpu = time.process_time()
     with training.create_run(path, config, dataset, recipe=recipe) as run:
         trained = training.train(config, dataset, run, progress=context.progress)

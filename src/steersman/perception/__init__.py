@@ -9,7 +9,7 @@ network as it is, of timm or your own. `for_signature` takes the plain one for w
 from steersman.perception import masks, views
 from steersman.perception.backbone import FrozenBackbone
 from steersman.perception.backbone_source import register_backbone
-from steersman.perception.choice import PlainChoice, for_signature
+from steersman.perception.choice import CameraChoice, PlainChoice, for_signature
 from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.field import FieldEncoder
 from steersman.perception.mixed import MixedEncoder
@@ -22,6 +22,7 @@ from steersman.perception.vit import ViTEncoder
 from steersman.perception.waveform import WaveformEncoder
 
 __all__ = [
+    "CameraChoice",
     "ColumnReadout",
     "ConvEncoder",
     "FieldEncoder",

@@ -22,10 +22,20 @@ from steersman.core.learning import Encoded
 from steersman.core.types import Window
 from steersman.core.world_model import WorldModel
 from steersman.runs import Run
+from steersman.training.advice import Advice, advise
 from steersman.training.checkpoints import Checkpoint, CheckpointStore
 from steersman.training.config import TrainConfig
 from steersman.training.feed import Feed
-from steersman.training.gauges import Gauge, Moment, RidgeProbe, effective_rank, has_states, persistence, spread
+from steersman.training.gauges import (
+    Gauge,
+    Moment,
+    RidgeProbe,
+    effective_rank,
+    has_states,
+    persistence,
+    spread,
+    within_share,
+)
 from steersman.training.learner import Learner, Step, foresees
 from steersman.training.parts import split
 from steersman.training.processes import Processes
@@ -48,6 +58,7 @@ class Progress:
     gauges       as last measured
     data_wait    share of the time since the start spent waiting for windows, 0..1
     eta_seconds  until the last step, at the pace of the last steps
+    advice       what to change, where the gauges show a collapse
     """
 
     step: int
@@ -57,6 +68,7 @@ class Progress:
     gauges: Mapping[str, float]
     data_wait: float
     eta_seconds: float
+    advice: Advice | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,7 @@ class Session:
         needs = self.learner.needs
         found: list[Gauge] = [spread, effective_rank] if has_states(needs) else []
         found += [persistence] if foresees(needs) else []
+        found += [within_share] if Encoded() in needs and self.config.window else []
         return found + ([probe] if probe is not None and Encoded() in needs else [])
 
     def begin(self, checkpoint: str | None) -> None:
@@ -244,7 +257,11 @@ class Session:
 
     def _progress(self, step: Step) -> Progress:
         eta = (self.pace or 0.0) * (self.config.steps - self.done)
-        return Progress(self.done, self.config.steps, step.loss, step.parts, self.measured, self.data_wait, eta)
+        return Progress(self.done, self.config.steps, step.loss, step.parts, self.measured, self.data_wait, eta,
+                        self._advice())
+
+    def _advice(self) -> Advice | None:
+        return advise(self.measured, self.config.objectives, self.source.signature.action.kind != "none")
 
     # Checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -267,7 +284,7 @@ class Session:
         self.run.metrics.flush()
         memory: dict[str, Any] = {"precision": self.learner.precision, "seconds": self.seconds}
         memory |= {"loss": self.loss, "gauges": self.measured, "levels": self.learner.ledger.state()}
-        memory |= self.learner.structure()
+        memory |= self.learner.structure() | {"advice": str(self._advice() or "")}
         self.store.save(self.done, self.learner.model_state(), state, memory, self.run.metrics.position)
         self.saved, self.saved_at = self.done, time.perf_counter()
         self.save_cost = self.saved_at - began

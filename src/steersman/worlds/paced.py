@@ -23,9 +23,9 @@ from steersman.worlds.trials import Trials
 class PacedTrials(Trials):
     """B episodes of a world, seen and stepped as a model does that was trained at this pace.
 
-    A step takes up to k = `pace.step` actions; it ends early in episodes that are solved (where the goal is not to be
-    kept), over or have done what is forbidden, so that nothing goes by unseen. Before the first step the pictures that a moment shows beside its own
-    are the first one. `steps` (B,) counts actions of the world.
+    A step takes up to k = `pace.step` actions; it ends early in episodes that are solved (unless the goal is to be
+    kept), over or have done what is forbidden, so that nothing goes by unseen. Before the first step the pictures that
+    a moment shows beside its own are the first one. `steps` (B,) counts actions of the world.
     """
 
     def __init__(self, trials: Trials, pace: Pace) -> None:

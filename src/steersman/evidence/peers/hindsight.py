@@ -79,7 +79,8 @@ def require_learnable(log: Dataset) -> None:
     if not log.acted:
         raise MismatchError("a log that says what was done", "one without actions",
                             "train it on a log with actions, or foresee with `recipes.foresee`")
-    other = {name: spec.kind for name, spec in log.signature.observations.items() if spec.kind not in ("image", "vector")}
+    kinds = {name: spec.kind for name, spec in log.signature.observations.items()}
+    other = {name: kind for name, kind in kinds.items() if kind not in ("image", "vector")}
     if other:
         raise MismatchError("pictures and vectors", f"{other}", "leave the other observations out of the log")
 
@@ -111,7 +112,8 @@ def draw_goals(log: Dataset, at: Places, how: Hindsight, discount: float, genera
 def draw_moments(log: Dataset, count: int, generator: torch.Generator) -> Places:
     """`count` moments, each of the log as likely as any other."""
     ends = (log.lengths + 1).cumsum(0)
-    moment = (torch.rand(count, generator=generator, dtype=torch.float64) * ends[-1]).long().clamp(max=int(ends[-1]) - 1)
+    share = torch.rand(count, generator=generator, dtype=torch.float64)
+    moment = (share * ends[-1]).long().clamp(max=int(ends[-1]) - 1)
     episode = torch.searchsorted(ends, moment, right=True)
     return Places(episode, moment - (ends[episode] - log.lengths[episode] - 1))
 

@@ -1,7 +1,7 @@
 """Hierarchical implicit Q-learning: a value without actions; a high level names a sub-goal, a low level goes there.
 
-Park et al. 2023 (HIQL), with the settings of OGBench (Park et al. 2025). A sub-goal is not a picture but a short code of
-it, φ(s, g), which the value learns. Shapes: B samples, F features, R numbers of the code, W of an action.
+Park et al. 2023 (HIQL), with the settings of OGBench (Park et al. 2025). A sub-goal is not a picture but a short code
+of it, φ(s, g), which the value learns. Shapes: B samples, F features, R numbers of the code, W of an action.
 """
 
 from __future__ import annotations

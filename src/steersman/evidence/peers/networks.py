@@ -71,7 +71,8 @@ class Sight(nn.Module):
             ConvEncoder.Config(image=name, size=fit.features, widths=fit.widths, patch=fit.patch).build(signature)
             for name in images)
         vectors = any(spec.kind == "vector" for spec in signature.observations.values())
-        self.vectors = VectorEncoder.Config(hidden=fit.hidden[:1], size=fit.features).build(signature) if vectors else None
+        encoder = VectorEncoder.Config(hidden=fit.hidden[:1], size=fit.features)
+        self.vectors = encoder.build(signature) if vectors else None
         self.size = fit.features * (len(images) + vectors)
         self.norm, self.fast = nn.LayerNorm(fit.features), fit.precision == "bf16"
 

@@ -121,8 +121,8 @@ def excess(distance: Tensor) -> Tensor:
 
 
 def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: int = 0) -> Trained:  # noqa: B008
-    """Minimise apart + λ (excess - ε²) + ½ (d(x̂, x')² + d(x', x̂)²), x̂ = T(φ(s), a), over the networks, maximise over λ;
-    and the policy beside it. What the policy reads of the metric are moving averages, which its gradient does not reach.
+    """Minimise apart + λ (excess - ε²) + ½ (d(x̂, x')² + d(x', x̂)²), x̂ = T(φ(s), a), over the networks, maximise over
+    λ; and the policy beside it. What the policy reads of the metric are moving averages: its gradient stops there.
 
     Raises:
         MismatchError: a log without actions, or of another kind. DivergedError: a loss is not finite.
@@ -142,7 +142,8 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
         aim = see(log, draw_goals(log, steps.places, config.policy_goals, 0.99, generator))
         s, after, g, w = metric.sight.several(steps.observation, steps.following, anything, aim)
         x, following, far = metric.point(torch.cat([s, after, g]))[0].chunk(3)
-        push, over = apart(metric.distance(x, far), config.offset, config.sharpness), excess(metric.distance(x, following))
+        push = apart(metric.distance(x, far), config.offset, config.sharpness)
+        over = excess(metric.distance(x, following))
         held = F.softplus(raw)
         foreseen = metric.after(x, doing.embedding(steps.action))
         moved = 0.5 * (metric.distance(foreseen, following).square() + metric.distance(following, foreseen).square())
