@@ -112,8 +112,8 @@ def step(machine: Machine, images: Tensor, repeats: int) -> Table:
     rows.append(_row("whole step", total, floor, seconds, peak))
     return Table(
         f"Where a training step from pictures spends its time, {WINDOWS} windows of {STEPS + 1} moments, bf16", rows,
-        ["The floor of a part is its operations at the measured GEMM peak, or its bytes at the rate of a copy, whichever "
-         "is longer. Each part alone, the best of several calls; the sum has each once."],
+        ["The floor of a part is its operations at the measured GEMM peak, or its bytes at the rate of a copy, "
+         "whichever is longer. Each part alone, the best of several calls; the sum has each once."],
         {"share of the bf16 GEMM peak of a whole step, %": (100 * total / seconds / peak, 60)},
     )
 
