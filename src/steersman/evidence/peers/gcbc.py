@@ -42,6 +42,11 @@ class Actor(nn.Module, GoalPolicy):
     __call__ = GoalPolicy.__call__
 
 
+def build(signature: Signature, config: Config) -> Actor:
+    """The policy, not trained."""
+    return Actor(signature, config.fit)
+
+
 def cloning(doing: Doing, said: Tensor, action: Tensor) -> Tensor:
     """E = -mean_b log π(a_b | s_b, g_b); said (B, W), action (B, A)."""
     return -doing.log_prob(said, action).mean()
@@ -60,7 +65,7 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        actor = Actor(log.signature, config.fit)
+        actor = build(log.signature, config)
     actor.sight.calibrate(log, generator)
 
     def loss() -> tuple[Tensor, dict[str, Tensor]]:

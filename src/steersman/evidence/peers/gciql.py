@@ -53,6 +53,11 @@ class Networks(nn.Module):
         self.critics = Head(size + self.actor.doing.width, fit.hidden, 1, count=2)
 
 
+def build(signature: Signature, config: Config) -> Actor:
+    """The policy, not trained."""
+    return Actor(signature, config.fit)
+
+
 def backup(value: Tensor, reached: Tensor, discount: float) -> Tensor:
     """r + γ (1 - reached) V(s', g) with r = reached - 1: value (B,), reached (B,) bool -> (B,)."""
     there = reached.float()

@@ -88,6 +88,11 @@ class Levels(nn.Module, GoalPolicy):
     __call__ = GoalPolicy.__call__
 
 
+def build(signature: Signature, config: Config) -> Levels:
+    """The policy with its value, not trained."""
+    return Levels(signature, config.fit, config.code)
+
+
 def of_one_length(code: Tensor) -> Tensor:
     """(B, R) -> √R · code / |code|."""
     return F.normalize(code, dim=-1) * math.sqrt(code.shape[-1])
@@ -116,7 +121,7 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        levels = Levels(log.signature, config.fit, config.code)
+        levels = build(log.signature, config)
     valued, doing = levels.valued, levels.doing
     valued.sight.calibrate(log, generator)
     slow = averaged(valued)

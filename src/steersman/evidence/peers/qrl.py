@@ -110,6 +110,11 @@ class Nearer(nn.Module, GoalPolicy):
     __call__ = GoalPolicy.__call__
 
 
+def build(signature: Signature, config: Config) -> Nearer:
+    """The policy with its metric, not trained."""
+    return Nearer(signature, config)
+
+
 def apart(distance: Tensor, offset: float, sharpness: float) -> Tensor:
     """E = mean softplus_β(offset - d), softplus_β(z) = log(1 + e^{β z}) / β: distances of random pairs (B,)."""
     return F.softplus(offset - distance, beta=sharpness).mean()
@@ -131,7 +136,7 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        nearer = Nearer(log.signature, config)
+        nearer = build(log.signature, config)
     metric, doing = nearer.metric, nearer.doing
     metric.sight.calibrate(log, generator)
     slow, raw = averaged(metric), nn.Parameter(torch.tensor(0.5413))  # softplus: λ = 1 at first

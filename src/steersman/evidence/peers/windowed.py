@@ -11,10 +11,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import msgspec
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from steersman.core import (
@@ -161,19 +163,38 @@ class TrainedModel:
     losses: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Leg:
+    """A part of a training that is done in several sittings: from share `first` of all its time to share `last`.
+
+    before  what the sitting before left, weights and optimiser; None: it is the first
+    after   where this one leaves them; None: nowhere
+    """
+
+    first: float = 0.0
+    last: float = 1.0
+    before: Path | None = None
+    after: Path | None = None
+
+
 def train_windowed(
     model: Windowed, log: Dataset, schedule: Schedule, rate: Callable[[float], float], seconds: float, seed: int,
-    loss: Callable[[Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]], *others: nn.Module,
+    loss: Callable[[Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]], leg: Leg = Leg(),
 ) -> TrainedModel:
     """Descend `loss(pictures (B, history + 1, …), actions (B, history, W))` on windows drawn from the log.
 
-    rate    share of the time -> factor of the learning rate
-    others  modules that learn beside the model
+    rate     share of the time -> factor of the learning rate
+    seconds  of this leg
+
+    Raises:
+        DivergedError: a loss that is not finite.
     """
+    seed += round(leg.first * 1_000_003)  # each leg draws windows of its own
     generator = torch.Generator().manual_seed(seed)
-    modules = (model, *others)
-    optimiser = torch.optim.AdamW([p for m in modules for p in m.parameters() if p.requires_grad], schedule.lr,
-                                  weight_decay=schedule.decay)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, schedule.lr, weight_decay=schedule.decay)
+    if leg.before is not None:
+        _load(leg.before, model, optimiser)
 
     def each() -> tuple[Tensor, Mapping[str, Tensor]]:
         window = log.windows(*log.draw(schedule.batch_size, model.history, generator), model.history)
@@ -182,13 +203,32 @@ def train_windowed(
 
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        for module in modules:
-            module.train()
-        done: Descent = descend(each, optimiser, seconds, steps=schedule.steps, clip=schedule.clip, schedule=rate)
-    for module in modules:
-        module.eval().requires_grad_(False)
-    return TrainedModel(model, done.seconds, done.steps, sum(p.numel() for m in modules for p in m.parameters()),
-                        peak_memory(), done.losses)
+        model.train()
+        done: Descent = descend(
+            each, optimiser, seconds, steps=schedule.steps, clip=schedule.clip,
+            schedule=lambda share: rate(leg.first + (leg.last - leg.first) * share))
+    if leg.after is not None:
+        _save(leg.after, model, optimiser)
+    model.eval().requires_grad_(False)
+    return TrainedModel(model, done.seconds, done.steps, sum(p.numel() for p in parameters), peak_memory(),
+                        done.losses)
+
+
+def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    state = {f"optimiser.{i}.{name}": torch.as_tensor(value)
+             for i, entry in optimiser.state_dict()["state"].items() for name, value in entry.items()}
+    weights = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
+    save_file({**weights, **state}, path)
+
+
+def _load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    kept, state = load_file(path), dict[int, dict[str, Tensor]]()
+    for key, value in kept.items():
+        if key.startswith("optimiser."):
+            _, number, name = key.split(".", 2)
+            state.setdefault(int(number), {})[name] = value
+    model.load_state_dict({key.removeprefix("model."): x for key, x in kept.items() if key.startswith("model.")})
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
 # As boxes of ours ---------------------------------------------------------------------------------------------------
