@@ -14,7 +14,7 @@ from steersman.core import Observation, Signature
 from steersman.data import Dataset
 from steersman.evidence.peers.descending import descend
 from steersman.evidence.peers.hindsight import FUTURE, Hindsight, draw_goals, draw_steps, require_learnable, see
-from steersman.evidence.peers.networks import Doing, Fit, Head, Sight
+from steersman.evidence.peers.networks import Doing, Fit, Head, Sight, adam
 from steersman.evidence.peers.policy import GoalPolicy, Trained, parameters_of, peak_memory
 
 
@@ -75,6 +75,5 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
         error = cloning(actor.doing, said, steps.action)
         return error, {"cloning": error.detach()}
 
-    optimiser = torch.optim.Adam(actor.parameters(), config.fit.lr)
-    done = descend(loss, optimiser, seconds, steps=config.fit.steps)
+    done = descend(loss, *adam(actor, config.fit.lr), seconds, steps=config.fit.steps)
     return Trained(actor.eval(), done.seconds, done.steps, parameters_of(actor), peak_memory(), done.losses)

@@ -27,7 +27,17 @@ from steersman.evidence.peers.hindsight import (
     same,
     see,
 )
-from steersman.evidence.peers.networks import Doing, Fit, Head, Sight, advantage_weight, averaged, follow, gaussian
+from steersman.evidence.peers.networks import (
+    Doing,
+    Fit,
+    Head,
+    Sight,
+    adam,
+    advantage_weight,
+    averaged,
+    follow,
+    gaussian,
+)
 from steersman.evidence.peers.policy import GoalPolicy, Trained, parameters_of, peak_memory
 
 
@@ -148,6 +158,6 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
         high = -(advantage_weight(upward, config.high) * told).mean()
         return value + low + high, {"value": value.detach(), "low": low.detach(), "high": high.detach()}
 
-    done = descend(loss, torch.optim.Adam(levels.parameters(), config.fit.lr), seconds, steps=config.fit.steps,
+    done = descend(loss, *adam(levels, config.fit.lr), seconds, steps=config.fit.steps,
                    after=lambda: follow(slow, valued, config.fit.target))
     return Trained(levels.eval(), done.seconds, done.steps, parameters_of(levels), peak_memory(), done.losses)

@@ -7,7 +7,7 @@ A action size, W numbers that stand for an action (one-hot where it is a choice)
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal, TypeVar
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from steersman.core import ActionSpec, ConfigError, Observation, Signature
 from steersman.data import Dataset
 from steersman.evidence.peers.hindsight import draw_moments, see
-from steersman.nn import ActionEmbedding
+from steersman.nn import ActionEmbedding, AdamW
 from steersman.perception import ConvEncoder, VectorEncoder
 
 _CALIBRATED = 2000  # moments that normalisation is fitted to
@@ -178,6 +178,12 @@ def advantage_weight(advantage: Tensor, beta: float) -> Tensor:
 
 
 M = TypeVar("M", bound=nn.Module)
+
+
+def adam(module: nn.Module, lr: float) -> tuple[list[nn.Parameter], Callable[[float], None]]:
+    """The parameters of a module, and a step of Adam on them, given a factor of `lr`."""
+    optimiser = AdamW(module.named_parameters(), decay=0.0)
+    return optimiser.parameters, lambda factor: optimiser.step(lr * factor)
 
 
 def averaged(module: M) -> M:

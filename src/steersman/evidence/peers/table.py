@@ -19,6 +19,7 @@ from torch import nn
 from steersman.core import Pace, Perception, Signature, UsageError, WorldModel
 from steersman.data import Dataset
 from steersman.evidence.peers import gcbc, gciql, hiql, lightly, qrl, stable_worldmodel, torch_world
+from steersman.evidence.peers.networks import Fit
 from steersman.evidence.peers.policy import GoalPolicy
 from steersman.evidence.peers.windowed import Leg, PictureLatent, Windowed, WindowModel
 
@@ -37,16 +38,20 @@ class Rival:
         return log.paced(Pace(step=pace.step) if self.kind == "model" else pace)
 
 
+PICTURES = Fit(batch_size=64, lr=1e-3, target=0.02)
+"""For rivals without a world model on pictures in minutes: few steps, so smaller batches, and larger rates than the
+published ones."""
+
 RIVALS: Mapping[str, Rival] = {
     "lightly-lewm": Rival(lightly, lightly.Config(), "model", "LeWM of lightly"),
     "stable-lewm": Rival(stable_worldmodel, stable_worldmodel.Config(), "model", "LeWM of stable-worldmodel"),
     "stable-pldm": Rival(stable_worldmodel, stable_worldmodel.Config(kind="pldm"), "model",
                          "PLDM of stable-worldmodel"),
     "torch-world": Rival(torch_world, torch_world.Config(), "model", "LeWM of torch-world"),
-    "gcbc": Rival(gcbc, gcbc.Config(), "policy", "goal-conditioned behaviour cloning"),
-    "gciql": Rival(gciql, gciql.Config(), "policy", "goal-conditioned implicit Q-learning"),
-    "hiql": Rival(hiql, hiql.Config(), "policy", "hierarchical implicit Q-learning"),
-    "qrl": Rival(qrl, qrl.Config(), "policy", "quasimetric reinforcement learning"),
+    "gcbc": Rival(gcbc, gcbc.Config(fit=PICTURES), "policy", "goal-conditioned behaviour cloning"),
+    "gciql": Rival(gciql, gciql.Config(fit=PICTURES), "policy", "goal-conditioned implicit Q-learning"),
+    "hiql": Rival(hiql, hiql.Config(fit=PICTURES), "policy", "hierarchical implicit Q-learning"),
+    "qrl": Rival(qrl, qrl.Config(fit=PICTURES), "policy", "quasimetric reinforcement learning"),
 }
 
 
