@@ -67,9 +67,10 @@ class Sight(nn.Module):
     def __init__(self, signature: Signature, fit: Fit) -> None:
         super().__init__()
         images = [name for name, spec in signature.observations.items() if spec.kind == "image"]
-        self.images = nn.ModuleList(
+        encoders = [
             ConvEncoder.Config(image=name, size=fit.features, widths=fit.widths, patch=fit.patch).build(signature)
-            for name in images)
+            for name in images]
+        self.images = nn.ModuleList(encoders)
         vectors = any(spec.kind == "vector" for spec in signature.observations.values())
         encoder = VectorEncoder.Config(hidden=fit.hidden[:1], size=fit.features)
         self.vectors = encoder.build(signature) if vectors else None
@@ -85,6 +86,7 @@ class Sight(nn.Module):
         parts = []
         with torch.autocast("cpu", torch.bfloat16, enabled=self.fast):
             for encoder in self.images:
+                assert isinstance(encoder, ConvEncoder)
                 parts.append(encoder.encode(_moment(observation)).state[:, 0].float())
         if self.vectors is not None:
             parts.append(self.vectors.encode(_moment(observation)).state[:, 0])
@@ -107,11 +109,13 @@ class Head(nn.Module):
     def __init__(self, inputs: int, hidden: Sequence[int], out: int, count: int = 1, small: bool = False) -> None:
         """small: nearly 0 at first, for policies."""
         super().__init__()
-        self.members = nn.ModuleList(_layered([inputs, *hidden, out]) for _ in range(count))
+        members = [_layered([inputs, *hidden, out]) for _ in range(count)]
         if small:
-            for member in self.members:
-                nn.init.normal_(member[-1].weight, std=1e-2)
-                nn.init.zeros_(member[-1].bias)
+            for member in members:
+                weight, bias = member[-1].parameters()
+                nn.init.normal_(weight, std=1e-2)
+                nn.init.zeros_(bias)
+        self.members = nn.ModuleList(members)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         x = torch.cat(inputs, -1)

@@ -71,7 +71,7 @@ class StableModel(Windowed):
         three = [i % 3 for i in range(channels)]
         self.register_buffer("mean", torch.tensor(_MEAN)[three].view(-1, 1, 1))
         self.register_buffer("deviation", torch.tensor(_DEVIATION)[three].view(-1, 1, 1))
-        self.model = _build(config, self.sides, channels, numbers.width)
+        self.model: Any = _build(config, self.sides, channels, numbers.width)
 
     def pixels(self, pictures: Tensor) -> Tensor:
         """uint8 (B, T, H, W, C) -> (B, T, C, h, w) as their scripts hand them over."""

@@ -45,6 +45,8 @@ class Numbers(nn.Module):
     choices   (…, 1) -> (…, chunk · choices of the world); what already has W numbers (a planner's mixture) passes
     """
 
+    low: Tensor
+    high: Tensor
     centre: Tensor
     spread: Tensor
 
@@ -54,7 +56,8 @@ class Numbers(nn.Module):
         self.choices = spec.kind == "discrete"
         low, high = torch.tensor(spec.low), torch.tensor(spec.high)
         self.width = spec.chunk * spec.single.choices if self.choices else spec.size
-        self.register_buffer("low", low), self.register_buffer("high", high)
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
         self.register_buffer("centre", (low + high) / 2 if centre is None else centre)
         self.register_buffer("spread", (high - low) / 2 if spread is None else spread)
 
@@ -286,7 +289,7 @@ class WindowModel(WorldModel):
             behind, done = torch.zeros_like(carry[0]), torch.zeros_like(carry[1])
             for age in ages:  # at most as many as the history is long
                 rows = (known == age).nonzero()[:, 0]
-                each = self._roll(*(x[rows] for x in (state, carry[0], carry[1], numbers)), age)
+                each = self._roll(state[rows], carry[0][rows], carry[1][rows], numbers[rows], age)
                 states, behind, done = (whole.index_copy(0, rows, part)
                                         for whole, part in zip((states, behind, done), each, strict=True))
         after = (behind, done, (known + horizon).clamp(max=self.past))
