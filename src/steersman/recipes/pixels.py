@@ -10,8 +10,9 @@ from typing import Literal
 from steersman.actor import CEM
 from steersman.agent import AgentConfig
 from steersman.core import PerceptionConfig
-from steersman.objectives import Prediction, SIGReg, Straightening
+from steersman.objectives import Likeness, Prediction, SIGReg, Straightening
 from steersman.perception import CameraChoice, ConvEncoder, LinearReadout, ViTEncoder
+from steersman.perception.views import AnotherLook
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import ResidualModel
 
@@ -25,6 +26,7 @@ def recipe(
     width: int = 192,
     encoder: Literal["conv", "vit"] = "conv",
     tokens: bool = False,
+    views: bool = False,
     lr: float = 2e-3,
     horizon: int = 12,
     samples: int = 100,
@@ -44,6 +46,8 @@ def recipe(
     width       width of the predictor's hidden layers
     encoder     convolutional, or a vision transformer
     tokens      a state for each place of a coarse grid instead of one for all
+    views       also learn that a moment seen otherwise is the same state: nearer, aside, in other colours, behind
+                something that moves, with noise
     lr          peak learning rate
     horizon     model steps that a plan looks ahead
     samples     candidate plans a round
@@ -62,6 +66,7 @@ def recipe(
             Prediction.Config(weight=1.0),
             SIGReg.Config(weight=0.09, slices=256, per_step=False),
             Straightening.Config(weight=0.2),
+            *((Likeness.Config(view=AnotherLook(moments=min(2, window + 1))),) if views else ()),
         ),
         steps=steps,
         pace="auto",
