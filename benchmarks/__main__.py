@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("planning", "solvers", "mppi", "mcts", "training", "reading", "looking", "logs", "startup", "tokens")
+SECTIONS = (
+    "planning", "solvers", "mppi", "mcts", "training", "pixels", "tokens", "reading", "looking", "logs", "startup",
+)
 
 
 def main() -> None:
@@ -34,6 +36,7 @@ def main() -> None:
         logs,
         looking,
         machine,
+        pixels,
         planning,
         planning_mcts,
         planning_mppi,
@@ -54,6 +57,7 @@ def main() -> None:
         "mppi": lambda: [planning_mppi.run(host, arguments.quick)],
         "mcts": lambda: [planning_mcts.run(host, arguments.quick)],
         "training": lambda: training.run(host, arguments.quick),
+        "pixels": lambda: pixels.run(host, arguments.quick),
         "reading": lambda: reading.run(arguments.quick),
         "looking": lambda: looking.run(arguments.quick),
         "logs": lambda: logs.run(arguments.quick),

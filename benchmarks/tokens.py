@@ -59,7 +59,7 @@ def _table(machine: Machine, precision: str, dtype: torch.dtype, repeats: int) -
         whole = min(timed(step, device) for _ in range(repeats)) / HORIZON
     share = 100 * work / whole / machine.peaks[precision]
     return Table(
-        f"An imagined step of {TOKENS} tokens, width {WIDTH}, {DEPTH} layers, {PROBLEMS * CANDIDATES} rows, {precision}",
+        f"One imagined step: {TOKENS} tokens, width {WIDTH}, {DEPTH} layers, {PROBLEMS * CANDIDATES} rows, {precision}",
         [*rows, _row("sum", "", total, alone), _row("whole step", "", total, whole)],
         ["Each operation alone, the best of several calls, without gradients.",
          f"{work / 1e9:.2f} GFLOP a step; the whole step runs at {share:.0f}% of the measured GEMM peak, "
@@ -96,8 +96,8 @@ def _operations(dtype: torch.dtype, device: torch.device) -> Iterator[Operation]
 
     for name, inner, outer, times in [
         ("embedding", SIZE, WIDTH, 1), ("queries and keys", WIDTH, 2 * WIDTH, DEPTH), ("values", WIDTH, WIDTH, DEPTH),
-        ("attention's output", WIDTH, WIDTH, DEPTH), ("MLP in", WIDTH, HIDDEN, DEPTH), ("MLP out", HIDDEN, WIDTH, DEPTH),
-        ("change", WIDTH, SIZE, 1),
+        ("attention's output", WIDTH, WIDTH, DEPTH), ("MLP in", WIDTH, HIDDEN, DEPTH),
+        ("MLP out", HIDDEN, WIDTH, DEPTH), ("change", WIDTH, SIZE, 1),
     ]:
         x, weight, offset = draw(count, inner), draw(outer, inner), draw(outer)
         yield Operation(name, times, 2.0 * count * inner * outer, count * (inner + outer) + inner * outer,

@@ -61,13 +61,6 @@ KINDS = {
     "vector and observer, continuous, exogenous": (
         Signature(VECTOR, PUSH, ("wind",)), VectorEncoder.Config(hidden=(8,), size=6),
         ObserverModel.Config(width=8, disturbances=3), 4),
-    "tokens of patches and residual on their grid, continuous": (
-        Signature(IMAGE, PUSH),
-        ViTEncoder.Config(width=16, depth=1, heads=2, hidden=16, patch=8, size=4, pool="tokens"),
-        ResidualModel.Config(width=8, members=2, grid=(2, 2)), 1),
-    "tokens of places and recurrent, discrete, exogenous": (
-        Signature(IMAGE, CHOICE, ("wind",)), ConvEncoder.Config(patch=4, widths=(4, 8), size=4, pool="tokens"),
-        RecurrentModel.Config(width=8), 1),
     "tokens of patches and transformer on their grid, continuous": (
         Signature(WIDE, PUSH),
         ViTEncoder.Config(width=16, depth=1, heads=2, hidden=16, patch=4, size=4, pool="tokens"),

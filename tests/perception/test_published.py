@@ -15,7 +15,15 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from steersman.agent import load_published
-from steersman.core import CheckpointError, ConfigError, MismatchError, SteersmanError, UsageError
+from steersman.core import (
+    CheckpointError,
+    ConfigError,
+    MismatchError,
+    ObservationSpec,
+    Signature,
+    SteersmanError,
+    UsageError,
+)
 from steersman.perception import PublishedEncoder
 from steersman.perception.published import find_encoder
 
@@ -145,6 +153,17 @@ def test_a_transformer_of_pictures_sees_each_picture_of_a_moment_by_itself(tmp_p
     colour, _ = made(path, (28, 28, 3))
     same = colour.encode({"image": seen.expand(-1, -1, -1, -1, 3).contiguous()}).state
     torch.testing.assert_close(grey.encode({"image": seen}).state, same, rtol=1e-5, atol=1e-5)
+
+
+def test_grey_pictures_that_are_stacked_are_no_colours(tmp_path):
+    path = store(dino2_weights(), tmp_path / "w.safetensors")
+    one, _ = made(path, (28, 28, 1))
+    sig = Signature({"image": ObservationSpec("image", (28, 28, 3), frames=3)}, signature().action)
+    stacked = one.config.build(sig)
+    stacked.initialise()
+    seen = observe(sig)["image"]
+    expected = torch.cat([one.encode({"image": seen[..., i : i + 1]}).state for i in range(3)], -1)
+    torch.testing.assert_close(stacked.encode({"image": seen}).state, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("resolution", "grid"), [(0, (3, 5)), (28, (2, 4)), (100, (7, 13))])

@@ -26,6 +26,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "pixel-switches": (".pixel_switches", "what each switch of the recipe for cameras is worth, at equal seconds"),
     "pixel-shift": (".pixel_shift", "what is kept under other colours, sizes, noise and the like, and what cures it"),
     "data-curve": (".data_curve", "the score of the recipe for cameras against the length of its log"),
+    "pixel-peers": (".pixel_peers", "world models of other packages and methods without one, on the same logs as ours"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }
 """Name -> (module, one line about it)."""

@@ -54,7 +54,8 @@ def seeing(config: TrainConfig, **changes: Any) -> TrainConfig:
     """The same with an encoder of pictures that is changed."""
     choice = config.agent.perception
     assert isinstance(choice, CameraChoice)
-    choice = replace(choice, picture=replace(choice.picture, **changes))
+    picture: Any = choice.picture
+    choice = replace(choice, picture=replace(picture, **changes))
     return replace(config, agent=replace(config.agent, perception=choice))
 
 

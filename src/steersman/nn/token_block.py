@@ -67,15 +67,15 @@ class TokenBlock(nn.Module):
             F.pad(y, (0, 0, 0, 0, count - 1, 0)).unfold(1, count, 1).movedim(-1, 2) for y in (k, v)
         )  # (R, T, count, N, I)
         if self.ages is not None:
-            keys = keys + self.ages[:count].flip(0)[:, None]
+            keys = keys + self.ages[:count].flip(0)[:, None].to(keys.dtype)
         moment = torch.arange(steps, device=x.device)
         looked = moment[:, None] - torch.arange(count - 1, -1, -1, device=x.device)  # (T, count)
         seen = (looked >= 0).expand(rows, -1, -1)
         if apart is not None:
             seen = seen & ~apart.gather(2, looked.clamp(min=0).expand(rows, -1, -1))
         mask = None if count == 1 and apart is None else seen.flatten(0, 1).repeat_interleave(tokens, 1)[:, None, None]
-        heads = [self._split(y.flatten(0, 1).flatten(1, -2)) for y in (q, keys, values)]
-        attended = attend(*heads, mask, self.dropout if self.training else 0.0)
+        q, keys, values = (self._split(y.flatten(0, 1).flatten(1, -2)) for y in (q, keys, values))
+        attended = attend(q, keys, values, mask, self.dropout if self.training else 0.0)
         return self._finish(x, self._joined(attended).unflatten(0, (rows, steps)), parts), k, v
 
     def step(
@@ -98,13 +98,14 @@ class TokenBlock(nn.Module):
         parts, (q, key, value) = self._read(x, modulation)
         keys, values = ([*(kept[i] for kept in own), new] for i, new in enumerate((key, value)))
         if self.ages is not None:
-            keys = [y + self.ages[len(keys) - 1 - i] for i, y in enumerate(keys)]
-        q, new_keys, new_values = (self._split(y.flatten(0, 1)) for y in (q, torch.cat(keys, 2), torch.cat(values, 2)))
+            keys = [y + self.ages[len(keys) - 1 - i].to(y.dtype) for i, y in enumerate(keys)]
+        q, new_keys, new_values = (
+            self._split((torch.cat(y, 2) if len(y) > 1 else y[0]).flatten(0, 1)) for y in ([q], keys, values))
         if past is None or not shared:
             attended = attend(q, new_keys, new_values)
         else:
             assert self.ages is not None
-            old_keys = past[0] + self.ages[len(keys) : len(keys) + shared].flip(0)[:, None]
+            old_keys = past[0] + self.ages[len(keys) : len(keys) + shared].flip(0)[:, None].to(past[0].dtype)
             before = self._split(old_keys.flatten(1, 2)), self._split(past[1].flatten(1, 2))
             mask = None if seen is None else seen.repeat_interleave(tokens, 1)
             attended = _attend_both(q, before, (new_keys, new_values), mask, (b, k))

@@ -28,8 +28,8 @@ _HALVES = {"F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 _READ = {"F32", "I64", "I32", "BOOL", "U8", "I8", *_HALVES}
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 _CONVERT = (
-    "convert it once, where you trust it: safetensors.torch.save_file({name: x.contiguous() for name, x in "
-    'torch.load(FILE, weights_only=True).items()}, "weights.safetensors")'
+    "convert it once, where you trust it: load it with weights_only=True, and write its tensors, made contiguous, with "
+    "safetensors.torch.save_file"
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec.structs import replace
 
@@ -82,8 +84,9 @@ class CameraChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             got = ", ".join(others) or ", ".join(kinds) or "nothing"
             raise ConfigError("a log of images, perhaps with vectors beside them", got,
                               "use --recipe vectors for a log of numbers, --recipe foresee for other kinds")
+        picture: Any = self.picture
         parts = {
-            name: replace(self.picture, image=name, size=self.size) if kind == "image" else
+            name: replace(picture, image=name, size=self.size) if kind == "image" else
             VectorEncoder.Config(observations=(name,), size=self.size, hidden=self.hidden)
             for name, kind in kinds.items()
         }

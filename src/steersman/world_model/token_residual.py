@@ -8,6 +8,7 @@ W width, Z numbers of chance a step.
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from steersman.core import Belief, Imagined, Latent, LatentVariableConfig, Signature, WorldModel, every_moment
 from steersman.nn import ActionEmbedding, mlp
+from steersman.nn.token_block import TokenBlock
 from steersman.world_model.dealing import Deal
 from steersman.world_model.drive import drive_inputs
 from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained
@@ -160,9 +162,9 @@ class _Network(nn.Module):
     def forward(self, state: Tensor, driven: Tensor, z: Tensor | None = None) -> Tensor:
         drive = self.embed_drive(driven)[:, None]
         condition, x = F.silu(drive), (self.embed_state(state) + drive)[:, None]
-        for block in self.blocks:
+        for block in cast(list[TokenBlock], list(self.blocks)):
             x, _ = block.step(x, block.modulation(condition))
-        h = self.norm(x[:, 0])
+        h: Tensor = self.norm(x[:, 0])
         if z is not None:
             assert self.fork is not None
             h = fork_tokens(self.fork, h, z)
@@ -170,4 +172,5 @@ class _Network(nn.Module):
         if self.linear is None:
             return change
         beside = driven[:, None].expand(-1, state.shape[1], -1)
-        return change + self.linear(torch.cat([state, beside.to(state.dtype)], -1))
+        straight: Tensor = self.linear(torch.cat([state, beside.to(state.dtype)], -1))
+        return change + straight

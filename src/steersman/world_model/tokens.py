@@ -45,7 +45,7 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         x: Tensor = self.project(state)
-        return x if self.places is None else x + self.places
+        return x if self.places is None else x + self.places.to(x.dtype)
 
 
 def _codes(count: int, width: int, grid: tuple[int, ...]) -> Tensor:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from steersman.core import DivergedError, UsageError
@@ -26,15 +25,16 @@ class Descent:
 
 
 def descend(
-    loss: Callable[[], tuple[Tensor, Mapping[str, Tensor]]], optimiser: torch.optim.Optimizer, seconds: float, *,
-    steps: int = 0, after: Callable[[], None] | None = None, schedule: Callable[[float], float] | None = None,
-    clip: float = 0.0,
+    loss: Callable[[], tuple[Tensor, Mapping[str, Tensor]]], parameters: Sequence[nn.Parameter],
+    step: Callable[[float], None], seconds: float, *, steps: int = 0, after: Callable[[], None] | None = None,
+    schedule: Callable[[float], float] | None = None, clip: float = 0.0,
 ) -> Descent:
     """Draw a batch, compute its loss, step; until `seconds` have passed, or `steps` steps are done (0: no limit).
 
     loss      -> what is minimised, and its named parts
+    step      one step of the optimiser of `parameters`, given the factor of its learning rates
     after     called after every step: averages follow
-    schedule  share of the time (of the steps, if they are limited) in [0, 1) -> factor of every learning rate
+    schedule  share of the time (of the steps, if they are limited) in [0, 1) -> that factor; None: 1
     clip      largest norm of the gradient; 0: not clipped
 
     Raises:
@@ -43,25 +43,21 @@ def descend(
     """
     if not seconds > 0 and not steps:
         raise UsageError("seconds above 0", f"{seconds:g}", "give it a minute")
-    rates = [group["lr"] for group in optimiser.param_groups]
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     begun, done, parts = time.perf_counter(), 0, dict[str, Tensor]()
     while True:
         elapsed = time.perf_counter() - begun
         if (steps and done >= steps) or (seconds > 0 and elapsed >= seconds):
             break
-        if schedule is not None:
-            share = done / steps if steps else elapsed / seconds
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * schedule(share)
+        factor = 1.0 if schedule is None else schedule(done / steps if steps else elapsed / seconds)
         total, named = loss()
         if not math.isfinite(size := float(total.detach())):
             raise DivergedError("a finite loss", f"{size} in step {done + 1}", "lower the learning rate")
-        optimiser.zero_grad()
+        for parameter in parameters:
+            parameter.grad = None
         total.backward()
         if clip:
             nn.utils.clip_grad_norm_(parameters, clip)
-        optimiser.step()
+        step(factor)
         if after is not None:
             after()
         done, parts = done + 1, dict(named)

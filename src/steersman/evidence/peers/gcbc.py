@@ -14,7 +14,7 @@ from steersman.core import Observation, Signature
 from steersman.data import Dataset
 from steersman.evidence.peers.descending import descend
 from steersman.evidence.peers.hindsight import FUTURE, Hindsight, draw_goals, draw_steps, require_learnable, see
-from steersman.evidence.peers.networks import Doing, Fit, Head, Sight
+from steersman.evidence.peers.networks import Doing, Fit, Head, Sight, adam
 from steersman.evidence.peers.policy import GoalPolicy, Trained, parameters_of, peak_memory
 
 
@@ -42,6 +42,11 @@ class Actor(nn.Module, GoalPolicy):
     __call__ = GoalPolicy.__call__
 
 
+def build(signature: Signature, config: Config) -> Actor:
+    """The policy, not trained."""
+    return Actor(signature, config.fit)
+
+
 def cloning(doing: Doing, said: Tensor, action: Tensor) -> Tensor:
     """E = -mean_b log π(a_b | s_b, g_b); said (B, W), action (B, A)."""
     return -doing.log_prob(said, action).mean()
@@ -60,7 +65,7 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        actor = Actor(log.signature, config.fit)
+        actor = build(log.signature, config)
     actor.sight.calibrate(log, generator)
 
     def loss() -> tuple[Tensor, dict[str, Tensor]]:
@@ -70,6 +75,5 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
         error = cloning(actor.doing, said, steps.action)
         return error, {"cloning": error.detach()}
 
-    optimiser = torch.optim.Adam(actor.parameters(), config.fit.lr)
-    done = descend(loss, optimiser, seconds, steps=config.fit.steps)
+    done = descend(loss, *adam(actor, config.fit.lr), seconds, steps=config.fit.steps)
     return Trained(actor.eval(), done.seconds, done.steps, parameters_of(actor), peak_memory(), done.losses)

@@ -23,7 +23,7 @@ from steersman.evidence.peers.hindsight import (
     same,
     see,
 )
-from steersman.evidence.peers.networks import Fit, Head, advantage_weight, averaged, expectile, follow
+from steersman.evidence.peers.networks import Fit, Head, adam, advantage_weight, averaged, expectile, follow
 from steersman.evidence.peers.policy import Trained, parameters_of, peak_memory
 
 
@@ -51,6 +51,11 @@ class Networks(nn.Module):
         size = 2 * self.actor.sight.size
         self.value = Head(size, fit.hidden, 1)
         self.critics = Head(size + self.actor.doing.width, fit.hidden, 1, count=2)
+
+
+def build(signature: Signature, config: Config) -> Actor:
+    """The policy, not trained."""
+    return Actor(signature, config.fit)
 
 
 def backup(value: Tensor, reached: Tensor, discount: float) -> Tensor:
@@ -105,6 +110,5 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
         follow(slow_sight, sight, config.fit.target)
         follow(slow_critics, nets.critics, config.fit.target)
 
-    done = descend(loss, torch.optim.Adam(nets.parameters(), config.fit.lr), seconds, steps=config.fit.steps,
-                   after=after)
+    done = descend(loss, *adam(nets, config.fit.lr), seconds, steps=config.fit.steps, after=after)
     return Trained(nets.actor.eval(), done.seconds, done.steps, parameters_of(nets), peak_memory(), done.losses)

@@ -27,7 +27,17 @@ from steersman.evidence.peers.hindsight import (
     same,
     see,
 )
-from steersman.evidence.peers.networks import Doing, Fit, Head, Sight, advantage_weight, averaged, follow, gaussian
+from steersman.evidence.peers.networks import (
+    Doing,
+    Fit,
+    Head,
+    Sight,
+    adam,
+    advantage_weight,
+    averaged,
+    follow,
+    gaussian,
+)
 from steersman.evidence.peers.policy import GoalPolicy, Trained, parameters_of, peak_memory
 
 
@@ -88,6 +98,11 @@ class Levels(nn.Module, GoalPolicy):
     __call__ = GoalPolicy.__call__
 
 
+def build(signature: Signature, config: Config) -> Levels:
+    """The policy with its value, not trained."""
+    return Levels(signature, config.fit, config.code)
+
+
 def of_one_length(code: Tensor) -> Tensor:
     """(B, R) -> √R · code / |code|."""
     return F.normalize(code, dim=-1) * math.sqrt(code.shape[-1])
@@ -116,7 +131,7 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        levels = Levels(log.signature, config.fit, config.code)
+        levels = build(log.signature, config)
     valued, doing = levels.valued, levels.doing
     valued.sight.calibrate(log, generator)
     slow = averaged(valued)
@@ -143,6 +158,6 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
         high = -(advantage_weight(upward, config.high) * told).mean()
         return value + low + high, {"value": value.detach(), "low": low.detach(), "high": high.detach()}
 
-    done = descend(loss, torch.optim.Adam(levels.parameters(), config.fit.lr), seconds, steps=config.fit.steps,
+    done = descend(loss, *adam(levels, config.fit.lr), seconds, steps=config.fit.steps,
                    after=lambda: follow(slow, valued, config.fit.target))
     return Trained(levels.eval(), done.seconds, done.steps, parameters_of(levels), peak_memory(), done.losses)

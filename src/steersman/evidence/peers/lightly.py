@@ -20,6 +20,7 @@ from steersman.data import Dataset
 from steersman.evidence.peers.descending import cosine
 from steersman.evidence.peers.policy import GoalPolicy
 from steersman.evidence.peers.windowed import (
+    Leg,
     Numbers,
     Schedule,
     TrainedModel,
@@ -73,7 +74,18 @@ class LightlyModel(Windowed):
         return _CEM(self, seed)
 
 
-def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: int = 0) -> TrainedModel:  # noqa: B008
+def build(signature: Signature, config: Config) -> LightlyModel:
+    """The model, not trained.
+
+    Raises:
+        UsageError: the package is not installed. MismatchError: a signature without one picture, or without actions.
+    """
+    return LightlyModel(signature, config)
+
+
+def train(
+    log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: int = 0, leg: Leg = Leg(),  # noqa: B008
+) -> TrainedModel:
     """Build and train it, its rate following the tutorial's schedule over `seconds`.
 
     Raises:
@@ -94,7 +106,7 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
     def rate(share: float) -> float:
         return cosine(share, 0.0) * min(1.0, share / max(config.schedule.warmup, 1e-9))
 
-    return train_windowed(model, log, config.schedule, rate, seconds, seed, loss)
+    return train_windowed(model, log, config.schedule, rate, seconds, seed, loss, leg)
 
 
 class _CEM(GoalPolicy):

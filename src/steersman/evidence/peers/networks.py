@@ -7,7 +7,7 @@ A action size, W numbers that stand for an action (one-hot where it is a choice)
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal, TypeVar
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from steersman.core import ActionSpec, ConfigError, Observation, Signature
 from steersman.data import Dataset
 from steersman.evidence.peers.hindsight import draw_moments, see
-from steersman.nn import ActionEmbedding
+from steersman.nn import ActionEmbedding, AdamW
 from steersman.perception import ConvEncoder, VectorEncoder
 
 _CALIBRATED = 2000  # moments that normalisation is fitted to
@@ -67,9 +67,10 @@ class Sight(nn.Module):
     def __init__(self, signature: Signature, fit: Fit) -> None:
         super().__init__()
         images = [name for name, spec in signature.observations.items() if spec.kind == "image"]
-        self.images = nn.ModuleList(
+        encoders = [
             ConvEncoder.Config(image=name, size=fit.features, widths=fit.widths, patch=fit.patch).build(signature)
-            for name in images)
+            for name in images]
+        self.images = nn.ModuleList(encoders)
         vectors = any(spec.kind == "vector" for spec in signature.observations.values())
         encoder = VectorEncoder.Config(hidden=fit.hidden[:1], size=fit.features)
         self.vectors = encoder.build(signature) if vectors else None
@@ -85,6 +86,7 @@ class Sight(nn.Module):
         parts = []
         with torch.autocast("cpu", torch.bfloat16, enabled=self.fast):
             for encoder in self.images:
+                assert isinstance(encoder, ConvEncoder)
                 parts.append(encoder.encode(_moment(observation)).state[:, 0].float())
         if self.vectors is not None:
             parts.append(self.vectors.encode(_moment(observation)).state[:, 0])
@@ -107,11 +109,13 @@ class Head(nn.Module):
     def __init__(self, inputs: int, hidden: Sequence[int], out: int, count: int = 1, small: bool = False) -> None:
         """small: nearly 0 at first, for policies."""
         super().__init__()
-        self.members = nn.ModuleList(_layered([inputs, *hidden, out]) for _ in range(count))
+        members = [_layered([inputs, *hidden, out]) for _ in range(count)]
         if small:
-            for member in self.members:
-                nn.init.normal_(member[-1].weight, std=1e-2)
-                nn.init.zeros_(member[-1].bias)
+            for member in members:
+                weight, bias = member[-1].parameters()
+                nn.init.normal_(weight, std=1e-2)
+                nn.init.zeros_(bias)
+        self.members = nn.ModuleList(members)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         x = torch.cat(inputs, -1)
@@ -178,6 +182,12 @@ def advantage_weight(advantage: Tensor, beta: float) -> Tensor:
 
 
 M = TypeVar("M", bound=nn.Module)
+
+
+def adam(module: nn.Module, lr: float) -> tuple[list[nn.Parameter], Callable[[float], None]]:
+    """The parameters of a module, and a step of Adam on them, given a factor of `lr`."""
+    optimiser = AdamW(module.named_parameters(), decay=0.0)
+    return optimiser.parameters, lambda factor: optimiser.step(lr * factor)
 
 
 def averaged(module: M) -> M:

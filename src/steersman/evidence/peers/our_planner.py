@@ -32,12 +32,12 @@ PLANNER = ICEM.Config(samples=128, iterations=4, horizon=10)
 
 
 @dataclass(frozen=True)
-class _Given:
-    """A part that is here already, in the form in which a configuration names parts."""
+class _Seeing:
+    """A perception that is here already, in the form in which a configuration names parts."""
 
-    part: Perception | WorldModel
+    part: Perception
 
-    def build(self, *shapes: object) -> Perception | WorldModel:
+    def build(self, signature: Signature) -> Perception:
         return self.part
 
 
@@ -49,7 +49,7 @@ class OurPlanner(GoalPolicy):
                  readout: Readout | None = None, planner: PlannerConfig = PLANNER, execute: int = 1,
                  seed: int = 0) -> None:
         self.signature, self.readout, self.execute, self.seed, self.calls = signature, readout, execute, seed, 0
-        config = AgentConfig(perception=_Given(perception), world_model=_Given(world_model), planner=planner)
+        config = AgentConfig(perception=_Seeing(perception), planner=planner)
         self.agent = Agent(config, signature, perception, world_model, readout=readout)
 
     @torch.no_grad()

@@ -25,9 +25,10 @@ from steersman.evidence.peers.hindsight import (
     require_learnable,
     see,
 )
-from steersman.evidence.peers.networks import Doing, Fit, Head, Sight, advantage_weight, averaged, follow
+from steersman.evidence.peers.networks import Doing, Fit, Head, Sight, adam, advantage_weight, averaged, follow
 from steersman.evidence.peers.policy import GoalPolicy, Trained, parameters_of, peak_memory
 from steersman.evidence.peers.quasimetrics import Kind, Quasimetric
+from steersman.nn import AdamW
 
 _AT_ONCE = 1 << 16  # most imagined points that are compared at a time
 
@@ -110,6 +111,11 @@ class Nearer(nn.Module, GoalPolicy):
     __call__ = GoalPolicy.__call__
 
 
+def build(signature: Signature, config: Config) -> Nearer:
+    """The policy with its metric, not trained."""
+    return Nearer(signature, config)
+
+
 def apart(distance: Tensor, offset: float, sharpness: float) -> Tensor:
     """E = mean softplus_β(offset - d), softplus_β(z) = log(1 + e^{β z}) / β: distances of random pairs (B,)."""
     return F.softplus(offset - distance, beta=sharpness).mean()
@@ -131,7 +137,7 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        nearer = Nearer(log.signature, config)
+        nearer = build(log.signature, config)
     metric, doing = nearer.metric, nearer.doing
     metric.sight.calibrate(log, generator)
     slow, raw = averaged(metric), nn.Parameter(torch.tensor(0.5413))  # softplus: λ = 1 at first
@@ -154,9 +160,14 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
             total, named = total + policy, named | {"policy": policy}
         return total, {name: value.detach() for name, value in named.items()}
 
-    optimiser = torch.optim.Adam([{"params": list(nearer.parameters()), "lr": config.fit.lr},
-                                  {"params": [raw], "lr": config.multiplier}])
-    done = descend(loss, optimiser, seconds, steps=config.fit.steps,
+    parameters, step = adam(nearer, config.fit.lr)
+    ascent = AdamW([("multiplier", raw)], decay=0.0)
+
+    def both(factor: float) -> None:
+        step(factor)
+        ascent.step(config.multiplier)
+
+    done = descend(loss, [*parameters, raw], both, seconds, steps=config.fit.steps,
                    after=lambda: follow(slow, metric, config.fit.target))
     return Trained(nearer.eval(), done.seconds, done.steps, parameters_of(nearer), peak_memory(), done.losses)
 

@@ -25,6 +25,7 @@ from steersman.data import Dataset
 from steersman.evidence.peers.descending import cosine
 from steersman.evidence.peers.policy import GoalPolicy
 from steersman.evidence.peers.windowed import (
+    Leg,
     Numbers,
     Schedule,
     TrainedModel,
@@ -70,7 +71,7 @@ class StableModel(Windowed):
         three = [i % 3 for i in range(channels)]
         self.register_buffer("mean", torch.tensor(_MEAN)[three].view(-1, 1, 1))
         self.register_buffer("deviation", torch.tensor(_DEVIATION)[three].view(-1, 1, 1))
-        self.model = _build(config, self.sides, channels, numbers.width)
+        self.model: Any = _build(config, self.sides, channels, numbers.width)
 
     def pixels(self, pictures: Tensor) -> Tensor:
         """uint8 (B, T, H, W, C) -> (B, T, C, h, w) as their scripts hand them over."""
@@ -108,7 +109,18 @@ def _build(config: Config, sides: tuple[int, int], channels: int, actions: int) 
     return model
 
 
-def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: int = 0) -> TrainedModel:  # noqa: B008
+def build(signature: Signature, config: Config) -> StableModel:
+    """The model, not trained.
+
+    Raises:
+        UsageError: the package is not installed. MismatchError: a signature without one picture, or without actions.
+    """
+    return StableModel(signature, config, Numbers(signature))
+
+
+def train(
+    log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: int = 0, leg: Leg = Leg(),  # noqa: B008
+) -> TrainedModel:
     """Build and train one of the two, its rate a cosine over `seconds`.
 
     LeWM: mean squared error + .09 SIGReg. PLDM: the same error + 18 std + .7 std over time + 12 cov + .2 alignment (its
@@ -136,7 +148,7 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
         return total, {"prediction": error, **parts}
 
     return train_windowed(model, log, config.schedule, lambda share: cosine(share, config.schedule.warmup, 0.01),
-                          seconds, seed, loss)
+                          seconds, seed, loss, leg)
 
 
 def _spread(log: Dataset, seed: int) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from steersman.core.extras import require
 from steersman.data import Dataset
 from steersman.evidence.peers.policy import GoalPolicy
 from steersman.evidence.peers.windowed import (
+    Leg,
     Numbers,
     Schedule,
     TrainedModel,
@@ -66,7 +67,18 @@ class TorchWorldModel(Windowed):
         return _CEM(self, seed)
 
 
-def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: int = 0) -> TrainedModel:  # noqa: B008
+def build(signature: Signature, config: Config) -> TorchWorldModel:
+    """The model, not trained.
+
+    Raises:
+        UsageError: the package is not installed. MismatchError: a signature without one picture, or without actions.
+    """
+    return TorchWorldModel(signature, config)
+
+
+def train(
+    log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: int = 0, leg: Leg = Leg(),  # noqa: B008
+) -> TrainedModel:
     """Build and train it with its own loss at a constant rate.
 
     Raises:
@@ -82,7 +94,7 @@ def train(log: Dataset, config: Config = Config(), seconds: float = 60.0, seed: 
         found = model.model(pictures.movedim(-1, 2).float() / 255, padded)
         return found["loss"], {name: value.detach() for name, value in found.items()}
 
-    return train_windowed(model, log, config.schedule, lambda share: 1.0, seconds, seed, loss)
+    return train_windowed(model, log, config.schedule, lambda share: 1.0, seconds, seed, loss, leg)
 
 
 class _CEM(GoalPolicy):

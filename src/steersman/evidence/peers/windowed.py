@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from steersman.core import (
@@ -33,6 +35,7 @@ from steersman.core.pacing import chunked, unchunked
 from steersman.data import Dataset
 from steersman.evidence.peers.descending import Descent, descend
 from steersman.evidence.peers.policy import GoalPolicy, peak_memory
+from steersman.nn import AdamW
 
 
 class Numbers(nn.Module):
@@ -42,6 +45,8 @@ class Numbers(nn.Module):
     choices   (…, 1) -> (…, chunk · choices of the world); what already has W numbers (a planner's mixture) passes
     """
 
+    low: Tensor
+    high: Tensor
     centre: Tensor
     spread: Tensor
 
@@ -51,7 +56,8 @@ class Numbers(nn.Module):
         self.choices = spec.kind == "discrete"
         low, high = torch.tensor(spec.low), torch.tensor(spec.high)
         self.width = spec.chunk * spec.single.choices if self.choices else spec.size
-        self.register_buffer("low", low), self.register_buffer("high", high)
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
         self.register_buffer("centre", (low + high) / 2 if centre is None else centre)
         self.register_buffer("spread", (high - low) / 2 if spread is None else spread)
 
@@ -127,7 +133,8 @@ def require_picture(signature: Signature) -> str:
 
 
 class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a package's own script descends: AdamW, a schedule over the share of the time, a largest gradient norm.
+    """How a package's own script descends: AdamW, a schedule over the share of the time, a largest gradient norm. The
+    optimiser is ours, which spares biases and norms the decay; at these rates that is no difference.
 
     warmup   share of the time over which the rate rises
     clip     0: not clipped
@@ -161,19 +168,41 @@ class TrainedModel:
     losses: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Leg:
+    """A part of a training that is done in several sittings: from share `first` of all its time to share `last`.
+
+    before  what the sitting before left, weights and optimiser; None: it is the first
+    after   where this one leaves them; None: nowhere
+    """
+
+    first: float = 0.0
+    last: float = 1.0
+    before: Path | None = None
+    after: Path | None = None
+
+
 def train_windowed(
     model: Windowed, log: Dataset, schedule: Schedule, rate: Callable[[float], float], seconds: float, seed: int,
-    loss: Callable[[Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]], *others: nn.Module,
+    loss: Callable[[Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]], leg: Leg = Leg(),
 ) -> TrainedModel:
     """Descend `loss(pictures (B, history + 1, …), actions (B, history, W))` on windows drawn from the log.
 
-    rate    share of the time -> factor of the learning rate
-    others  modules that learn beside the model
+    rate     share of the time -> factor of the learning rate
+    seconds  of this leg
+
+    Raises:
+        DivergedError: a loss that is not finite.
     """
+    seed += round(leg.first * 1_000_003)  # each leg draws windows of its own
     generator = torch.Generator().manual_seed(seed)
-    modules = (model, *others)
-    optimiser = torch.optim.AdamW([p for m in modules for p in m.parameters() if p.requires_grad], schedule.lr,
-                                  weight_decay=schedule.decay)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimiser = AdamW(model.named_parameters(), decay=schedule.decay)
+    if leg.before is not None:
+        _load(leg.before, model, optimiser)
+
+    def step(factor: float) -> None:
+        optimiser.step(schedule.lr * factor)
 
     def each() -> tuple[Tensor, Mapping[str, Tensor]]:
         window = log.windows(*log.draw(schedule.batch_size, model.history, generator), model.history)
@@ -182,13 +211,30 @@ def train_windowed(
 
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        for module in modules:
-            module.train()
-        done: Descent = descend(each, optimiser, seconds, steps=schedule.steps, clip=schedule.clip, schedule=rate)
-    for module in modules:
-        module.eval().requires_grad_(False)
-    return TrainedModel(model, done.seconds, done.steps, sum(p.numel() for m in modules for p in m.parameters()),
-                        peak_memory(), done.losses)
+        model.train()
+        done: Descent = descend(
+            each, parameters, step, seconds, steps=schedule.steps, clip=schedule.clip,
+            schedule=lambda share: rate(leg.first + (leg.last - leg.first) * share))
+    if leg.after is not None:
+        _save(leg.after, model, optimiser)
+    model.eval().requires_grad_(False)
+    return TrainedModel(model, done.seconds, done.steps, sum(p.numel() for p in parameters), peak_memory(),
+                        done.losses)
+
+
+def _save(path: Path, model: nn.Module, optimiser: AdamW) -> None:
+    parts = {"model": model.state_dict(), "optimiser": optimiser.state()}
+    save_file({f"{part}.{name}": value.contiguous() for part, held in parts.items() for name, value in held.items()},
+              path)
+
+
+def _load(path: Path, model: nn.Module, optimiser: AdamW) -> None:
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}}
+    for key, value in load_file(path).items():
+        part, name = key.split(".", 1)
+        parts[part][name] = value
+    model.load_state_dict(parts["model"])
+    optimiser.load(parts["optimiser"])
 
 
 # As boxes of ours ---------------------------------------------------------------------------------------------------
@@ -214,48 +260,51 @@ class WindowModel(WorldModel):
 
         ẑ_{t+1} = foresee(z_{t-h+1..t}, a_{t-h+1..t})_t
 
-    A belief that is carried on from moment to moment (`observe`) has h - 1 moments behind it; where fewer are known,
-    the oldest is repeated with an action of zeros.
+    Carried are h - 1 moments, zeros in front of those that are known, and how many are: a history that has just begun
+    is foreseen from what there is of it, beside longer ones in one batch.
     """
 
     def __init__(self, model: Windowed) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.past = model, model.history - 1
 
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
-        past = self.model.history - 1
-        numbers = self.model.numbers(actions)
-        behind = latent.state[:, :-1]
-        keep = min(past, behind.shape[1])
-        return Belief(latent.state[:, -1], carry=(behind[:, behind.shape[1] - keep :],
-                                                  numbers[:, numbers.shape[1] - keep :]))
-
-    def settle(self, belief: Belief) -> Belief:
-        behind, done = belief.carry
-        missing = self.model.history - 1 - behind.shape[1]
-        if missing <= 0:
-            return belief
-        oldest = behind[:, :1] if behind.shape[1] else belief.state[:, None]
-        nothing = done.new_zeros(len(done), missing, done.shape[2])
-        return replace(belief, carry=(torch.cat([oldest.expand(-1, missing, -1), behind], 1),
-                                      torch.cat([nothing, done], 1)))
+        state, numbers = latent.state, self.model.numbers(actions)
+        behind, done = state[:, :-1][:, -self.past or len(state[0]) :], numbers[:, -self.past or len(state[0]) :]
+        missing = self.past - behind.shape[1]
+        known = torch.full((len(state),), behind.shape[1], device=state.device)
+        return Belief(state[:, -1], carry=(F.pad(behind, (0, 0, missing, 0)), F.pad(done, (0, 0, missing, 0)), known))
 
     def imagine(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
     ) -> Imagined:
         b, k, horizon = actions.shape[:3]
-        numbers = self.model.numbers(actions).flatten(0, 1)
-        behind, done = (x.repeat_interleave(k, 0) for x in belief.carry)
-        states = [belief.state.repeat_interleave(k, 0)]
-        latents = [*behind.unbind(1), states[0]]
+        state, *carry = (x.repeat_interleave(k, 0) for x in (belief.state, *belief.carry))
+        numbers, known = self.model.numbers(actions).flatten(0, 1), carry[2]
+        ages = known.unique().tolist()
+        if len(ages) == 1:
+            states, behind, done = self._roll(state, carry[0], carry[1], numbers, ages[0])
+        else:
+            states = state.new_zeros(b * k, horizon + 1, state.shape[1])
+            behind, done = torch.zeros_like(carry[0]), torch.zeros_like(carry[1])
+            for age in ages:  # at most as many as the history is long
+                rows = (known == age).nonzero()[:, 0]
+                each = self._roll(state[rows], carry[0][rows], carry[1][rows], numbers[rows], age)
+                states, behind, done = (whole.index_copy(0, rows, part)
+                                        for whole, part in zip((states, behind, done), each, strict=True))
+        after = (behind, done, (known + horizon).clamp(max=self.past))
+        return Imagined(states.unflatten(0, (b, k)), carry=tuple(x.unflatten(0, (b, k)) for x in after))
+
+    def _roll(
+        self, state: Tensor, behind: Tensor, done: Tensor, numbers: Tensor, known: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """N rows with `known` moments behind them -> states (N, H+1, D), and what is behind the last one."""
         acts = torch.cat([done, numbers], 1)
-        for t in range(horizon):
-            now, first = behind.shape[1] + t + 1, max(0, behind.shape[1] + t + 1 - self.model.history)
-            following = self.model.foresee(torch.stack(latents[first:now], 1), acts[:, first:now])[:, -1].float()
-            latents.append(following)
-            states.append(following)
-        past = self.model.history - 1
-        first = max(0, len(latents) - 1 - past)
-        carry = (torch.stack(latents[first:-1], 1) if len(latents) - 1 > first else behind, acts[:, first:])
-        return Imagined(torch.stack(states, 1).unflatten(0, (b, k)),
-                        carry=tuple(x.unflatten(0, (b, k)) for x in carry))
+        latents = [*behind.unbind(1), state]
+        for t in range(numbers.shape[1]):
+            end = self.past + t + 1
+            first = max(self.past - known, end - self.model.history)
+            seen = torch.stack(latents[first:end], 1)
+            latents.append(self.model.foresee(seen, acts[:, first:end])[:, -1].to(state.dtype))
+        every, last = torch.stack(latents, 1), len(latents) - 1
+        return every[:, self.past :], every[:, last - self.past : last], acts[:, last - self.past :]

@@ -101,7 +101,7 @@ class PublishedEncoder(Perception):
         self.config, self.image = config, signature.image(config.image)
         self.shape = signature.observations[self.image].shape
         form = config.form
-        self.pictures = _pictures(self.shape[2], form.channels)
+        self.pictures = _pictures(self.shape[2], signature.observations[self.image].frames, form.channels)
         self.frames = -(-self.pictures // form.tubelet) * form.tubelet if form.positions == "spacetime" else 1
         self.pool = config.pool if config.pool != "auto" else "class" if form.class_token else "mean"
         self.pixels = _pixels(self.shape[0], self.shape[1], form.patch, config.resolution)
@@ -194,13 +194,14 @@ class PublishedEncoder(Perception):
         return (self.vit,) if self.project is None else (self.vit, self.project)
 
 
-def _pictures(channels: int, each: int) -> int:
-    """How many pictures a moment holds: of one channel, or of as many as the transformer reads."""
-    if channels % each == 0:
+def _pictures(channels: int, frames: int, each: int) -> int:
+    """How many pictures a moment of `channels` holds, `frames` as its log says: pictures of one channel, or of as many
+    as the transformer reads. A log that says one frame may hold stacks of its own."""
+    if channels // frames in (1, each):
+        return frames
+    if frames == 1 and channels % each == 0:
         return channels // each
-    if channels == 1:
-        return 1
-    raise ConfigError(f"pictures of {each} channels, or of 1", f"{channels} channels",
+    raise ConfigError(f"pictures of {each} channels, or of 1", f"{channels // frames} channels",
                       f"show the log's camera in colour: {each} channels a picture")
 
 
