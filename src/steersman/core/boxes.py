@@ -69,6 +69,10 @@ class Perception(nn.Module, ABC):
         whole = torch.stack(list(rows.values())).all(0)
         return whole[(..., *[None] * len(self.latent_shape))]
 
+    def initialise(self) -> None:
+        """Called once before a training begins, never where weights are loaded. The default leaves the parameters as
+        they were built; override it where they come from elsewhere, so that building reads no file."""
+
     def calibrate(self, observation: Observation) -> None:
         """Fit normalisation to a sample of the log, each (n, …): called once, on the training split, before training.
 

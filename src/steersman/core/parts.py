@@ -44,6 +44,7 @@ T = TypeVar("T")
 _OURS = "steersman."
 _ORIGIN = re.compile(r"\w[\w.]{0,99}:\w[\w.<>]{0,99}")
 _PARTS: dict[str, dict[str, type]] = {}  # box -> tag -> Config
+_EARLIER: dict[type, Mapping[str, Any]] = {}  # Config -> what fields meant before there were any
 
 
 # What the Config of each box offers -----------------------------------------------------------------------------
@@ -189,8 +190,11 @@ _BOXES: dict[type, str] = {kind: kind.__name__.removesuffix("Config") for kind i
 # Registering ----------------------------------------------------------------------------------------------------
 
 
-def register(box: type) -> Callable[[type[T]], type[T]]:
+def register(box: type, *, earlier: Mapping[str, Any] | None = None) -> Callable[[type[T]], type[T]]:
     """Class decorator: a Config that stored runs may name. `box` is the abstract class of what it builds.
+
+    earlier  values of fields that were added later and whose default is not what parts did before: a stored
+             configuration that lacks such a field is read with this value
 
     >>> class Scale(Perception):                                                                # doctest: +SKIP
     ...     @register(Perception)
@@ -221,6 +225,7 @@ def register(box: type) -> Callable[[type[T]], type[T]]:
             raise ConfigError(f"a tag of its own for {_origin(config)}", f"{form.tag!r}, which {_origin(other)} has",
                               "choose another tag")
         known[form.tag] = config
+        _EARLIER[config] = dict(earlier or {})
         return config
 
     return add
@@ -278,6 +283,7 @@ def convert(value: Any, kind: type[T], *, strict: bool = True, origins: Mapping[
         if tag not in known:
             raise _unknown(name, tag, origins or {})
         try:
+            stored = {**_EARLIER[known[tag]], **stored}
             return msgspec.convert(stored, known[tag], dec_hook=part, strict=strict)
         except msgspec.ValidationError as error:
             words = f"{error}".replace(" - at `$.", f" in {tag!r} at `")  # msgspec adds the way to here

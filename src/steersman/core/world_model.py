@@ -310,6 +310,9 @@ class WorldModel(nn.Module, ABC):
         best = error.masked_fill(probability <= 0, torch.inf).argmin(1)
         return each.select(best), -probability[torch.arange(len(best), device=best.device), best].log()
 
+    def initialise(self) -> None:
+        """Called once before a training begins, never where weights are loaded; see `Perception.initialise`."""
+
     def singles(self) -> tuple[WorldModel, ...]:
         """The members of an ensemble, each a world model of its own; this one alone if it is none."""
         return (self,)

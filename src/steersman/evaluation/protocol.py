@@ -18,8 +18,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from steersman.agent import Agent
 from steersman.core import ColumnGoal, Goal, Guardrail, MismatchError, ObservationGoal, Plan, Task, UsageError
+from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction, deciding
 from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.intervals import wilson
 from steersman.evaluation.seeds import FRAMES, GUARD, LOG, derived
@@ -77,6 +77,8 @@ class Evaluation:
     planning     (B,) CPU-seconds of planning
     random       (B,) bool: success of the strongest random policy on the same starts, or None
     random_violated  (B,) bool: its violations, or None
+    returns      (B,) summed rewards, where the world is scored by them (None elsewhere); no agent sees them
+    random_returns  (B,) those of the strongest random policy on the same starts, or None
     solved_at_start  episodes whose start satisfied the goal (worlds leave them out: 0)
     infeasible   decisions for which no plan met every guardrail
     checks       name -> (B,) bool: what no path can do, looked for all the same
@@ -93,6 +95,8 @@ class Evaluation:
     planning: Tensor
     random: Tensor | None
     random_violated: Tensor | None
+    returns: Tensor | None
+    random_returns: Tensor | None
     solved_at_start: int
     infeasible: int
     checks: Mapping[str, Tensor]
@@ -120,6 +124,9 @@ class Evaluation:
             figures["spl"] = float(self.efficiency.mean())
         if self.random is not None:
             figures["random_success"] = float(self.random.double().mean())
+        for who, returns in (("", self.returns), ("random_", self.random_returns)):
+            if returns is not None:
+                figures |= {f"{who}mean_return": float(returns.mean()), f"{who}worst_return": float(returns.min())}
         if self.forbids:
             figures["violations_ci95"] = list(wilson(violations, n))
             if self.random_violated is not None:
@@ -138,7 +145,7 @@ class Seen:
 
 
 def evaluate(
-    agent: Agent,
+    agent: Decides | PolicyFunction,
     protocol: PlanningProtocol,
     episodes: int | None = None,
     seed: int = 0,
@@ -151,6 +158,8 @@ def evaluate(
 ) -> Evaluation:
     """Run `agent` under `protocol`, all episodes side by side.
 
+    agent       an agent, or any function (observation, goal) -> actions; see `FunctionPolicy` for one that is not
+                called with all episodes at once
     guardrails  makes guardrails from masks of what is forbidden; None: the agent is not told of it
     task        weights, guardrails, horizon, budget and fallback; its goal is replaced by each episode's
     random      also measure the strongest random policy
@@ -160,6 +169,7 @@ def evaluate(
         MismatchError: the agent was trained for another world, or guardrails for what nobody can paint.
         ConfigError: the world cannot be sampled (no room for the disk, …).
     """
+    agent = deciding(agent, protocol.world.signature)
     protocol.world.signature.require(agent.signature.world, "the protocol's world", "the agent")
     trials, again = (_begun(protocol, episodes, seed, first) for _ in range(2))
     trials = in_steps(trials, agent)
@@ -176,15 +186,16 @@ def evaluate(
     asked = replace(task or Task(goal), goal=goal, guardrails=limits)
     tally = Tally(trials, -(-protocol.limit // agent.signature.pace.step))
     planning, infeasible = follow(agent, tally, asked, seed, watch)
-    paths = tally.paths()
+    paths, scored = tally.paths(), protocol.world.scored == "return"
     return Evaluation(
         protocol, seed, tally.success, tally.violated, tally.efficiency(), steps_of(tally), planning,
-        None if floor is None else floor.success, None if floor is None else floor.violated, tally.solved_at_start,
-        infeasible, {} if paths is None else trials.checks(paths), paths, trials,
+        None if floor is None else floor.success, None if floor is None else floor.violated,
+        trials.returns if scored else None, floor.trials.returns if scored and floor is not None else None,
+        tally.solved_at_start, infeasible, {} if paths is None else trials.checks(paths), paths, trials,
     )
 
 
-def in_steps(trials: Trials, agent: Agent) -> Trials:
+def in_steps(trials: Trials, agent: Decides) -> Trials:
     """The trials as the agent sees and steps them."""
     return trials if agent.signature.pace.plain else PacedTrials(trials, agent.signature.pace)
 
@@ -194,8 +205,8 @@ def steps_of(tally: Tally) -> Tensor:
     return tally.trials.steps if isinstance(tally.trials, PacedTrials) else tally.steps
 
 
-def _require_columns(goal: Goal, agent: Agent) -> None:
-    if not isinstance(goal, ColumnGoal):
+def _require_columns(goal: Goal, agent: Decides) -> None:
+    if not isinstance(goal, ColumnGoal) or isinstance(agent, FunctionPolicy):
         return
     known = () if agent.readout is None else agent.readout.columns
     missing = sorted(set(goal.targets) - set(known))
@@ -211,7 +222,7 @@ def _begun(protocol: PlanningProtocol, episodes: int | None, seed: int, first: i
 
 
 def follow(
-    agent: Agent, tally: Tally, task: Task, seed: int, watch: Callable[[Seen], None] | None = None
+    agent: Decides, tally: Tally, task: Task, seed: int, watch: Callable[[Seen], None] | None = None
 ) -> tuple[Tensor, int]:
     """Let `agent` act until every episode of the tally is over; those that are drop out of its batch.
 

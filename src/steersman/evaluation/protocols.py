@@ -1,10 +1,11 @@
-"""The named protocols: every world of ours that has starts, goals and success, and tasks in Gymnasium's own worlds."""
+"""The named protocols: every world of ours that has starts, goals and success, tasks in Gymnasium's own worlds, and
+worlds behind a camera."""
 
 from __future__ import annotations
 
 from steersman.core import MismatchError, Signature, UsageError
 from steersman.evaluation.protocol import PlanningProtocol
-from steersman.worlds import OURS, Reach, TwoRooms
+from steersman.worlds import FILMED, OURS, Arm, Reach, TwoRooms
 
 PROTOCOLS: dict[str, PlanningProtocol] = {
     "two-rooms": PlanningProtocol(world=OURS["two-rooms"], stream=0),
@@ -14,6 +15,9 @@ PROTOCOLS: dict[str, PlanningProtocol] = {
     "guarded-held-out": PlanningProtocol(world=TwoRooms.Config.held_out(forbidden=5.0), stream=7,
                                          log=OURS["two-rooms"]),
     "hazards": PlanningProtocol(world=OURS["hazards"]),
+    "hazards-pixels": PlanningProtocol(world=OURS["hazards-pixels"], episodes=1000, stream=8),
+    "arm": PlanningProtocol(world=OURS["arm"], episodes=100, stream=9),
+    "arm-picture": PlanningProtocol(world=Arm(goal="picture"), episodes=100, stream=10),
     "reactor": PlanningProtocol(world=OURS["reactor"], episodes=50),
     "corridor": PlanningProtocol(world=OURS["corridor"]),
     "grid": PlanningProtocol(world=OURS["grid"]),
@@ -23,8 +27,9 @@ PROTOCOLS: dict[str, PlanningProtocol] = {
         reached={"cos": (0.98, 1.0), "speed": (-0.5, 0.5)})),
     "mountain-car": PlanningProtocol(episodes=50, world=Reach(
         id="MountainCarContinuous-v0", goal={"position": 0.46}, reached={"position": (0.45, 0.6)}, limit=999)),
-}
-"""Streams are frozen: they decide the seeds. Walls and doors of "held-out" stand where the log never shows them."""
+} | {name: PlanningProtocol(world=world, episodes=20) for name, world in FILMED.items()}
+"""Streams are frozen: they decide the seeds. Walls and doors of "held-out" stand where the log never shows them. Worlds
+behind a camera start alike whether the goal is told by columns or by its picture."""
 
 
 def protocol(name: str) -> PlanningProtocol:
@@ -39,14 +44,23 @@ def protocol(name: str) -> PlanningProtocol:
 
 
 def fitting(signature: Signature) -> str:
-    """The name of the first protocol whose world shows just these observations, by name, shape and columns.
+    """The name of the first protocol whose world shows just these observations, by name, shape and columns, and has
+    actions of this kind and size: if possible by the same names and within the same bounds, or within these at least.
 
     Raises:
         MismatchError: there is none.
     """
+    action, found = signature.action, dict[int, str]()
     for name, one in PROTOCOLS.items():
         own = one.world.signature
-        if own.observations == signature.observations and own.action.kind == signature.action.kind:
+        if own.observations != signature.observations or own.action.kind != action.kind:
+            continue
+        if own.action == action:
             return name
+        same = (own.action.low, own.action.high, own.action.choices) == (action.low, action.high, action.choices)
+        if own.action.width == action.width:
+            found.setdefault(0 if same else 1, name)
+    if found:
+        return found[min(found)]
     raise MismatchError(f"a run for the world of a protocol of {', '.join(PROTOCOLS)}", "one of another world",
                         "name the protocol, if its world is the same by other names")

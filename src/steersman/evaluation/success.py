@@ -1,6 +1,7 @@
 """Success: the one place that decides whether, and when, an episode is won, and what was done on the way.
 
-An episode is won with the first step after which the true state satisfies its goal. Before its first step it is counted
+An episode is won with the first step after which the true state satisfies its goal; where the goal is to be kept
+(`Trials.sustained`), it is won if the true state satisfies it after the last step. Before its first step it is counted
 apart: trials begin unsolved, and how many did not is reported. Knows trials, not who acts.
 
 Shapes: B episodes, T steps, A action size.
@@ -28,7 +29,7 @@ class Tally:
     def __init__(self, trials: Trials, limit: int, until: Literal["success", "violation"] = "success") -> None:
         """limit: actions an episode; until: what else ends it."""
         self.trials, self.limit, self.until, self.time = trials, limit, until, 0
-        self.solved_at_start = int(trials.solved().sum())
+        self.solved_at_start = 0 if trials.sustained else int(trials.solved().sum())
         self.success, self.violated = torch.zeros(2, len(trials), dtype=torch.bool)
         self.steps = torch.zeros(len(trials), dtype=torch.long)
         self._over = trials.over()
@@ -37,7 +38,7 @@ class Tally:
     @property
     def on(self) -> Tensor:
         """(B,) bool: episodes that go on."""
-        ended = self.success if self.until == "success" else self.violated
+        ended = self.violated if self.until == "violation" else self.success & (not self.trials.sustained)
         return ~ended & ~self._over & (self.time < self.limit)
 
     def step(self, action: Tensor) -> None:
@@ -46,7 +47,8 @@ class Tally:
         self.trials.step(action, moving)
         self.time += 1
         self.steps += moving
-        self.success |= moving & self.trials.solved()
+        before = self.success & ~moving if self.trials.sustained else self.success
+        self.success = before | moving & self.trials.solved()
         self._over |= self.trials.over()
         bad = self.trials.bad()
         if bad is not None:

@@ -22,6 +22,11 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "demonstrations": (".demonstrations", "weights of five cost terms read off an expert's ways, five experts a run"),
     "levels": (".levels", "how often everything in an agent changes, declared beside measured"),
     "kinds": (".kinds", "pictures, films, sounds, fields, text, columns: written, read, learned, resumed"),
+    "pixels": (".pixels", "the recipe for cameras in many worlds, beside its pixel twin and an untrained encoder"),
+    "pixel-switches": (".pixel_switches", "what each switch of the recipe for cameras is worth, at equal seconds"),
+    "pixel-shift": (".pixel_shift", "what is kept under other colours, sizes, noise and the like, and what cures it"),
+    "data-curve": (".data_curve", "the score of the recipe for cameras against the length of its log"),
+    "pixel-peers": (".pixel_peers", "world models of other packages and methods without one, on the same logs as ours"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }
 """Name -> (module, one line about it)."""

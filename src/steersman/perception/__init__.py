@@ -2,14 +2,18 @@
 
 How to choose: vector for columns of numbers; scene for pictures in which something small moves through a layout;
 conv for other pictures on a CPU; vit for large pictures, many frames or a GPU; field, waveform and token for what their
-names say; mixed for several observations at once. `for_signature` takes the plain one for whatever a log has.
+names say; mixed for several observations at once; published for weights that others trained; backbone for any other
+network as it is, of timm or your own. `for_signature` takes the plain one for whatever a log has.
 """
 
 from steersman.perception import masks, views
-from steersman.perception.choice import PlainChoice, for_signature
+from steersman.perception.backbone import FrozenBackbone
+from steersman.perception.backbone_source import register_backbone
+from steersman.perception.choice import CameraChoice, PlainChoice, for_signature
 from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.field import FieldEncoder
 from steersman.perception.mixed import MixedEncoder
+from steersman.perception.published import PublishedEncoder
 from steersman.perception.readout import ColumnReadout, KernelReadout, LinearReadout, MLPReadout
 from steersman.perception.scene import SceneEncoder
 from steersman.perception.token import TokenEncoder
@@ -18,14 +22,17 @@ from steersman.perception.vit import ViTEncoder
 from steersman.perception.waveform import WaveformEncoder
 
 __all__ = [
+    "CameraChoice",
     "ColumnReadout",
     "ConvEncoder",
     "FieldEncoder",
+    "FrozenBackbone",
     "KernelReadout",
     "LinearReadout",
     "MLPReadout",
     "MixedEncoder",
     "PlainChoice",
+    "PublishedEncoder",
     "SceneEncoder",
     "TokenEncoder",
     "VectorEncoder",
@@ -33,5 +40,6 @@ __all__ = [
     "WaveformEncoder",
     "for_signature",
     "masks",
+    "register_backbone",
     "views",
 ]

@@ -7,7 +7,7 @@ from .growing import grow as grow
 from .loop import create_run as create_run, open_data as open_data, open_log as open_log, resume as resume
 from .loop import stored_config as stored_config
 from .loop import train as train
-from .parts import held_out as held_out, split as split
+from .parts import held_out as held_out, settled as settled, split as split
 from .making import Given as Given, Maker as Maker, Making as Making, imagine_windows as imagine_windows, makes as makes
 from .reachable import reachable_cost as reachable_cost
 from .session import Progress as Progress, Trained as Trained

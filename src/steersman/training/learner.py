@@ -103,6 +103,17 @@ class Learner:
                               "let a level change (`every` of 1 or more), or freeze less")
         self._forward = self.processes.averaging(_Forward(self.parts))
 
+    def initialise(self) -> None:
+        """Let the parts take weights from elsewhere, and averages of them begin there too."""
+        self.perception.initialise()
+        if self.world_model is not None:
+            self.world_model.initialise()
+        self.processes.same([*self.parts.parameters(), *self.parts.buffers()])
+        if self._average is not None:
+            self._average.follow(_acting(self.parts), 0.0)
+        for teacher in self._teachers.values():
+            teacher.follow(self.parts, 0.0)
+
     def grow(self, changes: Sequence[Change]) -> None:
         """Change the structure: the parts', and that of their averages. What optimisers remember of parameters that
         stay is kept.
@@ -144,14 +155,16 @@ class Learner:
         """The training's, of step 0, 1, …; a level may have its own."""
         return learning_rate(self.config, DEFAULT, step)
 
-    def make(self, window: Window, stage: RolloutStage) -> LearningBatch:
-        """Window -> what objectives see: each of their needs, made once. Call under `autocast`."""
+    def make(
+        self, window: Window, stage: RolloutStage, needs: Sequence[Need[Any]] | None = None
+    ) -> LearningBatch:
+        """Window -> what objectives see: each of their needs (or of `needs`), made once. Call under `autocast`."""
         teachers = {average: teacher.modules for average, teacher in self._teachers.items()}
         carry = self._carry if self.parts.training else None
         if carry is not None:
             carry = carry.rows(self.processes.part(self.config.batch_size))
         making = Making(self.parts, self.signature, window, self.config, stage, self.processes, teachers, carry)
-        for need in self.needs:
+        for need in self.needs if needs is None else needs:
             making.of(need)
         return LearningBatch(window, making.made)
 
@@ -278,6 +291,11 @@ class Learner:
         return here.map(self.processes.gather)
 
     # State ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def acted_by(self) -> nn.ModuleDict:
+        """The modules whose weights act, themselves: not copies, in the mode in which they are."""
+        return _acting(self.parts) if self._average is None else self._average.modules
 
     def model_state(self) -> dict[str, Tensor]:
         """What acts, see `agent.building.parts.acts`."""

@@ -39,10 +39,11 @@ from steersman.training.gauges import (
 from steersman.training.learner import Learner, Step, foresees
 from steersman.training.parts import split
 from steersman.training.processes import Processes
+from steersman.training.settling import BATCHES, has_statistics, settle
 from steersman.training.source import Sampler, Streams, WindowSource
 from steersman.training.window_weights import window_weights
 
-_CALIBRATION = -1
+_CALIBRATION, _SETTLING = -1, -2  # steps that are none: what is drawn for them no step of training sees
 _CALIBRATION_ROWS = 4096
 _CALIBRATION_BYTES = 64 << 20
 _SAVING_SHARE = 50  # a checkpoint by the clock waits 50 times what the last one took: saving costs at most 2%
@@ -141,6 +142,7 @@ class Session:
     def begin(self, checkpoint: str | None) -> None:
         """Fresh, or as the checkpoint says; then have the first windows gathered."""
         if checkpoint is None:
+            self.learner.initialise()
             self._calibrate()
             self.pending = self._draw(0)
             self._decide_precision()
@@ -194,6 +196,8 @@ class Session:
             if self.run is not None:
                 self.run.metrics.append(self.done, diverged=True)
             raise
+        if self.done == self.config.steps:
+            self._settle()
         verify_sealed(self.sealed)
         if step.errors is not None:
             self.sampler.report(here[0], self.processes.gather(step.errors))
@@ -205,6 +209,12 @@ class Session:
         if progress is not None and self.processes.leads:
             progress(self._progress(step))
         return step.stop
+
+    def _settle(self) -> None:
+        """After the last step, have batch statistics estimated on the final weights, if there are any."""
+        if has_statistics(self.learner):
+            drawn = (self.sampler.draw(_SETTLING - i) for i in range(BATCHES))
+            settle(self.learner, (self._gather(indices).to(self.device) for indices in drawn), self.done - 1)
 
     def _record(self, step: Step) -> None:
         if not self.processes.leads:

@@ -2,18 +2,24 @@
 
 How to choose: residual where an observation tells the state, recurrent or transformer where only the history does,
 observer where measurements are noisy and unmeasured disturbances come and stay, map reader where what happens depends
-on the scene around the state. Linear and tabular models are given, not learned: oracles to test planners with.
+on the scene around the state. The first three take states of tokens as tokens (token_residual.py and its neighbours).
+Linear and tabular models are given, not learned: oracles to test planners with.
 """
 
+from steersman.world_model.lewm import LeWMModel
 from steersman.world_model.linear import LinearModel
 from steersman.world_model.map_reader import MapReader
 from steersman.world_model.observer import ObserverModel
 from steersman.world_model.recurrent import RecurrentModel
 from steersman.world_model.residual import ResidualModel
 from steersman.world_model.tabular import TabularModel
+from steersman.world_model.token_recurrent import TokenRecurrent
+from steersman.world_model.token_residual import TokenResidual
+from steersman.world_model.token_transformer import TokenTransformer
 from steersman.world_model.transformer import TransformerModel
+from steersman.world_model.vjepa2 import VJEPA2Model
 
 __all__ = [
-    "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
-    "TransformerModel",
+    "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
+    "TokenRecurrent", "TokenResidual", "TokenTransformer", "TransformerModel", "VJEPA2Model",
 ]

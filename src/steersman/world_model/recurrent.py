@@ -19,6 +19,8 @@ from steersman.core import (
 from steersman.nn import ActionEmbedding
 from steersman.world_model.drive import drive_inputs
 from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained, forked, given_before
+from steersman.world_model.token_recurrent import TokenRecurrent
+from steersman.world_model.tokens import EARLIER, Tokens, in_tokens, require_grid
 
 
 class RecurrentModel(WorldModel):
@@ -31,20 +33,28 @@ class RecurrentModel(WorldModel):
     through the states that followed, as in Hafner et al. 2019 (RSSM).
     """
 
-    @register(WorldModel)
+    @register(WorldModel, earlier=EARLIER)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="recurrent"):
-        """width of the memory; latent_variable: what is left to chance, None: nothing."""
+        """width of the memory; latent_variable: what is left to chance, None: nothing. For states of tokens
+        `TokenRecurrent` is built, with a memory of this width for each: tokens and grid as in `ResidualModel.Config`.
+        """
 
         width: int = 128
         latent_variable: LatentVariableConfig | None = None
+        tokens: Tokens = "places"
+        grid: tuple[int, ...] = ()
 
         def __post_init__(self) -> None:
             if self.width < 1:
                 raise ConfigError("width >= 1", f"{self.width}", "correct the world model's configuration")
+            require_grid(self.tokens, self.grid)
 
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None = None
-        ) -> RecurrentModel:
+        ) -> RecurrentModel | TokenRecurrent:
+            if in_tokens(latent_shape, self.tokens, self.grid):
+                return TokenRecurrent(
+                    signature, latent_shape, self.width, self.latent_variable, self.tokens, self.grid)
             return RecurrentModel(signature, latent_shape, self.width, self.latent_variable)
 
     def __init__(

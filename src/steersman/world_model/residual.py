@@ -27,8 +27,11 @@ from steersman.core import (
 )
 from steersman.core.compiled import compiled
 from steersman.nn import ActionEmbedding, DenseMembers
+from steersman.world_model.dealing import Deal
 from steersman.world_model.drive import drive_inputs
 from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained
+from steersman.world_model.token_residual import TokenResidual
+from steersman.world_model.tokens import EARLIER, Tokens, in_tokens, require_grid
 
 _FEW = 8  # rows below which products are slower than a compiled loop, and round in ways that depend on their number
 
@@ -51,24 +54,33 @@ class ResidualModel(WorldModel):
     share z. Such a model takes neither the steps in place nor the closed form.
     """
 
-    @register(WorldModel)
+    @register(WorldModel, earlier=EARLIER)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="residual"):
         """width and depth of the perceptron; members > 1 makes an ensemble (5 to 7 are usual); linear: see above;
-        latent_variable: what is left to chance, None: nothing."""
+        latent_variable: what is left to chance, None: nothing. For states of tokens `TokenResidual` is built, with
+        layers of this width and depth: tokens, how they are told apart (`world_model.tokens`), and the grid that they
+        come from, if they do, such as (8, 8)."""
 
         width: int = 128
         depth: int = 2
         members: int = 1
         linear: bool = False
         latent_variable: LatentVariableConfig | None = None
+        tokens: Tokens = "places"
+        grid: tuple[int, ...] = ()
 
         def __post_init__(self) -> None:
             if min(self.width, self.depth, self.members) < 1:
                 raise ConfigError("width, depth and members >= 1", f"{self}", "correct the world model's configuration")
+            require_grid(self.tokens, self.grid)
 
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None = None
-        ) -> ResidualModel:
+        ) -> ResidualModel | TokenResidual:
+            if in_tokens(latent_shape, self.tokens, self.grid):
+                return TokenResidual(
+                    signature, latent_shape, self.width, self.depth, self.members, self.linear, self.latent_variable,
+                    self.tokens, self.grid)
             return ResidualModel(
                 signature, latent_shape, self.width, self.depth, self.members, self.linear, self.latent_variable)
 
@@ -278,26 +290,3 @@ def _one_of(module: nn.Module, number: int) -> nn.Module:
     if isinstance(module, nn.ModuleList):
         return nn.ModuleList(_one_of(inner, number) for inner in module)
     return module.only(number) if isinstance(module, (DenseMembers, Fork)) else module
-
-
-class Deal:
-    """Rows dealt to members in turn, each group of E rows from another one, so that no member owns a start."""
-
-    def __init__(self, rows: int, members: int, device: torch.device) -> None:
-        row = torch.arange(-(-rows // members) * members, device=device)
-        self.rows, self.members = rows, members
-        self.member = (row + row // members) % members
-        self.slot = row // members
-
-    def scatter(self, x: Tensor) -> Tensor:
-        """(N, …), shared, or (E, N, …), one a member -> (E, N / E, …): each member's own rows, padded."""
-        order = torch.empty(self.members, len(self.slot) // self.members, dtype=torch.long, device=x.device)
-        row = torch.arange(len(self.slot), device=x.device)
-        order[self.member, self.slot] = row.clamp(max=self.rows - 1)
-        if x.dim() == 2:
-            return x[order]
-        return x[torch.arange(self.members, device=x.device)[:, None], order]
-
-    def gather(self, x: Tensor) -> Tensor:
-        """(E, N / E, …) -> (N, …)."""
-        return x[self.member[: self.rows], self.slot[: self.rows]]

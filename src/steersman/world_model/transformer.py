@@ -34,6 +34,8 @@ from steersman.world_model.latent_variable.choosing import (
     forked,
     given_before,
 )
+from steersman.world_model.token_transformer import TokenTransformer
+from steersman.world_model.tokens import EARLIER, Tokens, in_tokens, require_grid
 
 
 class TransformerModel(WorldModel):
@@ -55,8 +57,10 @@ class TransformerModel(WorldModel):
     Defaults are small. `TransformerModel.Config.lewm()` is the predictor of LeWM (Maes et al. 2026).
     """
 
-    @register(WorldModel)
+    @register(WorldModel, earlier=EARLIER)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="transformer"):
+        """For states of tokens `TokenTransformer` is built: tokens and grid as in `ResidualModel.Config`."""
+
         width: int = 128
         depth: int = 3
         heads: int = 4
@@ -65,6 +69,8 @@ class TransformerModel(WorldModel):
         context: int = 3
         dropout: float = 0.0
         latent_variable: LatentVariableConfig | None = None
+        tokens: Tokens = "places"
+        grid: tuple[int, ...] = ()
 
         def __post_init__(self) -> None:
             if min(self.width, self.depth, self.heads, self.hidden, self.context) < 1 or not 0 <= self.dropout < 1:
@@ -73,6 +79,7 @@ class TransformerModel(WorldModel):
                 raise ConfigError(
                     "an even head_width >= 2 (rotary positions turn pairs)", f"{self.head_width}", "use 32 or 64"
                 )
+            require_grid(self.tokens, self.grid)
 
         @classmethod
         def lewm(cls) -> TransformerModel.Config:
@@ -81,7 +88,11 @@ class TransformerModel(WorldModel):
 
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None = None
-        ) -> TransformerModel:
+        ) -> TransformerModel | TokenTransformer:
+            if in_tokens(latent_shape, self.tokens, self.grid):
+                return TokenTransformer(
+                    signature, latent_shape, self.width, self.depth, self.heads, self.head_width, self.hidden,
+                    self.context, self.dropout, self.latent_variable, self.tokens, self.grid)
             return TransformerModel(self, signature, latent_shape)
 
     def __init__(self, config: Config, signature: Signature, latent_shape: tuple[int, ...]) -> None:

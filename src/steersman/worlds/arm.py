@@ -139,7 +139,7 @@ def picture(joints: Tensor) -> Tensor:
     place = arm_motion.places(joints.reshape(-1, 3))
     start = torch.cat([place[:, :1], place], 1)
     end = torch.cat([place, place[:, 3:]], 1)
-    shown = capsules.draw(start, end, _RADII, _PARTS, _FLOOR, _VIEW, SIZE)
+    shown = capsules.draw(start, end, torch.tensor(_RADII), _PARTS, _FLOOR, _VIEW, SIZE)
     return shown.view(*joints.shape[:-1], SIZE, SIZE, 3)
 
 

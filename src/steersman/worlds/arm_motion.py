@@ -57,8 +57,8 @@ def finger(joints: Tensor) -> Tensor:
 def inertia(joints: Tensor) -> Tensor:
     """M (B, 3, 3) of joint speeds: the kinetic energy is ½ q'ᵀ M q'.
 
-    With absolute angles θ = L q (L: lower triangle of ones) uniform rods have energy ½ Σ_ij W_ij cos(θ_i - θ_j) θ_i' θ_j',
-    so M = Lᵀ (W ∘ cos(θ_i - θ_j)) L + diag(rotors).
+    With absolute angles θ = L q (L: lower triangle of ones) uniform rods have the energy
+    ½ Σ_ij W_ij cos(θ_i - θ_j) θ_i' θ_j', so M = Lᵀ (W ∘ cos(θ_i - θ_j)) L + diag(rotors).
     """
     angle = joints.cumsum(-1)
     coupled = _weights() * (angle[:, :, None] - angle[:, None]).cos()

@@ -126,6 +126,11 @@ def make_env(id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     return env
 
 
+def is_file(id: str) -> bool:
+    """Does the id name a function of a Python file?"""
+    return _OWN.fullmatch(id) is not None
+
+
 def _made_by(path: str, function: str, options: Mapping[str, Any]) -> Any:
     file = Path(path)
     if not file.is_file():

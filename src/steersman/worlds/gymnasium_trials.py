@@ -24,6 +24,8 @@ class GymnasiumTrials(Trials):
     returns, lengths  of each episode so far; the reward is for tables only, no agent sees it
     """
 
+    returns: Tensor
+
     def __init__(
         self, worlds: Sequence[GymnasiumWorld], seeds: Sequence[int], *, goal: Mapping[str, float] | None = None,
         success: Mapping[str, tuple[float, float]] | None = None,
@@ -33,7 +35,7 @@ class GymnasiumTrials(Trials):
         self.worlds, self.signature, self._goal, self._success = worlds, worlds[0].signature, goal, success
         self._now = [world.reset(seed) for world, seed in zip(worlds, seeds, strict=True)]
         self._over = torch.zeros(len(worlds), dtype=torch.bool)
-        self.returns, self.lengths = [0.0] * len(worlds), [0] * len(worlds)
+        self.returns, self.lengths = torch.zeros(len(worlds), dtype=torch.float64), [0] * len(worlds)
 
     def __len__(self) -> int:
         return len(self.worlds)
@@ -41,7 +43,7 @@ class GymnasiumTrials(Trials):
     def first(self, count: int) -> Self:
         few = copy.copy(self)
         few.worlds, few._now, few._over = self.worlds[:count], self._now[:count], self._over[:count].clone()
-        few.returns, few.lengths = self.returns[:count], self.lengths[:count]
+        few.returns, few.lengths = self.returns[:count].clone(), self.lengths[:count]
         return few
 
     def goals(self) -> Goal:

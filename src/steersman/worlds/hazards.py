@@ -22,6 +22,7 @@ SUCCESS_RADIUS = 0.5
 STEP_LIMIT = 120
 _CLEAR = 0.3  # m: between starts or goals and every obstacle
 _APART = 4.0  # m between start and goal, at least
+_LAYOUTS = 0  # seed of the layouts of a world that has few of them
 
 
 class HazardsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,6 +35,8 @@ class HazardsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     radius         least and largest radius of an obstacle, m
     period         s: moving obstacles swing about the arena's middle with this period
     step           s from one decision to the next
+    layouts        how many different layouts of obstacles there are, the same ones for every seed; 0: a new one for
+                   each episode
     """
 
     half: float = 5.0
@@ -45,10 +48,11 @@ class HazardsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     radius: tuple[float, float] = (0.4, 0.8)
     period: float = 16.0
     step: float = 0.1
+    layouts: int = 0
 
     def __post_init__(self) -> None:
         positive = min(self.half, self.body, self.thrust, self.drag, self.radius[0], self.period, self.step) > 0
-        if not positive or min(self.still, self.moving) < 0 or self.still + self.moving < 1:
+        if not positive or min(self.still, self.moving, self.layouts) < 0 or self.still + self.moving < 1:
             raise ConfigError("sizes above 0 and at least one obstacle", f"{self}", "correct the world's configuration")
         if self.radius[0] > self.radius[1] or self.half < 2 * (self.radius[1] + self.body) + 1:
             raise ConfigError("a least and a largest radius that leave room in the arena",
@@ -220,7 +224,17 @@ def sample_states(config: HazardsConfig, count: int, generator: torch.Generator)
     position = (config.half - config.body) * (2 * torch.rand(count, 2, generator=generator) - 1)
     speed = config.top_speed * torch.rand(count, 1, generator=generator)
     velocity = speed * _direction(count, 1, generator)[:, 0]
+    if config.layouts:
+        few = _layouts(config)
+        which = torch.randint(config.layouts, (count,), generator=generator)
+        place, drift, radius = few.place[which], few.drift[which], few.radius[which]
     return HazardState(position, velocity, place, drift, radius)
+
+
+def _layouts(config: HazardsConfig) -> HazardState:
+    """The `layouts` of a world that has few of them."""
+    free = msgspec.structs.replace(config, layouts=0)
+    return sample_states(free, config.layouts, torch.Generator().manual_seed(_LAYOUTS))
 
 
 def sample_tasks(config: HazardsConfig, count: int, generator: torch.Generator) -> tuple[HazardState, Tensor]:

@@ -5,22 +5,38 @@ The motion is in `hazards`; here are the interfaces and the pictures. Shapes: B 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
 
-from steersman.core import ActionError, ColumnGoal, ConfigError, Episode, Observation
+from steersman.core import (
+    ActionError,
+    ActionSpec,
+    ColumnGoal,
+    ConfigError,
+    Episode,
+    Observation,
+    ObservationSpec,
+    Signature,
+)
 from steersman.core.records import TensorRecord
-from steersman.worlds import hazards, roam
+from steersman.worlds import capsules, hazards, roam
 from steersman.worlds.hazards import STEP_LIMIT, SUCCESS_RADIUS, HazardsConfig, HazardState
-from steersman.worlds.trials import Simulated, World
+from steersman.worlds.held import HOLD, holding
+from steersman.worlds.trials import Labelled, Simulated, World
 
 ID = "steersman/Hazards-v0"
+SIZE = 64  # px of a picture's side
+LABELS = ("x", "y", "vx", "vy", "clearance")
+"""What is labelled in pictures: place in m and velocity in m/s of the point, and how far its body is from the nearest
+obstacle or the arena's edge, m: below 0 inside, FAR where it is farther than that."""
+FAR = 1.0
+_SETTLED = 16  # steps roamed before a labelled frame
 _FLOOR, _STILL, _MOVING, _AGENT, _GOAL = (
     (232, 232, 228), (70, 72, 86), (196, 120, 40), (205, 28, 40), (60, 150, 80),
 )  # fmt: skip
@@ -44,32 +60,61 @@ class Hazards(gym.Env[Any, Any]):
     """
 
     class Config(HazardsConfig, World, frozen=True, forbid_unknown_fields=True, kw_only=True):
-        """`HazardsConfig`, as a world."""
+        """`HazardsConfig`, as a world.
+
+        look  "vector": the columns; "picture": {"image": (64, 64, 3)} alone, without the goal, which is asked for by
+              columns x, y. Frames can then be labelled (LABELS): `clearance >= 0` is what must hold
+        """
+
+        look: Literal["vector", "picture"] = "vector"
 
         step_limit: ClassVar[int] = STEP_LIMIT
         success: ClassVar[str] = f"within {SUCCESS_RADIUS:g} m of the goal"
         violation: ClassVar[str] = "hit something"
-        recorded: ClassVar[tuple[int, int]] = (1500, 64)
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            _require_look(self.look)
+
+        @property
+        def recorded(self) -> tuple[int, int]:  # type: ignore[override]
+            """Pictures are 35 times as large as columns."""
+            return (1500, 64) if self.look == "vector" else (500, 64)
+
+        @property
+        def signature(self) -> Signature:
+            """Columns, or a picture; actions are the same."""
+            if self.look == "vector":
+                return super().signature
+            return Signature({"image": ObservationSpec("image", (SIZE, SIZE, 3))},
+                             ActionSpec("continuous", (-1.0, -1.0), (1.0, 1.0), names=("right", "up")))
 
         def begin(self, count: int, seed: int) -> HazardTrials:
             """At rest and clear of everything, goals 4 m away at least."""
             generator = torch.Generator().manual_seed(seed % 2**63)
             state, goal = hazards.sample_tasks(self, count, generator)
-            return HazardTrials(self, Approach(state, goal, torch.ones(count)), generator)
+            return HazardTrials(self, Approach(state, goal, torch.ones(count)), generator, self.look)
 
         def log(self, episodes: int, steps: int, seed: int) -> Iterator[Episode]:
-            return (episode for chunk in roam.episodes(self, episodes, steps, seed) for episode in chunk)
+            for chunk in roam.episodes(self, episodes, steps, seed):
+                yield from chunk if self.look == "vector" else (_seen(self, episode) for episode in chunk)
+
+        def labelled(self, count: int, before: int, generator: torch.Generator) -> Labelled:
+            """In pictures: of the log's kind, one frame an episode; LABELS of it."""
+            if self.look == "vector":
+                return super().labelled(count, before, generator)
+            return _labelled(self, count, before, generator)
 
         def env(self) -> Hazards:
-            return Hazards(self)
+            return Hazards(self, self.look)
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as gymnasium declares it)
 
     def __init__(
-        self, config: HazardsConfig | None = None, look: str = "vector", size: int = 64, render_mode: str | None = None
+        self, config: HazardsConfig | None = None, look: str = "vector", size: int = SIZE,
+        render_mode: str | None = None,
     ) -> None:
-        if look not in ("vector", "picture"):
-            raise ConfigError("a look of 'vector' or 'picture'", repr(look), "choose one of them")
+        _require_look(look)
         self.config, self.look, self.size, self.render_mode = config or Hazards.Config(), look, size, render_mode
         self.columns = {"vector": self.config.columns}
         wide = len(self.config.columns)
@@ -121,17 +166,20 @@ class Approach(TensorRecord):
 
 
 class HazardTrials(Simulated):
-    """B episodes of Hazards, seen as vectors."""
+    """B episodes of Hazards, seen as vectors, or as pictures."""
 
-    def __init__(self, config: HazardsConfig, state: Approach, generator: torch.Generator) -> None:
+    def __init__(self, config: HazardsConfig, state: Approach, generator: torch.Generator, look: str = "vector",
+                 ) -> None:
         super().__init__(config.signature, state, generator)
-        self.config = config
+        self.config, self.look = config, look
 
     def goals(self) -> ColumnGoal:
         return ColumnGoal({"x": self.state.goal[:, 0], "y": self.state.goal[:, 1]}, {"x": 1.0, "y": 1.0})
 
     def observe(self) -> Observation:
-        return {"vector": hazards.observe(self.state.now)}
+        if self.look == "vector":
+            return {"vector": hazards.observe(self.state.now)}
+        return {"image": paint(self.config, self.state.now)}
 
     def advance(self, action: Tensor) -> Approach:
         following, clearance = hazards.step(self.config, self.state.now, action)
@@ -146,27 +194,50 @@ class HazardTrials(Simulated):
     def where(self) -> Tensor:
         return self.state.now.position  # type: ignore[no-any-return]
 
+    def drift(self, generator: torch.Generator) -> Callable[[], Tensor]:
+        """Uniform thrusts for vectors; for pictures held ones, which arrive about twice as often."""
+        if self.look == "vector":
+            return super().drift(generator)
+        return holding(self.signature.action, len(self), HOLD, generator)
 
-def paint(config: HazardsConfig, state: HazardState, size: int = 64, goal: Tensor | None = None) -> Tensor:
+
+# Pictures ----------------------------------------------------------------------------------------------------------
+
+
+def paint(config: HazardsConfig, state: HazardState, size: int = SIZE, goal: Tensor | None = None) -> Tensor:
     """Pictures (B, size, size, 3) uint8 of states and, if given, of goals (B, 2); x to the right, y up.
 
     Edges are blended over one pixel; later discs cover earlier ones: goal, obstacles, the point.
     """
-    scale = size / (2 * config.half)
-    axis = (torch.arange(size) + 0.5) / scale - config.half
-    at = torch.stack(torch.meshgrid(axis, -axis, indexing="xy"), -1)  # (size, size, 2) m
-    kinds = [_STILL] * config.still + [_MOVING] * config.moving
-    discs = [(state.place[:, i], state.radius[:, i], kind) for i, kind in enumerate(kinds)]
+    body = torch.full((len(state), 1), max(config.body, 2 * config.half / size))
+    centre, radius = torch.cat([state.place, state.position[:, None]], 1), torch.cat([state.radius, body], 1)
+    colours = [_STILL] * config.still + [_MOVING] * config.moving + [_AGENT]
     if goal is not None:
-        discs.insert(0, (goal, torch.full((len(goal),), SUCCESS_RADIUS), _GOAL))
-    body = max(config.body, 1 / scale)
-    discs.append((state.position, torch.full((len(state),), body), _AGENT))
-    picture = torch.tensor(_FLOOR, dtype=torch.float32).expand(len(state), size, size, 3)
-    for centre, radius, colour in discs:
-        inside = radius[:, None, None] - (at - centre[:, None, None]).norm(dim=-1)
-        cover = (inside * scale + 0.5).clamp(0, 1)[..., None]
-        picture = picture + cover * (torch.tensor(colour, dtype=torch.float32) - picture)
-    return picture.round().to(torch.uint8)
+        centre = torch.cat([goal[:, None], centre], 1)
+        radius, colours = torch.cat([torch.full_like(body, SUCCESS_RADIUS), radius], 1), [_GOAL, *colours]
+    return capsules.draw(centre, centre, radius, colours, _FLOOR, config.half, size)
+
+
+def _seen(config: HazardsConfig, episode: Episode) -> Episode:
+    """A recording of columns as a camera's."""
+    state = hazards.state_of(config, episode.observations["vector"])
+    return Episode({"image": paint(config, state)}, episode.actions, info=episode.info)
+
+
+def _labelled(config: HazardsConfig, count: int, before: int, generator: torch.Generator) -> Labelled:
+    start = hazards.sample_states(config, count, generator)
+    columns, actions = roam.roam(config, start, max(_SETTLED, before), generator)
+    states = hazards.state_of(config, columns[:, -before - 1 :].flatten(0, 1))
+    now = hazards.state_of(config, columns[:, -1])
+    clearance = hazards.clearance(config, now).amin(1, keepdim=True).clamp(max=FAR)
+    values = torch.cat([now.position, now.velocity, clearance], 1)
+    seen = {"image": paint(config, states).unflatten(0, (count, before + 1))}
+    return Labelled(seen, actions[:, actions.shape[1] - before :], values, LABELS)
+
+
+def _require_look(look: str) -> None:
+    if look not in ("vector", "picture"):
+        raise ConfigError("a look of 'vector' or 'picture'", repr(look), "choose one of them")
 
 
 if ID not in gym.registry:

@@ -23,14 +23,15 @@ from steersman.worlds.trials import Trials
 class PacedTrials(Trials):
     """B episodes of a world, seen and stepped as a model does that was trained at this pace.
 
-    A step takes up to k = `pace.step` actions; it ends early in episodes that are solved, over or have done what is
-    forbidden, so that nothing goes by unseen. Before the first step the pictures that a moment shows beside its own
-    are the first one. `steps` (B,) counts actions of the world.
+    A step takes up to k = `pace.step` actions; it ends early in episodes that are solved (unless the goal is to be
+    kept), over or have done what is forbidden, so that nothing goes by unseen. Before the first step the pictures that
+    a moment shows beside its own are the first one. `steps` (B,) counts actions of the world.
     """
 
     def __init__(self, trials: Trials, pace: Pace) -> None:
         self.trials, self.pace = trials, pace
         self.signature, self.shortest = trials.signature.paced(pace), trials.shortest
+        self.sustained = trials.sustained
         self.steps = torch.zeros(len(trials), dtype=torch.long)
         self._past = Past(pace)
         self._past.add(trials.observe())
@@ -46,6 +47,11 @@ class PacedTrials(Trials):
         few._solved, few._bad = self._solved[:count], None if self._bad is None else self._bad[:count]
         return few
 
+    @property
+    def returns(self) -> Tensor | None:  # type: ignore[override]
+        """Those of the world."""
+        return self.trials.returns
+
     def goals(self) -> Goal:
         """A picture that is the goal stands still: all pictures of its moment are the same."""
         return still(self.trials.goals(), self.pace)
@@ -59,14 +65,15 @@ class PacedTrials(Trials):
         self._bad = None if bad is None else torch.where(moving, False, bad)
         each = unchunked(action, self.signature.action) if self.pace.step > 1 else action[:, None]
         for one in each.unbind(1):
-            on = moving & ~self._solved & ~self.trials.over()
+            on = moving & ~self.trials.over()
+            on = on if self.sustained else on & ~self._solved
             on = on if self._bad is None else on & ~self._bad
             if not bool(on.any()):
                 break
             self.trials.step(one, on)
             self.steps += on
             self._past.add(self.trials.observe(), on)
-            self._solved = self._solved | (on & self.trials.solved())
+            self._solved = torch.where(on, self.trials.solved(), self._solved)
             now = self.trials.bad()
             if self._bad is not None and now is not None:
                 self._bad = self._bad | (on & now)

@@ -23,7 +23,7 @@ from steersman.core.errors import MismatchError, UsageError
 from steersman.core.signature import ActionSpec
 from steersman.core.spaces import Adapter, adapt
 from steersman.core.types import Episode, Observation
-from steersman.worlds.trials import random_actions
+from steersman.worlds.trials import World, random_actions
 
 Behaviour = Callable[[Observation, torch.Generator], Tensor]
 """Whoever acts while recording: observations name -> (N, …), a generator -> actions (N, A)."""
@@ -36,6 +36,41 @@ def uniform(spec: ActionSpec) -> Behaviour:
         return random_actions(spec, len(next(iter(observation.values()))), generator)
 
     return act
+
+
+def held(spec: ActionSpec, steps: float) -> Behaviour:
+    """Uniform random actions, each held for so many steps on average: at every step each lane draws a new one with
+    probability 1 / steps (the length of a hold is geometric). What an action does shows better the longer it is held.
+
+    Raises:
+        UsageError: less than 1 step.
+    """
+    if not 1 <= steps < float("inf"):
+        raise UsageError("actions held for 1 step or more", f"{steps:g}", "5 is usual")
+    last: Tensor | None = None
+
+    def act(observation: Observation, generator: torch.Generator) -> Tensor:
+        nonlocal last
+        lanes = len(next(iter(observation.values())))
+        fresh = random_actions(spec, lanes, generator)
+        if last is not None and len(last) == lanes:
+            fresh = torch.where(torch.rand(lanes, 1, generator=generator) * steps < 1, fresh, last)
+        last = fresh
+        return fresh
+
+    return act
+
+
+def steps_of(world: World, steps: int, longest: int, seed: int) -> Iterator[Episode]:
+    """Of the log of a world whose episodes may end early, as many episodes as it takes for `steps` steps; the last is
+    cut. longest: steps of an episode at most."""
+    left = steps
+    for episode in world.log(steps, longest, seed):
+        yield episode if len(episode) <= left else Episode(
+            {name: value[:left + 1] for name, value in episode.observations.items()}, episode.actions[:left])
+        left -= len(episode)
+        if left <= 0:
+            return
 
 
 def record(

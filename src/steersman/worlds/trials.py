@@ -11,8 +11,8 @@ from __future__ import annotations
 import copy
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 import gymnasium
 import msgspec
@@ -20,29 +20,33 @@ import torch
 from torch import Tensor
 
 from steersman.core import ActionSpec, Episode, Goal, Observation, Pace, Signature, UsageError
-from steersman.core.pacing import stacked
+from steersman.core.pacing import chunked, stacked
 from steersman.core.records import rows, where
 
 _CHUNK = 256  # episodes recorded side by side
 
 
-class _StructABC(msgspec.StructMeta, ABCMeta):
+class StructABC(msgspec.StructMeta, ABCMeta):
     """Structs with abstract methods."""
 
 
-class World(msgspec.Struct, metaclass=_StructABC, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class World(msgspec.Struct, metaclass=StructABC, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A distribution of episodes: a frozen configuration that says how they start.
 
     step_limit  actions an episode
     success     what counts as success, for people
     violation   what is forbidden, for people
     recorded    how many episodes, and steps of each, a log has unless others are asked for
+    ends_early  episodes of its logs may be shorter than that
+    scored      what counts in tables: the share of "success", or the mean "return"
     """
 
     step_limit: ClassVar[int]
     success: ClassVar[str]
     violation: ClassVar[str] = "violations"
     recorded: ClassVar[tuple[int, int]] = (500, 50)
+    ends_early: ClassVar[bool] = False
+    scored: ClassVar[Literal["success", "return"]] = "success"
 
     @property
     @abstractmethod
@@ -110,14 +114,41 @@ class Labelled:
         }
 
 
+    def paced(self, pace: Pace, action: ActionSpec) -> Labelled:
+        """The same in steps of a model, as many as the rows hold: its moments, its actions (`action` is the model's)
+        and, last, the labelled frame.
+
+        Raises:
+            UsageError: fewer rows before the frame than its own moment shows.
+        """
+        last = self.actions.shape[1]
+        if last < pace.before:
+            raise UsageError(f"at least {pace.before} rows before each labelled frame", f"{last}", "ask for more")
+        if pace.plain:
+            return self
+        steps = (last - pace.before) // pace.step
+        at = last - pace.step * torch.arange(steps, -1, -1)
+        shown = at[:, None] - pace.apart * torch.arange(pace.frames)
+        seen = {
+            name: stacked(value[:, shown]) if value.dtype == torch.uint8 and value.dim() == 5 else value[:, at]
+            for name, value in self.observations.items()
+        }
+        actions = self.actions[:, last - steps * pace.step :].unflatten(1, (steps, pace.step))
+        return replace(self, observations=seen, actions=chunked(actions, action))
+
+
 class Trials(ABC):
     """B episodes side by side.
 
-    shortest  (B,) length of the shortest way to the goal, in the unit of `where`; None: not known
+    shortest   (B,) length of the shortest way to the goal, in the unit of `where`; None: not known
+    returns    (B,) rewards summed so far, for tables only: no agent sees them; None: the world has none
+    sustained  the goal is to be kept: no episode ends with it, and what counts is whether it is met at the last step
     """
 
     signature: Signature
     shortest: Tensor | None = None
+    returns: Tensor | None = None
+    sustained: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -1,0 +1,157 @@
+"""World models from pixels by the general recipe: what each world comes to, beside what it must be held against.
+
+A row for each world: the score of the recipe over its seeds, of the strongest policy that looks at nothing, of a twin
+that predicts pixels with the same encoder, predictor, planner and steps, and of an encoder that never learned.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import msgspec
+
+from steersman.evidence import filmed
+from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
+from steersman.evidence.drawing import canvas, picture
+from steersman.evidence.filmed import Log, Scored
+from steersman.objectives import PixelPrediction, Prediction
+from steersman.recipes import pixels
+from steersman.runs.artefacts import Column, Figure, Row, Table
+from steersman.training import ParameterLevel, TrainConfig
+
+SEEDS = 3
+WORLDS: dict[str, Log] = {
+    "pendulum": Log(protocol="pendulum-pixels"),
+    "pendulum-by-picture": Log(protocol="pendulum-pixels-by-picture"),
+    "cartpole": Log(protocol="cartpole-pixels"),
+    "acrobot": Log(protocol="acrobot-pixels"),
+    "mountain-car": Log(protocol="mountain-car-pixels"),
+    "push-t": Log(protocol="push-t"),
+    "empty-8x8": Log(protocol="empty-8x8"),
+    "door-key-6x6": Log(protocol="door-key-6x6"),
+    "simple-crossing": Log(protocol="simple-crossing"),
+    "arm": Log(protocol="arm"),
+    "arm-by-picture": Log(protocol="arm-picture"),
+    "two-rooms": Log(protocol="held-out", log="two-rooms", episodes=1000),
+    "reacher": Log(protocol="reacher-pixels"),
+}
+"""World -> what is recorded there."""
+USUAL = ("pendulum",)
+METHODS = ("ours", "pixel_twin", "untrained")
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One training.
+
+    world, method  keys of `WORLDS` and `METHODS`
+    steps          optimiser steps; None: the recipe's
+    episodes       acted in; None: the protocol's
+    """
+
+    world: str
+    method: str = "ours"
+    steps: int | None = None
+    episodes: int | None = None
+
+
+def cells(
+    seed: int, worlds: tuple[str, ...] = tuple(WORLDS), steps: int | None = None, episodes: int | None = None,
+) -> tuple[Cell, ...]:
+    """For each world and seed a log, and a training by each method."""
+    found = []
+    for world in worlds:
+        for i in range(SEEDS):
+            usual = world in USUAL and i == 0
+            log = Cell(f"{world}/log", filmed.record, 300, seed + i, WORLDS[world], usual=usual)
+            found += [
+                Cell(f"{world}/{method}", perform, 360, seed + i,
+                     Settings(world=world, method=method, steps=steps, episodes=episodes), (log,),
+                     usual=usual)
+                for method in METHODS
+            ]
+    return tuple(found)
+
+
+def perform(context: Context) -> Found:
+    """Train by one method, fit the read-out on a few labels, act."""
+    (log,), settings = context.needs, context.settings
+    given = {} if settings.steps is None else {"steps": settings.steps}
+    config = method(pixels.recipe(seed=context.seed, **given), settings.method)
+    protocol = WORLDS[settings.world].protocol
+    learned = filmed.learn(context, config, log.folder)
+    found = filmed.judge(context, learned, log.folder, protocol, settings.episodes)
+    context.say(f"{settings.world}, {settings.method}, seed {context.seed}: {found.score:.3g} (random "
+                f"{found.random or 0:.3g}), {found.seconds:.0f} s of training")
+    return Found({settings.world: {settings.method: found.score}}, found)
+
+
+def method(config: TrainConfig, name: str) -> TrainConfig:
+    """The recipe's configuration, or what it is held against: a twin that predicts pixels instead of latents; an
+    encoder as it was drawn, under a world model that learns."""
+    if name == "pixel_twin":
+        return msgspec.structs.replace(config, objectives=(PixelPrediction.Config(),))
+    if name == "untrained":
+        frozen = ParameterLevel(name="perception", modules=("perception",), every=0)
+        learned = ParameterLevel(name="world model", modules=("world_model",))
+        return msgspec.structs.replace(config, objectives=(Prediction.Config(),), levels=(frozen, learned))
+    return config
+
+
+def summary(results: Results) -> Outcome:
+    """{world: score, worst, random, pixel_twin, untrained, seconds, decoded_ratio}; `score_by_seed` tells the seeds
+    apart."""
+    figures: dict[str, dict[str, Any]] = {}
+    for world in WORLDS:
+        of = {name: [one.record(Scored) for one in results.of(f"{world}/{name}")] for name in METHODS}
+        ours = of["ours"]
+        if not ours:
+            continue
+        figures[world] = {
+            "score": statistics.fmean(one.score for one in ours), "worst": min(one.worst for one in ours),
+            "random": _mean(one.random for one in ours), "score_by_seed": [one.score for one in ours],
+            "upright": [one.wins for one in ours], "episodes": ours[0].n,
+            "pixel_twin": _mean(one.score for one in of["pixel_twin"]),
+            "untrained": _mean(one.score for one in of["untrained"]),
+            "seconds": max(one.seconds for one in ours), "cpu_seconds": max(one.cpu for one in ours),
+            "decoded_ratio": _mean(one.decoded_ratio for one in ours),
+            "read": {name: min(one.read[name] for one in ours) for name in ours[0].read},
+        }
+    if not figures:
+        return Outcome({})
+    shown = picture(_draw(figures), "scores", "What each world comes to",
+                    "score of the recipe, of its pixel twin and of an untrained encoder in each world",
+                    "From the strongest policy that looks at nothing (0) to the recipe (1).")
+    return Outcome(figures, (_table(figures),), (shown,))
+
+
+def _mean(values: Any) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _table(figures: dict[str, dict[str, Any]]) -> Table:
+    columns = tuple(Column(key=key, title=title) for key, title in (
+        ("score", "score"), ("worst", "worst episode"), ("random", "looking at nothing"), ("pixel_twin", "pixel twin"),
+        ("untrained", "untrained"), ("decoded_ratio", "decoded error"), ("seconds", "training (s)")))
+    rows = tuple(
+        Row(label=world, kind="agent", figures={column.key: Figure(value=found[column.key]) for column in columns})
+        for world, found in figures.items())
+    return Table(name="worlds", title="World models from pixels", columns=columns, rows=rows, notes=(
+        "Score: mean return, or share of goals reached, over all seeds.",
+        f"Decoded error: of the columns read off latents imagined {filmed.AHEAD} rows ahead, as a share of that of "
+        "columns that stand still."))
+
+
+def _draw(figures: dict[str, dict[str, Any]]) -> Any:
+    drawn, axes = canvas(7, 0.5 * len(figures) + 1)
+    for i, found in enumerate(figures.values()):
+        low, high = found["random"] or 0.0, found["score"]
+        for key, colour in (("score", "#0072b2"), ("pixel_twin", "#d55e00"), ("untrained", "#999999")):
+            if found[key] is not None and high != low:
+                axes.plot((found[key] - low) / (high - low), i, "o", color=colour, label=key if i == 0 else None)
+    axes.set_yticks(range(len(figures)), list(figures))
+    axes.axvline(0, color="#999999", linewidth=0.8)
+    axes.set_xlabel("share of the way from the floor to the recipe")
+    axes.legend(fontsize="x-small")
+    return drawn
