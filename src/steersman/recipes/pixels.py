@@ -16,6 +16,9 @@ from steersman.perception.views import AnotherLook
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import ResidualModel
 
+_GRIDS = {"conv": (4, 4), "vit": (8, 8)}
+"""Places of the tokens of a picture of 64 × 64."""
+
 
 def recipe(
     *,
@@ -45,7 +48,8 @@ def recipe(
     size        features of a state, or of each of its tokens
     width       width of the predictor's hidden layers
     encoder     convolutional, or a vision transformer
-    tokens      a state for each place of a coarse grid instead of one for all
+    tokens      a state for each place of a coarse grid instead of one for all; the grid is that of pictures of 64 × 64,
+                for others say `--set agent.world_model.grid` and the encoder's sizes
     views       also learn that a moment seen otherwise is the same state: nearer, aside, in other colours, behind
                 something that moves, with noise
     lr          peak learning rate
@@ -58,7 +62,7 @@ def recipe(
     return TrainConfig(
         agent=AgentConfig(
             perception=CameraChoice(picture=_picture(encoder, tokens), size=size),
-            world_model=ResidualModel.Config(width=width),
+            world_model=ResidualModel.Config(width=64, grid=_GRIDS[encoder]) if tokens else ResidualModel.Config(width=width),
             planner=CEM.Config(samples=samples, iterations=iterations, elites=max(1, samples // 8), horizon=horizon),
             readout=LinearReadout.Config(),
         ),
