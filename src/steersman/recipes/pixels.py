@@ -11,7 +11,7 @@ from steersman.actor import CEM
 from steersman.agent import AgentConfig
 from steersman.core import PerceptionConfig
 from steersman.objectives import Likeness, Prediction, SIGReg, Straightening
-from steersman.perception import CameraChoice, ConvEncoder, LinearReadout, ViTEncoder
+from steersman.perception import CameraChoice, ConvEncoder, KernelReadout, ViTEncoder
 from steersman.perception.views import AnotherLook
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import ResidualModel
@@ -31,9 +31,9 @@ def recipe(
     tokens: bool = False,
     views: bool = False,
     lr: float = 2e-3,
-    horizon: int = 12,
-    samples: int = 100,
-    iterations: int = 3,
+    horizon: int = 15,
+    samples: int = 300,
+    iterations: int = 4,
     held_out: float = 0.1,
     seed: int = 0,
 ) -> TrainConfig:
@@ -62,9 +62,10 @@ def recipe(
     return TrainConfig(
         agent=AgentConfig(
             perception=CameraChoice(picture=_picture(encoder, tokens), size=size),
-            world_model=ResidualModel.Config(width=64, grid=_GRIDS[encoder]) if tokens else ResidualModel.Config(width=width),
-            planner=CEM.Config(samples=samples, iterations=iterations, elites=max(1, samples // 8), horizon=horizon),
-            readout=LinearReadout.Config(),
+            world_model=ResidualModel.Config(width=64, grid=_GRIDS[encoder]) if tokens else
+            ResidualModel.Config(width=width),
+            planner=CEM.Config(samples=samples, iterations=iterations, elites=max(1, samples // 10), horizon=horizon),
+            readout=KernelReadout.Config(),
         ),
         objectives=(
             Prediction.Config(weight=1.0),
