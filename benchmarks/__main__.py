@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("planning", "solvers", "mppi", "mcts", "training", "reading", "looking", "logs", "startup")
+SECTIONS = (
+    "planning", "solvers", "mppi", "mcts", "training", "pixels", "tokens", "reading", "looking", "logs", "startup",
+)
 
 
 def main() -> None:
@@ -34,12 +36,14 @@ def main() -> None:
         logs,
         looking,
         machine,
+        pixels,
         planning,
         planning_mcts,
         planning_mppi,
         planning_solvers,
         reading,
         startup,
+        tokens,
         training,
     )
     from benchmarks.tables import Table
@@ -53,10 +57,12 @@ def main() -> None:
         "mppi": lambda: [planning_mppi.run(host, arguments.quick)],
         "mcts": lambda: [planning_mcts.run(host, arguments.quick)],
         "training": lambda: training.run(host, arguments.quick),
+        "pixels": lambda: pixels.run(host, arguments.quick),
         "reading": lambda: reading.run(arguments.quick),
         "looking": lambda: looking.run(arguments.quick),
         "logs": lambda: logs.run(arguments.quick),
         "startup": lambda: [startup.run(arguments.quick)],
+        "tokens": lambda: tokens.run(host, arguments.quick),
     }
     today = datetime.date.today().isoformat()
     lines = [f"# Benchmarks, {today}", "", *(f"{line}  " for line in host.lines())]

@@ -115,6 +115,62 @@ def test_collect_writes_what_inspect_reads(steersman: Callable) -> None:
     assert "cos, sin, speed" in steersman("inspect", "p.csv").out
 
 
+DOT = """
+import gymnasium, numpy as np
+class Dot(gymnasium.Env):
+    metadata = {"render_modes": ["rgb_array"]}
+    observation_space = gymnasium.spaces.Box(-9, 9, (1,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+    def __init__(self, render_mode=None): self.render_mode = render_mode
+    def reset(self, seed=None, options=None): self.x = 4.0; return np.array([self.x]), {}
+    def step(self, action):
+        self.x = min(max(self.x + float(action[0]), 0), 15)
+        return np.array([self.x]), 0.0, False, False, {}
+    def render(self):
+        picture = np.full((16, 16, 3), 90, np.uint8); picture[4, int(self.x)] = 255; return picture
+def make(**options): return Dot(**options)
+def right(observation, generator):
+    import torch
+    assert observation["truth"].shape == (1, 1)
+    return torch.ones(1, 1)
+"""
+
+
+def test_collect_films_any_environment_with_whoever_acts(steersman: Callable) -> None:
+    from steersman.data import Dataset
+
+    Path("dot.py").write_text(DOT)
+    common = ("--pixels", "16", "--steps", "40", "--length", "20")
+    for out, more in (("held", ("--hold", "4")), ("mine", ("--behaviour", "dot.py:right"))):
+        assert steersman("collect", "dot.py:make", *common, "--out", out, *more).code == 0
+    held, mine = (Dataset.open(name) for name in ("held", "mine"))
+    assert held.signature.observations["image"].shape == (16, 16, 3)
+    assert set(held.signature.observations) == {"image"}
+    actions = held.episode(0).actions[:, 0]
+    assert len(actions.unique()) <= 14, "not held"
+    assert mine.lengths.tolist() == [20, 20]
+    picture = mine.episode(0).observations["image"][5]
+    assert int(picture[4, :, 0].argmax()) == 9
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (("two-rooms", "--hold", "5"), "leave --hold out"), (("pendulum-pixels", "--pixels", "64"), "leave --pixels out"),
+    (("Pendulum-v1", "--steps", "9", "--behaviour", "scripted"), "add --pixels 64"),
+    (("Pendulum-v1", "--steps", "9", "--behaviour", "nobody"), "FILE.py:FUNCTION"),
+    (("Pendulum-v1", "--steps", "9", "--hold", "0.5"), "held for 1 step"),
+    (("dot.py:make", "--steps", "9", "--pixels", "16", "--behaviour", "scripted"), "scripted behaviour"),
+    (("dot.py:make", "--steps", "9", "--pixels", "4"), "at least 8"),
+    (("dot.py:make", "--steps", "9", "--pixels", "16", "--behaviour", "dot.py:right", "--hold", "3"), "got both"),
+])
+def test_collect_says_who_cannot_act_or_be_filmed(steersman: Callable, words: tuple[str, ...], says: str) -> None:
+    Path("dot.py").write_text(DOT)
+    done = steersman("collect", *words, "--out", "x")
+    assert done.code == 2
+    assert says in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not Path("x").exists()
+
+
 @pytest.mark.parametrize(("out", "to"), [("p.h5", ""), ("p.npz", ""), ("p-v0", ""), ("p", "minari-arrow")])
 def test_collect_writes_what_the_name_asks_for(steersman: Callable, out: str, to: str) -> None:
     pytest.importorskip("h5py")

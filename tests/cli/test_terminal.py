@@ -12,7 +12,7 @@ import pytest
 
 from steersman.cli import progress as progress_module
 from steersman.cli.done import Done
-from steersman.cli.progress import Watcher, collapsed, gauge_words
+from steersman.cli.progress import Watcher, gauge_words
 from steersman.cli.terminal import Terminal, cells, pad
 from steersman.runs.artefacts import Column, Figure, Row, Table
 
@@ -26,7 +26,7 @@ class Screen(io.StringIO):
 
 def step(number: int, steps: int = 100, **gauges: float) -> Any:
     return SimpleNamespace(step=number, steps=steps, loss=10.0 / number, parts={"prediction": 0.5}, data_wait=0.03,
-                           gauges=gauges, eta_seconds=83.0)
+                           gauges=gauges, eta_seconds=83.0, advice=None)
 
 
 @pytest.fixture
@@ -113,12 +113,25 @@ def test_counting_without_a_known_end() -> None:
     assert stream.getvalue() == "reading: 2,000 of 2,000 (100%)\n"
 
 
-def test_a_collapse_is_noticed_and_health_is_not() -> None:
-    assert collapsed({"std_mean": 0.001})
-    assert collapsed({"std_mean": 0.9, "effective_rank": 1.0})
-    assert not collapsed({"std_mean": 0.9, "effective_rank": 8.0})
-    assert not collapsed({})
+def test_no_gauges_are_no_words() -> None:
     assert gauge_words({}) == []
+
+
+def test_advice_is_said_once_in_lines_and_stands_in_the_live_panel(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    for stream in (io.StringIO(), Screen()):
+        with Watcher(Terminal(stream=stream)) as watcher:
+            for i in (1, 50, 100):
+                now[0] += 10
+                advised = step(i, std_mean=0.0)
+                advised.advice = "all the same: raise VICReg.Config.variance"
+                watcher(advised)
+        text = stream.getvalue()
+        assert "raise VICReg.Config.variance" in text
+        assert isinstance(stream, Screen) or text.count("raise VICReg") == 1
 
 
 def test_padding_counts_columns_of_the_terminal() -> None:

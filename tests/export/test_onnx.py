@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 import torch
 
@@ -60,6 +61,10 @@ KINDS = {
     "vector and observer, continuous, exogenous": (
         Signature(VECTOR, PUSH, ("wind",)), VectorEncoder.Config(hidden=(8,), size=6),
         ObserverModel.Config(width=8, disturbances=3), 4),
+    "tokens of patches and transformer on their grid, continuous": (
+        Signature(WIDE, PUSH),
+        ViTEncoder.Config(width=16, depth=1, heads=2, hidden=16, patch=4, size=4, pool="tokens"),
+        msgspec.structs.replace(TRANSFORMER, grid=(2, 4)), 4),
     "scene and map reader": (
         Signature(WIDE, PUSH), SceneEncoder.Config(width=4, hidden=8, state=4, map_width=4, codes=8, features=1),
         MapReader.Config(width=8, layers=1), 1),
@@ -153,12 +158,13 @@ def test_a_history_is_followed_on_onnx_runtime_as_in_torch(exported, kind):
     agent, done = exported(kind)
     model, (_, _, _, history) = load_onnx(done.folder).world_model, KINDS[kind]
     action, count = agent.signature.action, len(agent.signature.exogenous)
-    assert check_world_model(model, action, (6,), exogenous=count, history=history, differentiable=False)
+    shape = agent.perception.latent_shape
+    assert check_world_model(model, action, shape, exogenous=count, history=history, differentiable=False)
     g = torch.Generator().manual_seed(0)
-    states, inputs = torch.randn(2, 9, 6, generator=g), torch.randn(2, 8, count, generator=g) if count else None
+    states, inputs = torch.randn(2, 9, *shape, generator=g), torch.randn(2, 8, count, generator=g) if count else None
     past = torch.randint(3, (2, 8, 1), generator=g)
     past = past if action.kind == "discrete" else past.float().expand(-1, -1, 2) - 1
-    measured, reset = torch.rand(2, 9, 6, generator=g) < 0.7, torch.zeros(2, 9, dtype=torch.bool)
+    measured, reset = torch.rand(2, 9, *shape, generator=g) < 0.7, torch.zeros(2, 9, dtype=torch.bool)
     reset[1, 6] = True
     theirs, mine = (m.filter(Latent(states), past, inputs, measured, reset) for m in (model, agent.world_model))
     torch.testing.assert_close(theirs.states, mine.states, atol=1e-4, rtol=1e-4)

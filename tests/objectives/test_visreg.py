@@ -17,7 +17,7 @@ def transcribed(x, directions):
     middle, n = x.mean(0), len(x)
     sigma = ((x - middle) ** 2).mean(0).sqrt()
     quantiles = 2**0.5 * torch.erfinv(2 * torch.arange(1, n + 1, dtype=torch.float64) / (n + 1) - 1)
-    unit = (x - middle) / sigma.detach().clamp(min=0.01)
+    unit = (x - middle) / sigma.clamp(min=0.1)
     shape = sum(((unit @ u).sort().values - quantiles).square().mean() for u in directions.T) / directions.shape[1]
     return (1 - sigma).square().mean(), shape, middle.square().mean()
 
@@ -97,6 +97,20 @@ def test_descending_it_from_a_point_gives_a_gaussian():
     flat = state.detach().flatten(0, 1)
     assert bool((flat.std(0) - 1).abs().max() < 0.1)
     assert float((torch.corrcoef(flat.T) - torch.eye(4)).abs().max()) < 0.2
+
+
+def test_latents_on_fewer_dimensions_than_there_are_come_back_from_a_collapse():
+    torch.manual_seed(0)
+    flat, up = torch.randn(96, 3), torch.randn(3, 8) / 3**0.5
+    scale = torch.tensor(-3.0, requires_grad=True)  # all that can change: the spread, 5% at first
+    optimiser, objective = torch.optim.Adam([scale], lr=0.1), VISReg.Config(slices=32).build(signature(), (8,), None)
+    b = batch(windows=96, state=torch.zeros(96, 6, 8), sig=signature(image=(1, 1, 1)))
+    for _ in range(60):
+        state = (scale.exp() * flat @ up)[:, None]
+        optimiser.zero_grad()
+        objective(type(b).rolled(b.window, type(b.latent)(state), b.starts, b.predicted)).total.backward()
+        optimiser.step()
+    assert float((scale.exp() * flat @ up).detach().std(0).mean()) > 0.6
 
 
 def test_impossible_settings_are_refused():

@@ -22,3 +22,8 @@ def observe(sig: Signature, b: int = 2, t: int = 3, seed: int = 0) -> dict[str, 
         if spec.kind == "image" else torch.randn(b, t, *spec.shape, generator=g)
         for name, spec in sig.observations.items()
     }
+
+
+def stacked(sig: Signature, frames: int) -> Signature:
+    """The same with so many pictures in each image."""
+    return Signature({name: spec.stacked(frames) for name, spec in sig.observations.items()}, sig.action)

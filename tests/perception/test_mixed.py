@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 import torch
-from pictures import observe, signature
+from pictures import observe, signature, stacked
 from seen_kinds import EVERY
 from seen_kinds import observe as observe_kinds
 
@@ -93,3 +93,65 @@ def test_an_observation_called_vectors_keeps_its_name():
     sig = signature((8, 8, 3), speed=2)
     named = Signature({"vectors": sig.observations["image"], "speed": sig.observations["speed"]}, sig.action)
     assert MixedEncoder.Config().build(named).reads == {"vectors": ("vectors",), "vectors_": ("speed",)}
+
+
+PROJECTED = ConvEncoder.Config(widths=(4, 6), size=24, activation="relu", projector=7)
+
+
+def share_of(encoder, name, seen):
+    """How much of the state's variance stems from one part, the others standing still."""
+    with torch.no_grad():
+        still = {other: x if other == name else x[:1, :1].expand_as(x) for other, x in seen.items()}
+        whole, alone = (encoder.encode(x).state.flatten(0, 1).var(0).sum() for x in (seen, still))
+    return float(alone / whole)
+
+
+@pytest.mark.parametrize("size", [0, 200])
+def test_balanced_parts_make_equal_shares_of_the_state(size):
+    """Columns of three features in other units beside a picture of several frames and 24 features."""
+    torch.manual_seed(0)
+    sig = stacked(signature((16, 12, 2), speed=2), 3)
+    seen = observe(sig, 16, 16)
+    parts = {"image": PROJECTED, "speed": VECTOR}
+    shares = {}
+    for balanced in (False, True):
+        encoder = MixedEncoder.Config(parts=parts, size=size, balanced=balanced).build(sig)
+        encoder.parts["speed"].network[-1].weight.data *= 0.1
+        encoder.calibrate({name: x.flatten(0, 1) for name, x in seen.items()})
+        for _ in range(100):
+            encoder.encode(seen)
+        shares[balanced] = share_of(encoder.eval(), "image", seen)
+    assert abs(shares[True] - 0.5) < 0.15 < shares[False] - 0.5, shares
+
+
+def test_balanced_parts_learn():
+    sig = stacked(signature((16, 12, 2), speed=2), 3)
+    encoder = MixedEncoder.Config(parts={"image": PROJECTED, "speed": VECTOR}, size=6, balanced=True).build(sig)
+    assert encoder.parts["image"].frames == 3
+    for p in encoder.parameters():
+        if p.dim() > 1:
+            torch.nn.init.normal_(p, std=0.2)
+    state = encoder.encode(observe(sig)).state
+    assert state.shape == (2, 3, 6)
+    (state * torch.randn_like(state)).sum().backward()
+    assert all(float(p.grad.abs().sum()) > 0 for p in encoder.parameters() if p.grad is not None)
+    assert sum(p.grad is None for p in encoder.parameters()) == 0
+
+
+def test_without_balance_weights_are_named_as_before():
+    sig = signature((16, 16, 3), speed=2)
+    names = MixedEncoder.Config(parts={"image": CONV, "speed": VECTOR}).build(sig).state_dict()
+    assert {name.split(".")[0] for name in names} == {"parts", "project"}
+
+
+def test_parts_take_their_weights_before_training():
+    class Told(VectorEncoder):
+        told = False
+
+        def initialise(self):
+            self.told = True
+
+    encoder = MixedEncoder.Config(parts={"image": CONV, "speed": VECTOR}).build(sig := signature((8, 8, 3), speed=2))
+    encoder.parts["speed"] = Told(VECTOR, Signature({"speed": sig.observations["speed"]}, sig.action))
+    encoder.initialise()
+    assert encoder.parts["speed"].told

@@ -112,7 +112,7 @@ def test_observations_of_another_world_are_refused(config):
     (lambda: views.ResizedCrop.Config(scale=(0.5, 1.5)), "`scale`"),
     (lambda: views.Flip.Config(horizontal=1.5), "`horizontal`"),
     (lambda: views.Colour.Config(hue=0.7), "`hue`"),
-    (lambda: views.Colour.Config().build(_grey()), "set saturation, hue and grey to 0"),
+    (lambda: views.Colour.Config().build(_grey()), "set saturation, hue, grey and tint to 0"),
     (lambda: views.Blur.Config(sigma=(0.1, 20.0)).build(EVERY), "more than 40 pixels"),
     (lambda: views.Blur.Config(sigma=(2.0, 1.0)), "`sigma`"),
     (lambda: views.Noise.Config(scale=(1.0, 2.0)).build(EVERY), "one for each channel"),

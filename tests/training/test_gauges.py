@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steersman.core import ActionSpec, Imagined, Latent, LearningBatch, ObservationSpec, Signature, Window
 from steersman.training import Moment, RidgeProbe
-from steersman.training.gauges import effective_rank, persistence, spread
+from steersman.training.gauges import effective_rank, persistence, spread, within_share
 
 
 def moment(states: Tensor, vector: Tensor | None = None, predicted: Tensor | None = None) -> Moment:
@@ -77,3 +77,14 @@ def test_the_probe_reads_what_is_linear_and_scores_on_windows_it_did_not_see(tok
 def test_without_named_columns_there_is_no_probe() -> None:
     bare = Signature({"vector": ObservationSpec("vector", (3,))}, ActionSpec("discrete", choices=2))
     assert RidgeProbe.of(bare) is None
+
+
+def test_the_share_within_windows_tells_what_changes_from_what_only_differs() -> None:
+    g = torch.Generator().manual_seed(0)
+    still, moving = torch.randn(200, 1, 3, generator=g), torch.randn(200, 9, 3, generator=g)
+    for scale, expected in ((0.0, 0.0), (0.5, 0.2), (1e3, 1.0)):
+        states = still + scale * moving
+        assert within_share(moment(states))["within_share"] == pytest.approx(expected, abs=0.02)
+        tokens = torch.stack([states, 5 + states], 2)
+        assert within_share(moment(tokens))["within_share"] == pytest.approx(expected, abs=0.02)
+    assert within_share(moment(torch.full((4, 5, 6), 0.7)))["within_share"] == 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from steersman.core import ActionSpec, ConfigError, Latent, ObservationSpec, Signature, WorldModelConfig
@@ -99,15 +100,30 @@ def test_discrete_actions_and_a_choice_relaxed_to_probabilities_move_tokens():
 # Loops ------------------------------------------------------------------------------------------------------------
 
 
+def looped_neighbours(block, now):
+    """A token's neighbours on a grid of two axes, one after the other."""
+    (rows, columns), kernel = block.grid, block.near.weight
+    mixed = []
+    for i in range(rows * columns):
+        total = block.near.bias
+        for r in (-1, 0, 1):
+            for c in (-1, 0, 1):
+                row, column = i // columns + r, i % columns + c
+                if 0 <= row < rows and 0 <= column < columns:
+                    total = total + kernel[:, 0, r + 1, c + 1] * now[row * columns + column]
+        mixed.append(total)
+    return now + torch.stack(mixed)
+
+
 def looped_block(block, now, condition, before=()):
     """One moment, one token, one head at a time: now (N, W), before: (key, value) (N, I) of moments, oldest first."""
     tokens, heads = len(now), block.heads
+    now = looped_neighbours(block, now) if block.grid else now
     shift1, scale1, gate1, shift2, scale2, gate2 = block.modulation(condition).chunk(6)
     y = F.layer_norm(now, now.shape[-1:]) * (1 + scale1) + shift1
     query, key = block.query_key(y).chunk(2, -1)
     value = block.value(y)
     moments = [*before, (key, value)][-block.window:]
-    bias = None if block.bias is None else block.bias()
     attended = torch.zeros_like(query)
     w = query.shape[1] // heads
     for i in range(tokens):
@@ -116,8 +132,7 @@ def looped_block(block, now, condition, before=()):
             for age, (k, v) in enumerate(reversed(moments)):
                 for j in range(tokens):
                     at = k[j] if block.ages is None else k[j] + block.ages[age]
-                    logit = query[i, part] @ at[part] / w**0.5
-                    logits.append(logit if bias is None else logit + bias[h, i, j])
+                    logits.append(query[i, part] @ at[part] / w**0.5)
                     seen.append(v[j, part])
             weights = torch.stack(logits).softmax(0)
             attended[i, part] = sum(a * v for a, v in zip(weights, seen, strict=True))
@@ -135,7 +150,8 @@ def looped_step(model, state, drive, memory):
     if isinstance(model, TokenResidual):
         changes = []
         for network in model.networks:
-            condition, x = F.silu(network.embed_drive(drive)), network.embed_state(state)
+            c = network.embed_drive(drive)
+            condition, x = F.silu(c), network.embed_state(state) + c
             for block in network.blocks:
                 x, _ = looped_block(block, x, condition)
             change = network.to_change(network.norm(x))
@@ -143,7 +159,8 @@ def looped_step(model, state, drive, memory):
                 change = change + torch.stack([network.linear(torch.cat([token, drive])) for token in state])
             changes.append(change)
         return state + torch.stack(changes).mean(0), torch.stack(changes)
-    condition, x = F.silu(model.embed_drive(drive)), model.embed_state(state)
+    c = model.embed_drive(drive)
+    condition, x = F.silu(c), model.embed_state(state) + c
     if isinstance(model, TokenRecurrent):
         memory = torch.zeros(N, model.width).double() if memory is None else memory
         x, _ = looped_block(model.block, x + model.from_memory(memory), condition)
@@ -270,18 +287,11 @@ def test_a_changed_action_or_token_of_one_row_changes_all_tokens_of_that_row_and
     assert not bool(changed[0].any())
 
 
-def test_what_a_grid_teaches_at_one_place_holds_at_every_other():
-    model = build(ResidualModel.Config(width=32, grid=(2, 3)))
-    bias = model.networks[0].blocks[0].bias()
-    places = [(i, j) for i in range(2) for j in range(3)]
-    for a, (i, j) in enumerate(places):
-        for b, (k, m) in enumerate(places):
-            if (i + 1, j) in places and (k + 1, m) in places:
-                assert torch.equal(bias[:, a, b], bias[:, a + 3, b + 3])
-    assert len(bias.unique()) == 3 * 5
-    fresh = ResidualModel.Config(width=64, grid=(2, 3)).build(SIGNATURE, (N, D)).networks[0].blocks[0].bias()
-    distance = torch.tensor([0, 1, 2, 1, 2**0.5, 5**0.5])
-    torch.testing.assert_close(fresh[:, 0], torch.stack([-distance, -distance / 2]))
+def test_a_grid_may_have_one_to_three_axes():
+    for grid, kind in (((6,), nn.Conv1d), ((2, 3), nn.Conv2d), ((1, 2, 3), nn.Conv3d)):
+        model = build(ResidualModel.Config(width=13, depth=1, grid=grid))
+        assert isinstance(model.networks[0].blocks[0].near, kind)
+        check_world_model(model.float(), SIGNATURE.action, (N, D), exogenous=X)
 
 
 def test_the_models_end_where_the_settings_do_not_fit():

@@ -9,8 +9,9 @@ import torch
 from torch.nn.functional import grid_sample
 
 from steersman.core import ConfigError, ObservationGoal
+from steersman.core.signature import Pace
 from steersman.evaluation.success import Tally
-from steersman.worlds import OURS, SHIFTS, Arm, Shift, Shifted, TwoRooms
+from steersman.worlds import OURS, SHIFTS, Arm, PacedTrials, Shift, Shifted, TwoRooms
 from steersman.worlds.shifts import Brightness, Colours, Distractor, Moved, Noise, Zoom
 
 WORLD = Arm()
@@ -124,6 +125,33 @@ def test_logs_and_labelled_frames_are_the_worlds_own_seen_otherwise():
     assert plain.columns == shifted.columns
     share = (plain.observations["image"] == shifted.observations["image"]).all(-1).float().mean((2, 3))
     assert bool(((share > 0.9) & (share < 1)).all())
+
+
+def test_pictures_that_a_pace_stacks_are_shifted_each_at_its_own_moment():
+    world, pace = Shifted(world=WORLD, shift=Distractor()), Pace(step=2, frames=2, apart=1)
+    alone, paced = world.begin(3, 0), PacedTrials(world.begin(3, 0), pace)
+    seen = []
+    for _ in range(3):
+        seen.append(alone.observe()["image"])
+        alone.step(torch.zeros(3, 3))
+    paced.step(torch.zeros(3, 6))
+    assert torch.equal(paced.observe()["image"], torch.cat([seen[2], seen[1]], -1))
+
+
+def test_what_is_scored_is_scored_by_the_true_trials():
+    class Kept(Arm, frozen=True, kw_only=True):
+        scored = "return"
+        ends_early = True
+
+        def begin(self, count, seed):
+            trials = super().begin(count, seed)
+            trials.sustained, trials.returns = True, torch.arange(count)
+            return trials
+
+    world = Shifted(world=Kept(), shift=Moved())
+    trials = world.begin(3, 0)
+    assert (world.scored, world.ends_early, trials.sustained) == ("return", True, True)
+    assert torch.equal(trials.returns, torch.arange(3))
 
 
 def test_two_shifts_are_one_after_the_other():

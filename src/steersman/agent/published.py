@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from steersman.core import Perception, Signature, WorldModel
 from steersman.perception.published import FoundEncoder, PublishedEncoder, find_encoder
 from steersman.world_model.lewm import LeWMModel
 from steersman.world_model.lewm_layouts import predictor_in
+from steersman.world_model.vjepa2 import VJEPA2Model, vjepa2_config
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,13 @@ class PublishedModel:
 
     said         for people: family, publisher, sizes, and what was converted
     perception   configuration of its encoder
-    world_model  configuration of its predictor; None: it has none that foresees
+    world_model  configuration of its predictor; None: it has none. V-JEPA 2's foresees tokens, and cannot be planned
+                 with: build it beside an encoder with pool="tokens"
     """
 
     said: str
     perception: PublishedEncoder.Config
-    world_model: LeWMModel.Config | None
+    world_model: LeWMModel.Config | VJEPA2Model.Config | None
 
     def build(self, signature: Signature) -> tuple[Perception, WorldModel | None]:
         """Both, with their weights, for observations and actions of this signature.
@@ -39,7 +43,10 @@ class PublishedModel:
         perception.initialise()
         if self.world_model is None:
             return perception.eval(), None
-        model = self.world_model.build(signature, perception.latent_shape)
+        config = self.world_model
+        if isinstance(config, VJEPA2Model.Config) and perception.token_grid is not None:
+            config = msgspec.structs.replace(config, columns=perception.token_grid[-1])
+        model = config.build(signature, perception.latent_shape)
         model.initialise()
         return perception.eval(), model.eval()
 
@@ -52,7 +59,7 @@ def load_published(
     Read are the published layouts of
 
         LeWM       stable-worldmodel, lightly           encoder and predictor
-        V-JEPA 2   facebookresearch, transformers       encoder
+        V-JEPA 2   facebookresearch, transformers       encoder, and predictor where the file has it
         DINOv3     facebookresearch, transformers       encoder
         DINOv2     facebookresearch, transformers, timm encoder
         ViT        transformers, timm                   encoder
@@ -81,7 +88,10 @@ def load_published(
         form=form, projector=None if encoder.projector is None else encoder.projector.form, weights=weights,
         sha256=sha256, layout=layout, frozen=frozen, resolution=size, mean=encoder.layout.mean,
         deviation=encoder.layout.deviation)
-    model = None
+    model: LeWMModel.Config | VJEPA2Model.Config | None = None
+    if encoder.layout.family == "V-JEPA 2" and (foresees := vjepa2_config(file, predictor_heads)) is not None:
+        model = msgspec.structs.replace(foresees, weights=weights, sha256=sha256, frozen=frozen)
+        perception = msgspec.structs.replace(perception, pool="tokens")
     if lewm is not None:
         model = LeWMModel.Config(form=lewm.form(predictor_heads), weights=weights, sha256=sha256, frozen=frozen)
     return PublishedModel(_said(encoder, perception, model), perception, model)
@@ -92,7 +102,9 @@ def _learned_side(shapes: dict[str, tuple[int, ...]], class_token: bool) -> int:
     return int((shapes["positions"][-2] - class_token) ** 0.5)
 
 
-def _said(found: FoundEncoder, perception: PublishedEncoder.Config, model: LeWMModel.Config | None) -> str:
+def _said(
+    found: FoundEncoder, perception: PublishedEncoder.Config, model: LeWMModel.Config | VJEPA2Model.Config | None
+) -> str:
     form = perception.form
     words = [
         f"{found.layout.family} as {found.layout.publisher} names it: patches of {form.patch}"
@@ -102,7 +114,9 @@ def _said(found: FoundEncoder, perception: PublishedEncoder.Config, model: LeWMM
         *(["a gated perceptron"] if form.gated else []),
         *([f"a projector to {perception.projector.size}"] if perception.projector is not None else []),
         *([f"a predictor of {model.form.depth} blocks over {model.form.context} frames and actions of "
-           f"{model.form.actions} numbers"] if model is not None else []),
+           f"{model.form.actions} numbers"] if isinstance(model, LeWMModel.Config) else []),
+        *([f"a predictor of {model.depth} blocks that knows no actions"] if isinstance(model, VJEPA2Model.Config)
+          else []),
         *([found.file.converted] if found.file.converted else []),
     ]
     return ", ".join(words)

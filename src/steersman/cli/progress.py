@@ -31,6 +31,7 @@ class Watcher:
         self._shown = self._drawn = 0.0
         self._losses: deque[float] = deque(maxlen=4096)
         self._label = ""
+        self._advised = ""
 
     def __enter__(self) -> Watcher:
         return self
@@ -68,6 +69,10 @@ class Watcher:
             self._draw("training", lambda: panel(progress, list(self._losses)), last)
         elif last or self._due("training"):
             self.terminal.say(line(progress))
+            advice = str(progress.advice or "")
+            if advice and advice != self._advised:
+                self.terminal.say(advice)
+            self._advised = advice
 
     def _due(self, label: str) -> bool:
         now = time.monotonic()
@@ -123,11 +128,6 @@ def gauge_words(gauges: Mapping[str, float]) -> list[str]:
     return [*words, *(["probe " + " ".join(probe[:6])] if probe else [])]
 
 
-def collapsed(gauges: Mapping[str, float]) -> bool:
-    """Whether the latent says almost nothing: the spread of the average dimension, or the rank, is next to nothing."""
-    return gauges.get("std_mean", 1.0) < 0.02 or gauges.get("effective_rank", 9.0) < 1.2
-
-
 def spark(values: list[float], wide: int = 40) -> str:
     """A curve of block letters, logarithmic, the newest to the right.
 
@@ -157,8 +157,8 @@ def panel(p: Progress, losses: list[float]) -> Any:
                        Text.from_markup(f"  loss {p.loss:<9.4g} [cyan]{spark(losses)}[/]")]
     rows += [Text.from_markup("  " + parts, overflow="ellipsis")] if parts else []
     rows += [Text(f"  {gauges}", overflow="ellipsis")] if gauges else []
-    if collapsed(p.gauges):
-        rows.append(Text("  the latent has collapsed: raise the variance term, or stop with Ctrl-C", "bold red"))
+    if p.advice is not None:
+        rows.append(Text(f"  {p.advice}; or stop with Ctrl-C", "bold red"))
     return _rows(rows)
 
 

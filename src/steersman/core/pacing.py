@@ -32,7 +32,8 @@ def chunked(actions: Tensor, spec: ActionSpec) -> Tensor:
     """Actions of the world (…, k, A) -> one action of the model (…, k·A), discrete (…, 1); spec: the model's."""
     if spec.kind != "discrete":
         return actions.flatten(-2)
-    return (actions[..., 0] * _places(spec, actions)).sum(-1, keepdim=True)
+    one: Tensor = (actions[..., 0] * _places(spec, actions)).sum(-1, keepdim=True)
+    return one
 
 
 def unchunked(actions: Tensor, spec: ActionSpec) -> Tensor:
@@ -44,7 +45,8 @@ def unchunked(actions: Tensor, spec: ActionSpec) -> Tensor:
 
 def _places(spec: ActionSpec, like: Tensor) -> Tensor:
     """(k,): what each digit of a choice counts."""
-    return spec.single.choices ** torch.arange(spec.chunk - 1, -1, -1, device=like.device)
+    places: Tensor = spec.single.choices ** torch.arange(spec.chunk - 1, -1, -1, device=like.device)
+    return places
 
 
 class Past:

@@ -5,6 +5,7 @@ from steersman.cost.apart import Apart
 from steersman.cost.bad_states import BadStates
 from steersman.cost.between import Between
 from steersman.cost.box import Box
+from steersman.cost.clear import Clear
 from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
 from steersman.cost.demonstrations import Recovered, recover_weights, term_energies
 from steersman.cost.disagreement import DisagreementCost
@@ -24,6 +25,7 @@ __all__ = [
     "BadStates",
     "Between",
     "Box",
+    "Clear",
     "DisagreementCost",
     "EffortCost",
     "GoalCost",

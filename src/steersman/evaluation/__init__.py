@@ -1,7 +1,8 @@
 """Measuring agents: frozen protocols, and acting in worlds beside the random policy on the same starts."""
 
 from steersman.evaluation.acting import Acted, act_in
-from steersman.evaluation.guarding import Guard, fit_guard
+from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction
+from steersman.evaluation.guarding import ClearGuard, Guard, fit_clear_guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
 from steersman.evaluation.margins import margins_kept, measure_margins
 from steersman.evaluation.offline import measure
@@ -12,14 +13,18 @@ from steersman.evaluation.success import Tally, drifted
 __all__ = [
     "PROTOCOLS",
     "Acted",
+    "ClearGuard", "Decides",
     "Evaluation",
+    "FunctionPolicy",
     "Guard",
     "PlanningProtocol",
+    "PolicyFunction",
     "Seen",
     "Tally",
     "act_in",
     "drifted",
     "evaluate",
+    "fit_clear_guard",
     "fit_guard",
     "fitting",
     "margins_kept",

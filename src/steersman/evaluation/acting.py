@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from steersman.agent import Agent
 from steersman.agent.flight.recorder import pooled
 from steersman.agent.nearing import notice
 from steersman.core import Observation, ObservationGoal, Plan, Surprise, Task, UsageError
 from steersman.core.records import rows
+from steersman.evaluation.deciding import Decides, PolicyFunction, deciding
 from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.protocol import in_steps
 from steersman.evaluation.success import Tally, drifted
@@ -65,7 +65,7 @@ def start_seed(seed: int, episode: int) -> int:
 
 
 def act_in(
-    agent: Agent,
+    agent: Decides | PolicyFunction,
     env: str,
     task: Task,
     *,
@@ -76,6 +76,7 @@ def act_in(
 ) -> Acted:
     """Let `agent` act in N = `episodes` copies of the environment `env` until each ends.
 
+    agent  an agent, or any function (observation, goal) -> actions, see `FunctionPolicy`
     watch  called after every decision with the steps of the longest episode so far, episodes done, episodes in all
 
     Raises:
@@ -84,6 +85,7 @@ def act_in(
     """
     worlds, seeds = [make_world(env) for _ in range(episodes)], [start_seed(seed, i) for i in range(episodes)]
     try:
+        agent = deciding(agent, worlds[0].signature)
         agent.signature.world.require(worlds[0].signature, "the agent", env)
         played = GymnasiumTrials(worlds, seeds)
         trials = in_steps(played, agent)
@@ -133,7 +135,7 @@ def own_goal(env: str, episodes: int, seed: int) -> ObservationGoal:
     return ObservationGoal({name: torch.stack([torch.as_tensor(info["goal_image"]) for info in infos])})
 
 
-def _columns(agent: Agent, observation: Observation) -> dict[str, Tensor]:
+def _columns(agent: Decides, observation: Observation) -> dict[str, Tensor]:
     """Every vector column (N,) by its name, in the order of the signature's names."""
     from steersman.cost import column_names
 
@@ -144,7 +146,7 @@ def _columns(agent: Agent, observation: Observation) -> dict[str, Tensor]:
 class _Story:
     """The course of episode 0, and counts over all."""
 
-    def __init__(self, agent: Agent, episodes: int) -> None:
+    def __init__(self, agent: Decides, episodes: int) -> None:
         self.agent, self.infeasible, self.lost, self.notice = agent, 0, [0] * episodes, ""
         self.decisions: list[Decision] = []
         self.actual: dict[str, list[float]] = {}
@@ -184,7 +186,7 @@ def decision_of(
     )
 
 
-def _alone(agent: Agent, starts: Observation, task: Task) -> float:
+def _alone(agent: Decides, starts: Observation, task: Task) -> float:
     """Milliseconds of a decision when there is one observation only, as on a machine that is being controlled."""
     recorder, agent.recorder = agent.recorder, None  # these are no decisions of an episode
     agent.reset(0)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from steersman.agent import Agent, Transition
+from steersman.agent import Transition
 from steersman.core.records import rows
+from steersman.evaluation.deciding import Decides
 from steersman.worlds import Trials
 
 
 class Experiencing:
     """Adds every step of trials to the experience of an agent; nothing, where it records none."""
 
-    def __init__(self, agent: Agent, trials: Trials) -> None:
+    def __init__(self, agent: Decides, trials: Trials) -> None:
         """The moments with which the episodes begin are added at once."""
         self.agent, self.trials = agent, trials
         if agent.log is not None:

@@ -18,8 +18,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from steersman.agent import Agent
 from steersman.core import ColumnGoal, Goal, Guardrail, MismatchError, ObservationGoal, Plan, Task, UsageError
+from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction, deciding
 from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.intervals import wilson
 from steersman.evaluation.seeds import FRAMES, GUARD, LOG, derived
@@ -124,9 +124,9 @@ class Evaluation:
             figures["spl"] = float(self.efficiency.mean())
         if self.random is not None:
             figures["random_success"] = float(self.random.double().mean())
-        for name, returns in (("return", self.returns), ("random_return", self.random_returns)):
+        for who, returns in (("", self.returns), ("random_", self.random_returns)):
             if returns is not None:
-                figures |= {f"mean_{name}": float(returns.double().mean()), f"worst_{name}": float(returns.min())}
+                figures |= {f"{who}mean_return": float(returns.mean()), f"{who}worst_return": float(returns.min())}
         if self.forbids:
             figures["violations_ci95"] = list(wilson(violations, n))
             if self.random_violated is not None:
@@ -145,7 +145,7 @@ class Seen:
 
 
 def evaluate(
-    agent: Agent,
+    agent: Decides | PolicyFunction,
     protocol: PlanningProtocol,
     episodes: int | None = None,
     seed: int = 0,
@@ -158,6 +158,8 @@ def evaluate(
 ) -> Evaluation:
     """Run `agent` under `protocol`, all episodes side by side.
 
+    agent       an agent, or any function (observation, goal) -> actions; see `FunctionPolicy` for one that is not
+                called with all episodes at once
     guardrails  makes guardrails from masks of what is forbidden; None: the agent is not told of it
     task        weights, guardrails, horizon, budget and fallback; its goal is replaced by each episode's
     random      also measure the strongest random policy
@@ -167,6 +169,7 @@ def evaluate(
         MismatchError: the agent was trained for another world, or guardrails for what nobody can paint.
         ConfigError: the world cannot be sampled (no room for the disk, …).
     """
+    agent = deciding(agent, protocol.world.signature)
     protocol.world.signature.require(agent.signature.world, "the protocol's world", "the agent")
     trials, again = (_begun(protocol, episodes, seed, first) for _ in range(2))
     trials = in_steps(trials, agent)
@@ -192,7 +195,7 @@ def evaluate(
     )
 
 
-def in_steps(trials: Trials, agent: Agent) -> Trials:
+def in_steps(trials: Trials, agent: Decides) -> Trials:
     """The trials as the agent sees and steps them."""
     return trials if agent.signature.pace.plain else PacedTrials(trials, agent.signature.pace)
 
@@ -202,8 +205,8 @@ def steps_of(tally: Tally) -> Tensor:
     return tally.trials.steps if isinstance(tally.trials, PacedTrials) else tally.steps
 
 
-def _require_columns(goal: Goal, agent: Agent) -> None:
-    if not isinstance(goal, ColumnGoal):
+def _require_columns(goal: Goal, agent: Decides) -> None:
+    if not isinstance(goal, ColumnGoal) or isinstance(agent, FunctionPolicy):
         return
     known = () if agent.readout is None else agent.readout.columns
     missing = sorted(set(goal.targets) - set(known))
@@ -219,7 +222,7 @@ def _begun(protocol: PlanningProtocol, episodes: int | None, seed: int, first: i
 
 
 def follow(
-    agent: Agent, tally: Tally, task: Task, seed: int, watch: Callable[[Seen], None] | None = None
+    agent: Decides, tally: Tally, task: Task, seed: int, watch: Callable[[Seen], None] | None = None
 ) -> tuple[Tensor, int]:
     """Let `agent` act until every episode of the tally is over; those that are drop out of its batch.
 

@@ -36,10 +36,16 @@ LABELS, TESTED, AHEAD = 500, 200, 25
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A log to be recorded: of the world of which protocol, how many episodes of how many steps; 0: as many as the
-    world says."""
+    """A log to be recorded.
+
+    protocol  that agents are measured in
+    log       the protocol whose world the log is of; "": the same
+    episodes, steps   how many, of at most how many steps; 0: as the world says
+    labels    frames of which the truth is told
+    """
 
     protocol: str
+    log: str = ""
     episodes: int = 0
     steps: int = 0
     labels: int = LABELS
@@ -82,7 +88,7 @@ class Scored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 def record(context: Context) -> Found:
     """Record the log that the settings (`Log`) ask for, and its labelled frames."""
     log: Log = context.settings
-    world = PROTOCOLS[log.protocol].world
+    world = PROTOCOLS[log.log or log.protocol].world
     episodes, steps = log.episodes or world.recorded[0], log.steps or world.recorded[1]
     context.say(f"{episodes:,} episodes of at most {steps} steps of {log.protocol}")
     began = time.perf_counter()

@@ -132,5 +132,5 @@ def _table(figures: dict[str, dict[str, Any]]) -> Table:
         Row(label=name.split("/")[1], kind="agent", group=name.split("/")[0],
             figures={column.key: Figure(value=found[column.key]) for column in columns})
         for name, found in figures.items())
-    return Table(name="shifts", title="What is kept where the world looks otherwise", columns=columns, rows=rows, notes=(
-        "Share of the way from the strongest policy that looks at nothing to the score where nothing is shifted.",))
+    return Table(name="shifts", title="What is kept where the world looks otherwise", columns=columns, rows=rows,
+                 notes=("Share of the way from the strongest policy that looks at nothing to the score unshifted.",))

@@ -29,7 +29,7 @@ from steersman.objectives import (
     VICReg,
     VISReg,
 )
-from steersman.perception import ViTEncoder
+from steersman.perception import CameraChoice
 from steersman.recipes import pixels
 from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.training import RolloutStage, TrainConfig, WindowWeights
@@ -50,13 +50,19 @@ def objectives(config: TrainConfig, without: tuple[type, ...] = (), *more: Objec
     return replace(config, objectives=(*kept, *more))
 
 
-def perceiving(config: TrainConfig, perception: Any) -> TrainConfig:
-    """The same with another encoder."""
-    return replace(config, agent=replace(config.agent, perception=perception))
+def seeing(config: TrainConfig, **changes: Any) -> TrainConfig:
+    """The same with an encoder of pictures that is changed."""
+    choice = config.agent.perception
+    assert isinstance(choice, CameraChoice)
+    picture: Any = choice.picture
+    choice = replace(choice, picture=replace(picture, **changes))
+    return replace(config, agent=replace(config.agent, perception=choice))
 
 
-def _size(config: TrainConfig) -> int:
-    return int(config.agent.perception.size)  # type: ignore[attr-defined]
+def _as_recipe(config: TrainConfig, **options: Any) -> TrainConfig:
+    """The same with the encoder and the predictor that these options of the recipe give."""
+    other = pixels.recipe(**options).agent
+    return replace(config, agent=replace(config.agent, perception=other.perception, world_model=other.world_model))
 
 
 def _history(config: TrainConfig) -> TrainConfig:
@@ -75,7 +81,7 @@ SWITCHES: dict[str, tuple[str, bool, Change]] = {
                lambda c: replace(c, pace=Pace(frames=3))),
     "differences": ("differences of frames; without: one frame", True, lambda c: replace(c, pace=_one_frame(c))),
     "projector": ("a projector with batch normalisation; without: a linear map", True,
-                  lambda c: perceiving(c, replace(c.agent.perception, projector=0))),
+                  lambda c: seeing(c, projector=0)),
     "sub-spaces": ("SIGReg in four sub-spaces", False, lambda c: replace(c, objectives=tuple(
         replace(x, subspaces=4) if isinstance(x, SIGReg.Config) else x for x in c.objectives))),
     "visreg": ("VISReg instead of SIGReg", False, lambda c: objectives(c, (SIGReg.Config,), VISReg.Config())),
@@ -85,9 +91,8 @@ SWITCHES: dict[str, tuple[str, bool, Change]] = {
                      lambda c: objectives(c, (), Reachability.Config())),
     "history": ("three moments of history", False, _history),
     "tokens": ("a latent of tokens", False,
-               lambda c: perceiving(c, replace(c.agent.perception, pool="tokens", patch=8, widths=(64, 128)))),
-    "vit": ("a vision transformer", False, lambda c: perceiving(c, ViTEncoder.Config(
-        patch=8, width=96, depth=3, heads=3, hidden=192, projector=256, size=_size(c)))),
+               lambda c: _as_recipe(c, tokens=True)),
+    "vit": ("a vision transformer", False, lambda c: _as_recipe(c, encoder="vit")),
     "contact": ("windows in which much happens, more often", False,
                 lambda c: replace(c, prefer=WindowWeights())),
     "latents": ("targets in latent space; without: in pixels", True, lambda c: method(c, "pixel_twin")),

@@ -27,6 +27,14 @@ WORLDS: dict[str, Log] = {
     "cartpole": Log(protocol="cartpole-pixels"),
     "acrobot": Log(protocol="acrobot-pixels"),
     "mountain-car": Log(protocol="mountain-car-pixels"),
+    "push-t": Log(protocol="push-t"),
+    "empty-8x8": Log(protocol="empty-8x8"),
+    "door-key-6x6": Log(protocol="door-key-6x6"),
+    "simple-crossing": Log(protocol="simple-crossing"),
+    "arm": Log(protocol="arm"),
+    "arm-by-picture": Log(protocol="arm-picture"),
+    "two-rooms": Log(protocol="held-out", log="two-rooms", episodes=1000),
+    "reacher": Log(protocol="reacher-pixels"),
 }
 """World -> what is recorded there."""
 USUAL = ("pendulum",)

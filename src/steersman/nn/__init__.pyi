@@ -8,4 +8,4 @@ from .growing import merged as merged
 from .perceptron import DenseMembers as DenseMembers, mlp as mlp
 from .positions import rotary_frequencies as rotary_frequencies, rotate as rotate, rotate_rows as rotate_rows
 from .positions import sincos as sincos
-from .token_block import PlaceBias as PlaceBias, TokenBlock as TokenBlock, attend_biased as attend_biased
+from .token_block import TokenBlock as TokenBlock

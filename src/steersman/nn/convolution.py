@@ -18,8 +18,6 @@ from steersman.core.types import Observation
 Activation = Literal["gelu", "relu"]
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
 _FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
-_WHOLE, _PIECE = 32 << 20, 2 << 20
-"""Bytes of numbers that the first layer takes at once, and of a piece where there are more (see `in_pieces`)."""
 
 
 def activation_layer(name: Activation) -> nn.Module:
@@ -84,29 +82,17 @@ def difference_weight(weight: Tensor, frames: int, gain: float, dim: int) -> Ten
     return torch.cat([newest - torch.stack(apart).sum(0), *apart], dim)
 
 
-def in_pieces(images: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
-    """A first layer over pictures (…, H, W, C) uint8, which becomes (N, …): in pieces where there are many.
-
-    A tensor of more than 32 MB is mapped anew by the C library whenever it is made, and zeroing its pages takes longer
-    than the layer; numbers of a piece stay near the core as well. What a picture becomes does not depend on it.
-    """
-    rows = images.flatten(0, -4)
-    size = rows[0].numel() * working_dtype(images).itemsize if len(rows) else 0
-    if images.device.type != "cpu" or torch.compiler.is_compiling() or len(rows) * size <= _WHOLE:
-        return layer(rows)
-    return torch.cat([layer(piece) for piece in rows.split(max(1, _PIECE // size))])
-
-
 def patch_convolution(layer: nn.Conv2d, images: Tensor, frames: int = 1, gain: float = 0.0) -> Tensor:
     """The first layer of a stack: pictures (…, H, W, F·C) uint8 -> (N, width, H/p, W/p), channels last.
 
     frames, gain  as in `difference_weight`
     """
-    patch = layer.stride[0]
+    x = pictures(images, layer.stride[0])
     if frames == 1 or not gain:
-        return in_pieces(images, lambda piece: layer(pictures(piece, patch)))
+        seen: Tensor = layer(x)
+        return seen
     weight = difference_weight(layer.weight, frames, gain, 1).contiguous(memory_format=torch.channels_last)
-    return in_pieces(images, lambda piece: F.conv2d(pictures(piece, patch), weight, layer.bias, patch))
+    return F.conv2d(x, weight, layer.bias, layer.stride)
 
 
 def grid(height: int, width: int, patch: int) -> tuple[int, int]:

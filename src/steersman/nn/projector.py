@@ -97,7 +97,8 @@ def projector_in(file: WeightsFile, prefix: str) -> FoundProjector | None:
     numbered = sorted((int(stem.rpartition(".")[2]), stem) for stem in stems if stem.rpartition(".")[2].isdigit())
     linear = [stem for _, stem in numbered if len(shapes.get(f"{stem}.weight", ())) == 2]
     norms = [stem for _, stem in numbered if len(shapes.get(f"{stem}.weight", ())) == 1]
-    if len(numbered) != len(stems) or not 1 <= len(linear) <= 2 or len(norms) > 1 or numbered[0][1] != linear[0]:
+    if len(numbered) != len(stems) or len(linear) + len(norms) != len(stems) or not 1 <= len(linear) <= 2 \
+            or len(norms) > 1 or numbered[0][1] != linear[0]:
         raise CheckpointError(f"a projector of one or two linear layers with a norm between them, {prefix}…",
                               ", ".join(sorted(shapes)), "no other projector is read")
     size, features = shapes[f"{linear[0]}.weight"]

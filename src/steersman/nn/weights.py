@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as decode
-from torch import Tensor
+from torch import Tensor, nn
 
-from steersman.core.errors import CheckpointError, SteersmanError, UsageError
+from steersman.core.errors import CheckpointError, MismatchError, SteersmanError, UsageError
 from steersman.runs.files import parse_json, read_capped, sha256_file
 from steersman.runs.tensors import TensorHeader, read_header
 
@@ -28,8 +28,8 @@ _HALVES = {"F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 _READ = {"F32", "I64", "I32", "BOOL", "U8", "I8", *_HALVES}
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 _CONVERT = (
-    "convert it once, where you trust it: safetensors.torch.save_file({name: x.contiguous() for name, x in "
-    'torch.load(FILE, weights_only=True).items()}, "weights.safetensors")'
+    "convert it once, where you trust it: load it with weights_only=True, and write its tensors, made contiguous, with "
+    "safetensors.torch.save_file"
 )
 
 
@@ -98,6 +98,37 @@ def open_weights(path: Path | str) -> WeightsFile:
             raise CheckpointError(f"numbers of 16 to 64 bits in {path.name}", f"{name}: {tensor.dtype}",
                                   "store the weights as float32, float16 or bfloat16")
     return WeightsFile(path, header, _notes(path.with_name("config.json")))
+
+
+class Awaited(nn.Module):
+    """Whether a module whose weights are to come from a file has them: a buffer, so that copies, averages and
+    checkpoints of the module know it, too.
+
+    file  where they come from; "": from nowhere, they are there
+    """
+
+    read: Tensor
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self.file, self._seen = file, not file
+        self.register_buffer("read", torch.tensor(int(not file), dtype=torch.uint8))
+
+    def done(self) -> None:
+        """They are there."""
+        self.read.fill_(1)
+
+    def require(self) -> None:
+        """
+        Raises:
+            MismatchError: they are not.
+        """
+        if self._seen or torch.compiler.is_compiling():
+            return
+        if not bool(self.read):
+            raise MismatchError(f"the weights of {self.file}", "none: they were never read",
+                                "call initialise(), or train, or load a run that has them")
+        self._seen = True
 
 
 def renamed(name: str, rules: Rules) -> str | None:

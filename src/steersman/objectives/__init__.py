@@ -7,6 +7,7 @@ from steersman.objectives.explained import ExplainedPrediction
 from steersman.objectives.following import Following
 from steersman.objectives.invariance import Invariance
 from steersman.objectives.inverse_dynamics import InverseDynamics
+from steersman.objectives.likeness import Likeness
 from steersman.objectives.motion import Motion
 from steersman.objectives.pixel_prediction import PixelPrediction
 from steersman.objectives.prediction import Prediction, measured_share, step_errors
@@ -23,6 +24,7 @@ __all__ = [
     "Following",
     "Invariance",
     "InverseDynamics",
+    "Likeness",
     "Motion",
     "ObjectiveConfig",
     "PixelPrediction",

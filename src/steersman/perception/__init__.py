@@ -2,12 +2,14 @@
 
 How to choose: vector for columns of numbers; scene for pictures in which something small moves through a layout;
 conv for other pictures on a CPU; vit for large pictures, many frames or a GPU; field, waveform and token for what their
-names say; mixed for several observations at once; published for weights that others trained. `for_signature` takes the
-plain one for whatever a log has.
+names say; mixed for several observations at once; published for weights that others trained; backbone for any other
+network as it is, of timm or your own. `for_signature` takes the plain one for whatever a log has.
 """
 
 from steersman.perception import masks, views
-from steersman.perception.choice import PlainChoice, for_signature
+from steersman.perception.backbone import FrozenBackbone
+from steersman.perception.backbone_source import register_backbone
+from steersman.perception.choice import CameraChoice, PlainChoice, for_signature
 from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.field import FieldEncoder
 from steersman.perception.mixed import MixedEncoder
@@ -20,9 +22,11 @@ from steersman.perception.vit import ViTEncoder
 from steersman.perception.waveform import WaveformEncoder
 
 __all__ = [
+    "CameraChoice",
     "ColumnReadout",
     "ConvEncoder",
     "FieldEncoder",
+    "FrozenBackbone",
     "KernelReadout",
     "LinearReadout",
     "MLPReadout",
@@ -36,5 +40,6 @@ __all__ = [
     "WaveformEncoder",
     "for_signature",
     "masks",
+    "register_backbone",
     "views",
 ]

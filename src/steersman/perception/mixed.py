@@ -18,6 +18,7 @@ from steersman.core.parts import PerceptionConfig, register
 from steersman.core.signature import ObservationKind, Signature
 from steersman.core.task import Task
 from steersman.core.types import Latent, Observation
+from steersman.nn.batch_norm import BatchNorm
 from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.field import FieldEncoder
 from steersman.perception.token import TokenEncoder
@@ -32,6 +33,16 @@ _DEFAULTS: dict[ObservationKind, type] = {
 class MixedEncoder(Perception):
     """state = Linear[state_1, …, state_k], or the parts' states side by side if `size` is 0.
 
+    With `balanced`, what is fused is g_i·BatchNorm(state_i) with g_i = √(Σ_j D_j / (k·D_i)): at first each of the k
+    parts makes as much of the state's variance as another, however many features D_i it has and however loud they are.
+    A vector of three columns is then not drowned by a picture, nor the
+    picture by columns that are easier to foresee; what training makes of it afterwards is its own. With `size` 0 each
+    part has as much of a latent distance as another. Without `balanced`, parts count by their numbers of features and
+    by the scale that their encoders happen to have.
+
+    Each part is calibrated by its own observations: columns by their mean and deviation in the log, features of a
+    frozen network by theirs, pixels by x/255 - 1/2.
+
     `parts` maps the name of an observation to the encoder that reads it (and it alone); an observation that is not
     named is ignored. If empty, every image gets a ConvEncoder, all vectors together a VectorEncoder, and every field,
     waveform and sequence of tokens the encoder of its kind, with their defaults. A part's states of N tokens are
@@ -45,10 +56,11 @@ class MixedEncoder(Perception):
 
     @register(Perception)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="mixed"):
-        """parts: observation -> encoder; size: D (0: the sum of the parts' sizes)."""
+        """parts: observation -> encoder; size: D (0: the sum of the parts' sizes); balanced: no part drowns another."""
 
         parts: dict[str, PerceptionConfig] = {}
         size: int = 64
+        balanced: bool = False
 
         def build(self, signature: Signature) -> MixedEncoder:
             return MixedEncoder(self, signature)
@@ -71,9 +83,16 @@ class MixedEncoder(Perception):
             raise ConfigError("at most one part with a scene map", ", ".join(mapped), "set map_width = 0 in the others")
         self.mapped = mapped[0] if mapped else None
         whole = sum(math.prod(self._of(name).latent_shape) for name in self.parts)
+        self.balance = nn.ModuleDict({
+            name: _Balanced(math.prod(self._of(name).latent_shape), whole / len(self.parts)) for name in self.parts
+        } if config.balanced else {})
         self.project = nn.Linear(whole, config.size) if config.size else nn.Identity()
         self.latent_shape = (config.size or whole,)
         self.context_shape = self._of(self.mapped).context_shape if self.mapped is not None else None
+
+    def initialise(self) -> None:
+        for name in self.parts:
+            self._of(name).initialise()
 
     def calibrate(self, observation: Observation) -> None:
         for name in self.parts:
@@ -81,7 +100,10 @@ class MixedEncoder(Perception):
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         latents = {name: self._of(name).encode(self._given(name, observation), task) for name in self.parts}
-        state = self.project(torch.cat([latent.state.flatten(2) for latent in latents.values()], -1))
+        states = {name: latent.state.flatten(2) for name, latent in latents.items()}
+        if self.config.balanced:
+            states = {name: self.balance[name](x) for name, x in states.items()}
+        state = self.project(torch.cat(list(states.values()), -1))
         return Latent(state, attention=latents[self.mapped].attention if self.mapped is not None else None)
 
     def measured(self, rows: Mapping[str, Tensor]) -> Tensor:
@@ -114,6 +136,18 @@ class MixedEncoder(Perception):
                 f"add {', '.join(sorted(missing))}",
             )
         return {o: observation[o] for o in self.reads[name]}
+
+
+class _Balanced(nn.Module):
+    """(B, T, D_i) -> the same with variance `share`/D_i of every feature at first."""
+
+    def __init__(self, size: int, share: float) -> None:
+        super().__init__()
+        self.norm, self.gain = BatchNorm(size), math.sqrt(share / size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.gain * self.norm(x.flatten(0, -2)).view(x.shape)
+        return y
 
 
 def _reads(parts: dict[str, PerceptionConfig], signature: Signature) -> dict[str, tuple[str, ...]]:

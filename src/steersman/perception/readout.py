@@ -17,6 +17,8 @@ from steersman.core import ConfigError, DataError, Readout, register
 from steersman.nn import fit, mlp
 
 _ROWS = 512  # rows read at a time by kernels
+RIDGES = tuple(10.0**power for power in range(-6, 4))
+"""λ that `LinearReadout.Config(ridge=None)` chooses from."""
 
 
 class ColumnReadout(Readout):
@@ -111,19 +113,27 @@ def _together(known: Tensor) -> list[tuple[Tensor, Tensor]]:
 class LinearReadout(ColumnReadout):
     """y = W s + b by ridge regression in closed form, W = Yᵀ X (Xᵀ X + n λ I)⁻¹ on standardised X and Y.
 
-    λ = 1e-6 by default: latents of an encoder trained with a variance term are well conditioned.
+    λ = 1e-6 by default: latents of an encoder trained with a variance term are well conditioned. `ridge=None` takes for
+    every column the λ of `RIDGES` whose leave-one-out error is least (Allen 1974, PRESS; from one decomposition): for
+    states of more numbers than there are labels, as states of many tokens are.
     """
 
     @register(Readout)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="linear"):
-        ridge: float = 1e-6
+        """ridge is λ; None: chosen by leave-one-out."""
+
+        ridge: float | None = 1e-6
+
+        def __post_init__(self) -> None:
+            if self.ridge is not None and not self.ridge >= 0:
+                raise ConfigError("ridge >= 0, or none", f"{self.ridge}", "leave it out, or let it be chosen: None")
 
         def build(self, columns: tuple[str, ...], latent_shape: tuple[int, ...]) -> LinearReadout:
             return LinearReadout(columns, latent_shape, self.ridge)
 
     weight: Tensor
 
-    def __init__(self, columns: tuple[str, ...], latent_shape: tuple[int, ...], ridge: float = 1e-6) -> None:
+    def __init__(self, columns: tuple[str, ...], latent_shape: tuple[int, ...], ridge: float | None = 1e-6) -> None:
         super().__init__(columns, latent_shape)
         self.ridge = ridge
         self.register_buffer("weight", torch.zeros(len(columns), len(self.state_mean)))
@@ -134,8 +144,38 @@ class LinearReadout(ColumnReadout):
     def _fit(self, x: Tensor, y: Tensor, known: Tensor, seed: int) -> None:
         for columns, rows in _together(known):
             a, b = x[rows].double(), y[rows][:, columns].double()
+            if self.ridge is None:
+                self.weight[columns] = chosen_ridge(a, b).mT.to(self.weight.dtype)
+                continue
             gram = a.mT @ a + len(a) * self.ridge * torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
             self.weight[columns] = torch.linalg.solve(gram, a.mT @ b).mT.to(self.weight.dtype)
+
+
+def chosen_ridge(x: Tensor, y: Tensor) -> Tensor:
+    """Weights (D, C) of ridge regression from x (n, D) to y (n, C), both centred, each column with a λ of `RIDGES`.
+
+    With x xᵀ = U diag(e) Uᵀ, residuals are r = U (nλ / (e + nλ)) Uᵀ y, and the error of row i when it is left out is
+    r_i / (1 - h_i), h_i = 1/n + Σ_j U_ij² e_j / (e_j + nλ); 1/n is the offset's, which x and y were centred by. Costs
+    O(n² min(n, D) + n² D), whatever the number of λ.
+    """
+    n, size = x.shape
+    if n <= size:
+        e, basis = torch.linalg.eigh(x @ x.mT)
+        e = e.clamp(min=0)
+    else:
+        basis, spread, _ = torch.linalg.svd(x, full_matrices=False)
+        e = spread.square()
+    along = basis.mT @ y
+    best, weights = y.new_full((y.shape[1],), torch.inf), y.new_zeros(n, y.shape[1])
+    for ridge in RIDGES:
+        kept = e / (e + n * ridge)
+        residual = y - basis @ (kept[:, None] * along)
+        left = (1 - 1 / n - basis.square() @ kept).clamp(min=1e-9)
+        error = (residual / left[:, None]).square().mean(0)
+        better = error < best
+        best = torch.where(better, error, best)
+        weights = torch.where(better, residual / (n * ridge), weights)
+    return x.mT @ weights
 
 
 class MLPReadout(ColumnReadout):

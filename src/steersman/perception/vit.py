@@ -20,7 +20,7 @@ from steersman.core.signature import Signature
 from steersman.core.task import Task
 from steersman.core.types import Latent, Observation
 from steersman.nn.attention import attend
-from steersman.nn.convolution import MapStem, centred, difference_weight, grid, image_of, in_pieces, padded
+from steersman.nn.convolution import MapStem, centred, difference_weight, grid, image_of, padded
 from steersman.nn.positions import sincos
 from steersman.perception.pooling import projector
 
@@ -131,7 +131,7 @@ class ViTEncoder(Perception):
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         images = image_of(observation, self.image, self.shape)
-        x = in_pieces(images, lambda piece: self._embedded(self._patches(piece)))
+        x = self._embedded(self._patches(images))
         used = slice(0, 1) if self.config.pool == "class" else slice(self.special, None)
         x = self._attended(x + self.positions.to(x.dtype), used)
         x = x if self.config.pool == "tokens" else x.mean(1)

@@ -1,27 +1,37 @@
 """Any log with a camera: a world model of latents in ordinary parts, chosen by what the log has. Knows no world.
 
-Which parts, and why, stands in LOG.md; `steersman evidence pixel-switches` prints what each is worth.
+What each part is worth is printed by `steersman evidence pixel-switches`; what was tried besides stands in LOG.md.
 """
 
 from __future__ import annotations
 
-from steersman.actor import ICEM
+from typing import Literal
+
+from steersman.actor import CEM
 from steersman.agent import AgentConfig
-from steersman.objectives import Prediction, SIGReg, Straightening
-from steersman.perception import ConvEncoder, LinearReadout
+from steersman.core import PerceptionConfig
+from steersman.objectives import Likeness, Prediction, SIGReg, Straightening
+from steersman.perception import CameraChoice, ConvEncoder, LinearReadout, ViTEncoder
+from steersman.perception.views import AnotherLook
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import ResidualModel
+
+_GRIDS = {"conv": (4, 4), "vit": (8, 8)}
+"""Places of the tokens of a picture of 64 × 64."""
 
 
 def recipe(
     *,
-    steps: int = 1500,
+    steps: int = 1000,
     window: int = 8,
     batch_size: int = 32,
     size: int = 16,
     width: int = 192,
+    encoder: Literal["conv", "vit"] = "conv",
+    tokens: bool = False,
+    views: bool = False,
     lr: float = 2e-3,
-    horizon: int = 15,
+    horizon: int = 12,
     samples: int = 100,
     iterations: int = 3,
     held_out: float = 0.1,
@@ -29,11 +39,19 @@ def recipe(
 ) -> TrainConfig:
     """Pictures and actions, nothing else needed; moments and model steps are made of the log's rows as it shows.
 
+    Vectors beside the picture become part of the state. Goals are pictures, or columns of a read-out that is fitted
+    afterwards to a few labelled frames (`fit_labelled`).
+
     steps       optimiser steps
     window      model steps of a training window; episodes that are shorter are left out
     batch_size  windows a step
-    size        features of a state
+    size        features of a state, or of each of its tokens
     width       width of the predictor's hidden layers
+    encoder     convolutional, or a vision transformer
+    tokens      a state for each place of a coarse grid instead of one for all; the grid is that of pictures of 64 × 64,
+                for others say `--set agent.world_model.grid` and the encoder's sizes
+    views       also learn that a moment seen otherwise is the same state: nearer, aside, in other colours, behind
+                something that moves, with noise
     lr          peak learning rate
     horizon     model steps that a plan looks ahead
     samples     candidate plans a round
@@ -43,17 +61,16 @@ def recipe(
     """
     return TrainConfig(
         agent=AgentConfig(
-            perception=ConvEncoder.Config(activation="relu", projector=256, size=size),
-            world_model=ResidualModel.Config(width=width),
-            planner=ICEM.Config(
-                samples=samples, iterations=iterations, elites=max(1, samples // 8), horizon=horizon, spread=1.0
-            ),
+            perception=CameraChoice(picture=_picture(encoder, tokens), size=size),
+            world_model=ResidualModel.Config(width=64, grid=_GRIDS[encoder]) if tokens else ResidualModel.Config(width=width),
+            planner=CEM.Config(samples=samples, iterations=iterations, elites=max(1, samples // 8), horizon=horizon),
             readout=LinearReadout.Config(),
         ),
         objectives=(
             Prediction.Config(weight=1.0),
-            SIGReg.Config(weight=0.09),
+            SIGReg.Config(weight=0.09, slices=256, per_step=False),
             Straightening.Config(weight=0.2),
+            *((Likeness.Config(view=AnotherLook(moments=min(2, window + 1))),) if views else ()),
         ),
         steps=steps,
         pace="auto",
@@ -64,9 +81,17 @@ def recipe(
             RolloutStage(starts=1, horizon=window),
         ),
         lr=lr,
-        clip=5,
         precision="bf16",
         held_out=held_out,
         probe=False,
         seed=seed,
     )
+
+
+def _picture(encoder: str, tokens: bool) -> PerceptionConfig:
+    if encoder == "vit":
+        return ViTEncoder.Config(patch=8, width=96, depth=3, heads=3, hidden=192, projector=256,
+                                 pool="tokens" if tokens else "mean")
+    if tokens:
+        return ConvEncoder.Config(activation="relu", projector=256, patch=8, widths=(64, 128), pool="tokens")
+    return ConvEncoder.Config(activation="relu", projector=256)

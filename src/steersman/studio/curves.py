@@ -38,6 +38,9 @@ _KINDS: dict[str, Kind] = {
                       "Per dimension, over a batch: mean and least. A latent that collapses goes to zero here."),
     "gauge/effective_rank": Kind("Effective rank of the latent", "dimensions",
                                  "exp(entropy of the normalised singular values): how many dimensions are in use."),
+    "gauge/within_share": Kind("Variance within windows", "share of the variance",
+                               "How much of the latent's variance is change inside a window. Near 0 it only tells "
+                               "windows apart: a background, or a world that slow."),
     "probe": Kind("Online probe, error", "root mean square, in the column's unit",
                   "A ridge regression from latent to columns, fitted on half of a batch and scored on the other. "
                   "The columns are never trained on.", log=True),

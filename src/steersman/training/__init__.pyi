@@ -1,3 +1,4 @@
+from .advice import Advice as Advice, advise as advise
 from .checkpoints import Checkpoint as Checkpoint, CheckpointStore as CheckpointStore
 from .config import ParameterLevel as ParameterLevel, RolloutStage as RolloutStage, TrainConfig as TrainConfig
 from .corrector import GradientCorrector as GradientCorrector
@@ -8,6 +9,7 @@ from .loop import stored_config as stored_config
 from .loop import train as train
 from .parts import held_out as held_out, settled as settled, split as split
 from .making import Given as Given, Maker as Maker, Making as Making, imagine_windows as imagine_windows, makes as makes
+from .reachable import reachable_cost as reachable_cost
 from .session import Progress as Progress, Trained as Trained
 from .staged import StagedLog as StagedLog
 from .source import Sampler as Sampler, Streams as Streams, WindowSource as WindowSource

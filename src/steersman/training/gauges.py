@@ -74,7 +74,8 @@ def spread(moment: Moment) -> dict[str, float]:
 def effective_rank(moment: Moment) -> dict[str, float]:
     """exp(-Σ p_i log p_i), p = σ / Σ σ, σ the singular values of the centred latents (Roy & Vetterli 2007).
 
-    From 1 (a line) to D; 0 if the latents are all the same. Far below D: most dimensions repeat others.
+    From 1 (a line) to D; 0 if the latents are all the same. Far below D: most dimensions repeat others. "rank_share" is
+    it over D.
     """
     latents = moment.latents().double()
     size = torch.linalg.vector_norm(latents)
@@ -82,9 +83,26 @@ def effective_rank(moment: Moment) -> dict[str, float]:
     values = torch.linalg.eigvalsh(latents.mT @ latents).clamp(min=0).sqrt()
     total = values.sum()
     if not bool(total > 1e-9 * size):
-        return {"effective_rank": 0.0}
+        return {"effective_rank": 0.0, "rank_share": 0.0}
     p = values / total
-    return {"effective_rank": float(torch.exp(-(p * p.clamp(min=1e-12).log()).sum()))}
+    rank = float(torch.exp(-(p * p.clamp(min=1e-12).log()).sum()))
+    return {"effective_rank": rank, "rank_share": rank / latents.shape[-1]}
+
+
+def within_share(moment: Moment) -> dict[str, float]:
+    """Share of the latent's variance that is within windows: Σ_d Var^within_d / Σ_d Var_d, 0 to 1 and a little more.
+
+    Var^within pools the deviations of each state (each token) from the mean of its own window, Var those from the mean
+    of the batch (of that token). Near 0 the latent tells windows apart, and hardly what happens in them: the world is
+    that slow, or a background has become the whole latent. Collapsed to a point it says nothing, and is 1.
+    """
+    states = moment.batch.latent.state.detach().float()
+    within = (states - states.mean(1, keepdim=True)).square().sum() / max(1, states.shape[0] * (states.shape[1] - 1))
+    around = states - states.mean((0, 1), keepdim=True)
+    whole = around.square().sum() / max(1, states.shape[0] * states.shape[1] - 1)
+    if not bool(whole > 1e-12 * states.square().mean()):
+        return {"within_share": 1.0}
+    return {"within_share": float(within / whole)}
 
 
 def persistence(moment: Moment) -> dict[str, float]:

@@ -155,14 +155,16 @@ class Learner:
         """The training's, of step 0, 1, …; a level may have its own."""
         return learning_rate(self.config, DEFAULT, step)
 
-    def make(self, window: Window, stage: RolloutStage) -> LearningBatch:
-        """Window -> what objectives see: each of their needs, made once. Call under `autocast`."""
+    def make(
+        self, window: Window, stage: RolloutStage, needs: Sequence[Need[Any]] | None = None
+    ) -> LearningBatch:
+        """Window -> what objectives see: each of their needs (or of `needs`), made once. Call under `autocast`."""
         teachers = {average: teacher.modules for average, teacher in self._teachers.items()}
         carry = self._carry if self.parts.training else None
         if carry is not None:
             carry = carry.rows(self.processes.part(self.config.batch_size))
         making = Making(self.parts, self.signature, window, self.config, stage, self.processes, teachers, carry)
-        for need in self.needs:
+        for need in self.needs if needs is None else needs:
             making.of(need)
         return LearningBatch(window, making.made)
 
@@ -289,6 +291,11 @@ class Learner:
         return here.map(self.processes.gather)
 
     # State ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def acted_by(self) -> nn.ModuleDict:
+        """The modules whose weights act, themselves: not copies, in the mode in which they are."""
+        return _acting(self.parts) if self._average is None else self._average.modules
 
     def model_state(self) -> dict[str, Tensor]:
         """What acts, see `agent.building.parts.acts`."""

@@ -22,17 +22,28 @@ from steersman.core.learning import Encoded
 from steersman.core.types import Window
 from steersman.core.world_model import WorldModel
 from steersman.runs import Run
+from steersman.training.advice import Advice, advise
 from steersman.training.checkpoints import Checkpoint, CheckpointStore
 from steersman.training.config import TrainConfig
 from steersman.training.feed import Feed
-from steersman.training.gauges import Gauge, Moment, RidgeProbe, effective_rank, has_states, persistence, spread
+from steersman.training.gauges import (
+    Gauge,
+    Moment,
+    RidgeProbe,
+    effective_rank,
+    has_states,
+    persistence,
+    spread,
+    within_share,
+)
 from steersman.training.learner import Learner, Step, foresees
 from steersman.training.parts import split
 from steersman.training.processes import Processes
+from steersman.training.settling import BATCHES, has_statistics, settle
 from steersman.training.source import Sampler, Streams, WindowSource
 from steersman.training.window_weights import window_weights
 
-_CALIBRATION = -1
+_CALIBRATION, _SETTLING = -1, -2  # steps that are none: what is drawn for them no step of training sees
 _CALIBRATION_ROWS = 4096
 _CALIBRATION_BYTES = 64 << 20
 _SAVING_SHARE = 50  # a checkpoint by the clock waits 50 times what the last one took: saving costs at most 2%
@@ -47,6 +58,7 @@ class Progress:
     gauges       as last measured
     data_wait    share of the time since the start spent waiting for windows, 0..1
     eta_seconds  until the last step, at the pace of the last steps
+    advice       what to change, where the gauges show a collapse
     """
 
     step: int
@@ -56,6 +68,7 @@ class Progress:
     gauges: Mapping[str, float]
     data_wait: float
     eta_seconds: float
+    advice: Advice | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,7 @@ class Session:
         needs = self.learner.needs
         found: list[Gauge] = [spread, effective_rank] if has_states(needs) else []
         found += [persistence] if foresees(needs) else []
+        found += [within_share] if Encoded() in needs and self.config.window else []
         return found + ([probe] if probe is not None and Encoded() in needs else [])
 
     def begin(self, checkpoint: str | None) -> None:
@@ -182,6 +196,8 @@ class Session:
             if self.run is not None:
                 self.run.metrics.append(self.done, diverged=True)
             raise
+        if self.done == self.config.steps:
+            self._settle()
         verify_sealed(self.sealed)
         if step.errors is not None:
             self.sampler.report(here[0], self.processes.gather(step.errors))
@@ -193,6 +209,12 @@ class Session:
         if progress is not None and self.processes.leads:
             progress(self._progress(step))
         return step.stop
+
+    def _settle(self) -> None:
+        """After the last step, have batch statistics estimated on the final weights, if there are any."""
+        if has_statistics(self.learner):
+            drawn = (self.sampler.draw(_SETTLING - i) for i in range(BATCHES))
+            settle(self.learner, (self._gather(indices).to(self.device) for indices in drawn), self.done - 1)
 
     def _record(self, step: Step) -> None:
         if not self.processes.leads:
@@ -235,7 +257,11 @@ class Session:
 
     def _progress(self, step: Step) -> Progress:
         eta = (self.pace or 0.0) * (self.config.steps - self.done)
-        return Progress(self.done, self.config.steps, step.loss, step.parts, self.measured, self.data_wait, eta)
+        return Progress(self.done, self.config.steps, step.loss, step.parts, self.measured, self.data_wait, eta,
+                        self._advice())
+
+    def _advice(self) -> Advice | None:
+        return advise(self.measured, self.config.objectives, self.source.signature.action.kind != "none")
 
     # Checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -258,7 +284,7 @@ class Session:
         self.run.metrics.flush()
         memory: dict[str, Any] = {"precision": self.learner.precision, "seconds": self.seconds}
         memory |= {"loss": self.loss, "gauges": self.measured, "levels": self.learner.ledger.state()}
-        memory |= self.learner.structure()
+        memory |= self.learner.structure() | {"advice": str(self._advice() or "")}
         self.store.save(self.done, self.learner.model_state(), state, memory, self.run.metrics.position)
         self.saved, self.saved_at = self.done, time.perf_counter()
         self.save_cost = self.saved_at - began

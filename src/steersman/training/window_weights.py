@@ -90,7 +90,8 @@ def _changes(
     tiles = [(e, start) for e, t in enumerate(lengths) if t >= length
              for start in [*range(0, int(t) - length, length), int(t) - length]]
     for batch in _batches(source, tiles, length):
-        window = source.windows(*(torch.tensor(column) for column in zip(*batch, strict=True)), length)
+        episodes, starts = torch.tensor(batch).unbind(1)
+        window = source.windows(episodes, starts, length)
         found = _moved(window, names) if names else _changed(window, source.signature, image)
         for (episode, start), row in zip(batch, found.numpy(), strict=True):
             (deltas if names else parts)[episode][start : start + length] = row

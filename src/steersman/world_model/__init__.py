@@ -17,8 +17,9 @@ from steersman.world_model.token_recurrent import TokenRecurrent
 from steersman.world_model.token_residual import TokenResidual
 from steersman.world_model.token_transformer import TokenTransformer
 from steersman.world_model.transformer import TransformerModel
+from steersman.world_model.vjepa2 import VJEPA2Model
 
 __all__ = [
     "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
-    "TokenRecurrent", "TokenResidual", "TokenTransformer", "TransformerModel",
+    "TokenRecurrent", "TokenResidual", "TokenTransformer", "TransformerModel", "VJEPA2Model",
 ]

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steersman.core import Belief, ConfigError, Imagined, Latent, MismatchError, Signature, WorldModel, register
+from steersman.core import Belief, ConfigError, Imagined, Latent, Signature, WorldModel, register
 from steersman.nn import ActionEmbedding, attend
 from steersman.nn.projector import Projector
+from steersman.nn.weights import Awaited
 from steersman.world_model.lewm_layouts import LeWMForm, find_predictor
 
 
@@ -88,8 +89,7 @@ class LeWMModel(WorldModel):
         self.norm = nn.LayerNorm(form.width)
         self.leave = nn.Linear(form.width, form.size) if form.projected else None
         self.project = None if form.projector is None else Projector(form.projector)
-        self.waiting = bool(config.weights)
-        self.register_load_state_dict_post_hook(_loaded)
+        self.awaited = Awaited(config.weights)
         if config.frozen:
             self.requires_grad_(False)
 
@@ -105,7 +105,7 @@ class LeWMModel(WorldModel):
     def read(self, path: Path) -> None:
         """Take the weights of the file at `path`; raises as `initialise`."""
         self.load_state_dict(find_predictor(path, self.config.sha256).state(self.state_dict()))
-        self.waiting = False
+        self.awaited.done()
 
     def train(self, mode: bool = True) -> LeWMModel:
         """Frozen, it stays in evaluation mode."""
@@ -131,9 +131,7 @@ class LeWMModel(WorldModel):
     def imagine(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
     ) -> Imagined:
-        if self.waiting:
-            raise MismatchError(f"the weights of {self.config.weights}", "none: they were never read",
-                                "call initialise(), or train, or load a run that has them")
+        self.awaited.require()
         (b, k, horizon), past = actions.shape[:3], self.context - 1
         drive = self._entered(actions).flatten(0, 1)
         state = belief.state.repeat_interleave(k, 0)
@@ -231,7 +229,3 @@ def _require(form: LeWMForm, signature: Signature, latent_shape: Sequence[int]) 
     if signature.exogenous:
         raise ConfigError("no exogenous inputs, of which this predictor knows none",
                           ", ".join(signature.exogenous), "leave them out of the log")
-
-
-def _loaded(module: nn.Module, _: object) -> None:
-    module.waiting = False  # type: ignore[assignment]

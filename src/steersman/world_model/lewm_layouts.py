@@ -145,7 +145,7 @@ class FoundPredictor:
             CheckpointError: tensors that are missing, too many, or of another shape than the model's.
         """
         given = self.file.tensors()
-        state = {name: x for name, x in wanted.items() if name.startswith("one_hot.")}
+        state = {name: x for name, x in wanted.items() if name.startswith(("one_hot.", "awaited."))}
         for theirs, ours in self.names.items():
             tensor = given[theirs]
             state[ours] = tensor[0] if ours == "positions" else tensor[..., 0] if tensor.dim() == 3 else tensor

@@ -15,11 +15,11 @@ from steersman.world_model.tokens import TokenEmbedding, Tokens, forked_tokens, 
 
 
 class TokenRecurrent(WorldModel):
-    """m_i' = GRU(LN(h_i), m_i), h = block(W_s s_i + W_m m_i + p_i | a, x), s_i' = s_i + W_o m_i'.
+    """m_i' = GRU(LN(h_i), m_i), h = block(W_s s_i + W_m m_i + p_i + c | c), s_i' = s_i + W_o m_i'.
 
     What `RecurrentModel.Config` builds for states (N, D). In the block tokens look at one another's states and
-    memories; the action conditions it (`nn.TokenBlock`). The memory m (B, N, W) starts at zero before the history's
-    first step and is the belief's carry.
+    memories; c = MLP([a, x]), what drives the step, is added and conditions it (`nn.TokenBlock`). The memory m
+    (B, N, W) starts at zero before the history's first step and is the belief's carry.
 
     With a latent variable s_i' = s_i + W_o fork(m_i', z), one z for all tokens, whose prior is given the mean of m'.
     """
@@ -32,9 +32,9 @@ class TokenRecurrent(WorldModel):
         self.width = width
         self.actions = ActionEmbedding(signature.action)
         self.embed_drive = mlp([self.actions.width + len(signature.exogenous), 2 * width, width])
-        self.embed_state = TokenEmbedding(latent_shape, width, tokens == "places")
+        self.embed_state = TokenEmbedding(latent_shape, width, tokens, grid)
         self.from_memory = nn.Linear(width, width, bias=False)
-        self.block = token_block(latent_shape, tokens, grid, width)
+        self.block = token_block(width, grid)
         self.norm = nn.LayerNorm(width)
         self.cell = nn.GRUCell(width, width)
         self.to_change = nn.Linear(width, latent_shape[1])
@@ -50,9 +50,9 @@ class TokenRecurrent(WorldModel):
         states = latent.state
         memory = states.new_zeros(len(states), states.shape[2], self.width)
         if actions.shape[1]:
-            condition = self._condition(actions[:, None], exogenous)[:, 0]
+            driven = self._driven(actions[:, None], exogenous)[:, 0]
             for t in range(actions.shape[1]):
-                memory = self._remembered(states[:, t], memory, condition[:, t])
+                memory = self._remembered(states[:, t], memory, driven[:, t])
         context = None if latent.context is None else latent.context[:, -1]
         return Belief(states[:, -1], context, (memory,))
 
@@ -82,11 +82,11 @@ class TokenRecurrent(WorldModel):
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None, chance: Choosing | None
     ) -> Imagined:
         b, k = actions.shape[:2]
-        conditions = self._condition(actions, exogenous).flatten(0, 1).unbind(1)
+        drives = self._driven(actions, exogenous).flatten(0, 1).unbind(1)
         state, memory = (x.repeat_interleave(k, 0) for x in (belief.state, *belief.carry))
         states = [state]
-        for condition in conditions:
-            memory = self._remembered(state, memory, condition)
+        for driven in drives:
+            memory = self._remembered(state, memory, driven)
             if chance is None or self.fork is None:
                 state = state + self.to_change(memory)
             else:
@@ -95,13 +95,14 @@ class TokenRecurrent(WorldModel):
         imagined = torch.stack(states, 1).unflatten(0, (b, k))
         return Imagined(imagined, belief.context, carry=(memory.unflatten(0, (b, k)),))
 
-    def _condition(self, actions: Tensor, exogenous: Tensor | None) -> Tensor:
+    def _driven(self, actions: Tensor, exogenous: Tensor | None) -> Tensor:
         """(B, K, H, A) -> (B, K, H, W)."""
-        return F.silu(self.embed_drive(drive_inputs(self.actions, actions, exogenous)))
+        found: Tensor = self.embed_drive(drive_inputs(self.actions, actions, exogenous))
+        return found
 
-    def _remembered(self, state: Tensor, memory: Tensor, condition: Tensor) -> Tensor:
-        """state (R, N, D), memory (R, N, W), condition (R, W) -> the memory after the step."""
-        x = self.embed_state(state) + self.from_memory(memory)
-        x, _ = self.block.step(x[:, None], self.block.modulation(condition[:, None]))
+    def _remembered(self, state: Tensor, memory: Tensor, driven: Tensor) -> Tensor:
+        """state (R, N, D), memory (R, N, W), driven (R, W) -> the memory after the step."""
+        x = self.embed_state(state) + self.from_memory(memory) + driven[:, None]
+        x, _ = self.block.step(x[:, None], self.block.modulation(F.silu(driven)[:, None]))
         after: Tensor = self.cell(self.norm(x[:, 0]).flatten(0, 1), memory.flatten(0, 1))
         return after.view_as(memory)

@@ -8,6 +8,7 @@ W width, Z numbers of chance a step.
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from steersman.core import Belief, Imagined, Latent, LatentVariableConfig, Signature, WorldModel, every_moment
 from steersman.nn import ActionEmbedding, mlp
+from steersman.nn.token_block import TokenBlock
 from steersman.world_model.dealing import Deal
 from steersman.world_model.drive import drive_inputs
 from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained
@@ -22,7 +24,8 @@ from steersman.world_model.tokens import TokenEmbedding, Tokens, fork_tokens, to
 
 
 class TokenResidual(WorldModel):
-    """s_i' = s_i + W_o LN(h_i), h = blocks(W_s s_i + p_i | a, x): `depth` layers in which tokens look at one another.
+    """s_i' = s_i + W_o LN(h_i), h = blocks(W_s s_i + p_i + c | c), c = MLP([a, x]): `depth` layers in which tokens look
+    at one another.
 
     What `ResidualModel.Config` builds for states (N, D). Weights are the same for all tokens; p_i, the code of place i,
     and what layers know of places depend on `tokens` and `grid` (`world_model.tokens`). The action a and the exogenous
@@ -36,7 +39,7 @@ class TokenResidual(WorldModel):
     With a latent variable there is one z for all tokens of a state; it enters behind the last layer, and its prior is
     given the state.
 
-    Sources: Zhou et al. 2024 (DINO-WM, prediction of patch tokens); Peebles & Xie 2023 (AdaLN-zero).
+    Sources: Zhou et al. 2024 (DINO-WM: patches are predicted as tokens); Peebles & Xie 2023 (AdaLN-zero).
     """
 
     def __init__(
@@ -143,8 +146,8 @@ class _Network(nn.Module):
         super().__init__()
         size = latent_shape[1]
         self.embed_drive = mlp([driven, 2 * width, width])
-        self.embed_state = TokenEmbedding(latent_shape, width, tokens == "places")
-        self.blocks = nn.ModuleList(token_block(latent_shape, tokens, grid, width) for _ in range(depth))
+        self.embed_state = TokenEmbedding(latent_shape, width, tokens, grid)
+        self.blocks = nn.ModuleList(token_block(width, grid) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.to_change = nn.Linear(width, size)
         self.linear = nn.Linear(size + driven, size) if linear else None
@@ -157,11 +160,11 @@ class _Network(nn.Module):
                 self.linear.bias.zero_()
 
     def forward(self, state: Tensor, driven: Tensor, z: Tensor | None = None) -> Tensor:
-        condition = F.silu(self.embed_drive(driven))[:, None]
-        x = self.embed_state(state)[:, None]
-        for block in self.blocks:
+        drive = self.embed_drive(driven)[:, None]
+        condition, x = F.silu(drive), (self.embed_state(state) + drive)[:, None]
+        for block in cast(list[TokenBlock], list(self.blocks)):
             x, _ = block.step(x, block.modulation(condition))
-        h = self.norm(x[:, 0])
+        h: Tensor = self.norm(x[:, 0])
         if z is not None:
             assert self.fork is not None
             h = fork_tokens(self.fork, h, z)
@@ -169,4 +172,5 @@ class _Network(nn.Module):
         if self.linear is None:
             return change
         beside = driven[:, None].expand(-1, state.shape[1], -1)
-        return change + self.linear(torch.cat([state, beside.to(state.dtype)], -1))
+        straight: Tensor = self.linear(torch.cat([state, beside.to(state.dtype)], -1))
+        return change + straight

@@ -18,11 +18,11 @@ from steersman.nn import ActionEmbedding, mlp
 from steersman.nn.token_block import TokenBlock
 from steersman.world_model.drive import drive_inputs
 from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained, given_before
-from steersman.world_model.tokens import TokenEmbedding, Tokens, forked_tokens, token_block
+from steersman.world_model.tokens import TokenEmbedding, Tokens, forked_tokens
 
 
 class TokenTransformer(WorldModel):
-    """s_{t+1,i} = s_{t,i} + W_o LN(blocks(W_s s_{t,i} + p_i | a_t, x_t)).
+    """s_{t+1,i} = s_{t,i} + W_o LN(blocks(W_s s_{t,i} + p_i + c_t | c_t)), c = MLP([a_t, x_t]).
 
     What `TransformerModel.Config` builds for states (N, D). In each layer a token of moment t looks at all tokens of
     moments t - context + 1 to t; every token of a moment is conditioned by the action that follows it (AdaLN). A
@@ -45,11 +45,9 @@ class TokenTransformer(WorldModel):
         self.context, self.cache_shape = context, (latent_shape[0], heads * head_width)
         self.actions = ActionEmbedding(signature.action)
         self.embed_drive = mlp([self.actions.width + len(signature.exogenous), 2 * width, width])
-        self.embed_state = TokenEmbedding(latent_shape, width, tokens == "places")
+        self.embed_state = TokenEmbedding(latent_shape, width, tokens, grid)
         self.blocks = nn.ModuleList(
-            token_block(latent_shape, tokens, grid, width, heads=heads, head_width=head_width, hidden=hidden,
-                        window=context, dropout=dropout)
-            for _ in range(depth)
+            TokenBlock(width, heads, head_width, hidden, context, grid, dropout) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
         self.to_change = nn.Linear(width, latent_shape[1])
@@ -71,8 +69,8 @@ class TokenTransformer(WorldModel):
         self, states: Tensor, actions: Tensor, exogenous: Tensor | None, apart: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """`predict` with every step's keys and values (B, T, N, I); apart (B, T, T): steps of different episodes."""
-        condition = self._condition(actions[:, None], exogenous)[:, 0]
-        x, caches = self.embed_state(states), []
+        driven, condition = (x[:, 0] for x in self._driven(actions[:, None], exogenous))
+        x, caches = self.embed_state(states) + driven[..., None, :], []
         for block in self._layers():
             x, key, value = block.whole(x, condition, apart)
             caches += [key, value]
@@ -138,14 +136,15 @@ class TokenTransformer(WorldModel):
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None, chance: Choosing | None
     ) -> Imagined:
         b, k, horizon = actions.shape[:3]
-        condition = self._condition(actions, exogenous)
+        driven, condition = self._driven(actions, exogenous)
         past, known, age = self._past(belief)
         count, limit = past[0][0].shape[1] if past else 0, self.context - 1
         own: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.blocks]
         state = belief.state[:, None].expand(-1, k, -1, -1)
         states = [state]
         for t in range(horizon):
-            x, gone = self.embed_state(state), max(0, count + t - limit)  # moments that nobody looks at any more
+            x = self.embed_state(state) + driven[:, :, t, None]
+            gone = max(0, count + t - limit)  # moments that nobody looks at any more
             seen = None if known is None else known[:, gone:]
             for i, block in enumerate(self._layers()):
                 before = (past[i][0][:, gone:], past[i][1][:, gone:]) if gone < count else None
@@ -169,8 +168,10 @@ class TokenTransformer(WorldModel):
     def _layers(self) -> list[TokenBlock]:
         return cast(list[TokenBlock], list(self.blocks))
 
-    def _condition(self, actions: Tensor, exogenous: Tensor | None) -> Tensor:
-        return F.silu(self.embed_drive(drive_inputs(self.actions, actions, exogenous)))
+    def _driven(self, actions: Tensor, exogenous: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What is added to every token of a moment, and what its layers are conditioned by: (B, K, H, W) each."""
+        driven = self.embed_drive(drive_inputs(self.actions, actions, exogenous))
+        return driven, F.silu(driven)
 
     def _past(self, belief: Belief) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None, Tensor | None]:
         """Keys and values (B, P, N, I) of each layer, nothing if there are none; which of these moments count (B, P),

@@ -12,16 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from steersman.core import ConfigError
-from steersman.nn.token_block import PlaceBias, TokenBlock
+from steersman.nn.positions import sincos
+from steersman.nn.token_block import TokenBlock
 from steersman.world_model.latent_variable.choosing import Choosing, Fork
 
 Tokens = Literal["places", "set", "flat"]
 """How a predictor takes states of N tokens; states that are one vector are taken as they are.
 
-    places   token i is what is at place i: a learned code of the place is added, and a learned bias says which places
-             look at which
+    places   token i is what is at place i: a learned code of the place is added. If a `grid` says how the places lie,
+             such as (8, 8), codes begin as sines and cosines of rows and columns, and every layer has a convolution
+             that mixes neighbours: what was learned at one place holds at the others
     set      tokens are told apart by what they hold alone; another order of them gives the same in that order
     flat     one vector of N · D numbers
+
+Give the grid where there is one: without, a predictor has to find out which places are neighbours, and on two dots that
+move over 8 × 8 places it learned no sooner than a flat one (tests/world_model/test_tokens_learn.py has the dots).
 """
 EARLIER = {"tokens": "flat"}
 """What a stored configuration means that says nothing of tokens: it was written when all states were one vector."""
@@ -30,27 +35,32 @@ HEAD = 32
 
 
 class TokenEmbedding(nn.Module):
-    """x_i = W s_i + p_i: (…, N, D) -> (…, N, W); p, the codes of places, only if `placed`."""
+    """x_i = W s_i + p_i: (…, N, D) -> (…, N, W); p, the codes of places, only if there are `places`."""
 
-    def __init__(self, latent_shape: tuple[int, ...], width: int, placed: bool) -> None:
+    def __init__(self, latent_shape: tuple[int, ...], width: int, tokens: Tokens, grid: tuple[int, ...]) -> None:
         super().__init__()
-        tokens, size = latent_shape
+        count, size = latent_shape
         self.project = nn.Linear(size, width)
-        self.places = nn.Parameter(0.02 * torch.randn(tokens, width)) if placed else None
+        self.places = nn.Parameter(_codes(count, width, grid)) if tokens == "places" else None
 
     def forward(self, state: Tensor) -> Tensor:
         x: Tensor = self.project(state)
-        return x if self.places is None else x + self.places
+        return x if self.places is None else x + self.places.to(x.dtype)
 
 
-def token_block(
-    latent_shape: tuple[int, ...], tokens: Tokens, grid: tuple[int, ...], width: int, *, heads: int = 0,
-    head_width: int = HEAD, hidden: int = 0, window: int = 1, dropout: float = 0.0,
-) -> TokenBlock:
-    """One layer of a predictor of tokens; heads 0: as many of `head_width` as the width holds; hidden 0: 2 W."""
-    heads = heads or max(1, width // head_width)
-    bias = PlaceBias(heads, latent_shape[0], grid) if tokens == "places" else None
-    return TokenBlock(width, heads, head_width, hidden or 2 * width, window, bias, dropout)
+def _codes(count: int, width: int, grid: tuple[int, ...]) -> Tensor:
+    """(N, W): of a grid, sines and cosines of the place along each axis; else random, told apart by any layer."""
+    codes = 0.5 * torch.randn(count, width)
+    share = width // (2 * max(1, len(grid))) * 2
+    if grid and share:
+        for i, place in enumerate(torch.cartesian_prod(*(torch.arange(n) for n in grid)).view(count, -1).mT):
+            codes[:, i * share : (i + 1) * share] = 0.7 * sincos(place.float(), share, 100.0)
+    return codes
+
+
+def token_block(width: int, grid: tuple[int, ...]) -> TokenBlock:
+    """A layer of a predictor whose configuration names a width alone."""
+    return TokenBlock(width, max(1, width // HEAD), HEAD, 2 * width, grid=grid)
 
 
 def in_tokens(latent_shape: tuple[int, ...], tokens: Tokens, grid: tuple[int, ...]) -> bool:
@@ -74,9 +84,9 @@ def require_grid(tokens: Tokens, grid: tuple[int, ...]) -> None:
     Raises:
         ConfigError: a grid of no places, or one of tokens without places.
     """
-    if grid and (min(grid) < 1 or tokens != "places"):
-        raise ConfigError('a grid of positive sides, with tokens="places"', f"grid {list(grid)}, tokens {tokens!r}",
-                          "correct the world model's `grid`, or leave it empty")
+    if grid and (min(grid) < 1 or len(grid) > 3 or tokens != "places"):
+        raise ConfigError('a grid of one to three positive sides, with tokens="places"',
+                          f"grid {list(grid)}, tokens {tokens!r}", "correct `grid`, or leave it empty")
 
 
 def forked_tokens(state: Tensor, hidden: Tensor, chance: Choosing, fork: Fork, to_change: nn.Module) -> Tensor:

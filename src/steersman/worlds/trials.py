@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import gymnasium
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from steersman.core import ActionSpec, Episode, Goal, Observation, Pace, Signature, UsageError
-from steersman.core.pacing import stacked
+from steersman.core.pacing import chunked, stacked
 from steersman.core.records import rows, where
 
 _CHUNK = 256  # episodes recorded side by side
@@ -112,6 +112,29 @@ class Labelled:
             name: stacked(value[:, rows]) if value.dtype == torch.uint8 and value.dim() == 5 else value[:, last]
             for name, value in self.observations.items()
         }
+
+
+    def paced(self, pace: Pace, action: ActionSpec) -> Labelled:
+        """The same in steps of a model, as many as the rows hold: its moments, its actions (`action` is the model's)
+        and, last, the labelled frame.
+
+        Raises:
+            UsageError: fewer rows before the frame than its own moment shows.
+        """
+        last = self.actions.shape[1]
+        if last < pace.before:
+            raise UsageError(f"at least {pace.before} rows before each labelled frame", f"{last}", "ask for more")
+        if pace.plain:
+            return self
+        steps = (last - pace.before) // pace.step
+        at = last - pace.step * torch.arange(steps, -1, -1)
+        shown = at[:, None] - pace.apart * torch.arange(pace.frames)
+        seen = {
+            name: stacked(value[:, shown]) if value.dtype == torch.uint8 and value.dim() == 5 else value[:, at]
+            for name, value in self.observations.items()
+        }
+        actions = self.actions[:, last - steps * pace.step :].unflatten(1, (steps, pace.step))
+        return replace(self, observations=seen, actions=chunked(actions, action))
 
 
 class Trials(ABC):

@@ -14,6 +14,7 @@ from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Categorical, Gaussian, fitted
 from steersman.actor.sampling.drawing import Warm, amounts_from, best_of, choices_from, require_sizes
+from steersman.actor.sampling.noise import steps_of
 from steersman.core import Plan, Planner, Problem, Streams, Task, register
 
 
@@ -33,7 +34,7 @@ class CEM(Configured["CEM.Config"]):
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="cem"):
         """samples K, iterations, elites E; horizon when the task does not say.
 
-        hold      steps for which noise is held: slow worlds need pushes that last
+        hold      steps for which noise is held: slow worlds need pushes that last. Within a chunk it always is
         spread    first deviation over half the action range
         momentum  share of the old distribution that a refit keeps
         floor     smallest deviation over half the range (discrete: share of uniform choice)
@@ -78,7 +79,8 @@ class _Drawn(Proposal):
     distribution: Gaussian | Categorical
 
     def __init__(self, config: CEM.Config, problem: Problem, horizon: int) -> None:
-        self.config, self.horizon, self.size = config, horizon, problem.action.size
+        self.config, self.horizon = config, horizon
+        self.chunk, self.size = steps_of(problem.action)
         self.streams, self.suggested = Streams(problem.seeds, problem.decision), problem.proposal
 
     def candidates(self, number: int) -> int:
@@ -112,7 +114,7 @@ class _Amounts(_Drawn):
             self.suggested = bounds.clamp(self.suggested)
 
     def sample(self, number: int, count: int) -> Tensor:
-        noise = self.held(self.streams.normal(count, self.pushes, self.size))
+        noise = self.held(self.streams.normal(count, self.pushes, self.size)).repeat(1, 1, 1, self.chunk)
         noise[:, 0] = 0
         return self.with_proposal(self.distribution.actions(noise), number)
 

@@ -19,7 +19,7 @@ from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Gaussian, fitted, shifted
 from steersman.actor.sampling.drawing import Warm, amounts_from, best_of, choices_from, require_sizes
-from steersman.actor.sampling.noise import coloured_basis
+from steersman.actor.sampling.noise import coloured_basis, in_chunks, steps_of
 from steersman.core import Plan, Planner, Problem, Streams, Task, register
 
 
@@ -37,6 +37,7 @@ class ICEM(Configured["ICEM.Config"]):
 
     Choices: a^k = F⁻¹(Φ(ε^k)) with F the distribution function of each step's probabilities, which are refitted to the
     elites' frequencies: the noise keeps its colour, so a candidate pushes one way for a while instead of dithering.
+    Where an action is a chunk of amounts, the colour is that of the world's own steps, within chunks and beyond.
 
     Round i draws max(K γ^-i, 2 E) candidates; a share ξ of the elites competes again in the next round, and, moved by
     one step, in the next decision. Candidate 0 is always μ. Defaults are the paper's: β = 2, γ = 1.3 (methods card;
@@ -89,8 +90,9 @@ class _Improved(Proposal):
     def __init__(self, config: ICEM.Config, problem: Problem, horizon: int) -> None:
         self.config, self.streams = config, Streams(problem.seeds, problem.decision)
         device = problem.belief.state.device
-        self.suggested, self.horizon, self.size = problem.proposal, horizon, problem.action.size
-        self.colours = coloured_basis(horizon, config.beta).to(device)
+        self.suggested, self.horizon = problem.proposal, horizon
+        self.chunk, self.size = steps_of(problem.action)
+        self.colours = coloured_basis(horizon * self.chunk, config.beta).to(device)
         self.goes_on = problem.decision.to(device) > 0
         self.elites: Tensor | None = None
         if isinstance(problem.warm, WarmElites) and len(problem.warm.elites) == len(problem):
@@ -114,7 +116,7 @@ class _Improved(Proposal):
 
     def sample(self, number: int, count: int) -> Tensor:
         white = self.streams.normal(count, self.size, len(self.colours))
-        actions = self.drawn((white @ self.colours).mT.contiguous())
+        actions = self.drawn(in_chunks((white @ self.colours).mT.contiguous(), self.chunk))
         kept = 1
         if self.elites is not None:
             elites = self.elites[:, : max(0, count - 1)]

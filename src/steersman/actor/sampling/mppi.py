@@ -18,7 +18,7 @@ from steersman.actor.ground.rounds import Proposal, Spending, decide, examine, s
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Gaussian, fitted
 from steersman.actor.sampling.drawing import Warm, amounts_from, choices_from, require_sizes
-from steersman.actor.sampling.noise import coloured_basis
+from steersman.actor.sampling.noise import coloured_basis, in_chunks, steps_of
 from steersman.core import ConfigError, Plan, Planner, Problem, Streams, Task, register
 
 
@@ -143,10 +143,11 @@ class _Amounts(_Weighing):
         super().__init__(config, problem, horizon)
         self.bounds = Bounds(problem.action, problem.belief.state)
         device, size = self.bounds.low.device, problem.action.size
+        self.chunk, single = steps_of(problem.action)
         start = amounts_from(problem, horizon, self.bounds, config.execute)
         self.factor = _factor(config.covariance, size).to(device) if config.covariance else None
-        self.colours = coloured_basis(horizon, config.beta).to(device) if config.beta else None
-        self.size = size
+        self.colours = coloured_basis(horizon * self.chunk, config.beta).to(device) if config.beta else None
+        self.size = single if config.beta else size
         self.distribution = Gaussian(start, self.bounds, 1.0 if config.covariance else config.spread)
         if self.suggested is not None:
             self.suggested = self.bounds.clamp(fitted(self.suggested, horizon))
@@ -156,6 +157,7 @@ class _Amounts(_Weighing):
             noise = self.streams.normal(count, self.horizon, self.size)
         else:
             noise = (self.streams.normal(count, self.size, len(self.colours)) @ self.colours).mT.contiguous()
+            noise = in_chunks(noise, self.chunk)
         if self.factor is not None:
             noise = (noise[..., None, :] * self.factor).sum(-1)
         noise[:, 0] = 0

@@ -1,4 +1,5 @@
-"""Noise with a colour: pushes that last. Knows no planner. Shapes: H horizon."""
+"""Noise with a colour: pushes that last. Knows no planner. Shapes: B problems, K candidates, H horizon, k actions of
+the world in one, A action size of the world."""
 
 from __future__ import annotations
 
@@ -6,6 +7,18 @@ import math
 
 import torch
 from torch import Tensor
+
+from steersman.core.signature import ActionSpec
+
+
+def steps_of(action: ActionSpec) -> tuple[int, int]:
+    """k and A of amounts; of choices, whose chunks are one choice, 1 and 1."""
+    return (1, 1) if action.kind == "discrete" else (action.chunk, action.single.size)
+
+
+def in_chunks(noise: Tensor, chunk: int) -> Tensor:
+    """Noise of the world's own steps (B, K, H·k, A) -> (B, K, H, k·A): what lasts, lasts within a chunk and beyond."""
+    return noise if chunk == 1 else noise.unflatten(2, (-1, chunk)).flatten(-2)
 
 
 def coloured_basis(horizon: int, beta: float) -> Tensor:

@@ -17,6 +17,7 @@ from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted
 from steersman.actor.sampling.drawing import Warm, amounts_from, require_sizes, start_from
+from steersman.actor.sampling.noise import in_chunks, steps_of
 from steersman.core import Plan, Planner, Problem, Streams, Task, register
 
 
@@ -106,13 +107,13 @@ class _Amounts(_Disturbing):
         super().__init__(config, problem, horizon)
         self.bounds = Bounds(problem.action, problem.belief.state)
         self.nominal = self.bounds.clamp(amounts_from(problem, horizon, self.bounds, config.execute))
-        self.size = problem.action.size
-        self.spline = spline(self.knots, horizon, config.spline).to(self.nominal.device)
+        self.chunk, self.size = steps_of(problem.action)
+        self.spline = spline(self.knots, horizon * self.chunk, config.spline).to(self.nominal.device)
         if self.suggested is not None:
             self.suggested = self.bounds.clamp(self.suggested)
 
     def sample(self, number: int, count: int) -> Tensor:
-        noise = (self.streams.normal(count, self.size, self.knots) @ self.spline.mT).mT
+        noise = in_chunks((self.streams.normal(count, self.size, self.knots) @ self.spline.mT).mT, self.chunk)
         pushed = (self.disturbance(number) * self.bounds.half) * noise
         return self.with_proposal(self.bounds.clamp(self.nominal[:, None] + pushed), number)
 

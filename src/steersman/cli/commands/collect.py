@@ -112,16 +112,17 @@ class Collect(Command):
         return world.signature, world.log(count, length, self.seed), self.steps or count, lambda: None
 
     def _gymnasium(self) -> _Recording:
-        from steersman.worlds import film, held, make_world, record
+        from steersman.worlds import CameraEnv, film, held, make_world, record
 
         if self.steps is None and self.episodes is None:
             raise UsageError(f"a number of steps or of episodes for {self.world}", "neither", "give one")
         world = make_world(self.world, pixels=self.pixels)
         total = self.steps or self.episodes
         if self.pixels is not None:
-            camera = world.env.unwrapped.camera
-            episodes = film(camera, self._behaviour() or self._habit(), steps=self.steps, episodes=self.episodes,
-                            longest=self.length, seed=self.seed)
+            if not isinstance(world.env, CameraEnv):
+                raise UsageError("a Gymnasium environment for --pixels", f"the world {self.world!r}", "leave it out")
+            episodes = film(world.env.camera, self._behaviour() or self._habit(), steps=self.steps,
+                            episodes=self.episodes, longest=self.length, seed=self.seed)
             return world.signature, episodes, total, world.close
         chance = held(world.signature.action, self.hold) if self.hold is not None else None
         behaviour = self._behaviour() or chance

@@ -160,6 +160,12 @@ class Evaluate(Command):
         floor: dict[str, Figure] = {}
         if measured.random is not None:
             floor["success"] = _share(int(measured.random.sum()), n)
+        for key, title in (("mean_return", "return, mean"), ("worst_return", "return, worst")):
+            if key in figures:
+                columns.append(Column(key=key, title=title, form="number", better="higher"))
+                agent[key] = Figure(value=figures[key])
+                if f"random_{key}" in figures:
+                    floor[key] = Figure(value=figures[f"random_{key}"])
         if "spl" in figures:
             columns.insert(1, Column(key="spl", title="path efficiency, SPL", better="higher"))
             agent["spl"] = Figure(value=figures["spl"])

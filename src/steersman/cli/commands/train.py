@@ -236,7 +236,7 @@ def _finish(terminal: Terminal, trained: Any, dataset: Any) -> Done:
     from steersman.agent.fitting import fit_readout
     from steersman.runs import Run
     from steersman.studio import build
-    from steersman.training import split, stored_config
+    from steersman.training import advise, split, stored_config
 
     path = trained.run
     assert path is not None
@@ -245,14 +245,19 @@ def _finish(terminal: Terminal, trained: Any, dataset: Any) -> Done:
         learned, _ = split(stored_config(run), dataset)
         fit_readout(run, learned)
     gauges = _last_gauges(run)
+    stored = stored_config(run)
+    advice = advise(gauges, stored.objectives, dataset.signature.action.kind != "none")
     report = build(path)
     facts = {"run": str(path), "step": trained.step, "finished": trained.finished, "loss": trained.loss,
-             "seconds": trained.seconds, "data_wait": trained.data_wait, "gauges": gauges, "report": str(report)}
+             "seconds": trained.seconds, "data_wait": trained.data_wait, "gauges": gauges, "report": str(report),
+             "advice": str(advice or "")}
     if not trained.finished:
         terminal.say(f"stopped after step {trained.step}, saved; `steersman train --resume {path}` goes on")
         return Done(facts, code=1)
     words = ", ".join([f"loss {trained.loss:.3g}", *gauge_words(gauges)])
     terminal.say(f"trained for {q.duration(trained.seconds)}: {words}")
+    if advice is not None:
+        terminal.say(f"the latent has collapsed, {advice}")
     terminal.say(f"report {report}")
     return Done(facts)
 

@@ -6,7 +6,6 @@
 from steersman.perception.published.encoder import PublishedEncoder
 from steersman.perception.published.naming import FoundEncoder
 from steersman.perception.published.reading import find_encoder
-from steersman.perception.published.turning import spacetime_angles
 from steersman.perception.published.vit import PublishedViT, ViTForm
 
-__all__ = ["FoundEncoder", "PublishedEncoder", "PublishedViT", "ViTForm", "find_encoder", "spacetime_angles"]
+__all__ = ["FoundEncoder", "PublishedEncoder", "PublishedViT", "ViTForm", "find_encoder"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import torch
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steersman.core.boxes import Perception
-from steersman.core.errors import ConfigError, MismatchError
+from steersman.core.errors import ConfigError
 from steersman.core.parts import register
 from steersman.core.signature import Signature
 from steersman.core.task import Task
 from steersman.core.types import Latent, Observation
 from steersman.nn.convolution import image_of, working_dtype
 from steersman.nn.projector import Projector, ProjectorForm
+from steersman.nn.weights import Awaited
 from steersman.perception.published.reading import find_encoder
 from steersman.perception.published.vit import PublishedViT, ViTForm
 
@@ -100,7 +101,7 @@ class PublishedEncoder(Perception):
         self.config, self.image = config, signature.image(config.image)
         self.shape = signature.observations[self.image].shape
         form = config.form
-        self.pictures = _pictures(self.shape[2], form.channels)
+        self.pictures = _pictures(self.shape[2], signature.observations[self.image].frames, form.channels)
         self.frames = -(-self.pictures // form.tubelet) * form.tubelet if form.positions == "spacetime" else 1
         self.pool = config.pool if config.pool != "auto" else "class" if form.class_token else "mean"
         self.pixels = _pixels(self.shape[0], self.shape[1], form.patch, config.resolution)
@@ -118,8 +119,7 @@ class PublishedEncoder(Perception):
         self.latent_shape = (patches, features) if self.pool == "tokens" else (features,)
         self.register_buffer("mean", torch.tensor(config.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(config.deviation).view(-1, 1, 1), persistent=False)
-        self.waiting = bool(config.weights)
-        self.register_load_state_dict_post_hook(_loaded)
+        self.awaited = Awaited(config.weights)
         if config.frozen:
             for part in self._published():
                 part.requires_grad_(False)
@@ -146,7 +146,7 @@ class PublishedEncoder(Perception):
             assert self.project is not None
             self.project.load_state_dict(state)
         self.vit.load_state_dict(found.state(config.form, grid))
-        self.waiting = False
+        self.awaited.done()
 
     def train(self, mode: bool = True) -> PublishedEncoder:
         """What is frozen stays in evaluation mode."""
@@ -157,9 +157,7 @@ class PublishedEncoder(Perception):
         return self
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
-        if self.waiting:
-            raise MismatchError(f"the weights of {self.config.weights}", "none: they were never read",
-                                "call initialise(), or train, or load a run that has them")
+        self.awaited.require()
         images = image_of(observation, self.image, self.shape)
         with torch.no_grad() if self.config.frozen else nullcontext():
             features = self._features(self._shown(images.flatten(0, -4)))
@@ -196,17 +194,14 @@ class PublishedEncoder(Perception):
         return (self.vit,) if self.project is None else (self.vit, self.project)
 
 
-def _loaded(module: Any, _: Any) -> None:
-    module.waiting = False
-
-
-def _pictures(channels: int, each: int) -> int:
-    """How many pictures a moment holds: of one channel, or of as many as the transformer reads."""
-    if channels % each == 0:
+def _pictures(channels: int, frames: int, each: int) -> int:
+    """How many pictures a moment of `channels` holds, `frames` as its log says: pictures of one channel, or of as many
+    as the transformer reads. A log that says one frame may hold stacks of its own."""
+    if channels // frames in (1, each):
+        return frames
+    if frames == 1 and channels % each == 0:
         return channels // each
-    if channels == 1:
-        return 1
-    raise ConfigError(f"pictures of {each} channels, or of 1", f"{channels} channels",
+    raise ConfigError(f"pictures of {each} channels, or of 1", f"{channels // frames} channels",
                       f"show the log's camera in colour: {each} channels a picture")
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from steersman.core.errors import CheckpointError, UsageError
 from steersman.nn.projector import FoundProjector, projector_in
+from steersman.nn.vit_block import joined, whole_names
 from steersman.nn.weights import Rules, WeightsFile, renamed
 from steersman.perception.published.vit import Grid, PublishedViT, ViTForm
 
@@ -72,7 +73,6 @@ TRANSFORMERS: Rules = (
 
 _UNUSED = (r".*mask_token", r"(?:.*\.)?head\..*", r"fc_norm\..*", r"classifier\..*", r"pooler\..*",
            r".*\.num_batches_tracked")
-_PARTS = {"query_key_value": ("query", "key", "value"), "hidden": ("gate", "up")}
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,8 @@ class FoundEncoder:
         given = self.file.tensors()
         tensors = {ours: given[theirs] for theirs, ours in self.names.items()}
         self._require_base(tensors.pop("periods", None), form)
-        tensors = _joined(tensors, form.depth, form.width)
+        tensors = joined(tensors, form.depth)
+        tensors.setdefault("embed.bias", torch.zeros(form.width))
         tensors["embed.weight"] = tensors["embed.weight"].flatten(1)
         if form.class_token and "class_token" in tensors:
             tensors["class_token"] = tensors["class_token"].reshape(-1)
@@ -214,12 +215,8 @@ class FoundEncoder:
 
     def _theirs(self, name: str) -> str:
         """Their word for a tensor of ours, or ours where they have none."""
-        stem, _, last = name.rpartition(".")
-        for pieces in (name, *(name.replace(whole, part) for whole, parts in _PARTS.items() for part in parts)):
-            for theirs, ours in self.names.items():
-                if ours == pieces:
-                    return theirs
-        return name if stem else last
+        named = whole_names(name)
+        return next((theirs for theirs, ours in self.names.items() if ours in named), name)
 
 
 def find(file: WeightsFile, layouts: Sequence[Layout], family: str = "auto") -> FoundEncoder:
@@ -267,29 +264,6 @@ def told(notes: Mapping[str, Any], name: str, otherwise: Any) -> Any:
 
 def _under(prefix: str, file: WeightsFile) -> dict[str, tuple[int, ...]]:
     return {name.removeprefix(prefix): x.shape for name, x in file.header.items() if name.startswith(prefix)}
-
-
-def _joined(tensors: dict[str, Tensor], depth: int, width: int) -> dict[str, Tensor]:
-    """Pieces side by side, and zeros for biases that a published model does not have."""
-    for i in range(depth):
-        stem = f"blocks.{i}."
-        for whole, parts in _PARTS.items():
-            for last in ("weight", "bias"):
-                pieces = [tensors.pop(f"{stem}{part}.{last}", None) for part in parts]
-                known = [piece for piece in pieces if piece is not None]
-                if known and (last == "bias" or len(known) == len(pieces)):
-                    zero = torch.zeros_like(known[0])
-                    tensors[f"{stem}{whole}.{last}"] = torch.cat([zero if x is None else x for x in pieces])
-        mask = tensors.pop(f"{stem}query_key_value.mask", None)
-        if mask is not None and (bias := tensors.get(f"{stem}query_key_value.bias")) is not None:
-            tensors[f"{stem}query_key_value.bias"] = bias.masked_fill(mask == 0, 0.0)
-        for whole in ("query_key_value", "out", "hidden", "back"):
-            weight = tensors.get(f"{stem}{whole}.weight")
-            if weight is not None:
-                tensors.setdefault(f"{stem}{whole}.bias", weight.new_zeros(len(weight)))
-    if "embed.weight" in tensors:
-        tensors.setdefault("embed.bias", tensors["embed.weight"].new_zeros(width))
-    return tensors
 
 
 def _resampled(table: Tensor, form: ViTForm, grid: Grid, how: Resampling) -> Tensor:

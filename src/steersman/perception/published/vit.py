@@ -12,11 +12,10 @@ from typing import Literal
 import msgspec
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from steersman.core.errors import ConfigError
-from steersman.nn.attention import attend
-from steersman.perception.published.turning import Turning, axial, spacetime
+from steersman.nn.turning import Turning, axial, spacetime
+from steersman.nn.vit_block import ViTBlock
 
 Grid = tuple[int, int, int]
 """Patches along time, height and width."""
@@ -100,7 +99,9 @@ class PublishedViT(nn.Module):
             self.turning = axial(grid[1], grid[2], head, form.base, form.special)
         elif form.positions == "spacetime":
             self.turning = spacetime(grid, head, form.base)
-        self.blocks = nn.ModuleList(PublishedBlock(form) for _ in range(form.depth))
+        self.blocks = nn.ModuleList(
+            ViTBlock(form.width, form.heads, form.hidden, form.epsilon, form.gated, form.scaled)
+            for _ in range(form.depth))
         self.norm = nn.LayerNorm(form.width, form.epsilon)
         self.class_norm = nn.LayerNorm(form.width, form.epsilon) if form.class_norm else None
 
@@ -133,38 +134,3 @@ class PublishedViT(nn.Module):
         p, q, (t, h, w) = self.form.patch, self.form.tubelet, self.grid
         cut = pictures.view(len(pictures), self.form.channels, t, q, h, p, w, p)
         return cut.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(len(pictures), t * h * w, -1)
-
-
-class PublishedBlock(nn.Module):
-    """Pre-norm transformer block with biases everywhere: (N, n, D) -> (N, n, D).
-
-    What a published model has no bias for has one of zeros here: the same numbers.
-    """
-
-    def __init__(self, form: ViTForm) -> None:
-        super().__init__()
-        width, hidden = form.width, form.hidden
-        self.heads, self.gated = form.heads, form.gated
-        self.norm_attention = nn.LayerNorm(width, form.epsilon)
-        self.query_key_value, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.norm_hidden = nn.LayerNorm(width, form.epsilon)
-        self.hidden, self.back = nn.Linear(width, hidden * (2 if form.gated else 1)), nn.Linear(hidden, width)
-        self.scale_attention = nn.Parameter(torch.ones(width)) if form.scaled else None
-        self.scale_hidden = nn.Parameter(torch.ones(width)) if form.scaled else None
-
-    def forward(self, x: Tensor, turning: Turning | None = None, used: slice = slice(None)) -> Tensor:
-        n, tokens, width = x.shape
-        heads = self.query_key_value(self.norm_attention(x)).view(n, tokens, 3, self.heads, width // self.heads)
-        q, k, v = heads.permute(2, 0, 3, 1, 4)
-        if turning is not None:
-            q, k = turning(q), turning(k)
-        attended = self.out(attend(q[:, :, used], k, v).transpose(1, 2).reshape(n, -1, width))
-        x = x[:, used] + (attended if self.scale_attention is None else self.scale_attention * attended)
-        made = self.back(self._activated(self.hidden(self.norm_hidden(x))))
-        return x + (made if self.scale_hidden is None else self.scale_hidden * made)
-
-    def _activated(self, hidden: Tensor) -> Tensor:
-        if not self.gated:
-            return F.gelu(hidden)
-        gate, up = hidden.chunk(2, -1)
-        return F.silu(gate) * up

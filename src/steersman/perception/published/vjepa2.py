@@ -41,12 +41,13 @@ _SWIGLU = (
     (r"blocks\.(\d+)\.mlp\.fc3\.(\w+)", r"blocks.\1.back.\2"),
 )
 _ATTENTION = ((r"layer\.(\d+)\.attention\.proj\.(\w+)", r"blocks.\1.out.\2"),)
+_PREDICTOR = (r"predictor_(?:embed|blocks|norm|proj)\..*", r"mask_tokens\..*")
 _PROJ = "patch_embed.proj.weight"
 
 VJEPA2 = (
     Layout("V-JEPA 2", "facebookresearch", _PROJ, (*_SWIGLU, *TIMM), lambda x: _facebookresearch(x) and _gated(x),
-           vjepa2_form),
-    Layout("V-JEPA 2", "facebookresearch", _PROJ, TIMM, _facebookresearch, vjepa2_form),
+           vjepa2_form, _PREDICTOR),
+    Layout("V-JEPA 2", "facebookresearch", _PROJ, TIMM, _facebookresearch, vjepa2_form, _PREDICTOR),
     Layout("V-JEPA 2", "transformers", "embeddings.patch_embeddings.proj.weight", (*_ATTENTION, *TRANSFORMERS),
            lambda x: len(x["embeddings.patch_embeddings.proj.weight"]) == 5, vjepa2_form),
 )

@@ -1,6 +1,6 @@
 """A picture in another light: brightness, contrast, saturation, hue, grey. Knows nothing of what it shows.
 
-Shapes: B rows, T moments, (H, W) pixels, C channels.
+Shapes: B rows, T moments, F pictures of a moment, (H, W) pixels, C channels of one picture.
 """
 
 from __future__ import annotations
@@ -33,23 +33,25 @@ class Colour(View):
         saturation s   x ← s x + (1 - s) · luma x,   luma = .299 R + .587 G + .114 B
         hue h          chroma (I, Q) turned by 2π h at constant luma
         grey           x ← luma x
+        tint τ         x_c ← τ_c x_c, the light's own colour
 
     The order is fixed, and hue is turned in YIQ, where it is linear, so that all of it is one product. (torchvision
     draws the order, turns hue in HSV and cuts off after each; the views are of the same strength, not the same pixels.)
-    With one channel there are brightness and contrast only.
+    With one channel there are brightness and contrast only. Pictures that are stacked in one moment are coloured alike,
+    each by itself; the mean is over all of them.
 
-    Parameters: brightness, contrast, saturation (factors), hue (turns, -½ to ½), grey (1 where grey). Where colours are
-    left alone they are 1, 1, 1, 0.
+    Parameters: brightness, contrast, saturation (factors), hue (turns, -½ to ½), grey (1 where grey), and with a tint
+    its three factors. Where colours are left alone they are 1, 1, 1, 0, 0 and 1, 1, 1.
 
     Raises:
-        ConfigError: no picture; saturation, hue or grey for pictures that have not three channels.
+        ConfigError: no picture; saturation, hue, grey or tint for pictures that have not three channels.
         MismatchError: another size than the signature's.
     """
 
     @register(View)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="colour"):
         """Factors are drawn from (1 - x, 1 + x), hue from (-x, x); with `probability` at all; grey: probability.
-        Defaults: those of BYOL and VICReg (Grill et al. 2020)."""
+        Defaults: those of BYOL and VICReg (Grill et al. 2020), which have no tint; hue .5 is any hue."""
 
         observations: tuple[str, ...] = ()
         brightness: float = 0.4
@@ -58,28 +60,31 @@ class Colour(View):
         hue: float = 0.1
         probability: float = 0.8
         grey: float = 0.2
+        tint: float = 0.0
 
         def __post_init__(self) -> None:
-            for name in ("brightness", "contrast", "saturation", "probability", "grey"):
+            for name in ("brightness", "contrast", "saturation", "probability", "grey", "tint"):
                 require_share(name, getattr(self, name))
             require_range("hue", (self.hue, self.hue), 0.0, 0.5)
 
         def build(self, signature: Signature) -> Colour:
             return Colour(self, signature)
 
-    uniform = 6
-    parameters = ("brightness", "contrast", "saturation", "hue", "grey")
-
     def __init__(self, config: Config, signature: Signature) -> None:
         self.config, self.shown = config, signature
         self.specs = acted_on(signature, ("image",), config.observations)
-        coloured = config.saturation or config.hue or config.grey
+        self.uniform = 9 if config.tint else 6
+        self.parameters = ("brightness", "contrast", "saturation", "hue", "grey")
+        if config.tint:
+            self.parameters += ("tint.red", "tint.green", "tint.blue")
+        coloured = config.saturation or config.hue or config.grey or config.tint
         for name, spec in self.specs.items():
-            if spec.shape[2] not in ((3,) if coloured else (1, 3)):
+            channels = spec.single.shape[2]
+            if channels not in ((3,) if coloured else (1, 3)):
                 raise ConfigError(
                     f"pictures of {'3 channels' if coloured else '1 or 3 channels'} for colours",
-                    f"{name!r} with {spec.shape[2]}",
-                    "set saturation, hue and grey to 0" if spec.shape[2] == 1 else "use other views of this picture",
+                    f"{name!r} with {channels}",
+                    "set saturation, hue, grey and tint to 0" if channels == 1 else "use other views of this picture",
                 )
 
     def look(self, observation: Observation, u: Tensor) -> Looked:
@@ -91,11 +96,16 @@ class Colour(View):
         grey = u[:, 5] < config.grey
         brightness, contrast, saturation = factors
         matrix = _matrix(torch.where(grey, 0.0, saturation), hue)
+        tint = None
+        if config.tint:
+            tint = torch.where(jittered[:, None], between(u[:, 6:], (1 - config.tint, 1 + config.tint)), 1.0)
         seen = dict(observation)
         for name, spec in self.specs.items():
             x = planes(given(observation, name, spec))
-            seen[name] = images(_coloured(x, brightness, contrast, matrix))
-        return Looked(seen, table([brightness, contrast, saturation, hue, grey]))
+            pictures = x.view(len(x), -1, spec.single.shape[2], *x.shape[3:])  # those of a moment one after the other
+            seen[name] = images(_coloured(pictures, brightness, contrast, matrix, tint).view(x.shape))
+        tints = [] if tint is None else list(tint.unbind(1))
+        return Looked(seen, table([brightness, contrast, saturation, hue, grey, *tints]))
 
 
 def _matrix(saturation: Tensor, hue: Tensor) -> Tensor:
@@ -108,19 +118,22 @@ def _matrix(saturation: Tensor, hue: Tensor) -> Tensor:
     return luma + cos[:, None, None] * turned + sin[:, None, None] * crossed
 
 
-def _coloured(x: Tensor, brightness: Tensor, contrast: Tensor, matrix: Tensor) -> Tensor:
-    """(B, T, C, H, W) -> the same, by sums of planes (a batched product need not give a row the same bits)."""
+def _coloured(x: Tensor, brightness: Tensor, contrast: Tensor, matrix: Tensor, tint: Tensor | None) -> Tensor:
+    """(B, T·F, C, H, W) -> the same, by sums of planes (a batched product need not give a row the same bits)."""
     count = x[0, :, 0].numel()
     means = brightness[:, None] * (x.sum(4).double().sum((1, 3)) / count).float()  # whole numbers: exact in any order
     factor = (brightness * contrast)[:, None]
     if x.shape[2] == 1:
         return x * factor.view(-1, 1, 1, 1, 1) + ((1 - contrast)[:, None] * means).view(-1, 1, 1, 1, 1)
     luma = sum(share * means[:, c] for c, share in enumerate(_LUMA))
-    shift = ((1 - contrast) * luma).view(-1, 1, 1, 1)  # luma keeps to itself under the matrix
-    weights = (matrix * factor[..., None]).view(len(x), 3, 3, 1, 1, 1)
+    shift = ((1 - contrast) * luma)[:, None].expand(-1, 3)  # luma keeps to itself under the matrix
+    matrix = matrix * factor[..., None]
+    if tint is not None:
+        shift, matrix = tint * shift, tint[..., None] * matrix
+    shift, weights = shift.reshape(-1, 3, 1, 1, 1), matrix.view(len(x), 3, 3, 1, 1, 1)
     out = torch.empty_like(x)
     for to in range(3):
-        torch.addcmul(shift, x[:, :, 0], weights[:, to, 0], out=out[:, :, to])
+        torch.addcmul(shift[:, to], x[:, :, 0], weights[:, to, 0], out=out[:, :, to])
         for source in (1, 2):
             out[:, :, to].addcmul_(x[:, :, source], weights[:, to, source])
     return out

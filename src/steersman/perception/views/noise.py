@@ -21,7 +21,8 @@ class Noise(View):
     """x' = x + σ · scale_c · ε, ε standard normal for every number of every moment; σ ~ U(deviation) a row.
 
     `scale` is the unit of each channel, its standard deviation in the log for instance; (): 1, and 255 for pictures, so
-    that σ = .05 is 5% of the range. Pictures are rounded and cut off at 0 and 255.
+    that σ = .05 is 5% of the range. Pictures are rounded and cut off at 0 and 255; those that are stacked in one moment
+    have noise of one σ, and share the scales of their channels.
 
     Parameters: deviation (σ), 0 where there is none.
 
@@ -53,18 +54,24 @@ class Noise(View):
         self.config, self.shown = config, signature
         self.specs = acted_on(signature, _NUMBERS, config.observations)
         for name, spec in self.specs.items():
-            if config.scale and len(config.scale) != spec.shape[-1]:
-                raise ConfigError(f"{spec.shape[-1]} scales, one for each channel of {name!r}", f"{len(config.scale)}",
+            channels = spec.single.shape[-1]
+            if config.scale and len(config.scale) != channels:
+                raise ConfigError(f"{channels} scales, one for each channel of {name!r}", f"{len(config.scale)}",
                                   "name one observation, and give its channels' scales")
 
     def look(self, observation: Observation, u: Tensor) -> Looked:
-        deviation = torch.where(u[:, 1] < self.config.probability, between(u[:, 0], self.config.deviation), 0.0)
-        stream, seen = noise(u[:, 2:]), dict(observation)
+        noisy = u[:, 1] < self.config.probability
+        deviation = torch.where(noisy, between(u[:, 0], self.config.deviation), 0.0)
+        rows = noisy.nonzero()[:, 0]  # nothing is drawn for the others
+        stream, seen = noise(u[rows, 2:]), dict(observation)
         for name, spec in self.specs.items():
-            x = given(observation, name, spec)
-            default = 255.0 if spec.kind == "image" else 1.0
-            scale = torch.tensor(self.config.scale or (default,), device=x.device)
-            added = stream.normal(*x.shape[1:]) * scale * per_row(deviation, x)
-            seen[name] = (added.add_(x).add_(0.5).clamp_(0, 255).to(torch.uint8) if spec.kind == "image" else
-                          x + added.to(x.dtype))
+            whole = given(observation, name, spec)
+            if not len(rows):
+                continue
+            x, default = whole[rows], 255.0 if spec.kind == "image" else 1.0
+            scale = torch.tensor(self.config.scale * spec.frames or (default,), device=x.device)
+            added = stream.normal(*x.shape[1:]) * scale * per_row(deviation[rows], x)
+            x = (added.add_(x).add_(0.5).clamp_(0, 255).to(torch.uint8) if spec.kind == "image" else
+                 x + added.to(x.dtype))
+            seen[name] = whole.index_put((rows,), x)
         return Looked(seen, table([deviation]))

@@ -23,7 +23,7 @@ from steersman.worlds.filmed.scene import Array, Fit, Scene
 def square(picture: Array, size: int, fit: Fit = "pad") -> Array:
     """(H, W, 3) uint8 -> (size, size, 3): every pixel is the mean of a k x k block, or margin.
 
-    "pad"   k = ceil(max(H, W) / S): everything is seen; the margin has the colour of the top left corner
+    "pad"   k = ceil(max(H, W) / S): everything is seen; the margin has the median colour of the rim
     "crop"  k = floor(min(H, W) / S), at least 1: the middle is seen, larger
 
     Whole blocks only, so that a thing that moves by k looks the same one pixel on. Smaller pictures are not enlarged.
@@ -41,7 +41,8 @@ def square(picture: Array, size: int, fit: Fit = "pad") -> Array:
     if height == width == size:
         return picture
     whole = np.empty((size, size, 3), np.uint8)
-    whole[:] = picture[0, 0]
+    rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    whole[:] = np.median(rim, axis=0).astype(np.uint8)
     top, left = (size - height) // 2, (size - width) // 2
     whole[top:top + height, left:left + width] = picture
     return whole

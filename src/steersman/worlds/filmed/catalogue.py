@@ -35,9 +35,9 @@ _COLUMNS: dict[str, Filmed] = {
         id="MountainCarContinuous-v0", goal={"position": 0.46}, reached={"position": (0.45, 0.6)}, limit=999,
         hold=20.0, scripted=0.5),
     "push-t": FilmedPushT(),
-    "point-mass-pixels": FilmedReach(
-        id="dm_control/point_mass-easy", goal={"x": 0.0, "y": 0.0},
-        reached={"x": (-0.015, 0.015), "y": (-0.015, 0.015)}),
+    "reacher-pixels": FilmedReach(
+        id="dm_control/reacher-easy", goal={"to_target_x": 0.0, "to_target_y": 0.0},
+        reached={"to_target_x": (-0.04, 0.04), "to_target_y": (-0.04, 0.04)}, scored="success"),
 }
 _GRIDS: dict[str, Filmed] = {
     "empty-8x8": FilmedGrid(id="MiniGrid-Empty-8x8-v0"),

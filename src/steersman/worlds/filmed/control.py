@@ -8,10 +8,11 @@ Shapes: A action size, C columns.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,20 +36,42 @@ class Known:
 
     action   its actions
     columns  what the entries of its observation are
-    joints   columns that are the generalised positions, in their order: by them it can be put somewhere
-    script   proportional and differential gains of a script that brings the joints to 0; None: there is none
+    joints   the generalised positions where columns have given values, from the physics and those values
+    script   columns -> what to do
     """
 
     action: ActionSpec
     columns: tuple[str, ...]
-    joints: tuple[str, ...] = ()
-    script: tuple[float, float] | None = None
+    joints: Callable[[Any, Mapping[str, float]], list[float]]
+    script: Callable[[Mapping[str, float]], list[float]]
+
+
+_LINK = 0.12  # m, of both links of the reacher
+
+
+def _reach(physics: Any, values: Mapping[str, float]) -> list[float]:
+    """The angles of an arm of two links whose end misses the target by (to_target_x, to_target_y)."""
+    target = physics.named.model.geom_pos["target"]
+    x, y = float(target[0]) - values["to_target_x"], float(target[1]) - values["to_target_y"]
+    bend = math.acos(max(-1.0, min(1.0, (x * x + y * y) / (2 * _LINK * _LINK) - 1)))
+    return [math.atan2(y, x) - bend / 2, bend]
+
+
+def _pull(now: Mapping[str, float]) -> list[float]:
+    """Pull the arm's end to the target, against its speed: J^T to_target, damped."""
+    whole = now["shoulder"] + now["wrist"]
+    near = (-_LINK * math.sin(now["shoulder"]), _LINK * math.cos(now["shoulder"]))
+    far = (-_LINK * math.sin(whole), _LINK * math.cos(whole))
+    x, y = now["to_target_x"], now["to_target_y"]
+    wrist = far[0] * x + far[1] * y
+    return [60 * (near[0] * x + near[1] * y + wrist) - 0.3 * now["speed_shoulder"],
+            60 * wrist - 0.3 * now["speed_wrist"]]
 
 
 CONTROLS: Mapping[str, Known] = {
-    "dm_control/point_mass-easy": Known(
-        ActionSpec("continuous", low=(-1.0, -1.0), high=(1.0, 1.0)), ("x", "y", "speed_x", "speed_y"), ("x", "y"),
-        (10.0, 3.0)),
+    "dm_control/reacher-easy": Known(
+        ActionSpec("continuous", low=(-1.0, -1.0), high=(1.0, 1.0), names=("shoulder", "wrist")),
+        ("shoulder", "wrist", "to_target_x", "to_target_y", "speed_shoulder", "speed_wrist"), _reach, _pull),
 }
 
 
@@ -95,20 +118,18 @@ class Control(Scene):
         return self._now
 
     def place(self, values: Mapping[str, float]) -> None:
-        joints = self._known.joints if self._known is not None else ()
-        if not joints or set(joints) - set(values):
+        if self._known is None:
             super().place(values)
+            return
         physics = self._env.physics
         with physics.reset_context():
-            physics.data.qpos[:] = [values[name] for name in joints]
+            physics.data.qpos[:] = self._known.joints(physics, values)
         self._now = _flat(self._env.task.get_observation(physics))
 
     def scripted(self, generator: torch.Generator) -> Tensor:
-        if self._known is None or self._known.script is None:
+        if self._known is None:
             return super().scripted(generator)
-        near, slow = self._known.script
-        size = self.action.size
-        wanted = torch.from_numpy(-near * self._now[:size] - slow * self._now[size:2 * size])
+        wanted = torch.tensor(self._known.script(dict(zip(self.columns, self._now.tolist(), strict=True))))
         return wanted.clamp(torch.tensor(self.action.low), torch.tensor(self.action.high))
 
     def close(self) -> None:

@@ -119,7 +119,7 @@ def _one(camera: Camera, habit: Habit | Behaviour, generator: torch.Generator, m
 
 def _asked(behaviour: Habit | Behaviour, scene: Scene, now: Observation, generator: torch.Generator) -> Tensor:
     assert not isinstance(behaviour, Habit)
-    seen = now | {"truth": torch.from_numpy(scene.truth().copy())} if scene.columns else now
+    seen = {**now, "truth": torch.from_numpy(scene.truth().copy())} if scene.columns else now
     return behaviour({name: value[None] for name, value in seen.items()}, generator)[0]
 
 

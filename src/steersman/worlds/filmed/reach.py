@@ -9,9 +9,10 @@ import itertools
 from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from steersman.core import ActionSpec, ColumnGoal, ConfigError, ObservationGoal
-from steersman.worlds.filmed.camera import Camera
+from steersman.worlds.filmed.logging import Habit
 from steersman.worlds.filmed.scene import Scene
 from steersman.worlds.filmed.scenes import action_of, make_scene
 from steersman.worlds.filmed.trials import FilmedTrials, Within
@@ -27,18 +28,19 @@ class FilmedReach(Filmed, frozen=True, forbid_unknown_fields=True, kw_only=True)
     goal       column -> value to bring it to
     reached    column -> least and largest value that counts as there
     sustained  it counts at the last step only, and no episode ends with it; else the first time counts
+    scored     what counts in tables
 
     >>> FilmedReach(id="Pendulum-v1", goal={"cos": 1.0}, reached={"cos": (0.98, 1.0)}).signature.image()
     'image'
     """
 
     recorded: ClassVar[tuple[int, int]] = (100, 200)
-    scored: ClassVar[Literal["success", "return"]] = "return"
 
     id: str
     goal: dict[str, float]
     reached: dict[str, tuple[float, float]]
     sustained: bool = False
+    scored: Literal["success", "return"] = "return"  # type: ignore[misc]
 
     @property
     def success(self) -> str:  # type: ignore[override]
@@ -54,7 +56,9 @@ class FilmedReach(Filmed, frozen=True, forbid_unknown_fields=True, kw_only=True)
         return make_scene(self.id)
 
     def begin(self, count: int, seed: int) -> FilmedTrials:
-        """Starts that are there already are left out, unless the place is to be kept.
+        """Starts that are there already are left out, unless the place is to be kept. Chance holds its actions as the
+        log does where a place is to be reached, which comes further, and draws a new one at every step where it is to
+        be kept.
 
         Raises:
             ConfigError: every start is there, or columns that the environment does not know.
@@ -65,8 +69,9 @@ class FilmedReach(Filmed, frozen=True, forbid_unknown_fields=True, kw_only=True)
         if unknown or not self.reached or not self.goal:
             raise ConfigError(f"a goal and a place of columns {', '.join(columns) or '(none)'} of {self.id}",
                               ", ".join(unknown) or "none", "correct the names")
-        aim = Within(self._told(cameras[0], count), columns, self.reached)
-        seeds = itertools.count(1_000_003 * (seed + 1))
+        aim = Within(ColumnGoal({name: torch.full((count,), value) for name, value in self.goal.items()}), columns,
+                     self.reached)
+        seeds, pictures = itertools.count(1_000_003 * (seed + 1)), list[Tensor]()
         for camera in cameras:
             for one in itertools.islice(seeds, _LEFT_OUT):
                 camera.scene.reset(one % 2**31)
@@ -75,11 +80,10 @@ class FilmedReach(Filmed, frozen=True, forbid_unknown_fields=True, kw_only=True)
             else:
                 raise ConfigError(f"starts of {self.id} outside {self.success}", f"{_LEFT_OUT} inside",
                                   "correct `reached`")
-        return FilmedTrials(cameras, aim, sustained=self.sustained)
-
-    def _told(self, camera: Camera, count: int) -> ColumnGoal | ObservationGoal:
-        if self.told == "columns":
-            return ColumnGoal({name: torch.full((count,), value) for name, value in self.goal.items()})
-        camera.scene.reset(0)
-        camera.scene.place(self.goal)
-        return ObservationGoal({"image": camera.look()["image"].expand(count, -1, -1, -1)})
+            if self.told == "picture":
+                camera.scene.place(self.goal)
+                pictures.append(camera.look()["image"])
+                camera.scene.reset(one % 2**31)
+        if pictures:
+            aim.told = ObservationGoal({"image": torch.stack(pictures)})
+        return FilmedTrials(cameras, aim, sustained=self.sustained, chance=Habit(1.0 if self.sustained else self.hold))

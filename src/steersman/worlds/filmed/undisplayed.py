@@ -1,4 +1,4 @@
-"""Drawing with pygame where there is no display, at full speed, and without its greeting on standard output.
+"""Drawing with pygame where there is no display, at full speed.
 
 Knows nothing of worlds. What it changes holds only while something is drawn.
 """
@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_SET = {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
-_FILES: dict[Any, Any] = {}
+_DRIVER = "SDL_VIDEODRIVER"
+_FILES: dict[str, Any] = {}
 
 
 @contextmanager
 def undisplayed() -> Iterator[None]:
-    """Let pygame, if it starts now, take SDL's dummy driver; and let pictures of its files be read from disk once
-    (Pendulum-v1 reads one for every frame). Whatever the user has set in the environment stays.
+    """Let pygame, if it starts now, take SDL's dummy driver, unless the user chose one; and let pictures of its files
+    be read from disk once (Pendulum-v1 reads one for every frame, which takes longer than the rest of it).
     """
-    added = [name for name in _SET if name not in os.environ]
-    os.environ.update({name: _SET[name] for name in added})
+    chosen = _DRIVER in os.environ
+    os.environ.setdefault(_DRIVER, "dummy")
     pygame = sys.modules.get("pygame")
     load = None if pygame is None else pygame.image.load
 
@@ -40,5 +40,5 @@ def undisplayed() -> Iterator[None]:
     finally:
         if pygame is not None:
             pygame.image.load = load
-        for name in added:
-            os.environ.pop(name, None)
+        if not chosen:
+            os.environ.pop(_DRIVER, None)

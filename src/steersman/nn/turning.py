@@ -1,4 +1,4 @@
-"""Rotary positions of published vision transformers: queries and keys turned by where their patch lies.
+"""Rotary positions of published vision transformers: queries and keys turned by where their patches lie.
 
 Shapes: n tokens, E numbers of a head. Knows grids of patches, no pictures.
 """
