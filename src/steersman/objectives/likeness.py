@@ -39,6 +39,7 @@ class Likeness(Objective):
         view: ViewConfig
         weight: float = 1.0
         stop_gradient: bool = True
+        acting: bool = True
 
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
@@ -53,10 +54,10 @@ class Likeness(Objective):
 
     @property
     def needs(self) -> tuple[Need[Any], ...]:
-        return (Encoded(), Views((self.config.view,)))
+        return (Encoded(), Views((self.config.view,), acting=self.config.acting))
 
     def forward(self, batch: LearningBatch) -> Loss:
-        viewed = batch.of(Views((self.config.view,)))
+        viewed = batch.of(Views((self.config.view,), acting=self.config.acting))
         (latent,), (parameters,) = viewed.latents, viewed.parameters
         seen, states = latent.state.float(), self._kept(batch.latent.state.float(), parameters, latent.state.shape[1])
         if self.config.stop_gradient:
