@@ -27,6 +27,20 @@ def split(config: TrainConfig, dataset: Any) -> tuple[Any, Any]:
     return learned, later
 
 
+def shown(config: TrainConfig, dataset: Any, share: float = 0.1) -> tuple[Any, Any]:
+    """What a report looks things up in and what it shows: as `split`; where nothing was held out, the last `share` of
+    the log is shown all the same, and may have been learned from.
+
+    Raises:
+        DataError: a log too short to be cut in two.
+    """
+    learned, later = split(config, dataset)
+    if later is not None:
+        return learned, later
+    first, last = held_out(dataset, share, 0)
+    return paced(first, config), paced(last, config)
+
+
 def paced(dataset: Any, config: TrainConfig) -> Any:
     """The log in the steps of the model that `config` trains."""
     assert config.pace != "auto", "settle it first"
