@@ -16,6 +16,7 @@ from torch import Tensor
 
 from steersman.agent import Agent
 from steersman.core import Latent
+from steersman.core.compiled import compiling
 from steersman.data import Dataset
 from steersman.evaluation.logged_moments import LoggedMoments, newest, sized
 from steersman.runs.artefacts import Film, Track
@@ -67,8 +68,9 @@ def foresee(agent: Agent, dataset: Dataset, episode: int, steps: int = STEPS) ->
         outside = window.exogenous
         belief = agent.world_model.begin(
             shown, window.actions[:, :first], None if outside is None else outside[:, :first])
-        imagined = agent.world_model.imagine(
-            belief, window.actions[:, None, first:], None if outside is None else outside[:, first:]).states[0, 0]
+        with compiling(False):  # one rollout is faster than what compiles it
+            imagined = agent.world_model.imagine(
+                belief, window.actions[:, None, first:], None if outside is None else outside[:, first:]).states[0, 0]
     rows = tuple(t * dataset.pace.step for t in range(length - first + 1))
     moments = {name: x[0, first:] for name, x in window.observations.items()}
     return Foreseen(moments, states[first:].float(), None if imagined is None else imagined.float(),
@@ -115,10 +117,8 @@ def film(
     return write_film(run, Film(
         name=name, title=title, group=group, order=order, steps=told.rows, size=(width, height), tracks=tracks,
         outcome=f"after {last} model steps off by {float(error[-1]):.2g}; had nothing changed, by {still:.2g}",
-        caption=f"Imagined from the first frame and the logged actions alone. Each state is shown as the nearest of "
-                f"{len(moments):,} logged moments of other episodes. Distances in latent space, in {unit}: 1 is what "
-                "one changes, in the root mean square. Where the middle differs from the left, the search found "
-                "nothing nearer, or the state does not tell what differs.",
+        caption=f"Nearest of {len(moments):,} logged moments of other episodes. Distances in latent space, in {unit} "
+                "(root mean square).",
     ), [sized(x, height, width).numpy() for x in (
         frames, moments.pictures(beside, image), moments.pictures(shown, image))])
 

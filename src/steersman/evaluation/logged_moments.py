@@ -88,9 +88,11 @@ def newest(images: Tensor, spec: ObservationSpec) -> Tensor:
 
 
 def sized(pictures: Tensor, height: int, width: int) -> Tensor:
-    """Pictures (n, H, W, 3) uint8 at another size, each pixel the mean of those that it stands for."""
+    """Pictures (n, H, W, 3) uint8 at another size: smaller, each pixel the mean of those that it stands for; larger, the
+    same pixels."""
     if pictures.shape[1:3] == (height, width):
         return pictures
     planes = pictures.permute(0, 3, 1, 2).float()
-    shown = torch.nn.functional.interpolate(planes, (height, width), mode="area")
+    mode = "area" if height <= pictures.shape[1] else "nearest-exact"
+    shown = torch.nn.functional.interpolate(planes, (height, width), mode=mode)
     return shown.round().to(torch.uint8).permute(0, 2, 3, 1)

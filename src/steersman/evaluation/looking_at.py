@@ -1,7 +1,7 @@
 """Where in a picture the state is read: how far it moves when a place is hidden (occlusion sensitivity, Zeiler & Fergus
 2014). Knows perceptions by their abstract class; needs no gradient, so that any encoder can be asked.
 
-Shapes: n moments, g cells of a grid over the picture, (R, K) its rows and columns, F pictures of C channels in a moment.
+Shapes: n moments, R rows and K columns of cells over the picture, F pictures of C channels in a moment.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def looking_map(
     grid = _grid(perception, shown, image, seconds)
     background = median_picture(moments.dataset, image)
     change = occlusion(perception, shown, image, background, grid) / moments.unit
-    cell = max(1, min(round(max(spec.shape[:2]) / max(grid)), _PIXELS // max(grid)))
+    cell = max(1, min(-(-max(spec.shape[:2]) // max(grid)), _PIXELS // max(grid)))
     pictures = sized(newest(shown[image], spec), grid[0] * cell, grid[1] * cell)
     sheet, values = _sheet(pictures, change, cell)
     height, width = sheet.shape[:2]

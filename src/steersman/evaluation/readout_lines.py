@@ -19,11 +19,11 @@ MOST = 8
 
 
 @torch.inference_mode()
-def readout_lines(told: Foreseen, readout: Readout, signature: Signature, name: str, where: str) -> list[Lines]:
+def readout_lines(told: Foreseen, readout: Readout, signature: Signature, name: str, what: str) -> list[Lines]:
     """A figure for each column of the read-out, the first few, named `name`-0, `name`-1, ….
 
     signature  of the log that the episode is of: what it has of the columns is the truth
-    where      which log that is, for people
+    what       which episode that is, for people: "an episode …"
     """
     truth = _columns(told, signature)
     context = None if told.context is None else told.context[None]
@@ -34,12 +34,12 @@ def readout_lines(told: Foreseen, readout: Readout, signature: Signature, name: 
     for i, column in enumerate(readout.columns[:MOST]):
         actual = truth.get(column)
         lines = [] if actual is None else [_line("truth", x, actual, "actual")]
-        lines.append(_line("read off the frames", x, seen[:, i], "other" if actual is not None else "actual"))
-        lines += [] if meant is None else [_line("read off what was imagined", x, meant[:, i], "imagined")]
+        lines.append(_line("from frames", x, seen[:, i], "baseline" if actual is not None else "actual"))
+        lines += [] if meant is None else [_line("imagined", x, meant[:, i], "imagined")]
         figures.append(Lines(
             name=f"{name}-{i}", title=column, x_title="rows of the log since the first moment", y_title=column,
             lines=tuple(lines), order=i, alt=f"{column}, read off the states, over an episode",
-            caption=_caption(column, actual, seen[:, i], None if meant is None else meant[:, i], where)))
+            caption=_caption(actual, seen[:, i], None if meant is None else meant[:, i], what)))
     return figures
 
 
@@ -51,14 +51,13 @@ def _columns(told: Foreseen, signature: Signature) -> dict[str, Tensor]:
     return dict(zip(column_names(signature), torch.cat(vectors, -1).unbind(-1), strict=True))
 
 
-def _caption(column: str, actual: Tensor | None, seen: Tensor, meant: Tensor | None, where: str) -> str:
-    against, other = (seen, "what is read off the frames") if actual is None else (actual, "the truth")
-    told = [] if actual is None else [f"{_off(seen, actual)} read off the frames"]
+def _caption(actual: Tensor | None, seen: Tensor, meant: Tensor | None, what: str) -> str:
+    against, other = (seen, "what is read from the frames") if actual is None else (actual, "the truth")
+    told = [] if actual is None else [f"{_off(seen, actual)} read from the frames"]
     told += [] if meant is None else [f"{_off(meant, against)} imagined from the first moment alone"]
     told += [f"{_off(against[:1], against)} had nothing changed"] if told else []
-    unknown = f"{where} does not have {column}, and its truth is not drawn." if actual is None else ""
-    off = f"Off {other} by {', '.join(told)} (root mean square)." if told else ""
-    return " ".join(x for x in (f"An episode of {where}.", off, unknown) if x)
+    off = f" Off {other} by {', '.join(told)} (root mean square)." if told else ""
+    return f"{what[0].upper()}{what[1:]}.{off}" + (" Its log does not tell the truth." if actual is None else "")
 
 
 def _off(values: Tensor, truth: Tensor) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from steersman.agent import Agent, load_parts
+from steersman.core import Readout
 from steersman.data import Dataset
 from steersman.evaluation.imagined_film import film, foresee
 from steersman.evaluation.logged_moments import LoggedMoments
@@ -23,12 +24,13 @@ NAME = "seen"
 FILMS = 2
 
 
-def show_seen(run: Run, learned: Dataset, shown: Dataset) -> tuple[str, ...]:
+def show_seen(run: Run, learned: Dataset, shown: Dataset, unseen: bool = True) -> tuple[str, ...]:
     """Write the films, curves and maps of a run whose log has a camera; returns the names of what was written, none
     where it has no camera. About eight seconds at most, whatever the encoder costs; slow ones are asked less often.
 
     learned  the part of the log in which moments are looked up, at the run's pace
-    shown    the part that is shown: other episodes, best such that were never trained on
+    shown    the part that is shown: other episodes, at the run's pace
+    unseen   whether that part was never trained on
 
     Raises:
         StorageError: the disk refused.
@@ -42,41 +44,53 @@ def show_seen(run: Run, learned: Dataset, shown: Dataset) -> tuple[str, ...]:
     moments = LoggedMoments(perception, learned)
     written = []
     if loaded.parts.world_model is not None:
-        written += _films(run, Agent.load(run, additions=False), moments, shown, cameras)
+        agent = Agent.load(run, additions=False)
+        written += _films(run, agent, moments, shown, cameras, unseen)
+        written += show_columns(run, agent, shown, f"an episode {kind_of(unseen)}")
     _clear(run, Map)
     for i, camera in enumerate(cameras[:FILMS]):
         written.append(looking_map(run.path, perception, shown, camera, moments, name=f"{NAME}-looks-{i}", order=i))
     return tuple(path.stem for path in written)
 
 
-def _films(run: Run, agent: Agent, moments: LoggedMoments, shown: Dataset, cameras: list[str]) -> list[Path]:
+def _films(
+    run: Run, agent: Agent, moments: LoggedMoments, shown: Dataset, cameras: list[str], unseen: bool
+) -> list[Path]:
     _clear(run, Film)
-    written, number = [], 0
-    episodes = _longest(shown, agent.config.history, FILMS)
-    for episode in episodes:
+    written: list[Path] = []
+    for i, episode in enumerate(_longest(shown, agent.config.history, FILMS)):
         told = foresee(agent, shown, episode)
+        if told.imagined is None:
+            continue
         for camera in cameras[:FILMS]:
-            of = f", {camera}" if len(cameras) > 1 else ""
+            number, of = len(written), f", {camera}" if len(cameras) > 1 else ""
             written.append(film(run.path, told, moments, camera, name=f"{NAME}-film-{number}", order=number,
-                                title=f"Episode {episode} of those that are shown{of}"))
-            number += 1
-    return written + show_columns(run, agent, shown, "this run's log")
+                                title=f"{'Another' if i else 'An'} episode {kind_of(unseen)}{of}"))
+    return written
 
 
-def show_columns(run: Run, agent: Agent, log: Dataset, where: str) -> list[Path]:
-    """Write what the agent's read-out reads off an episode of `log`, at the run's pace, in place of what was there.
+def kind_of(unseen: bool) -> str:
+    """Of an episode, for people."""
+    return "that was never trained on" if unseen else "that was trained on, too"
 
-    where  which log that is, for people
+
+def show_columns(run: Run, agent: Agent, log: Dataset, what: str, readout: Readout | None = None) -> list[Path]:
+    """Write what a read-out reads off an episode of `log`, at the run's pace, in place of what was written before;
+    nothing, and nothing is replaced, where there is none or no episode is long enough.
+
+    what     which episode that is, for people: "an episode …"
+    readout  None: the agent's
 
     Raises:
         StorageError: the disk refused.
     """
-    _clear(run, Lines)
     episodes = _longest(log, agent.config.history, 1)
-    if agent.readout is None or not episodes:
+    readout = readout or agent.readout
+    if readout is None or not episodes:
         return []
+    _clear(run, Lines)
     told = foresee(agent, log, episodes[0])
-    figures = readout_lines(told, agent.readout, log.signature, f"{NAME}-column", where)
+    figures = readout_lines(told, readout, log.signature, f"{NAME}-column", what)
     return [write(run.path, lines) for lines in figures]
 
 

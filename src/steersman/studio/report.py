@@ -51,7 +51,9 @@ _FILMS = (
 
 _SEEN = (
     "Episodes of the log beside what the model imagined of them from the first moment on, with the actions that were "
-    "logged; what can be read off its states; and where in the picture it looks."
+    "logged. A latent cannot be seen: the logged frame whose state is nearest stands for it. The middle of a film does "
+    "so for what happened: where it differs from the left, the state does not tell what differs, or the log has "
+    "nothing nearer; what the right adds to that is the model's error."
 )
 
 
