@@ -21,6 +21,7 @@ from steersman.data.doctor.rows import Array, Rows
 from steersman.data.schema import Column, Schema
 
 _STRETCH = 128
+_PICTURES = 3
 _FRAMES = 20_000
 """Looked at, at most."""
 
@@ -73,8 +74,12 @@ def examine_cameras(dataset: Dataset, actions: bool = True) -> Cameras:
 
 
 def _carried(v: Visibility, dataset: Dataset) -> Pace:
-    """The pace that was found, with shorter steps or fewer pictures where signature or episodes allow no other."""
-    pace = Pace(step=v.step, frames=v.frames, apart=v.apart)
+    """The pace that was found, with steps of half the time that the log holds an action where that is longer (it says
+    nothing of what acting faster would do), and at least three pictures, which cost next to nothing; with shorter steps
+    or fewer pictures where signature or episodes allow no other."""
+    if not v.shown:
+        return Pace()
+    pace = Pace(step=max(v.step, round(v.held / 2)), frames=max(_PICTURES, v.frames), apart=v.apart)
     longest = int(dataset.lengths.max())
     while pace.step > 1 or pace.frames > 1:
         try:
@@ -107,7 +112,8 @@ def _rows(dataset: Dataset) -> Rows:
                 values[f"{name}.{entry}"] = [dataset.field(f"observation.{name}", e)[:, i].numpy()
                                              for e in range(len(dataset))]
     if dataset.acted:
-        names = signature.action.names or tuple(f"action.{i}" for i in range(signature.action.size))
+        size, own = signature.action.size, signature.action.names
+        names = own if len(own) == size else tuple(f"action.{i}" for i in range(size))
         for i, name in enumerate(f"action {n}" if n in columns else n for n in names):
             columns[name] = Column(role="action")
             values[name] = [np.append(dataset.field("action", e)[:, i].numpy().astype(float), np.nan)
