@@ -55,7 +55,8 @@ def test_a_view_of_a_piece_is_compared_with_the_moments_of_that_piece():
     objective = build(CUT)
     b, seen = viewed(objective, starts={"0.start": [0, 1, 2], "2.start": [1, 2, 0]}, moments=2)
     expected = torch.stack([b.latent.state[row, first : first + 2] for row, first in enumerate((1, 3, 2))])
-    assert float(objective(b).total.detach()) == pytest.approx(float((expected - seen).square().mean().detach()), rel=1e-5)
+    distance = float((expected - seen).detach().square().mean())
+    assert float(objective(b).total.detach()) == pytest.approx(distance, rel=1e-5)
 
 
 def test_an_identical_view_costs_nothing():

@@ -18,8 +18,9 @@ from steersman.perception import views
 
 CONFIGS = [
     views.ResizedCrop.Config(), views.Flip.Config(vertical=0.5), views.Colour.Config(), views.Blur.Config(),
-    views.Rotation.Config(), views.Noise.Config(), views.Noise.Config(probability=0.5), views.TimeCrop.Config(moments=3),
-    views.SpaceCrop.Config(size=(5, 7)), views.Roll.Config(), views.Gain.Config(), views.TimeShift.Config(samples=20),
+    views.Rotation.Config(), views.Noise.Config(), views.Noise.Config(probability=0.5),
+    views.TimeCrop.Config(moments=3), views.SpaceCrop.Config(size=(5, 7)), views.Roll.Config(), views.Gain.Config(),
+    views.TimeShift.Config(samples=20),
     views.Translate.Config(), views.Zoom.Config(probability=0.7), views.Patch.Config(probability=0.8),
     views.AnotherLook(moments=2), views.ColumnDropout.Config(share=0.5), views.TokenDropout.Config(share=(0.5, 0.5)),
     views.Chain.Config(views=(views.ResizedCrop.Config(), views.Colour.Config(), views.Noise.Config(),
@@ -174,8 +175,9 @@ def test_the_whole_picture_is_a_crop_and_no_angle_is_a_rotation():
     given = observe(only("camera"))
     for config in (views.ResizedCrop.Config(scale=(1.0, 1.0), aspect=(1.0, 1.0)), views.Rotation.Config(probability=0),
                    views.Colour.Config(probability=0, grey=0), views.Blur.Config(probability=0),
-                   views.Noise.Config(probability=0), views.Zoom.Config(probability=0), views.Zoom.Config(factor=(1.0, 1.0)),
-                   views.Translate.Config(pixels=0), views.Patch.Config(probability=0)):
+                   views.Noise.Config(probability=0), views.Zoom.Config(probability=0),
+                   views.Zoom.Config(factor=(1.0, 1.0)), views.Translate.Config(pixels=0),
+                   views.Patch.Config(probability=0)):
         view = config.build(only("camera"))
         assert torch.equal(view.look(given, uniform(3, view.uniform)).observation["camera"], given["camera"]), config
 

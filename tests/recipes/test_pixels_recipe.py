@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from steersman.core import ActionSpec, Episode, ObservationSpec, Pace, Signature
 from steersman.core.parts import convert

@@ -91,7 +91,8 @@ class Patch(View):
             place = u[:, 3 + axis, None] + moved[:, None] * times
             middle = ((place + 1).remainder(2) - 1).abs()
             points = (torch.arange(length, device=u.device) + 0.5) / length
-            share = (points - middle[..., None] + side[:, None, None] / 2) / side.clamp(min=1e-6)[:, None, None]  # 0 to 1 across the rectangle
+            begins = middle[..., None] - side[:, None, None] / 2
+            share = (points - begins) / side.clamp(min=1e-6)[:, None, None]  # 0 to 1 across the rectangle
             within.append((share >= 0) & (share < 1))
             tile.append((share * config.tiles).long().clamp_(0, config.tiles - 1))
         texture = noise(u[:, 7:]).integers(256, config.tiles, config.tiles, channels).to(torch.uint8)
