@@ -40,7 +40,7 @@ def _say(found: Labels, run: str, terminal: Terminal) -> None:
     for name in found.readout.columns:
         told = f"R² {found.r2[name]:.3f}" if name in found.r2 else "always the same where it was tested"
         terminal.say(f"{name}: {told}")
-    terminal.say(f"measured on {found.tested:,} of {found.count:,} labels, which the read-out was then fitted to as well")
+    terminal.say(f"measured on {found.tested:,} of {found.count:,} labels, to which the read-out was fitted afterwards")
     if found.constant:
         terminal.say(f"left out, since they never change: {', '.join(found.constant)}")
     if not found.whole:

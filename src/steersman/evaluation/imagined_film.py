@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steersman.agent import Agent
-from steersman.core import Latent
+from steersman.core import DataError, Latent
 from steersman.core.compiled import compiling
 from steersman.data import Dataset
 from steersman.evaluation.logged_moments import LoggedMoments, newest, sized
@@ -56,6 +56,8 @@ def foresee(agent: Agent, dataset: Dataset, episode: int, steps: int = STEPS) ->
     """
     first = agent.config.history - 1
     length = min(int(dataset.lengths[episode]), steps + first)
+    if length < first:
+        raise DataError(f"an episode of at least {first} model steps, the history", f"{length}", "take a longer one")
     window = dataset.windows(torch.tensor([episode]), torch.tensor([0]), length)
     latent = [agent.encode({name: x[0, t] for name, x in window.observations.items()}) for t in range(first + 1)]
     rest = {name: x[0, first + 1 :] for name, x in window.observations.items()}
@@ -91,7 +93,7 @@ def film(
     """Write a film of three tracks: what happened; the logged moment nearest to each state of it, which is the most
     that such a film can show; the logged moment nearest to each state that was imagined instead.
 
-    moments  of other episodes than the one that is shown
+    moments  of other parts of the log than the one that is shown
 
     Raises:
         StorageError: the disk refused.
@@ -117,7 +119,7 @@ def film(
     return write_film(run, Film(
         name=name, title=title, group=group, order=order, steps=told.rows, size=(width, height), tracks=tracks,
         outcome=f"after {last} model steps off by {float(error[-1]):.2g}; had nothing changed, by {still:.2g}",
-        caption=f"Nearest of {len(moments):,} logged moments of other episodes. Distances in latent space, in {unit} "
+        caption=f"Nearest of {len(moments):,} logged moments elsewhere in the log. Distances in latent space, in {unit} "
                 "(root mean square).",
     ), [sized(x, height, width).numpy() for x in (
         frames, moments.pictures(beside, image), moments.pictures(shown, image))])

@@ -88,8 +88,8 @@ def newest(images: Tensor, spec: ObservationSpec) -> Tensor:
 
 
 def sized(pictures: Tensor, height: int, width: int) -> Tensor:
-    """Pictures (n, H, W, 3) uint8 at another size: smaller, each pixel the mean of those that it stands for; larger, the
-    same pixels."""
+    """Pictures (n, H, W, 3) uint8 at another size: smaller, each pixel the mean of those that it stands for; larger,
+    the same pixels."""
     if pictures.shape[1:3] == (height, width):
         return pictures
     planes = pictures.permute(0, 3, 1, 2).float()
