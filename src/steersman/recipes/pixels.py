@@ -95,4 +95,4 @@ def _picture(encoder: str, tokens: bool) -> PerceptionConfig:
                                  pool="tokens" if tokens else "mean")
     if tokens:
         return ConvEncoder.Config(activation="relu", projector=256, patch=8, widths=(64, 128), pool="tokens")
-    return ConvEncoder.Config(activation="relu", projector=256)
+    return ConvEncoder.Config(activation="relu", projector=256, blocks=0)
