@@ -45,7 +45,7 @@ def trained(log, objectives, size):
     """Gauges and advice at the end of a short training."""
     agent = AgentConfig(perception=VectorEncoder.Config(hidden=(16,), size=size),
                         world_model=ResidualModel.Config(width=16))
-    config = small_world.config(agent=agent, objectives=objectives, steps=90, gauge_every=90, batch_size=24, lr=2e-2,
+    config = small_world.config(agent=agent, objectives=objectives, steps=120, gauge_every=120, batch_size=24, lr=2e-2,
                                 probe=False)
     seen = []
     training.train(config, log, None, progress=seen.append)

@@ -40,7 +40,8 @@ def unchunked(actions: Tensor, spec: ActionSpec) -> Tensor:
     """Actions of the model (…, k·A), discrete (…, 1) -> actions of the world (…, k, A), the first one first."""
     if spec.kind != "discrete":
         return actions.unflatten(-1, (spec.chunk, -1))
-    return (actions // _places(spec, actions) % spec.single.choices)[..., None]
+    digits: Tensor = actions // _places(spec, actions) % spec.single.choices
+    return digits[..., None]
 
 
 def _places(spec: ActionSpec, like: Tensor) -> Tensor:

@@ -2,6 +2,7 @@ from .building import build as build, load as load
 from .cache import CacheWriter as CacheWriter
 from .conversion import Conversion as Conversion, convert as convert
 from .dataset import Dataset as Dataset
+from .doctor.cameras import Cameras as Cameras, examine_cameras as examine_cameras, pace_for as pace_for
 from .formats import FORMATS as FORMATS, read as read, write as write
 from .sandbox.host import Limits as Limits
 from .repairing import Repaired as Repaired, repair as repair

@@ -159,6 +159,12 @@ class Dataset:
         measured = {name: rows(f"measured.{name}", steps + 1)[:, 0].bool() for name in self.signature.slow}
         return Episode(observations, acted, known, {"episode": f"{index}"}, measured)
 
+    def field(self, name: str, index: int) -> Tensor:
+        """One field of episode `index` in the log's own rows, flat: "action" (T, A) or "observation.NAME" (T + 1, n), a
+        view of the mapped file, of which nothing is read before it is looked at."""
+        rows = int(self.lengths[index]) * self.pace.step + (name != "action")
+        return self._fields[name].narrow(0, int(self._first[index]), rows)
+
     def episodes(self) -> Iterator[Episode]:
         """All episodes, one after the other."""
         return (self.episode(i) for i in range(len(self)))

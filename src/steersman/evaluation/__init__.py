@@ -8,6 +8,7 @@ from steersman.evaluation.margins import margins_kept, measure_margins
 from steersman.evaluation.offline import measure
 from steersman.evaluation.protocol import Evaluation, PlanningProtocol, Seen, evaluate
 from steersman.evaluation.protocols import PROTOCOLS, fitting, protocol
+from steersman.evaluation.seen import show_columns, show_seen
 from steersman.evaluation.success import Tally, drifted
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "measure",
     "measure_margins",
     "protocol",
+    "show_columns",
+    "show_seen",
     "wilson",
     "zero_of",
 ]

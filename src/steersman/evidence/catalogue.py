@@ -25,8 +25,9 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "pixels": (".pixels", "the recipe for cameras in many worlds, beside its pixel twin and an untrained encoder"),
     "pixel-switches": (".pixel_switches", "what each switch of the recipe for cameras is worth, at equal seconds"),
     "pixel-shift": (".pixel_shift", "what is kept under other colours, sizes, noise and the like, and what cures it"),
+    "pixel-guardrails": (".pixel_guardrails", "hazards seen by a camera alone: a guardrail on what it sees"),
     "data-curve": (".data_curve", "the score of the recipe for cameras against the length of its log"),
-    "pixel-peers": (".pixel_peers", "world models of other packages and methods without one, on the same logs as ours"),
+    "pixel-peers": (".pixel_peers", "world models of other packages, and methods without one, on the same logs"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }
 """Name -> (module, one line about it)."""

@@ -50,7 +50,7 @@ PROTOCOL = {"walled-room": PlanningProtocol(world=WalledRoom())}
 """Protocols of worlds that are here only."""
 _USUAL_RIVALS = ("lightly-lewm", "stable-lewm", "gciql")
 _EXECUTED = 4
-"""Steps of our planner's plans that are carried out on a package's model, whose predictor is large: lightly has 4 too."""
+"""Steps of our planner's plans that are carried out on a package's model, whose predictor is large. lightly has 4."""
 _TRIAL = 40  # steps that tell how fast a training is
 
 

@@ -60,9 +60,9 @@ def seeing(config: TrainConfig, **changes: Any) -> TrainConfig:
 
 
 def _as_recipe(config: TrainConfig, **options: Any) -> TrainConfig:
-    """The same with the encoder that these options of the recipe give."""
-    other = pixels.recipe(**options)
-    return replace(config, agent=replace(config.agent, perception=other.agent.perception))
+    """The same with the encoder and the predictor that these options of the recipe give."""
+    other = pixels.recipe(**options).agent
+    return replace(config, agent=replace(config.agent, perception=other.perception, world_model=other.world_model))
 
 
 def _history(config: TrainConfig) -> TrainConfig:

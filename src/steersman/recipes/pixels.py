@@ -11,10 +11,13 @@ from steersman.actor import CEM
 from steersman.agent import AgentConfig
 from steersman.core import PerceptionConfig
 from steersman.objectives import Likeness, Prediction, SIGReg, Straightening
-from steersman.perception import CameraChoice, ConvEncoder, LinearReadout, ViTEncoder
+from steersman.perception import CameraChoice, ConvEncoder, KernelReadout, ViTEncoder
 from steersman.perception.views import AnotherLook
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import ResidualModel
+
+_GRIDS = {"conv": (4, 4), "vit": (8, 8)}
+"""Places of the tokens of a picture of 64 × 64."""
 
 
 def recipe(
@@ -28,9 +31,9 @@ def recipe(
     tokens: bool = False,
     views: bool = False,
     lr: float = 2e-3,
-    horizon: int = 12,
-    samples: int = 100,
-    iterations: int = 3,
+    horizon: int = 15,
+    samples: int = 300,
+    iterations: int = 4,
     held_out: float = 0.1,
     seed: int = 0,
 ) -> TrainConfig:
@@ -45,7 +48,8 @@ def recipe(
     size        features of a state, or of each of its tokens
     width       width of the predictor's hidden layers
     encoder     convolutional, or a vision transformer
-    tokens      a state for each place of a coarse grid instead of one for all
+    tokens      a state for each place of a coarse grid instead of one for all; the grid is that of pictures of 64 × 64,
+                for others say `--set agent.world_model.grid` and the encoder's sizes
     views       also learn that a moment seen otherwise is the same state: nearer, aside, in other colours, behind
                 something that moves, with noise
     lr          peak learning rate
@@ -58,9 +62,10 @@ def recipe(
     return TrainConfig(
         agent=AgentConfig(
             perception=CameraChoice(picture=_picture(encoder, tokens), size=size),
-            world_model=ResidualModel.Config(width=width),
-            planner=CEM.Config(samples=samples, iterations=iterations, elites=max(1, samples // 8), horizon=horizon),
-            readout=LinearReadout.Config(),
+            world_model=ResidualModel.Config(width=64, grid=_GRIDS[encoder]) if tokens else
+            ResidualModel.Config(width=width),
+            planner=CEM.Config(samples=samples, iterations=iterations, elites=max(1, samples // 10), horizon=horizon),
+            readout=KernelReadout.Config(),
         ),
         objectives=(
             Prediction.Config(weight=1.0),
@@ -90,4 +95,4 @@ def _picture(encoder: str, tokens: bool) -> PerceptionConfig:
                                  pool="tokens" if tokens else "mean")
     if tokens:
         return ConvEncoder.Config(activation="relu", projector=256, patch=8, widths=(64, 128), pool="tokens")
-    return ConvEncoder.Config(activation="relu", projector=256)
+    return ConvEncoder.Config(activation="relu", projector=256, blocks=0)

@@ -207,6 +207,7 @@ class Map(Artefact, frozen=True, tag="map", kw_only=True):
     extent  (left, top, right, bottom) of the grid's outer edge, in the background's pixels or in `axes` units
     file    an image under the map, or ""
     size    (width, height) of that image in pixels, if there is one
+    fades   the smaller a value, the more the image under the map shows through; 0 is clear
     """
 
     FOLDER: ClassVar[str] = "maps"
@@ -218,6 +219,7 @@ class Map(Artefact, frozen=True, tag="map", kw_only=True):
     file: str = ""
     size: tuple[int, int] | None = None
     marks: tuple[Mark, ...] = ()
+    fades: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -132,7 +132,7 @@ def film_block(film: Film, fetch: Fetch) -> Block:
 
 def map_block(m: Map, fetch: Fetch) -> Block:
     values = [v for row in m.values for v in row if v is not None]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    low, high = (0.0 if m.fades else min(values), max(values)) if values else (0.0, 1.0)
     left, top, right, bottom = m.extent
     if m.file and m.size:
         x0, y0, width, height = -0.5, -0.5, float(m.size[0]), float(m.size[1])  # pixel centres are at whole numbers
@@ -144,7 +144,8 @@ def map_block(m: Map, fetch: Fetch) -> Block:
     return {
         "title": m.title, "caption": m.caption, "alt": m.alt, "value_title": m.value_title, "axes": axes,
         "background": data_uri(m.file, fetch(Map, m.file)) if m.file else "",
-        "heat": data_uri("heat.png", map_png(m.values, low, high)), "ratio": width / height if m.size else 1.25,
+        "heat": data_uri("heat.png", map_png(m.values, low, high, m.fades)),
+        "ratio": width / height if m.size else 1.25, "wide_figure": bool(m.size) and width > 1.5 * height,
         "left": 100 * (min(left, right) - x0) / width, "top": 100 * (min(top, bottom) - y0) / height,
         "wide": 100 * abs(right - left) / width, "high": 100 * abs(bottom - top) / height,
         "low": minus(q.number(low, places=places)), "top_value": minus(q.number(high, places=places)),

@@ -19,6 +19,7 @@ _TYPES = {"png": "image/png", "webp": "image/webp", "jpg": "image/jpeg", "svg": 
 # Nine colours of viridis (CC0, matplotlib), dark to light: monotone in lightness, readable without colour vision.
 _RAMP = [(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141), (39, 173, 129), (92, 200, 99),
          (170, 220, 50), (253, 231, 37)]
+_COVER = 190  # of 255: the highest value of a map that fades still lets the picture through
 
 
 def data_uri(name: str, content: bytes) -> str:
@@ -40,14 +41,20 @@ def ramp_css() -> str:
     return "linear-gradient(to right, " + ", ".join(f"rgb({r},{g},{b})" for r, g, b in _RAMP) + ")"
 
 
-def map_png(values: Sequence[Sequence[float | None]], low: float, high: float) -> bytes:
-    """A grid of values as a PNG, one pixel a value; None is transparent."""
+def map_png(values: Sequence[Sequence[float | None]], low: float, high: float, fades: bool = False) -> bytes:
+    """A grid of values as a PNG, one pixel a value; None is transparent, and with `fades` what is low nearly so."""
     from PIL import Image
 
     span = high - low or 1.0
+
+    def pixel(value: float | None) -> tuple[int, int, int, int]:
+        if value is None:
+            return 0, 0, 0, 0
+        share = (value - low) / span
+        return *colour(share), round(_COVER * min(max(share, 0.0), 1.0) ** 0.5) if fades else 255
+
     image = Image.new("RGBA", (len(values[0]), len(values)))
-    image.putdata([(0, 0, 0, 0) if value is None else (*colour((value - low) / span), 255)
-                   for row in values for value in row])
+    image.putdata([pixel(value) for row in values for value in row])
     return png(image)
 
 

@@ -37,7 +37,7 @@ from steersman.studio.curves import metric_figures
 from steersman.studio.images import ramp_css
 from steersman.studio.svg import stages
 
-TRUST, WHAT_IF = "trust", "what-if"
+TRUST, WHAT_IF, SEEN, COLLAPSE = "trust", "what-if", "seen", "collapse"
 """Artefacts of these names, or names that begin so, stand in sections of their own."""
 LIMIT = 7_000_000
 """Bytes of images in a page; what does not fit is named instead of shown."""
@@ -46,6 +46,14 @@ LIMIT = 7_000_000
 _FILMS = (
     "What happened beside what the model expected at the same moment. A latent cannot be seen: each prediction is "
     "shown as the logged frame that lies nearest to it, with its distance. Move the slider to go through the steps."
+)
+
+
+_SEEN = (
+    "Episodes of the log beside what the model imagined of them from the first moment on, with the actions that were "
+    "logged. A latent cannot be seen: the logged frame whose state is nearest stands for it. The middle of a film does "
+    "so for what happened: where it differs from the left, the state does not tell what differs, or the log has "
+    "nothing nearer; what the right adds to that is the model's error."
 )
 
 
@@ -118,8 +126,8 @@ class _Shelf:
 def build(run: Path | str) -> Path:
     """Write `report/report.html` of the run directory `run` and return its path.
 
-    Sections: results, trust, what if, episodes, energy, guardrails, pictures, training, data, decisions, configuration,
-    provenance.
+    Sections: results, trust, what if, what the model sees, episodes, energy, guardrails, pictures, training, data,
+    decisions, configuration, provenance.
     A section whose artefacts are not there is left out and named at the end with the command that makes it.
 
     Raises:
@@ -167,11 +175,11 @@ def _page(run: Run, shelf: _Shelf) -> Page:
         command=" ".join(manifest.command),
     )
     results = _results(shelf, page)
-    makers = (_trust, _what_if, _episodes, _energy, _guardrails, _pictures, _training, _data, _decisions)
+    makers = (_trust, _what_if, _seen, _episodes, _energy, _guardrails, _pictures, _training, _data, _decisions)
     for section in (results, *(maker(shelf) for maker in makers)):
         if section.blocks or section.damaged:
             page.sections.append(section)
-        elif not manifest.recipe.startswith("evidence/"):
+        elif section.how and not manifest.recipe.startswith("evidence/"):
             page.absent.append((section.title.lower(), section.how))
     page.sections += [_configuration(manifest), _provenance(run)]
     return page
@@ -209,6 +217,18 @@ def _what_if(shelf: _Shelf) -> Section:
                                    how=f"steersman what-if {shelf.run.path} --row N --action A"), WHAT_IF)
 
 
+def _seen(shelf: _Shelf) -> Section:
+    """Of a run whose log has a camera."""
+    section = Section("seen", "What the model sees", _SEEN)
+    films = shelf.show([x for x in shelf.read(Film, section) if _begins(x.name, SEEN)], b.film_block, section)
+    section.blocks = [{"kind": "films", "title": "", "films": films}] if films else []
+    section.blocks += b.chart_blocks((x for x in shelf.read(Lines, section) if _begins(x.name, SEEN)), small=True)
+    maps = shelf.show([x for x in shelf.read(Map, section) if _begins(x.name, SEEN)], b.map_block, section)
+    section.blocks += [{"kind": "maps", "maps": maps}] if maps else []
+    section.damaged = []  # named where all films, curves and maps are read
+    return section
+
+
 def _of_name(shelf: _Shelf, section: Section, name: str) -> Section:
     """Tables and curves whose names begin with `name`."""
     tables = [table for table in shelf.read(Table, section) if _begins(table.name, name)]
@@ -223,12 +243,13 @@ def _begins(name: str, prefix: str) -> bool:
 
 
 def _apart(name: str) -> bool:
-    return any(_begins(name, prefix) for prefix in (TRUST, WHAT_IF))
+    """Whether an artefact stands in a section of its own, or in another one."""
+    return any(_begins(name, prefix) for prefix in (TRUST, WHAT_IF, SEEN, COLLAPSE))
 
 
 def _episodes(shelf: _Shelf) -> Section:
     section = Section("episodes", "Episodes", _FILMS, how=shelf.measure)
-    films = sorted(shelf.read(Film, section), key=lambda film: film.group)
+    films = sorted((x for x in shelf.read(Film, section) if not _apart(x.name)), key=lambda film: film.group)
     for group, members in groupby(films, key=lambda film: film.group):
         shown = shelf.show(list(members), b.film_block, section)
         if shown:
@@ -238,7 +259,7 @@ def _episodes(shelf: _Shelf) -> Section:
 
 def _energy(shelf: _Shelf) -> Section:
     section = Section("energy", "Energy", how=shelf.measure)
-    shown = shelf.show(shelf.read(Map, section), b.map_block, section)
+    shown = shelf.show([x for x in shelf.read(Map, section) if not _apart(x.name)], b.map_block, section)
     section.blocks = [{"kind": "maps", "maps": shown}] if shown else []
     return section
 
@@ -258,8 +279,10 @@ def _pictures(shelf: _Shelf) -> Section:
 
 def _training(shelf: _Shelf) -> Section:
     section = Section("training", "Training", how=f"steersman train --resume {shelf.run.path}")
+    section.blocks = [b.table_block(table) for table in shelf.read(Table, section) if table.name == COLLAPSE]
+    section.damaged = []  # named with the results
     try:
-        section.blocks = b.chart_blocks(metric_figures(shelf.run.metrics.read()), small=True)
+        section.blocks += b.chart_blocks(metric_figures(shelf.run.metrics.read()), small=True)
     except RunError as error:
         section.damaged.append(str(error))
     return section

@@ -58,8 +58,7 @@ def advise(gauges: Mapping[str, float], objectives: Objectives, acted: bool = Tr
     Followed step by step (train with `objectives`, look again) it ends at objectives that hold the latent apart.
     """
     spread, rank, share = (gauges.get(name, 1.0) for name in ("std_mean", "effective_rank", "rank_share"))
-    held = any(isinstance(x, (VICReg.Config, VISReg.Config, SIGReg.Config)) for x in objectives)
-    if spread < (FLAT if held else FREE) or rank == 0:
+    if spread < flat(objectives) or rank == 0:
         return _advice("all moments have the same latent", _against_flatness(objectives), objectives)
     if share < FEW or (rank < 1.2 and share < 0.9):
         return _advice("all dimensions of the latent say the same", _against_repetition(objectives), objectives)
@@ -67,6 +66,12 @@ def advise(gauges: Mapping[str, float], objectives: Objectives, acted: bool = Tr
         return _advice("the latent tells windows apart by what does not change in them",
                        _against_stillness(objectives, acted), objectives)
     return None
+
+
+def flat(objectives: Objectives) -> float:
+    """The mean spread below which a latent is flat under these objectives."""
+    held = any(isinstance(x, (VICReg.Config, VISReg.Config, SIGReg.Config)) for x in objectives)
+    return FLAT if held else FREE
 
 
 Change = Callable[[Objectives], tuple[str, Objectives]]

@@ -27,6 +27,20 @@ def split(config: TrainConfig, dataset: Any) -> tuple[Any, Any]:
     return learned, later
 
 
+def shown(config: TrainConfig, dataset: Any, share: float = 0.1) -> tuple[Any, Any, bool]:
+    """What a report looks things up in, what it shows, and whether that was held out: as `split`. Where nothing was
+    held out the last `share` of the log is shown all the same.
+
+    Raises:
+        DataError: a log too short to be cut in two.
+    """
+    learned, later = split(config, dataset)
+    if later is not None:
+        return learned, later, True
+    first, last = held_out(dataset, share, 0)
+    return paced(first, config), paced(last, config), False
+
+
 def paced(dataset: Any, config: TrainConfig) -> Any:
     """The log in the steps of the model that `config` trains."""
     assert config.pace != "auto", "settle it first"

@@ -119,17 +119,17 @@ def test_weights_of_regression_grow_with_the_advantage_and_are_cut() -> None:
 
 def test_the_value_of_hiql_is_its_formula() -> None:
     torch.manual_seed(1)
-    value, slow, after = torch.randn(3, 2, 5)
-    reached = torch.tensor([False, True, False, False, False])
+    value, slow, after = torch.randn(3, 2, 60)
+    reached = torch.arange(60) % 7 == 3
     found = hiql.value_loss(value, slow, after, reached, 0.9, 0.7)
     by_hand = 0.0
-    for b in range(5):
+    for b in range(60):
         def aim(v: Tensor, b: int = b) -> float:
             return 0.0 if reached[b] else -1 + 0.9 * float(v)
 
         advantage = aim(after[:, b].min()) - float(slow[:, b].mean())
         weight = 0.3 if advantage < 0 else 0.7
-        by_hand += sum(weight * (aim(after[i, b]) - float(value[i, b])) ** 2 for i in range(2)) / 5
+        by_hand += sum(weight * (aim(after[i, b]) - float(value[i, b])) ** 2 for i in range(2)) / 60
     assert float(found) == pytest.approx(by_hand, rel=1e-5)
 
 

@@ -67,10 +67,11 @@ def test_a_package_s_model_keeps_the_promises_of_a_world_model(history: int) -> 
     assert check_world_model(model, AMOUNTS, (3,), history=history)
 
 
-def test_what_is_foreseen_stands_on_the_last_moments_alone_one_after_the_other() -> None:
+@pytest.mark.parametrize("moments", [1, 2, 5])
+def test_what_is_foreseen_stands_on_the_last_moments_alone_one_after_the_other(moments: int) -> None:
     torch.manual_seed(1)
     rival = Recalling(signature(AMOUNTS), 3)
-    states, before, actions = torch.randn(2, 5, 3), torch.randn(2, 4, 2), torch.randn(2, 2, 6, 2)
+    states, before, actions = torch.randn(2, moments, 3), torch.randn(2, moments - 1, 2), torch.randn(2, 2, 6, 2)
     model = WindowModel(rival)
     imagined = model.imagine(model.begin(Latent(states), before), actions).states
     for b in range(2):

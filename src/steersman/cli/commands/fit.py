@@ -12,6 +12,7 @@ import tyro
 from steersman.cli.command import option
 from steersman.cli.done import Done
 from steersman.cli.imports import Extensible
+from steersman.cli.logs import INFERRED, LogOptions
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
 
@@ -26,18 +27,20 @@ _ROWS = 1 << 22  # of a file of labels
 
 @dataclass(frozen=True, kw_only=True)
 class Fit(Extensible):
-    """Fit a margin, a guardrail or a cost to a run's own log, and keep it with the run.
+    """Fit a read-out to a few labels, or a margin, a guardrail or a cost to a run's own log; keep it with the run.
 
-    --limit calibrates the margin of a limit on a column with the part of the log that was never trained on: it holds at
-    all steps of a plan together, with the probability --level. --bad learns a guardrail from moments that are labelled
-    as bad. --distance learns the fewest steps from one state to another, a cost for goals
-    of every kind but code.
+    --labels fits the read-out, for a run that learned from pictures alone: from a small log that shows what the run's
+    own shows, and has the columns beside it. Goals and limits on these columns can be given from then on. --limit
+    calibrates the margin of a limit on a column with the part of the log that was never trained on: it holds at all
+    steps of a plan together, with the probability --level. --bad learns a guardrail from moments that are labelled as
+    bad. --distance learns the fewest steps from one state to another, a cost for goals of every kind but code.
 
     Afterwards `--keep NAME` puts the guardrail in force (run, serve, rehearse, export), and
     `--weight temporal-distance=0.1` weighs the cost (run). A folder that is exported carries them.
     """
 
     EXAMPLE: ClassVar[str] = (
+        "steersman fit runs/camera --labels labelled.npz\n"
         "steersman fit runs/pendulum --limit 'speed<=6' --level 0.9 --name slow\n"
         "steersman fit runs/plant --limit 'T_R<=140' --level 0.97 --recourse 5 --name cool\n"
         "steersman fit runs/robot --bad tipped.csv --name tipped --share 0.95"
@@ -45,6 +48,9 @@ class Fit(Extensible):
 
     run: Annotated[Path, tyro.conf.Positional, option("RUN")]
     """The run's directory."""
+    labels: Annotated[str, option("PATH")] = ""
+    """A log with the run's pictures and the columns to be read off them, in any format that `steersman data formats`
+    lists. 500 moments are plenty; each has the rows before it in its episode where a moment shows several pictures."""
     limit: Annotated[str, option("LIMIT")] = ""
     """A limit to calibrate, e.g. --limit 'speed<=6'."""
     bad: Annotated[Path | None, option("FILE")] = None
@@ -67,15 +73,17 @@ class Fit(Extensible):
     """Of what is drawn."""
     drop: Annotated[str, option("NAME")] = ""
     """Keep the guardrail, or cost, of this name no longer."""
+    log: Annotated[LogOptions, tyro.conf.OmitArgPrefixes] = INFERRED
+    """How to read the log of --labels."""
 
     def __call__(self, terminal: Terminal) -> Done:
         from steersman.agent import Agent, store_additions
         from steersman.agent.fitted.additions import require_name
         from steersman.runs import Run
 
-        asked = [bool(self.limit), self.bad is not None, self.distance, bool(self.drop)]
+        asked = [bool(self.labels), bool(self.limit), self.bad is not None, self.distance, bool(self.drop)]
         if sum(asked) != 1:
-            raise UsageError("one of --limit, --bad, --distance and --drop", f"{sum(asked)} of them",
+            raise UsageError("one of --labels, --limit, --bad, --distance and --drop", f"{sum(asked)} of them",
                              "give one at a time")
         if (self.limit or self.bad is not None) and not self.name:
             raise UsageError("a name for the guardrail", "none", "give --name, e.g. --name slow")
@@ -83,6 +91,10 @@ class Fit(Extensible):
         run = Run.open(self.run)
         if self.drop:
             return self._drop(run, terminal)
+        if self.labels:
+            from steersman.cli.labels import fit_readout
+
+            return Done({"run": str(self.run), **fit_readout(run, self.labels, self.log, self.seed, terminal)})
         agent = Agent.load(run, additions=False)
         facts = self._limit(run, agent, terminal) if self.limit else (
             self._bad(run, agent, terminal) if self.bad is not None else self._distance(run, agent, terminal))

@@ -232,8 +232,9 @@ def _forecast(terminal: Terminal, config: Any, dataset: Any) -> Done:
 
 
 def _finish(terminal: Terminal, trained: Any, dataset: Any) -> Done:
-    """Fit the read-out, write the report, say how it ended."""
+    """Fit the read-out, have the model shown, write the report, say how it ended."""
     from steersman.agent.fitting import fit_readout
+    from steersman.cli.seen import show
     from steersman.runs import Run
     from steersman.studio import build
     from steersman.training import advise, split, stored_config
@@ -244,6 +245,7 @@ def _finish(terminal: Terminal, trained: Any, dataset: Any) -> Done:
     if trained.finished:
         learned, _ = split(stored_config(run), dataset)
         fit_readout(run, learned)
+        show(run, dataset, terminal)
     gauges = _last_gauges(run)
     stored = stored_config(run)
     advice = advise(gauges, stored.objectives, dataset.signature.action.kind != "none")

@@ -13,7 +13,7 @@ import pyarrow as pa
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Recording
 from steersman.core.signature import ObservationSpec, Signature
-from steersman.data.doctor import columns, dynamics, frames, leaks, transitions, verdict
+from steersman.data.doctor import columns, dynamics, frames, leaks, transitions, verdict, visibility
 from steersman.data.doctor.fields import FieldWatch
 from steersman.data.doctor.pictures import Album, Keeping
 from steersman.data.doctor.report import Dynamics, Finding, ObservationFacts, Report
@@ -95,8 +95,12 @@ def diagnose(
     shown = bool(rows.images) and not rows.observed
     s = transitions.steps(frames.standing_in(rows) if shown else rows, tuple(skip))
     world, more = dynamics.examine(s) if s is not None else (Dynamics(), [])
+    seen = visibility.examine(rows)
+    if seen is not None and not seen.shown:
+        found.append(visibility.finding(seen, not shown and bool(world.controlled)))
     if shown:
-        found += [_of_images(f, rows) for f in more if f.kind in _SHOWN]
+        found += [_of_images(f, rows) for f in more
+                  if f.kind in _SHOWN and (seen is None or f.kind not in ("no-effect", "dead-action", "delay"))]
         found += leaks.examine(rows, None)
     else:
         found += [*more, *leaks.examine(rows, s)]
@@ -114,7 +118,7 @@ def diagnose(
         rate=None if rows.spacing is None else 1 / rows.spacing.period, columns=columns.facts(rows),
         findings=tuple(found), dynamics=world, verdict=summary, advice=advice, trainable=refusal is None,
         schema=rows.schema if source is None or source.schema is None else source.schema,
-        observations=_described(rows, watches, source))
+        observations=_described(rows, watches, source), visibility=seen)
     plain = msgspec.to_builtins(report, enc_hook=lambda number: number.item())  # numpy's numbers as Python's
     return msgspec.convert(plain, Report)
 

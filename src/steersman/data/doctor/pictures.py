@@ -1,5 +1,5 @@
 """What is kept of the images of a log, so that all of it can be looked at in little memory: of each frame a checksum
-and a picture of 8×8 cells.
+and a picture of 8×8 cells; of some stretches of frames, one of 32×32.
 
 Shapes: R rows, n frames kept, C channels.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,9 @@ from steersman.core.recording import Array
 CELLS = 8
 _FRAMES = 50_000
 _BYTES = 600_000_000
+_FINE = 32
+_FINELY = 20_000
+"""Frames that are kept in finer cells, at most."""
 _STRETCH = 64
 """Rows that are looked at one after the other where not all can be."""
 
@@ -30,16 +33,26 @@ class Album:
     code   (n,) checksum
     flat   (n,) bool: one colour all over
     small  (n, 8, 8, C) float32 mean of each cell, 0 to 255
+    place  (n,) where a frame is kept in finer cells, -1: it is not. Stretches of rows, evenly over the log
+    fine   (m, 32, 32, C) uint8 mean of each finer cell
     """
 
     index: Array
     code: Array
     flat: Array
     small: Array
+    place: Array
+    fine: Array
 
     def ordered(self, order: Array) -> Album:
         """The same frames for rows in another order."""
-        return Album(self.index[order], self.code, self.flat, self.small)
+        return replace(self, index=self.index[order])
+
+    @property
+    def finely(self) -> Array:
+        """(R,) where each row's frame is kept in finer cells, -1: it is not."""
+        found: Array = np.where(self.index >= 0, self.place[self.index.clip(0)], -1) if len(self.place) else self.index
+        return found
 
     @classmethod
     def of(cls, column: pa.Array, shape: Sequence[int]) -> Album:
@@ -67,6 +80,8 @@ class Keeping:
         self.flat: list[Array] = []
         self.small: list[Array] = []
         self.bytes = 0
+        self.fine: list[tuple[int, Array]] = []
+        self.finely, self.every, self.batches = 0, 1, 0
 
     def add(self, frames: Array, most: int | None = None) -> None:
         """frames (n, H, W, C) uint8, of which at most `most` are looked at (None: as many as there is room for)."""
@@ -82,24 +97,43 @@ class Keeping:
             self.code += [zlib.crc32(memoryview(frame).cast("B")) for frame in part]
             ends = part.reshape(len(part), -1)
             self.flat.append(ends.max(1) == ends.min(1))
-            self.small.append(_cells(part))
+            self.small.append(_cells(part, CELLS))
             self.bytes += part.nbytes
+            self._look_closely(part, len(self.code) - len(part))
+
+    def skip(self, count: int) -> None:
+        """Frames that are not looked at."""
+        self.index.append(np.full(count, -1))
+
+    def _look_closely(self, part: Array, first: int) -> None:
+        """Keep a batch in finer cells; when there are too many, drop every other one, and go on taking half as many."""
+        if self.batches % self.every == 0:
+            self.fine.append((first, np.rint(_cells(part, _FINE)).astype(np.uint8)))
+            self.finely += len(part)
+            if self.finely > _FINELY and len(self.fine) > 1:
+                self.fine, self.every = self.fine[::2], 2 * self.every
+                self.finely = sum(len(kept) for _, kept in self.fine)
+        self.batches += 1
 
     def album(self) -> Album:
+        place, count = np.full(len(self.code), -1), 0
+        for first, kept in self.fine:
+            place[first : first + len(kept)] = count + np.arange(len(kept))
+            count += len(kept)
         return Album(np.concatenate(self.index), np.array(self.code, np.uint32), np.concatenate(self.flat),
-                     np.concatenate(self.small))
+                     np.concatenate(self.small), place, np.concatenate([kept for _, kept in self.fine]))
 
 
-def _cells(frames: Array) -> Array:
-    """(n, H, W, C) -> (n, 8, 8, C) means; smaller images repeat their pixels."""
+def _cells(frames: Array, count: int) -> Array:
+    """(n, H, W, C) -> (n, count, count, C) means; smaller images repeat their pixels."""
     for axis in (1, 2):
         size = frames.shape[axis]
-        edges = np.linspace(0, size, CELLS + 1).astype(int)
-        if size < CELLS:
+        edges = np.linspace(0, size, count + 1).astype(int)
+        if size < count:
             frames = np.take(frames, edges[:-1], axis)
             continue
         total = np.add.reduceat(frames, edges[:-1], axis, dtype=np.float32)
         shape = [1] * frames.ndim
-        shape[axis] = CELLS
+        shape[axis] = count
         frames = total / np.diff(edges).reshape(shape)
     return np.asarray(frames, np.float32)

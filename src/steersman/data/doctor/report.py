@@ -118,6 +118,62 @@ class Dynamics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     transitions: int = 0
 
 
+class Stride(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How well three pictures `rows` apart tell the mean action between the last two, held out.
+
+    told   of what the action before does not tell of it, the share that the pictures do (R²; 0: guessing)
+    error  standard error of that, over blocks of the log
+    floor  the same for the actions of elsewhere in the log: what chance gives
+    """
+
+    rows: int
+    told: float
+    error: float
+    floor: float
+
+
+class Growth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How `told` grows with the length of the log: measured on nested parts of it, and for longer ones guessed by
+    1 - told = a + b·rows^-c.
+
+    rows, told, error  of each part, the last one is the whole log
+    more               times as long as the log -> told, and its 80% interval over blocks of the log
+    words              the same for people
+    """
+
+    rows: tuple[int, ...]
+    told: tuple[float, ...]
+    error: tuple[float, ...]
+    more: dict[str, tuple[float, float, float]]
+    words: str
+
+
+class Visibility(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """After how many rows an action shows in the pictures, and the pace of a model that follows from it.
+
+    image    observation that was looked at
+    strides  measured, from few rows to many
+    told     at the pace that is proposed
+    step, frames, apart  of that pace (`core.Pace`)
+    delay    rows from an action to the first row that it shows in, beyond the next
+    held     rows that an action is held, on average
+    shown    actions that show; (): none does
+    words    for people
+    """
+
+    image: str
+    strides: tuple[Stride, ...]
+    told: float
+    step: int
+    frames: int
+    apart: int
+    delay: int
+    held: float
+    shown: tuple[str, ...]
+    words: str
+    growth: Growth | None = None
+
+
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One log, examined.
 
@@ -127,6 +183,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     advice    what to log next, or how
     observations  those that are no columns of numbers
     trainable  whether `steersman train` would read the log as it is
+    visibility  when an action shows in the pictures, of a log with some and with actions
     schema    as it would be read
     """
 
@@ -146,6 +203,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     schema: Schema | None
     seconds: float = 0.0
     observations: tuple[ObservationFacts, ...] = ()
+    visibility: Visibility | None = None
 
     @property
     def alarms(self) -> tuple[Finding, ...]:

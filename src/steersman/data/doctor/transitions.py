@@ -69,7 +69,7 @@ def steps(rows: Rows, skip: Sequence[str]) -> Steps | None:
     x = rows.matrix(names)
     parts, entries, width = [], {}, 0
     for name in acted:
-        part = _entries(rows.values[name])
+        part = one_hot(rows.values[name])
         entries[name] = tuple(range(width, width + part.shape[1]))
         parts.append(part)
         width += part.shape[1]
@@ -98,7 +98,7 @@ def steps(rows: Rows, skip: Sequence[str]) -> Steps | None:
                  first, last)
 
 
-def _entries(values: Array) -> Array:
+def one_hot(values: Array) -> Array:
     """Whole numbers from a few choices as one-hot, amounts as they are."""
     good = values[np.isfinite(values)]
     levels = np.unique(good[:100_000])

@@ -1,0 +1,316 @@
+"""After how many rows does an action show in the pictures? Pictures apart by more and more rows are asked for the mean
+action between them; the pace that is proposed is the shortest that tells nearly as much as the best.
+
+Shapes: R rows, n transitions, A action entries, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import msgspec
+import numpy as np
+
+from steersman.core.recording import Array
+from steersman.data.doctor import regression as r
+from steersman.data.doctor.report import Finding, Stride, Visibility
+from steersman.data.doctor.rows import Rows
+from steersman.data.doctor.sight import Film, features, film
+from steersman.data.doctor.transitions import one_hot
+from steersman.data.timing import Bounds, stretches
+
+STRIDES = (1, 2, 3, 4, 5, 6, 8, 10)
+_FARTHER = (15, 20)
+"""Looked at only if an action shows the better, the farther the pictures are apart."""
+_LAGS = (1, 2, 3, 4, 6, 8)
+_MOST = 4000
+"""Transitions for each stride."""
+_FEWEST = 300
+_NEARLY = 0.85
+"""Of the best R² of strides up to a little over twice as long: enough to stay with the shorter one. Not of all: where
+actions are held for long, their mean over many rows is easy to tell, however soon they show."""
+_NEEDED = 0.8
+"""Of the R² of three pictures: with as much from two, nothing is hidden that a third would show."""
+_STACK = 3
+"""Pictures in a moment where motion is hidden in one: two would show it, the third steadies it."""
+_CHOICES = 256
+"""Most choices of a chunk of discrete actions that are proposed."""
+
+
+@dataclass(frozen=True)
+class Filmed:
+    """A log of pictures and actions.
+
+    image     observation
+    names     of the actions
+    film      frames
+    place     (R,) where each row's frame is in `film`, -1: nowhere
+    actions   (R, A) what is done from each row on, choices as one-hot; NaN where nothing is
+    entries   name of each action -> its columns in `actions`
+    bounds    episodes (start, stop)
+    choices   of a discrete action, else 0
+    """
+
+    image: str
+    film: Film
+    place: Array
+    actions: Array
+    entries: dict[str, tuple[int, ...]]
+    bounds: Bounds
+    choices: int = 0
+
+    @cached_property
+    def ends(self) -> tuple[Array, Array]:
+        """(R,) the first and the last row of each row's episode; 0 and -1 outside of all."""
+        first, last = np.zeros(len(self.place), int), np.full(len(self.place), -1)
+        for start, stop in self.bounds:
+            first[start:stop], last[start:stop] = start, stop - 1
+        return first, last
+
+    @cached_property
+    def sums(self) -> tuple[Array, Array]:
+        """(R + 1, A) sum of the actions before each row, and (R + 1,) how many of them are missing."""
+        bad: Array = ~np.isfinite(self.actions).all(1)
+        known = np.where(bad[:, None], 0.0, self.actions)
+        zero = np.zeros((1, known.shape[1]))
+        return np.concatenate([zero, known.cumsum(0)]), np.append(0, bad.cumsum())
+
+    @cached_property
+    def blocks(self) -> Array:
+        """(R,) stretch of the log that each row belongs to."""
+        starts = [start for start, _ in stretches(self.bounds, 10)]
+        found: Array = np.searchsorted(starts, np.arange(len(self.place)), "right")
+        return found
+
+    @property
+    def held(self) -> float:
+        """Rows that an action is held, on average."""
+        first, last = self.ends
+        at = np.arange(len(self.place))
+        inner = (at > first) & (at < last)
+        fine = inner & np.isfinite(self.actions).all(1) & np.isfinite(np.roll(self.actions, 1, 0)).all(1)
+        changed = (self.actions[fine] != np.roll(self.actions, 1, 0)[fine]).any(1)
+        return float(1 / max(changed.mean(), 1 / max(len(changed), 1))) if len(changed) else 1.0
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is left of the mean action (n, A): by the action before alone, with the pictures, and of another's action
+    with these pictures."""
+
+    before: Array
+    after: Array
+    chance: Array
+    blocks: r.Blocks
+
+    @property
+    def evidence(self) -> Array:
+        """(A,) that the pictures tell something, in standard errors."""
+        return r.gain(self.before, self.after, self.blocks).evidence
+
+    def of(self, entries: Sequence[int], rows: int) -> Stride:
+        """Of some entries of the action together."""
+        own = list(entries)
+        before, after = ((x[:, own] ** 2).sum(1) for x in (self.before, self.after))
+        whole = max(float(before.sum()), 1e-12)
+        told = 1 - float(after.sum()) / whole
+        each = np.bincount(self.blocks.block, before * (1 - told) - after, self.blocks.count)
+        error = float(np.sqrt((each**2).sum() * self.blocks.count / max(self.blocks.count - 1, 1))) / whole
+        return Stride(rows=rows, told=told, error=error, floor=1 - float((self.chance[:, own] ** 2).mean()))
+
+
+def examine(rows: Rows) -> Visibility | None:
+    """Of the image in which the actions show best; None: no image, no action, or too little of them."""
+    found = [v for name in rows.images if (log := _of(rows, name)) is not None and (v := measure(log)) is not None]
+    return max(found, key=lambda v: (len(v.shown) > 0, v.told), default=None)
+
+
+def finding(v: Visibility, elsewhere: bool) -> Finding:
+    """What to say of a log whose actions never show; elsewhere: they show in columns beside the pictures."""
+    return Finding(
+        kind="actions-never-show", state="warn" if elsewhere else "bad", columns=(v.image,), what=v.words,
+        fix="check that the action column is what was really applied, in its own row, and that the camera sees what it "
+            "moves; if it is too little to see, move the camera nearer, or hold each action for longer",
+        figures={"told": v.told, "rows": v.strides[-1].rows})
+
+
+def _of(rows: Rows, image: str) -> Filmed | None:
+    album = rows.images[image]
+    names = [n for n in rows.acted if len(np.unique(rows.values[n][np.isfinite(rows.values[n])][:100_000])) > 1]
+    if not names or not len(album.fine) or image not in rows.schema.of("observation"):
+        return None
+    parts = {name: one_hot(rows.values[name]) for name in names}
+    entries, width = {}, 0
+    for name, part in parts.items():
+        entries[name] = tuple(range(width, width + part.shape[1]))
+        width += part.shape[1]
+    only = rows.values[names[0]][np.isfinite(rows.values[names[0]])]
+    choices = len(np.unique(only)) if len(names) == 1 and (only == np.round(only)).all() else 0
+    return filmed(image, album.fine, album.finely, np.concatenate(list(parts.values()), 1), entries, rows.bounds,
+                  choices)
+
+
+def filmed(
+    image: str, fine: Array, place: Array, actions: Array, entries: dict[str, tuple[int, ...]], bounds: Bounds,
+    choices: int = 0,
+) -> Filmed:
+    """fine (m, 32, 32, C) uint8 and the rest as in `Filmed`."""
+    follows = np.zeros(len(fine), bool)
+    rows = np.flatnonzero((place > 0) & (np.append(-1, place[:-1]) == place - 1))
+    follows[place[rows]] = True
+    return Filmed(image, film(fine, follows), place, actions, entries, bounds, choices)
+
+
+def transitions(log: Filmed, step: int, lag: int, apart: int) -> Array:
+    """(n,) rows t with pictures at t + lag - apart, t + lag and t + lag + step, and actions from t - step on."""
+    first, last = log.ends
+    at = np.arange(len(log.place))
+    at = at[(at - step >= first) & (at + lag - apart >= first) & (at + step + lag <= last)]
+    _, missing = log.sums
+    fine = missing[at + step] == missing[at - step]
+    for row in (at + lag - apart, at + lag, at + lag + step):
+        fine &= log.place[row] >= 0
+    found: Array = at[fine]
+    return found
+
+
+def ask(
+    log: Filmed, step: int, lag: int = 0, apart: int = 0, pictures: int = 3, most: int = _MOST
+) -> Told | None:
+    """Ask the pictures at t - apart, t and t + step (`lag` rows later all) for the mean action from t on; None: too few
+    transitions. `pictures` 2: without the first. `apart` 0: step."""
+    at = transitions(log, step, lag, apart or step)
+    if len(at) < _FEWEST:
+        return None
+    if len(at) > most:
+        at = np.sort(np.random.default_rng(step).choice(at, most, replace=False))
+    blocks = r.blocked(log.blocks[at])
+    if blocks.count < 2 * r.FOLDS:
+        return None
+    total, _ = log.sums
+    mean, earlier = (total[at + step] - total[at]) / step, (total[at] - total[at - step]) / step
+    y = (mean - mean.mean(0)) / np.maximum(mean.std(0), 1e-9)
+    known = r.standardised(earlier)
+    now = log.place[at + lag]
+    before = log.place[at + lag - (apart or step)] if pictures == 3 else now
+    seen = features(log.film, before, now, log.place[at + lag + step])
+    other = np.roll(y, len(y) // 2, 0)
+    left = r.held_out((known, *seen), np.concatenate([y, other], 1), blocks)
+    return Told(r.held_out((known,), y, blocks), left[:, : y.shape[1]], left[:, y.shape[1] :], blocks)
+
+
+def measure(log: Filmed) -> Visibility | None:
+    """When actions show and which pace that makes; None: too little to tell."""
+    asked = _table(log, 0)
+    if not asked:
+        return None
+    shown = _shown(log, asked)
+    delay = _delay(log, asked, shown)
+    if delay:
+        asked = _table(log, delay)
+        shown = _shown(log, asked)
+    entries = [c for name in (shown or log.entries) for c in log.entries[name]]
+    strides = tuple(told.of(entries, k) for k, told in asked.items())
+    best = max(strides, key=lambda s: s.told)
+    if not shown:
+        return Visibility(
+            image=log.image, strides=strides, told=best.told, step=1, frames=1, apart=1, delay=0, held=log.held,
+            shown=(), words=f"actions never show in {log.image}: up to {strides[-1].rows} rows later, the pictures "
+            f"tell no more of them than chance (R² {_number(best.told)})")
+    at = next(s for s in strides if s.told >= _NEARLY * max(o.told for o in strides if o.rows <= 2 * s.rows + 1)
+              and s.told > 0.25 * best.told)
+    step = min(at.rows, _longest(log))
+    at = next(s for s in reversed(strides) if s.rows <= step)
+    frames, apart = _stack(log, at.rows, delay, entries, at.told)
+    found = Visibility(
+        image=log.image, strides=strides, told=at.told, step=step, frames=frames, apart=apart, delay=delay,
+        held=log.held, shown=shown, words="")
+    return _worded(found)
+
+
+def _table(log: Filmed, lag: int) -> dict[int, Told]:
+    """Stride -> what the pictures tell, for those with enough rows; farther ones while the farthest is the best."""
+    longest = int(np.median([stop - start for start, stop in log.bounds])) // 3
+    found: dict[int, Told] = {}
+    every = [c for entry in log.entries.values() for c in entry]
+    for step in (*STRIDES, *_FARTHER):
+        if step > max(longest, 1):
+            break
+        if step in _FARTHER and max(found, key=lambda k: found[k].of(every, k).told, default=0) != max(found):
+            break
+        told = ask(log, step, lag)
+        if told is None:
+            break
+        found[step] = told
+    return found
+
+
+def _shown(log: Filmed, asked: dict[int, Told]) -> tuple[str, ...]:
+    """Names of the actions that some stride tells something of."""
+    least = r.needed(log.actions.shape[1] * len(asked)) + 0.5
+    evidence = np.max([told.evidence for told in asked.values()], 0)
+    return tuple(name for name, own in log.entries.items() if (evidence[list(own)] > least).any())
+
+
+def _delay(log: Filmed, asked: dict[int, Told], shown: Sequence[str]) -> int:
+    """Rows by which actions show later than in the next one; 0 where the next row shows a good part of it."""
+    entries = [c for name in (shown or log.entries) for c in log.entries[name]]
+    told = {k: t.of(entries, k).told for k, t in asked.items()}
+    now = told.get(1, 0.0)
+    if 1 not in told or (shown and now > 0.3 * max(told.values())):
+        return 0
+    least = r.needed(len(entries) * len(_LAGS)) + 0.5
+    later = {}
+    for lag in _LAGS:
+        found = ask(log, 1, lag)
+        if found is not None and (found.evidence[entries] > least).any():
+            later[lag] = found.of(entries, 1).told
+    best = max(later, key=lambda lag: later[lag], default=0)
+    return best if best and later[best] > max(2 * now, 0.8 * max(told.values()), 0.02) else 0
+
+
+def _longest(log: Filmed) -> int:
+    """Most rows of a model step: short enough for episodes, and for choices that are chunked."""
+    median = int(np.median([stop - start for start, stop in log.bounds]))
+    step = max(1, median // 6)
+    while log.choices > 1 and log.choices**step > _CHOICES and step > 1:
+        step -= 1
+    return step
+
+
+def _stack(log: Filmed, step: int, delay: int, entries: Sequence[int], told: float) -> tuple[int, int]:
+    """Pictures of a moment and rows between them: several where the pictures before help to tell the action."""
+    two = ask(log, step, delay, pictures=2)
+    if two is None or two.of(entries, step).told >= _NEEDED * told:
+        return 1, 1
+    if step == 1:
+        return _STACK, 1
+    near = ask(log, step, delay, apart=1)
+    return _STACK, 1 if near is not None and near.of(entries, step).told > told else step
+
+
+# Words -----------------------------------------------------------------------------------------------------------
+
+
+def _worded(v: Visibility) -> Visibility:
+    first, at = v.strides[0], next(s for s in reversed(v.strides) if s.rows <= v.step)
+    words = f"an action becomes visible after {_rows(at.rows)} (R² {_number(at.told)}"
+    words += f"; {_rows(first.rows)} {_number(first.told)})" if first.rows < at.rows else ")"
+    if v.delay:
+        words += f", {_rows(v.delay)} late"
+    words += f": train with model steps of {_rows(v.step)}"
+    if v.frames > 1:
+        words += f" and {v.frames} pictures a moment, {_rows(v.apart)} apart: one alone hides how things move"
+    if v.delay:
+        words += f", and with {-(-v.delay // v.step) + 1} model steps of history"
+    return msgspec.structs.replace(v, words=words)
+
+
+def _rows(count: int) -> str:
+    return f"{count} {'row' if count == 1 else 'rows'}"
+
+
+def _number(x: float) -> str:
+    return f"{x:.2f}".replace("0.", ".", 1) if abs(x) < 0.995 else f"{x:.2f}"
