@@ -31,7 +31,7 @@ def viewed(objective, shape=(4,), starts=None, moments=6):
 
 @pytest.mark.parametrize("shape", [(4,), (3, 4)])
 def test_it_is_the_mean_squared_distance_and_its_gradient_reaches_the_view_alone(shape):
-    objective = build(weight=2.5)
+    objective = build(weight=2.5, stop_gradient=True)
     b, seen = viewed(objective, shape)
     loss = objective(b)
     states, others = b.latent.state.detach().double(), seen.detach().double()
@@ -44,7 +44,7 @@ def test_it_is_the_mean_squared_distance_and_its_gradient_reaches_the_view_alone
 
 
 def test_without_a_stop_both_sides_give_way_alike():
-    objective = build(stop_gradient=False)
+    objective = build()
     b, seen = viewed(objective)
     objective(b).total.backward()
     torch.testing.assert_close(b.latent.state.grad, -seen.grad)

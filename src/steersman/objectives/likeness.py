@@ -22,14 +22,19 @@ from steersman.objectives.statistics import mean
 class Likeness(Objective):
     """Squared distance between the state of a moment and that of one view of it.
 
-        E = weight · mean_{b,t,d} (sg(s_{b,t,d}) - s^v_{b,t,d})²
+        E = weight · mean_{b,t,d} (s_{b,t,d} - s^v_{b,t,d})²
 
     with s = batch.latent.state (B, T, [N,] D) and s^v that of the view, (B, T', [N,] D), compared with the moments that
-    the view kept: a `TimeCrop` in it makes it cheaper. sg stops the gradient, so that what is seen as it is says what
-    its view has to say; `stop_gradient=False` lets both give way. A mean over entries, of every process.
+    the view kept: a `TimeCrop` in it makes it cheaper. Both give way; `stop_gradient` holds s, so that the moment as it
+    was seen says what its view has to say. A mean over entries, of every process.
+
+    The view is encoded as by an agent that acts: with running statistics of batch normalisation, which are those of
+    moments as they are. `acting=False` takes those of the view's own batch.
 
     It costs one encoding of B · T' moments, and what it is for is a world that looks otherwise than in its log. Beside
-    it stands what spreads the states of moments as they are (`SIGReg`, `VICReg`).
+    it stands what spreads the states of moments as they are (`SIGReg`, `VICReg`). Source: the invariance of VICReg
+    (Bardes, Ponce & LeCun 2022), here between a moment and one view of it. That both give way is from a pendulum in
+    pixels (one seed): columns were read better off pictures as they are and off other looks.
 
     Part: "likeness".
     """
@@ -38,7 +43,7 @@ class Likeness(Objective):
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="likeness"):
         view: ViewConfig
         weight: float = 1.0
-        stop_gradient: bool = True
+        stop_gradient: bool = False
         acting: bool = True
 
         def build(
