@@ -48,7 +48,7 @@ class AnotherLook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def __post_init__(self) -> None:
         if self.moments < 0:
             raise ConfigError("0 moments (all) or more", f"{self.moments}", "raise `moments`")
-        self.views(("",), (), ())
+        self._views(("",), (), ())
 
     def build(self, signature: Signature) -> Chain:
         """
@@ -58,9 +58,9 @@ class AnotherLook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         specs = acted_on(signature, ("image",), ())
         channels = {name: spec.single.shape[2] for name, spec in specs.items()}
         colour, grey = (tuple(name for name, n in channels.items() if n == count) for count in (3, 1))
-        return Chain.Config(views=self.views(tuple(specs), colour, grey)).build(signature)
+        return Chain.Config(views=self._views(tuple(specs), colour, grey)).build(signature)
 
-    def views(self, images: tuple[str, ...], colour: tuple[str, ...], grey: tuple[str, ...]) -> tuple[ViewConfig, ...]:
+    def _views(self, images: tuple[str, ...], colour: tuple[str, ...], grey: tuple[str, ...]) -> tuple[ViewConfig, ...]:
         """images: names of all of them; colour and grey: of those with three channels, and with one."""
         p, light = self.probability, {"brightness": self.light, "contrast": self.light, "probability": self.probability}
         coloured = Colour.Config(observations=colour, saturation=0.5, hue=0.5, grey=0.0, tint=self.tint, **light)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from steersman.core.errors import ConfigError
 from steersman.core.looking import Looked, View
-from steersman.core.pacing import stacked
 from steersman.core.parts import register
 from steersman.core.signature import ObservationSpec, Signature
 from steersman.core.types import Observation
@@ -96,8 +95,10 @@ class Patch(View):
             within.append((share >= 0) & (share < 1))
             tile.append((share * config.tiles).long().clamp_(0, config.tiles - 1))
         texture = noise(u[:, 7:]).integers(256, config.tiles, config.tiles, channels).to(torch.uint8)
-        index = torch.arange(len(x), device=u.device)[:, None, None, None]
-        coloured = texture[index, tile[0][..., None], tile[1][:, :, None]]  # (B, T·F, H, W, C)
-        inside = (within[0][..., None] & within[1][:, :, None])[..., None].expand_as(coloured)
-        form = (x.shape[1], spec.frames)
-        return torch.where(stacked(inside.unflatten(1, form)), stacked(coloured.unflatten(1, form)), x)
+        inside = (within[0][..., None] & within[1][:, :, None]).unflatten(1, (x.shape[1], spec.frames))
+        row, moment, picture, i, j = inside.nonzero(as_tuple=True)  # a few percent: nothing is computed elsewhere
+        at = moment * spec.frames + picture
+        covered = x.clone()
+        covered.unflatten(-1, (spec.frames, channels))[row, moment, i, j, picture] = texture[
+            row, tile[0][row, at, i], tile[1][row, at, j]]
+        return covered
