@@ -128,3 +128,13 @@ def test_numbers_are_written_as_people_read_them() -> None:
     assert q.number(float("nan")) == "–"
     assert q.number(0.0001) == "1.0e-04"
     assert q.number(3, "count") == "3"
+
+
+def test_a_map_that_fades_lets_the_picture_through_where_it_is_low_and_a_little_everywhere() -> None:
+    image = Image.open(io.BytesIO(map_png([[0.0, 0.25], [1.0, None]], 0.0, 1.0, fades=True)))
+    clear, low, high, none = ([image.getpixel((x, y))[3] for y in (0, 1) for x in (0, 1)])
+    assert (clear, none) == (0, 0)
+    assert 0 < low < high < 255
+    solid = Image.open(io.BytesIO(map_png([[0.0, 0.25], [1.0, None]], 0.0, 1.0)))
+    assert [solid.getpixel((x, y))[3] for y in (0, 1) for x in (0, 1)] == [255, 255, 255, 0]
+    assert [solid.getpixel((x, 0))[:3] for x in (0, 1)] == [image.getpixel((x, 0))[:3] for x in (0, 1)]

@@ -119,8 +119,8 @@ def film(
     return write_film(run, Film(
         name=name, title=title, group=group, order=order, steps=told.rows, size=(width, height), tracks=tracks,
         outcome=f"after {last} model steps off by {float(error[-1]):.2g}; had nothing changed, by {still:.2g}",
-        caption=f"Nearest of {len(moments):,} logged moments elsewhere in the log. Distances in latent space, in {unit}"
-                " (root mean square).",
+        caption=f"Nearest of {len(moments):,} logged moments elsewhere in the log. Distances in latent space, in "
+                f"{unit} (root mean square).",
     ), [sized(x, height, width).numpy() for x in (
         frames, moments.pictures(beside, image), moments.pictures(shown, image))])
 

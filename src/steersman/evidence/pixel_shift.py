@@ -54,11 +54,11 @@ def cells(
         for i in range(SEEDS):
             log = Cell(f"{world}/log", filmed.record, 300, seed + i, WORLDS[world], usual=False)
             for views in (False, True):
-                usual, name = world == "pendulum" and i == 0, "-views" if views else ""
+                usual, name = world == "pendulum" and i == 0 and not views, "-views" if views else ""
                 plain = Settings(world=world, views=views, steps=steps, episodes=episodes)
                 learned = Cell(f"{world}/unshifted{name}", learn, 360, seed + i, plain, (log,), usual=usual)
                 found += [learned] + [
-                    Cell(f"{world}/{shift}{name}", perform, 180, seed + i,
+                    Cell(f"{world}/{shift}{name}", perform, 90, seed + i,
                          msgspec.structs.replace(plain, shift=shift), (learned,), usual=usual)
                     for shift in SHIFTS
                 ]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from steersman.actor import CEM
+from steersman.actor import ICEM
 from steersman.agent import AgentConfig
 from steersman.core import PerceptionConfig
-from steersman.objectives import Likeness, Prediction, SIGReg, Straightening
+from steersman.objectives import InverseDynamics, Likeness, Prediction, SIGReg, Straightening
 from steersman.perception import CameraChoice, ConvEncoder, KernelReadout, ViTEncoder
 from steersman.perception.views import AnotherLook
 from steersman.training import RolloutStage, TrainConfig
@@ -22,7 +22,7 @@ _GRIDS = {"conv": (4, 4), "vit": (8, 8)}
 
 def recipe(
     *,
-    steps: int = 1000,
+    steps: int = 2500,
     window: int = 8,
     batch_size: int = 32,
     size: int = 16,
@@ -31,7 +31,7 @@ def recipe(
     tokens: bool = False,
     views: bool = False,
     lr: float = 2e-3,
-    horizon: int = 15,
+    horizon: int = 8,
     samples: int = 300,
     iterations: int = 4,
     held_out: float = 0.1,
@@ -64,13 +64,15 @@ def recipe(
             perception=CameraChoice(picture=_picture(encoder, tokens), size=size),
             world_model=ResidualModel.Config(width=64, grid=_GRIDS[encoder]) if tokens else
             ResidualModel.Config(width=width),
-            planner=CEM.Config(samples=samples, iterations=iterations, elites=max(1, samples // 10), horizon=horizon),
+            planner=ICEM.Config(samples=samples, iterations=iterations, elites=max(1, samples // 10), horizon=horizon,
+                                spread=1.0),
             readout=KernelReadout.Config(),
         ),
         objectives=(
             Prediction.Config(weight=1.0),
             SIGReg.Config(weight=0.09, slices=256, per_step=False),
             Straightening.Config(weight=0.2),
+            InverseDynamics.Config(weight=1.0),
             *((Likeness.Config(view=AnotherLook(moments=min(2, window + 1))),) if views else ()),
         ),
         steps=steps,

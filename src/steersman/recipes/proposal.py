@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 
 from steersman.core.errors import UsageError
-from steersman.core.signature import Signature
+from steersman.core.signature import Pace, Signature
 from steersman.data.doctor.report import Report
 
 _PAGE = '''\
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from steersman.actor import ICEM
 from steersman.agent import AgentConfig
-from steersman.objectives import InverseDynamics, Prediction, VICReg
+{import_pace}from steersman.objectives import InverseDynamics, Prediction, VICReg
 from steersman.perception import {perceptions}
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import {model}
@@ -50,7 +50,7 @@ def recipe(*, steps: int = {steps}, seed: int = 0) -> TrainConfig:
             InverseDynamics.Config(weight=1.0),  # keeps what actions change
         ),
         steps=steps,
-        # {why_window}
+{pace}        # {why_window}
         window={window},
         batch_size={batch},
         rollout=(RolloutStage(starts=1, horizon={rollout}),),
@@ -71,9 +71,12 @@ def propose(report: Report, signature: Signature) -> str:
         raise UsageError("a log of images and vectors to propose a recipe for", others, "write a recipe of your own")
     width = sum(signature.observations[n].shape[0] for n in vectors)
     size = min(64, max(16, 2 * width))
-    memory = bool(d.history) or bool(d.delay)
-    history = min(max(2, (d.delay or 0) + 1), 8, max(2, report.lengths[1] // 4)) if memory else 1
-    window = history - 1 + max(2, min(8 if vectors and not images else 12, d.horizon or 8, report.lengths[1] - history))
+    pace = _pace(report)
+    delay = d.delay if report.visibility is None else -(-report.visibility.delay // pace.step)
+    memory = bool(delay) or (bool(d.history) and pace.frames == 1)
+    length = max(2, (report.lengths[1] - pace.before) // pace.step)
+    history = min(max(2, (delay or 0) + 1), 8, max(2, length // 4)) if memory else 1
+    window = history - 1 + max(2, min(8 if vectors and not images else 12, d.horizon or 8, length - history))
     perception, names, why = _perception(images, vectors, size, width)
     model = "TransformerModel" if memory else "ResidualModel"
     horizon = max(3, min(30, d.horizon or 15))
@@ -84,6 +87,10 @@ def propose(report: Report, signature: Signature) -> str:
     return _PAGE.format(
         title=f"A recipe for {_plain(report.path)}, proposed by `steersman init` from what the doctor found there.",
         path=f"{_plain(report.path)}: {report.steps:,} steps in {report.episodes:,} episodes", findings=findings,
+        import_pace="" if pace.plain else "from steersman.core import Pace\n",
+        pace="" if pace.plain or report.visibility is None else (
+            f"        # {_folded(report.visibility.words)}\n"
+            f"        pace=Pace(step={pace.step}, frames={pace.frames}, apart={pace.apart}),\n"),
         perceptions=", ".join(sorted({*names, *(["LinearReadout"] if vectors else [])})), perception=perception,
         why_perception=why, model=model,
         world_model=f"TransformerModel.Config(context={history})" if memory else "ResidualModel.Config(width=128)",
@@ -101,6 +108,17 @@ def propose(report: Report, signature: Signature) -> str:
     )
 
 
+def _pace(report: Report) -> Pace:
+    """Rows of a model step and pictures of a moment, of a log that has both pictures and actions that show in them."""
+    v = report.visibility
+    return Pace() if v is None or not v.shown else Pace(step=v.step, frames=v.frames, apart=v.apart)
+
+
+def _folded(words: str) -> str:
+    """A comment of several lines."""
+    return "\n        # ".join(textwrap.wrap(words, 108))
+
+
 def _perception(images: list[str], vectors: list[str], size: int, width: int) -> tuple[str, list[str], str]:
     """Its configuration, the classes that it names, and why."""
     if not images:
@@ -114,9 +132,10 @@ def _perception(images: list[str], vectors: list[str], size: int, width: int) ->
 
 def _why_model(report: Report, history: int) -> str:
     d = report.dynamics
-    if d.delay:
-        return f"an action shows {d.delay} rows later: the model sees {history} moments"
-    if d.history:
+    seen = report.visibility
+    if delay := d.delay if seen is None else seen.delay:
+        return f"an action shows {delay} rows later: the model sees {history} moments"
+    if d.history and history > 1:
         return f"the observation is not the whole state, the rows before help: the model sees {history} moments"
     return "one observation tells the state: no history" if d.effects else "nothing speaks for a history"
 

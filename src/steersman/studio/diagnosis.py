@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steersman.data.doctor.report import ColumnFacts, Dynamics, Report
+from steersman.data.doctor.report import ColumnFacts, Dynamics, Report, Visibility
 from steersman.runs.artefacts import Line, Lines
 from steersman.studio import blocks as b
 from steersman.studio import quantities as q
@@ -33,6 +33,8 @@ def diagnosis(report: Report) -> str:
             Section("findings", "Findings", _intro(report), [_findings(report)] if report.findings else []),
             Section("advice", "What to do next", "", [b.listed("Next", report.advice)]),
             Section("moves", "How this world moves", _moves(d), _charts(d) if d.effects else []),
+            Section("visibility", "When an action shows in the pictures", _seen(report.visibility),
+                    _strides(report.visibility)),
             Section("observations", "Observations", "", [_observations(report)] if report.observations else []),
             Section("columns", "Columns", "",
                     [_columns(report), *_histograms(report.columns)] if report.columns else []),
@@ -100,6 +102,25 @@ def _charts(d: Dynamics) -> list[b.Block]:
             lines=(Line(label="", x=tuple(float(k) for k, _ in d.lags), y=tuple(g for _, g in d.lags),
                         role="actual"),)))
     return b.chart_blocks(charts)
+
+
+def _seen(v: Visibility | None) -> str:
+    if v is None:
+        return ""
+    more = "" if v.growth is None else f" More of it: {v.growth.words}."
+    return f"{v.words[0].upper()}{v.words[1:]}. An action is held for {v.held:.1f} rows on average.{more}"
+
+
+def _strides(v: Visibility | None) -> list[b.Block]:
+    if v is None:
+        return []
+    x = tuple(float(s.rows) for s in v.strides)
+    return b.chart_blocks([Lines(
+        name="visibility", title="What pictures tell of the action between them", x_title="rows between the pictures",
+        y_title="R²", caption="Held-out regression of the mean action on three pictures, beyond what the action before "
+        "tells of it; below it, the same for the actions of elsewhere in the log.",
+        lines=(Line(label="this action", x=x, y=tuple(s.told for s in v.strides), role="actual"),
+               Line(label="another", x=x, y=tuple(s.floor for s in v.strides), role="baseline")))])
 
 
 def _observations(report: Report) -> b.Block:

@@ -75,6 +75,13 @@ def _say(terminal: Terminal, report: Report) -> None:
             (o.name, o.kind, size, o.words) for o, size in zip(report.observations, shape, strict=True)])
     if report.columns:
         _say_columns(terminal, report)
+    if report.visibility is not None:
+        terminal.heading("pictures and actions", "what pictures apart by so many rows tell of the action between them")
+        terminal.pairs([(f"{s.rows} {'row' if s.rows == 1 else 'rows'}", f"R² {s.told:.2f} ± {s.error:.2f}")
+                        for s in report.visibility.strides])
+        terminal.say(f"  {report.visibility.words}")
+        if report.visibility.growth is not None:
+            terminal.say(f"  more of it: {report.visibility.growth.words}")
     terminal.heading("verdict")
     terminal.say(f"  {report.verdict}")
     for line in report.advice:

@@ -22,7 +22,7 @@ from steersman.cli.logs import INFERRED, LogOptions, read_options
 from steersman.cli.parse import listing
 from steersman.cli.progress import Watcher, gauge_words
 from steersman.cli.terminal import Terminal
-from steersman.core.errors import RunError, SteersmanError, UsageError
+from steersman.core.errors import DataError, RunError, SteersmanError, UsageError
 from steersman.studio import quantities as q
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class Train(Extensible):
                 watcher.close()
             dataset = data.Dataset.open(source.path) if log is None else log.dataset
             _say_data(terminal, dataset, source)
+            config = _looked(terminal, config, dataset)
             if self.dry_run:
                 return _forecast(terminal, config, dataset)
             return self._train(terminal, watcher, here, name, config, dataset, log, out)
@@ -209,6 +210,30 @@ def _say_data(terminal: Terminal, dataset: Any, source: Any) -> None:
     terminal.say(f"data {source.path}: {len(dataset):,} episodes, {size}; {', '.join(shapes)}; {acts}")
     for note in source.notes:
         terminal.say(terminal.style(f"  {note}", "dim"))
+
+
+def _looked(terminal: Terminal, config: Any, dataset: Any) -> Any:
+    """Say what is the matter with the log's cameras, and settle a pace that the log is to choose.
+
+    Raises:
+        DataError: nothing to see: the log's only observation is a camera that shows one picture, or none.
+    """
+    from steersman import data
+
+    chosen = config.pace == "auto"
+    looked = data.examine_cameras(dataset, actions=chosen)
+    for finding in looked.findings:
+        if finding.state != "note":
+            terminal.say(terminal.style(f"  ! {finding.what}: {finding.fix}", "warn"))
+    blind = next((f for f in looked.findings if f.kind == "constant-image" or "range" in f.figures), None)
+    if blind is not None and len(dataset.signature.observations) == 1:
+        raise DataError("a camera that shows something", blind.what, blind.fix)
+    if not chosen:
+        return config
+    if looked.visibility is not None:
+        terminal.say(f"  {looked.visibility.words}")
+    terminal.say(f"  pace: {looked.pace.words()}")
+    return msgspec.structs.replace(config, pace=looked.pace)
 
 
 def _forecast(terminal: Terminal, config: Any, dataset: Any) -> Done:

@@ -15,6 +15,7 @@ from steersman.core.errors import ConfigError, UsageError
 from steersman.core.signature import Pace
 from steersman.data.dataset import Dataset
 from steersman.data.doctor import frames, visibility
+from steersman.data.doctor.growth import measure
 from steersman.data.doctor.pictures import Keeping
 from steersman.data.doctor.report import Finding, Visibility
 from steersman.data.doctor.rows import Array, Rows
@@ -53,8 +54,9 @@ def pace_for(dataset: Dataset) -> Pace:
     return examine_cameras(dataset).pace
 
 
-def examine_cameras(dataset: Dataset, actions: bool = True) -> Cameras:
-    """Look at the cameras of a log. `actions`: also when these show, which takes some seconds.
+def examine_cameras(dataset: Dataset, actions: bool = True, growth: bool = False) -> Cameras:
+    """Look at the cameras of a log. `actions`: also when these show, which takes some seconds; `growth`: and what a
+    longer log would bring.
 
     Raises:
         UsageError: a dataset that is paced already.
@@ -66,7 +68,10 @@ def examine_cameras(dataset: Dataset, actions: bool = True) -> Cameras:
         return Cameras((), None, Pace())
     rows = _rows(dataset)
     found = list(frames.examine(rows))
-    seen = visibility.examine(rows) if actions and dataset.acted else None
+    best = visibility.examine(rows) if actions and dataset.acted else None
+    log, seen = best or (None, None)
+    if log is not None and seen is not None and growth:
+        seen = msgspec.structs.replace(seen, growth=measure(log, seen))
     if seen is not None and not seen.shown:
         found.append(visibility.finding(seen, False))
     found.sort(key=lambda f: ("bad", "warn", "note").index(f.state))

@@ -13,7 +13,7 @@ import pyarrow as pa
 from steersman.core.errors import DataError, SteersmanError
 from steersman.core.recording import Recording
 from steersman.core.signature import ObservationSpec, Signature
-from steersman.data.doctor import columns, dynamics, frames, leaks, transitions, verdict, visibility
+from steersman.data.doctor import columns, dynamics, frames, growth, leaks, transitions, verdict, visibility
 from steersman.data.doctor.fields import FieldWatch
 from steersman.data.doctor.pictures import Album, Keeping
 from steersman.data.doctor.report import Dynamics, Finding, ObservationFacts, Report
@@ -95,7 +95,9 @@ def diagnose(
     shown = bool(rows.images) and not rows.observed
     s = transitions.steps(frames.standing_in(rows) if shown else rows, tuple(skip))
     world, more = dynamics.examine(s) if s is not None else (Dynamics(), [])
-    seen = visibility.examine(rows)
+    log, seen = visibility.examine(rows) or (None, None)
+    if log is not None and seen is not None:
+        seen = msgspec.structs.replace(seen, growth=growth.measure(log, seen))
     if seen is not None and not seen.shown:
         found.append(visibility.finding(seen, not shown and bool(world.controlled)))
     if shown:

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from steersman.core.signature import ObservationSpec
+from steersman.data.doctor import light, stillness
 from steersman.data.doctor import regression as r
 from steersman.data.doctor.levels import apart
 from steersman.data.doctor.pictures import Album
@@ -36,12 +37,17 @@ def examine(rows: Rows) -> Iterator[Finding]:
             yield Finding(kind="constant-image", state="bad", columns=(name,), what=f"{name} shows one picture only",
                           fix="check the camera")
             continue
+        dim = light.dark(name, album)
+        if dim is not None:
+            yield dim
+            continue
         blank = list(_blank(rows, name, album))
         yield from blank
-        yield from _repeated(rows, name, album)
+        yield from stillness.examine(rows, name, album)
         single = max(stop - start for start, stop in rows.bounds) == 1
         if not blank and not single:  # pictures that have nothing to do with one another have no usual look
             yield from _looks(rows, name, album)
+            yield from light.examine(rows, name, album)
         yield from _slipped(rows, name, album)
         if single:  # in a film, a picture may well come back
             at = np.flatnonzero((album.index >= 0) & ~_taken(album.flat, album.index))
@@ -88,49 +94,6 @@ def _blank(rows: Rows, name: str, album: Album) -> Iterator[Finding]:
     if len(at):
         yield _finding(rows, name, "blank-images", at, f"is blank in {_share(len(at), album)}", "drop those rows",
                        state="bad")
-
-
-def _repeated(rows: Rows, name: str, album: Album) -> Iterator[Finding]:
-    """Frames that repeat the one before: most of them, for long, or while the rest of the log moves on."""
-    at = np.flatnonzero(rows.inner & (album.index >= 0) & np.append(False, album.index[:-1] >= 0))
-    if len(at) < 10:
-        return
-    same = album.code[album.index[at]] == album.code[album.index[at - 1]]
-    if same.mean() > 0.3:
-        yield _finding(
-            rows, name, "repeated-images", at[same], f"repeats the frame before in {same.mean():.0%} of the frames "
-            "looked at: the camera is slower than the log, or stood still", "log at the camera's rate", state="warn")
-        return
-    moved = _motion(rows, at)
-    if moved is not None:
-        moving = moved > np.median(moved)
-        wrong = same & moving
-        if wrong.sum() < 2 or wrong.sum() < 0.1 * same.sum():  # what hardly moves looks alike
-            return
-    else:
-        wrong = same & (same.mean() < 0.03)
-    if not wrong.any():
-        return
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], same.astype(np.int8), [0]])))
-    longest = int((edges[1::2] - edges[::2]).max()) + 1
-    frozen = longest >= 8
-    yield _finding(
-        rows, name, "frozen-images" if frozen else "repeated-images", at[same],
-        f"repeats the frame before in {_share(int(same.sum()), album)}"
-        + (", while what is measured beside it moves on" if moved is not None else "")
-        + (f"; once for {longest:,} rows: the camera stood still" if frozen else ": frames were lost and filled in"),
-        "drop those rows", state="warn" if moved is not None or frozen else "note")
-
-
-def _motion(rows: Rows, at: Array) -> Array | None:
-    """How much the columns of numbers change there, in their own habits; None without any."""
-    sizes = []
-    for name in rows.observed:
-        size = np.abs(rows.change(name)[at])
-        usual = np.nanmean(size) if np.isfinite(size).any() else 0.0
-        if usual > 0 and name not in rows.every:
-            sizes.append(np.nan_to_num(size / usual))
-    return np.asarray(np.mean(sizes, 0)) if sizes else None
 
 
 # How frames look -------------------------------------------------------------------------------------------------

@@ -121,10 +121,11 @@ class Told:
         return Stride(rows=rows, told=told, error=error, floor=1 - float((self.chance[:, own] ** 2).mean()))
 
 
-def examine(rows: Rows) -> Visibility | None:
+def examine(rows: Rows) -> tuple[Filmed, Visibility] | None:
     """Of the image in which the actions show best; None: no image, no action, or too little of them."""
-    found = [v for name in rows.images if (log := _of(rows, name)) is not None and (v := measure(log)) is not None]
-    return max(found, key=lambda v: (len(v.shown) > 0, v.told), default=None)
+    logs = [log for name in rows.images if (log := _of(rows, name)) is not None]
+    found = [(log, v) for log in logs if (v := measure(log)) is not None]
+    return max(found, key=lambda pair: (len(pair[1].shown) > 0, pair[1].told), default=None)
 
 
 def finding(v: Visibility, elsewhere: bool) -> Finding:
