@@ -14,7 +14,7 @@ from steersman.core.recording import Array
 from steersman.data.doctor import regression as r
 from steersman.data.doctor.report import Growth, Visibility
 from steersman.data.doctor.sight import features
-from steersman.data.doctor.visibility import Filmed, transitions
+from steersman.data.doctor.visibility import RIDGES, Filmed, transitions
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 MORE = (2.0, 4.0)
@@ -44,7 +44,7 @@ def measure(log: Filmed, v: Visibility, second: float | None = None) -> Growth |
     seen = features(log.film, *(place[at + v.delay + k] for k in (-v.step, 0, v.step)))
     before = r.held_out((known,), y, blocks)
     base = np.bincount(blocks.block, (before**2).sum(1), blocks.count)
-    left = _left((known, *seen), y, blocks)
+    left = _left((known, *seen), before, blocks)
     rows = tuple(round(share * len(log.place)) for share in SHARES)
     drawn = np.random.default_rng(0).integers(0, blocks.count, (_DRAWS, blocks.count))
     drawn[0] = np.arange(blocks.count)
@@ -56,48 +56,50 @@ def measure(log: Filmed, v: Visibility, second: float | None = None) -> Growth |
                   words=_words(rows, told, more, second))
 
 
-def _left(parts: Sequence[Array], y: Array, blocks: r.Blocks) -> Array:
-    """(N, blocks) squared error on each block, learned from the first share of the other folds' blocks."""
-    phi = np.concatenate([*parts, np.ones((len(y), 1), np.float32)], 1)
+def _left(parts: Sequence[Array], rest: Array, blocks: r.Blocks) -> Array:
+    """(N, blocks) squared error on each block of what is left of the action, learned from a share of the blocks of the
+    other folds; a larger share holds the smaller ones."""
+    phi = np.concatenate(parts, 1)
     found = np.zeros((len(SHARES), blocks.count))
     rank = np.random.default_rng(0).permutation(blocks.count)[blocks.block] / blocks.count
     for i, share in enumerate(SHARES):
         for fold in range(r.FOLDS):
             own = np.flatnonzero((blocks.fold != fold) & (rank < share))
             met = np.flatnonzero(blocks.fold == fold)
-            error = (y[met] - _predicted(phi[own], y[own], phi[met], blocks.block[own])) ** 2
+            error = (rest[met] - _predicted(phi[own], rest[own], phi[met], blocks.block[own])) ** 2
             found[i] += np.bincount(blocks.block[met], error.sum(1), blocks.count)
     return found
 
 
 def _predicted(phi: Array, y: Array, asked: Array, block: Array) -> Array:
-    """Ridge regression on centred features, its ridge chosen on a fifth of the blocks that is held back."""
-    if len(phi) < 10:
-        return np.zeros((len(asked), y.shape[1])) + (y.mean(0) if len(y) else 0)
-    kept = block % 5 == block[0] % 5
-    ridge = 1.0
-    if kept.sum() > 4 and (~kept).sum() > 4:
-        weights = _ridges(phi[~kept], y[~kept])
-        errors = {k: float(((y[kept] - _said(w, phi[kept])) ** 2).sum()) for k, w in weights.items()}
-        ridge = min(errors, key=lambda k: errors[k])
-    return _said(_ridges(phi, y, (ridge,))[ridge], asked)
+    """Ridge regression on centred features, its ridge chosen on a fourth of the blocks that is held back."""
+    kept = block % 4 == 0
+    if min(kept.sum(), (~kept).sum()) < 10:
+        return np.zeros((len(asked), y.shape[1]))
+    tried = _fits(phi[~kept], y[~kept], RIDGES)
+    errors = [float(((y[kept] - _said(fit, phi[kept])) ** 2).sum()) for fit in tried]
+    (best,) = _fits(phi, y, (RIDGES[int(np.argmin(errors))],))
+    return _said(best, asked)
 
 
-def _ridges(
-    phi: Array, y: Array, ridges: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-) -> dict[float, tuple[Array, Array, Array]]:
-    mean, centre = phi.mean(0), y.mean(0)
-    x = phi - mean
-    if len(x) < x.shape[1]:  # the dual is smaller
-        size, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
-        rotated = vectors.T @ (y - centre)
-        return {k: (x.T @ (vectors @ (rotated / (size + k * len(x))[:, None])), mean, centre) for k in ridges}
-    size, vectors = np.linalg.eigh((x.T @ x).astype(np.float64))
-    rotated = vectors.T @ (x.T @ (y - centre))
-    return {k: (vectors @ (rotated / (size + k * len(x))[:, None]), mean, centre) for k in ridges}
+Fit = tuple[Array, Array, Array]
+"""Weights (F, c), and means of inputs and targets."""
 
 
-def _said(fit: tuple[Array, Array, Array], phi: Array) -> Array:
+def _fits(phi: Array, y: Array, ridges: Sequence[float]) -> list[Fit]:
+    """One fit for each ridge; of few rows by their Gram matrix, which is the smaller one then."""
+    mean, centre = phi.mean(0), y.mean(0).astype(np.float32)
+    x, rest = phi - mean, y.astype(np.float32) - centre
+    few = len(x) < x.shape[1]
+    gram, common = (x @ x.T, rest) if few else (x.T @ x, x.T @ rest)
+    found = []
+    for ridge in ridges:
+        weight = np.linalg.solve(gram + np.float32(ridge * len(x)) * np.eye(len(gram), dtype=np.float32), common)
+        found.append((x.T @ weight if few else weight, mean, centre))
+    return found
+
+
+def _said(fit: Fit, phi: Array) -> Array:
     weight, mean, centre = fit
     found: Array = (phi - mean) @ weight + centre
     return found

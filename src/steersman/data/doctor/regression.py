@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -71,9 +72,13 @@ def blocked(block: Array) -> Blocks:
     return Blocks(block, fold[block])
 
 
-def held_out(parts: Sequence[Array], targets: Array, blocks: Blocks) -> Array:
+def held_out(
+    parts: Sequence[Array], targets: Array, blocks: Blocks, ridges: Sequence[float] = _RIDGES,
+    precision: type[np.floating[Any]] = np.float64,
+) -> Array:
     """(n, c) what ridge regression on the features of `parts` side by side leaves of the targets, each row predicted
-    from the folds that it is not in. The ridge is the best of four for each target.
+    from the folds that it is not in. The ridge is the best of `ridges` for each target; `precision` of the solution:
+    half is enough, and faster, where no ridge is small.
 
         W = (ΦᵀΦ + λ n I)⁻¹ ΦᵀY on centred features and targets
     """
@@ -85,15 +90,16 @@ def held_out(parts: Sequence[Array], targets: Array, blocks: Blocks) -> Array:
     grams = [(phi[rows].T @ phi[rows]).astype(np.float64) for rows in folds]
     crosses = [(phi[rows].T @ y[rows]).astype(np.float64) for rows in folds]
     gram, cross = np.sum(grams, 0), np.sum(crosses, 0)
-    rest = np.empty((len(_RIDGES), *y.shape), np.float32)
+    rest = np.empty((len(ridges), *y.shape), np.float32)
     free = phi.shape[1] - 1  # the constant is not shrunk
     for rows, own, met in zip(folds, grams, crosses, strict=True):
         n = len(y) - (rows.stop - rows.start)
         g, x = np.asarray(gram - own), np.asarray(cross - met)
         mean, centre = g[:free, -1] / n, x[-1] / n
         spread, common = g[:free, :free] - n * np.outer(mean, mean), x[:free] - n * np.outer(mean, centre)
-        for i, ridge in enumerate(_RIDGES):
-            weight = np.linalg.solve(spread + ridge * n * np.eye(free), common)
+        spread, common = spread.astype(precision), common.astype(precision)
+        for i, ridge in enumerate(ridges):
+            weight = np.linalg.solve(spread + ridge * n * np.eye(free, dtype=precision), common)
             constant = (centre - mean @ weight).astype(np.float32)
             rest[i, rows] = y[rows] - constant - phi[rows, :free] @ weight.astype(np.float32)
     best = np.square(rest, dtype=np.float64).mean(1).argmin(0)

@@ -24,8 +24,8 @@ _PLACES = 8
 """Cells of a transition around which patches are looked at: those that change most."""
 _REACH = 2
 _DIRECTIONS = 24
-_WAVES = 96
-_PARTS = 12
+_WAVES = 64
+_PARTS = 10
 
 
 @dataclass(frozen=True)

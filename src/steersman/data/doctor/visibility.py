@@ -25,9 +25,15 @@ STRIDES = (1, 2, 3, 4, 5, 6, 8, 10)
 _FARTHER = (15, 20)
 """Looked at only if an action shows the better, the farther the pictures are apart."""
 _LAGS = (1, 2, 3, 4, 6, 8)
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _MOST = 4000
 """Transitions for each stride."""
 _FEWEST = 300
+_SURE = 1000
+_LITTLE = 0.05
+"""Transitions after which less than this R² is called nothing."""
+_LIKELY = 2.5
+"""Standard errors for one action among several."""
 _NEARLY = 0.85
 """Of the best R² of strides up to a little over twice as long: enough to stay with the shorter one. Not of all: where
 actions are held for long, their mean over many rows is easy to tell, however soon they show."""
@@ -105,10 +111,11 @@ class Told:
     chance: Array
     blocks: r.Blocks
 
-    @property
-    def evidence(self) -> Array:
-        """(A,) that the pictures tell something, in standard errors."""
-        return r.gain(self.before, self.after, self.blocks).evidence
+    def evidence(self, entries: Sequence[int]) -> float:
+        """That the pictures tell something of these entries together, in standard errors."""
+        own = list(entries)
+        before, after = (np.sqrt((x[:, own] ** 2).sum(1, keepdims=True)) for x in (self.before, self.after))
+        return float(r.gain(before, after, self.blocks).evidence[0])
 
     def of(self, entries: Sequence[int], rows: int) -> Stride:
         """Of some entries of the action together."""
@@ -118,7 +125,7 @@ class Told:
         told = 1 - float(after.sum()) / whole
         each = np.bincount(self.blocks.block, before * (1 - told) - after, self.blocks.count)
         error = float(np.sqrt((each**2).sum() * self.blocks.count / max(self.blocks.count - 1, 1))) / whole
-        return Stride(rows=rows, told=told, error=error, floor=1 - float((self.chance[:, own] ** 2).mean()))
+        return Stride(rows=rows, told=told, error=error, floor=1 - float((self.chance[:, own] ** 2).sum()) / whole)
 
 
 def examine(rows: Rows) -> tuple[Filmed, Visibility] | None:
@@ -197,15 +204,16 @@ def ask(
     now = log.place[at + lag]
     before = log.place[at + lag - (apart or step)] if pictures == 3 else now
     seen = features(log.film, before, now, log.place[at + lag + step])
-    other = np.roll(y, len(y) // 2, 0)
-    left = r.held_out((known, *seen), np.concatenate([y, other], 1), blocks)
-    return Told(r.held_out((known,), y, blocks), left[:, : y.shape[1]], left[:, y.shape[1] :], blocks)
+    rest = r.held_out((known,), y, blocks)
+    asked = np.concatenate([rest, np.roll(rest, len(rest) // 2, 0)], 1)
+    left = r.held_out((known, *seen), asked, blocks, RIDGES, np.float32)
+    return Told(rest, left[:, : y.shape[1]], left[:, y.shape[1] :], blocks)
 
 
 def measure(log: Filmed) -> Visibility | None:
     """When actions show and which pace that makes; None: too little to tell."""
     asked = _table(log, 0)
-    if not asked:
+    if 1 not in asked:
         return None
     shown = _shown(log, asked)
     delay = _delay(log, asked, shown)
@@ -215,6 +223,8 @@ def measure(log: Filmed) -> Visibility | None:
     entries = [c for name in (shown or log.entries) for c in log.entries[name]]
     strides = tuple(told.of(entries, k) for k, told in asked.items())
     best = max(strides, key=lambda s: s.told)
+    if not shown and (best.told > _LITTLE or len(asked[1].before) < _SURE):
+        return None
     if not shown:
         return Visibility(
             image=log.image, strides=strides, told=best.told, step=1, frames=1, apart=1, delay=0, held=log.held,
@@ -249,10 +259,13 @@ def _table(log: Filmed, lag: int) -> dict[int, Told]:
 
 
 def _shown(log: Filmed, asked: dict[int, Told]) -> tuple[str, ...]:
-    """Names of the actions that some stride tells something of."""
-    least = r.needed(log.actions.shape[1] * len(asked)) + 0.5
-    evidence = np.max([told.evidence for told in asked.values()], 0)
-    return tuple(name for name, own in log.entries.items() if (evidence[list(own)] > least).any())
+    """Names of the actions that some stride tells something of: all of them together for sure, each one likely."""
+    def most(entries: Sequence[int]) -> float:
+        return max(told.evidence(entries) for told in asked.values())
+
+    if most([c for own in log.entries.values() for c in own]) < r.needed(len(asked)):
+        return ()
+    return tuple(name for name, own in log.entries.items() if most(own) > _LIKELY) or tuple(log.entries)
 
 
 def _delay(log: Filmed, asked: dict[int, Told], shown: Sequence[str]) -> int:
@@ -262,13 +275,12 @@ def _delay(log: Filmed, asked: dict[int, Told], shown: Sequence[str]) -> int:
     now = told.get(1, 0.0)
     if 1 not in told or (shown and now > 0.3 * max(told.values())):
         return 0
-    least = r.needed(len(entries) * len(_LAGS)) + 0.5
     later = {}
     for lag in _LAGS:
         found = ask(log, 1, lag)
-        if found is not None and (found.evidence[entries] > least).any():
+        if found is not None and found.evidence(entries) > r.needed(len(_LAGS)):
             later[lag] = found.of(entries, 1).told
-    best = max(later, key=lambda lag: later[lag], default=0)
+    best = next((lag for lag in later if later[lag] >= _NEARLY * max(later.values())), 0)  # a later one shows it again
     return best if best and later[best] > max(2 * now, 0.8 * max(told.values()), 0.02) else 0
 
 
