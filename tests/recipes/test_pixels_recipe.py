@@ -41,7 +41,7 @@ def test_views_are_one_objective_more_and_a_file_can_hold_them():
     assert convert(msgspec.to_builtins(viewed), TrainConfig) == viewed
 
 
-@pytest.mark.parametrize(("shape", "options"), [((16, 16, 3), {}), ((16, 16, 1), {}), ((16, 16, 3), {"tokens": True})])
+@pytest.mark.parametrize(("shape", "options"), [((16, 16, 3), {}), ((16, 16, 1), {}), ((64, 64, 3), {"tokens": True})])
 def test_it_trains_on_colour_and_on_grey_and_the_part_is_logged(tmp_path, shape, options):
     dataset, config = record(tmp_path / "log", shape), small(views=True, **options)
     with create_run(tmp_path / "run", config, dataset, recipe="pixels") as run:
