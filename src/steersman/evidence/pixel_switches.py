@@ -86,7 +86,7 @@ SWITCHES: dict[str, tuple[str, bool, Change]] = {
         replace(x, subspaces=4) if isinstance(x, SIGReg.Config) else x for x in c.objectives))),
     "visreg": ("VISReg instead of SIGReg", False, lambda c: objectives(c, (SIGReg.Config,), VISReg.Config())),
     "clip-variance": ("variance around each clip's mean", False, lambda c: objectives(c, (), ClipVariance.Config())),
-    "inverse-dynamics": ("inverse dynamics", True, lambda c: objectives(c, (InverseDynamics.Config,))),
+    "inverse-dynamics": ("inverse dynamics", False, lambda c: objectives(c, (), InverseDynamics.Config())),
     "reachability": ("reachability within budgets (RC-aux)", False,
                      lambda c: objectives(c, (), Reachability.Config())),
     "history": ("three moments of history", False, _history),

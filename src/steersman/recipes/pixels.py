@@ -30,6 +30,7 @@ def recipe(
     encoder: Literal["conv", "vit"] = "conv",
     tokens: bool = False,
     views: bool = False,
+    inverse_dynamics: float = 0.0,
     lr: float = 2e-3,
     horizon: int = 8,
     samples: int = 300,
@@ -52,6 +53,8 @@ def recipe(
                 for others say `--set agent.world_model.grid` and the encoder's sizes
     views       also learn that a moment seen otherwise is the same state: nearer, aside, in other colours, behind
                 something that moves, with noise
+    inverse_dynamics   weight of telling actions from the states around them: keeps small things that only actions
+                move; costs what is foreseen of the rest
     lr          peak learning rate
     horizon     model steps that a plan looks ahead
     samples     candidate plans a round
@@ -72,7 +75,7 @@ def recipe(
             Prediction.Config(weight=1.0),
             SIGReg.Config(weight=0.09, slices=256, per_step=False),
             Straightening.Config(weight=0.2),
-            InverseDynamics.Config(weight=1.0),
+            *((InverseDynamics.Config(weight=inverse_dynamics),) if inverse_dynamics else ()),
             *((Likeness.Config(view=AnotherLook(moments=min(2, window + 1))),) if views else ()),
         ),
         steps=steps,
