@@ -140,6 +140,10 @@ def run_of(
     """A run of the recipe for pixels that has taken a single step on `log`; dots: with an encoder that reads them."""
     settings = {"steps": 1, "window": 3, "batch_size": 4, "size": 8, "width": 8, "held_out": 0.3, **changes}
     config = msgspec.structs.replace(pixels.recipe(**settings), pace=pace, precision="fp32")  # type: ignore[arg-type]
+    if changes.get("tokens"):  # the recipe's grid is that of larger pictures
+        config = msgspec.structs.replace(config, agent=msgspec.structs.replace(
+            config.agent, world_model=msgspec.structs.replace(config.agent.world_model, grid=()),
+            readout=LinearReadout.Config()))
     if dots:
         config = msgspec.structs.replace(config, agent=msgspec.structs.replace(config.agent, perception=Dots.Config()))
     with training.create_run(path, config, log, recipe="pixels") as run:

@@ -39,7 +39,8 @@ def chunked(actions: Tensor, spec: ActionSpec) -> Tensor:
 def unchunked(actions: Tensor, spec: ActionSpec) -> Tensor:
     """Actions of the model (…, k·A), discrete (…, 1) -> actions of the world (…, k, A), the first one first."""
     if spec.kind != "discrete":
-        return actions.unflatten(-1, (spec.chunk, -1))
+        amounts: Tensor = actions.unflatten(-1, (spec.chunk, -1))
+        return amounts
     digits: Tensor = actions // _places(spec, actions) % spec.single.choices
     return digits[..., None]
 

@@ -78,7 +78,7 @@ class Filmed:
     @cached_property
     def sums(self) -> tuple[Array, Array]:
         """(R + 1, A) sum of the actions before each row, and (R + 1,) how many of them are missing."""
-        bad: Array = ~np.isfinite(self.actions).all(1)
+        bad = np.asarray(~np.isfinite(self.actions).all(1))
         known = np.where(bad[:, None], 0.0, self.actions)
         zero = np.zeros((1, known.shape[1]))
         return np.concatenate([zero, known.cumsum(0)]), np.append(0, bad.cumsum())
