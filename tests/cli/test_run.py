@@ -26,7 +26,7 @@ def test_an_agent_acts_and_the_run_keeps_what_it_did(pendulum: Path, steersman: 
     assert facts["ms_per_act"] > 0
     assert "random actions, same starts" in ended.err
     run = Run.open(pendulum)
-    assert [t.name for t in read_all(run.path, Table)[0]] == ["run-pendulum-v1"]
+    assert [t.name for t in read_all(run.path, Table)[0]] == ["collapse", "run-pendulum-v1"]
     flight = read_all(run.path, Flight)[0][0]
     assert len(flight.decisions) == 200
     assert flight.decisions[7].step == 7
