@@ -106,7 +106,7 @@ def test_a_guard_is_fitted_to_what_the_camera_sees(tmp_path: Path) -> None:
     log.mkdir()
     filmed.record(Context(log, 0, Log(protocol="hazards-pixels", episodes=6, steps=45, labels=60)))
     need = Finished(Cell("log", filmed.record, 300, 0, None), None, log)  # type: ignore[arg-type]
-    settings = pixel_guardrails.Settings(steps=2, size=8, episodes=2, labels=400, level=0.8)
+    settings = pixel_guardrails.Settings(steps=2, size=8, episodes=2, labels=300, level=0.8)
     cell = tmp_path / "cell"
     cell.mkdir()
     found = performed(pixel_guardrails, cell, settings, need)

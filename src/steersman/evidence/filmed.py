@@ -166,6 +166,7 @@ def scored(
         seconds=seconds, cpu=cpu, decide=float(found.planning.median()), read=read, decoded_ratio=ratio, pace=pace)
 
 
+@torch.inference_mode()
 def foreseen(run: Run, tests: Labelled) -> tuple[dict[str, float], float | None]:
     """R² of each column read off the frames, and the error of the columns as imagined m model steps before, as a share
     of the error of those that stand still; None where the model cannot be asked."""

@@ -21,7 +21,7 @@ from steersman.evidence.filmed import Log
 from steersman.recipes import pixels
 from steersman.runs.artefacts import Column, Figure, Row, Table
 
-PROTOCOL, EPISODES, ROUND = "hazards-pixels", 250, 0.7
+PROTOCOL, EPISODES, ROUND = "hazards-pixels", 60, 0.7
 """Episodes of a cell; and the least radius of an obstacle, m, which bounds the way between two model steps."""
 
 
