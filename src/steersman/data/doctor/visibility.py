@@ -41,6 +41,8 @@ _NEEDED = 0.8
 """Of the R² of three pictures: with as much from two, nothing is hidden that a third would show."""
 _STACK = 3
 """Pictures in a moment where motion is hidden in one: two would show it, the third steadies it."""
+_STEPS = 4
+"""Model steps that an episode of the usual length shall hold at least."""
 _CHOICES = 256
 """Most choices of a chunk of discrete actions that are proposed."""
 
@@ -78,7 +80,7 @@ class Filmed:
     @cached_property
     def sums(self) -> tuple[Array, Array]:
         """(R + 1, A) sum of the actions before each row, and (R + 1,) how many of them are missing."""
-        bad = np.asarray(~np.isfinite(self.actions).all(1))
+        bad: Array = ~np.all(np.isfinite(self.actions), 1)
         known = np.where(bad[:, None], 0.0, self.actions)
         zero = np.zeros((1, known.shape[1]))
         return np.concatenate([zero, known.cumsum(0)]), np.append(0, bad.cumsum())
@@ -90,6 +92,12 @@ class Filmed:
         found: Array = np.searchsorted(starts, np.arange(len(self.place)), "right")
         return found
 
+    @cached_property
+    def usual(self) -> int:
+        """Rows of an episode: half of all rows are in episodes as long at least."""
+        sizes = np.sort([stop - start for start, stop in self.bounds])
+        return int(sizes[np.searchsorted(sizes.cumsum(), sizes.sum() / 2)])
+
     @property
     def held(self) -> float:
         """Rows that an action is held, on average."""
@@ -97,7 +105,7 @@ class Filmed:
         at = np.arange(len(self.place))
         inner = (at > first) & (at < last)
         fine = inner & np.isfinite(self.actions).all(1) & np.isfinite(np.roll(self.actions, 1, 0)).all(1)
-        changed = (self.actions[fine] != np.roll(self.actions, 1, 0)[fine]).any(1)
+        changed: Array = np.any(self.actions[fine] != np.roll(self.actions, 1, 0)[fine], 1)
         return float(1 / max(changed.mean(), 1 / max(len(changed), 1))) if len(changed) else 1.0
 
 
@@ -154,8 +162,8 @@ def _of(rows: Rows, image: str) -> Filmed | None:
     for name, part in parts.items():
         entries[name] = tuple(range(width, width + part.shape[1]))
         width += part.shape[1]
-    only = rows.values[names[0]][np.isfinite(rows.values[names[0]])]
-    choices = len(np.unique(only)) if len(names) == 1 and (only == np.round(only)).all() else 0
+    levels = np.unique(rows.values[names[0]][np.isfinite(rows.values[names[0]])])
+    choices = len(levels) if len(names) == 1 and len(levels) <= 32 and (levels == np.round(levels)).all() else 0
     return filmed(image, album.fine, album.finely, np.concatenate(list(parts.values()), 1), entries, rows.bounds,
                   choices)
 
@@ -243,7 +251,7 @@ def measure(log: Filmed) -> Visibility | None:
 
 def _table(log: Filmed, lag: int) -> dict[int, Told]:
     """Stride -> what the pictures tell, for those with enough rows; farther ones while the farthest is the best."""
-    longest = int(np.median([stop - start for start, stop in log.bounds])) // 3
+    longest = log.usual // 3
     found: dict[int, Told] = {}
     every = [c for entry in log.entries.values() for c in entry]
     for step in (*STRIDES, *_FARTHER):
@@ -286,8 +294,7 @@ def _delay(log: Filmed, asked: dict[int, Told], shown: Sequence[str]) -> int:
 
 def _longest(log: Filmed) -> int:
     """Most rows of a model step: short enough for episodes, and for choices that are chunked."""
-    median = int(np.median([stop - start for start, stop in log.bounds]))
-    step = max(1, median // 6)
+    step = max(1, log.usual // _STEPS)
     while log.choices > 1 and log.choices**step > _CHOICES and step > 1:
         step -= 1
     return step
@@ -298,7 +305,7 @@ def _stack(log: Filmed, step: int, delay: int, entries: Sequence[int], told: flo
     two = ask(log, step, delay, pictures=2)
     if two is None or two.of(entries, step).told >= _NEEDED * told:
         return 1, 1
-    if step == 1:
+    if step == 1 or (_STACK - 1 + _STEPS) * step > log.usual:
         return _STACK, 1
     near = ask(log, step, delay, apart=1)
     return _STACK, 1 if near is not None and near.of(entries, step).told > told else step
