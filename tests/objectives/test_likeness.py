@@ -25,7 +25,7 @@ def viewed(objective, shape=(4,), starts=None, moments=6):
     for name, values in (starts or {}).items():
         parameters[:, view.parameters.index(name)] = torch.tensor(values).float()
     seen = torch.randn(3, moments, *shape, generator=g).requires_grad_()
-    need = Views((objective.config.view,), acting=objective.config.acting)
+    need = Views((objective.config.view,))
     return LearningBatch(b.window, {**b.made, need: Viewed((Latent(seen),), (parameters,))}), seen
 
 

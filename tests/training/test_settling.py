@@ -14,7 +14,9 @@ from torch import Tensor
 
 from steersman.agent import AgentConfig
 from steersman.nn.batch_norm import BatchNorm, averaging
+from steersman.objectives import Likeness, Prediction, VICReg
 from steersman.perception import ConvEncoder
+from steersman.perception.views import Noise
 from steersman.training import create_run, resume, session, train
 from steersman.world_model import ResidualModel
 
@@ -58,6 +60,13 @@ def test_statistics_are_those_of_the_final_weights(average: float, monkeypatch: 
     near, far = (apart(statistics(x), truth) for x in (settled, lagging))
     assert near < 0.2 < 5 * near < far, (near, far)  # windows show the middle of an episode more often than its ends
     assert not any(part.training or getattr(part, "averaged", None) is not None for part in settled.modules())
+
+
+def test_statistics_are_those_of_moments_as_they_are_where_views_are_learned_from_beside_them() -> None:
+    both = (Prediction.Config(), VICReg.Config())
+    loud = Likeness.Config(view=Noise.Config(deviation=(0.5, 0.5)), weight=0.0)
+    seen, beside = (train(settings(objectives=x), FILM, None).perception for x in (both, (*both, loud)))
+    assert torch.equal(statistics(seen), statistics(beside))
 
 
 def test_an_interrupted_training_ends_with_the_same_statistics(tmp_path: Path) -> None:

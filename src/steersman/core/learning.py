@@ -99,14 +99,9 @@ class Viewed(TensorRecord):
 
 @dataclass(frozen=True)
 class Views(Need[Viewed]):
-    """Latents of views of every window. The same views make the same need: they are drawn once.
-
-    acting  encoded with the running statistics of batch normalisation, as an agent encodes that acts; False: with those
-            of the view's own batch
-    """
+    """Latents of views of every window. The same views make the same need: they are drawn once."""
 
     views: tuple[ViewConfig, ...]
-    acting: bool = False
 
 
 @dataclass(frozen=True)

@@ -75,16 +75,3 @@ def averaging(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.averaged = None
-
-
-@contextmanager
-def running(module: nn.Module) -> Iterator[None]:
-    """Normalise by the running statistics, and leave them as they are, in training mode too."""
-    norms = [norm for norm in batch_norms(module) if norm.training]
-    for norm in norms:
-        norm.training = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.training = True

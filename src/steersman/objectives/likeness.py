@@ -28,9 +28,6 @@ class Likeness(Objective):
     the view kept: a `TimeCrop` in it makes it cheaper. Both give way; `stop_gradient` holds s, so that the moment as it
     was seen says what its view has to say. A mean over entries, of every process.
 
-    The view is encoded as by an agent that acts: with running statistics of batch normalisation, which are those of
-    moments as they are. `acting=False` takes those of the view's own batch.
-
     It costs one encoding of B · T' moments, and what it is for is a world that looks otherwise than in its log. Beside
     it stands what spreads the states of moments as they are (`SIGReg`, `VICReg`). Source: the invariance of VICReg
     (Bardes, Ponce & LeCun 2022), here between a moment and one view of it. That both give way is from a pendulum in
@@ -44,7 +41,6 @@ class Likeness(Objective):
         view: ViewConfig
         weight: float = 1.0
         stop_gradient: bool = False
-        acting: bool = True
 
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
@@ -59,10 +55,10 @@ class Likeness(Objective):
 
     @property
     def needs(self) -> tuple[Need[Any], ...]:
-        return (Encoded(), Views((self.config.view,), acting=self.config.acting))
+        return (Encoded(), Views((self.config.view,)))
 
     def forward(self, batch: LearningBatch) -> Loss:
-        viewed = batch.of(Views((self.config.view,), acting=self.config.acting))
+        viewed = batch.of(Views((self.config.view,)))
         (latent,), (parameters,) = viewed.latents, viewed.parameters
         seen, states = latent.state.float(), self._kept(batch.latent.state.float(), parameters, latent.state.shape[1])
         if self.config.stop_gradient:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from steersman.core.learning import Teacher
+from steersman.core.learning import Encoded, Teacher, Views
 from steersman.core.types import Window
 from steersman.nn.batch_norm import averaging, batch_norms
 from steersman.training.learner import Learner
@@ -29,12 +29,14 @@ def has_statistics(learner: Learner) -> bool:
 def settle(learner: Learner, windows: Iterable[Window], step: int) -> None:
     """Estimate the batch statistics of what acts on its weights as they are now; nothing else changes.
 
-    Every need is made as in training step `step`, those of teachers apart. Random numbers come from the seed, and the
-    generators stand afterwards where they stood.
+    Every need is made as in training step `step`, but for those of teachers, and of views where moments are encoded as
+    they are, too: what acts sees no views. Random numbers come from the seed, and the generators stand afterwards where
+    they stood.
     """
     acting, learned = learner.acted_by, learner.parts
     modes = {module: module.training for module in acting.modules()}
-    needs = [need for need in learner.needs if not isinstance(need, Teacher)]
+    aside = (Teacher, Views) if Encoded() in learner.needs else (Teacher,)
+    needs = [need for need in learner.needs if not isinstance(need, aside)]
     devices = [learner.device] if learner.device.type == "cuda" else []
     learner.parts = nn.ModuleDict({**learned, **acting})
     try:

@@ -5,7 +5,6 @@ Shapes: B windows, U uniform numbers a view.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ import torch
 from steersman.core.errors import ConfigError
 from steersman.core.learning import Looks, Need, Viewed, Views
 from steersman.core.looking import Looked, View
-from steersman.nn.batch_norm import running
 from steersman.training.making.maker import Given, Maker, Making, makes
 
 
@@ -45,6 +43,5 @@ class MakeViews(Maker[Views, Viewed]):
 
     def make(self, need: Views, making: Making) -> Viewed:
         looks = making.shared(Looks(need.views))
-        with running(making.perception) if need.acting else nullcontext():
-            latents = tuple(making.perception.encode(looked.observation) for looked in looks)
+        latents = tuple(making.perception.encode(looked.observation) for looked in looks)
         return Viewed(latents, tuple(looked.parameters for looked in looks))
