@@ -14,11 +14,10 @@ from steersman.agent.believing import encode
 from steersman.agent.building.loading import load_parts
 from steersman.agent.building.readouts import build_readout, save_readout
 from steersman.agent.moments import moment_of
-from steersman.core import Pace, ReadoutConfig, Signature
+from steersman.core import Pace, Signature
 from steersman.cost import column_names
-from steersman.perception.readout import ColumnReadout, LinearReadout
+from steersman.perception.readout import ColumnReadout
 from steersman.runs import Run
-from steersman.worlds import Labelled
 
 NAME = "observation"
 _BATCH = 512
@@ -87,28 +86,3 @@ def measured_columns(dataset: Frames, names: list[str], episode: Tensor, row: Te
     return torch.cat(
         [known.get(name, always)[:, None].expand(-1, width) for name, width in zip(names, widths, strict=True)], 1
     )
-
-
-def fit_labelled(run: Run, labelled: Labelled, config: ReadoutConfig | None = None, seed: int = 0) -> ColumnReadout:
-    """Fit a read-out to a few frames whose truth a person told, and save it as the run's "observation" read-out.
-
-    For a camera that shows what nobody logged: what the labels name are then the columns of goals and guardrails.
-
-    labelled  n frames with the rows before them, of which a moment of several pictures shows some
-    config    None: the one that the run's configuration asks for, else a linear one
-
-    Raises:
-        MismatchError: frames of another world. DataError: too few labels. StorageError: the disk refused.
-    """
-    loaded = load_parts(run)
-    config = config or loaded.config.readout or LinearReadout.Config()
-    perception, pace = loaded.parts.perception, loaded.signature.pace
-    moments, states = labelled.moments(pace), []
-    for start in range(0, len(labelled.values), _BATCH):
-        batch = {name: value[start : start + _BATCH] for name, value in moments.items()}
-        with torch.inference_mode():
-            states.append(encode(perception, moment_of(batch, loaded.signature)).state)
-    readout = build_readout(config, labelled.columns, perception.latent_shape)
-    readout.fit(torch.cat(states).clone(), labelled.values, seed)
-    save_readout(run, NAME, readout, config, perception.latent_shape, loaded.step, len(labelled.values))
-    return readout

@@ -21,6 +21,7 @@ from steersman.core.pacing import stacked
 from steersman.cost import column_names
 from steersman.perception.readout import ColumnReadout, LinearReadout
 from steersman.runs import Run
+from steersman.worlds import Labelled
 
 LEAST, SHARE = 20, 0.2
 """Fewest labelled moments that are worth a read-out, and the share of them that its R² is measured on."""
@@ -99,6 +100,31 @@ def fit_to_labels(
     save_readout(run, NAME, readout, config, shape, loaded.step, len(states))
     constant = tuple(name for name in names if name not in columns)
     return Labels(readout, len(states), int(held_out.sum()), measured, apart, r2, constant, whole)
+
+
+
+def fit_labelled(run: Run, labelled: Labelled, config: ReadoutConfig | None = None, seed: int = 0) -> ColumnReadout:
+    """The same for frames of a world that tells what they show (`World.labelled`): all of them are fitted to, none is
+    kept to measure.
+
+    labelled  n frames with the rows before them, of which a moment of several pictures shows some
+    config    None: the one that the run's configuration asks for, else a linear one
+
+    Raises:
+        MismatchError: frames of another world. DataError: too few labels. StorageError: the disk refused.
+    """
+    loaded = load_parts(run)
+    config, shape = config or loaded.config.readout or LinearReadout.Config(), loaded.parts.perception.latent_shape
+    moments = moment_of(labelled.moments(loaded.signature.pace), loaded.signature)
+    with torch.inference_mode():
+        states = torch.cat([
+            encode(loaded.parts.perception, {name: x[i : i + _BATCH] for name, x in moments.items()}).state.float()
+            for i in range(0, len(labelled.values), _BATCH)
+        ])
+    readout = build_readout(config, labelled.columns, shape)
+    readout.fit(states.clone(), labelled.values, seed)
+    save_readout(run, NAME, readout, config, shape, loaded.step, len(states))
+    return readout
 
 
 def _require(labelled: Signature, model: Signature) -> None:

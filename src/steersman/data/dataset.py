@@ -40,7 +40,8 @@ class Dataset:
     lengths      (E,) int64 steps in each episode
     notes        what the reader wants people to know (inferred roles and bounds, …)
     schema       what the columns of the source are, where it has columns
-    pace         how its moments and steps are made of rows (`paced`); the default: every row is a moment
+    pace         how its moments and steps are made of rows as they are read (`paced`); the default: every row is one. A
+                 log of what a paced agent experienced is in its steps already, as its signature says
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Dataset:
         buffers: Buffers | None = None, pace: Pace = Pace(),  # noqa: B008 (frozen)
     ) -> None:
         self.path, self.index, self.lengths, self.pace = path, index, lengths, pace
-        self.signature: Signature = index.signature.paced(pace)
+        self.signature: Signature = index.signature if pace.plain else index.signature.paced(pace)
         self.fingerprint: str = index.fingerprint
         self.notes: tuple[str, ...] = index.notes
         self.schema: Schema | None = index.schema
@@ -101,7 +102,7 @@ class Dataset:
             ConfigError: a dataset that is paced otherwise, or a signature that cannot be (`Signature.paced`).
             DataError: no episode is long enough.
         """
-        if pace == self.pace:
+        if pace == self.signature.pace:
             return self
         self.signature.paced(pace)
         phase = torch.arange(pace.step)
@@ -216,7 +217,7 @@ class Dataset:
     def _observed(self, name: str, first: Tensor, moments: int) -> Tensor:
         """(B, moments, *shape)."""
         spec = self.signature.observations[name]
-        if spec.frames > 1:
+        if self.pace.frames > 1 and spec.frames > 1:
             rows = self._rows(first, moments)[..., None] - self.pace.apart * torch.arange(spec.frames)
             found = self._gather(f"observation.{name}", rows, 1)
             return stacked(found.view(*rows.shape, *spec.single.shape))

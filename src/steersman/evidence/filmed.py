@@ -20,7 +20,7 @@ from torch import Tensor
 from steersman import training
 from steersman.agent import Agent, load_parts
 from steersman.agent.believing import encode
-from steersman.agent.fitting import fit_labelled
+from steersman.agent.labelling import fit_labelled
 from steersman.core import Latent, Pace, Task, UsageError
 from steersman.core.pacing import chunked
 from steersman.data import CacheWriter, Dataset
