@@ -60,6 +60,15 @@ def test_what_is_forbidden_on_the_way_is_noticed_and_episodes_that_do_not_move_s
     assert trials.observe()["image"][:, 0, 0, 0].tolist() == [27, 0, 3]
 
 
+def test_an_episode_has_no_more_actions_than_its_limit_though_a_step_would() -> None:
+    world = Counting(SIGNATURE, Count(torch.zeros(2)), torch.Generator())
+    trials = PacedTrials(world, Pace(step=3), limit=4)
+    for _ in range(2):
+        trials.step(torch.ones(2, 3))
+    assert trials.steps.tolist() == [4, 4]
+    assert world.state.total.tolist() == [4, 4]
+
+
 def test_a_goal_in_pictures_stands_still() -> None:
     goal = begun().goals()
     assert isinstance(goal, ObservationGoal)

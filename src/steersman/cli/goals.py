@@ -47,7 +47,7 @@ def goal(text: str, agent: Agent, run: Path | str | None = None) -> Goal:
         _require_files(text)
     if text.startswith("latent:"):
         return _encoded(text.removeprefix("latent:"), agent, run)
-    if (observation := _observation(text, agent.signature, run)) is not None:
+    if (observation := _observation(text, agent.signature.world, run)) is not None:
         return observation
     if text.startswith("latent=") and "latent" not in _columns_of(agent):
         return _latent(Path(text.removeprefix("latent=")), agent)
@@ -236,7 +236,7 @@ def _encoded(text: str, agent: Agent, run: Path | str | None) -> Goal:
     """An observation as a latent, whatever the agent would make of it."""
     from steersman.cost import resolve
 
-    found: Goal | None = _observation(text, agent.signature, run)
+    found: Goal | None = _observation(text, agent.signature.world, run)
     if found is None and ("=" in text or ":" in text):
         raise UsageError("an observation after latent:", repr(text), f"of {_names(agent.signature)}, give all numbers "
                          "(latent:1,0,0), a file, or a moment of the log (latent:log:3:40)")

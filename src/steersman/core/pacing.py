@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from steersman.core.signature import ActionSpec, Pace
+from steersman.core.signature import ActionSpec, Pace, Signature
 from steersman.core.types import Observation
 
 
@@ -26,6 +26,17 @@ def unstacked(images: Tensor, frames: int) -> Tensor:
     """(…, H, W, F·C) -> (…, F, H, W, C), the newest first."""
     pictures: Tensor = images.unflatten(-1, (frames, -1)).movedim(-2, -4)
     return pictures
+
+
+def still(observation: Observation, signature: Signature) -> Observation:
+    """An observation in which nothing moves, a goal for instance, as a model sees it: where one picture is given for a
+    moment of several, it is stacked on itself. What is stacked already stays; signature: the model's."""
+    specs, found = signature.observations, dict(observation)
+    for name, x in observation.items():
+        frames = specs[name].frames if name in specs else 1
+        if frames > 1 and x.shape[-1] * frames == specs[name].shape[-1]:
+            found[name] = x.repeat(*[1] * (x.dim() - 1), frames)
+    return found
 
 
 def chunked(actions: Tensor, spec: ActionSpec) -> Tensor:

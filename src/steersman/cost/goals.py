@@ -6,6 +6,7 @@ Shapes: B problems (1 when the goal is the same for all), C columns of a vector 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from torch import Tensor
@@ -20,6 +21,7 @@ from steersman.core import (
     Readout,
     Signature,
 )
+from steersman.core.pacing import still
 
 
 def resolve(
@@ -33,7 +35,8 @@ def resolve(
 
     An observation goal made of vectors whose columns the read-out knows becomes a column goal ("columns"; "auto" where
     possible): distance on decoded columns is robust, while plain latent distance was a lottery over seeds (Pendulum:
-    returns from -116 to -763). Otherwise the observation is encoded ("latent"). Other goals pass.
+    returns from -116 to -763). Otherwise the observation is encoded ("latent"); one picture, for a model whose moments
+    show several, stands still. Other goals pass.
 
     Raises:
         PlanningError: the observation does not fit the signature, has no columns that the read-out knows, or is to be
@@ -41,6 +44,7 @@ def resolve(
     """
     if not isinstance(goal, ObservationGoal):
         return goal
+    goal = replace(goal, observation=still(goal.observation, signature))
     batched = _batched(goal, signature)
     columns = _columns(goal, signature)
     known = readout is not None and bool(columns) and set(columns) <= set(readout.columns)

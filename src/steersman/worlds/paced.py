@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from steersman.core.pacing import Past, unchunked
+from steersman.core.pacing import Past, still, unchunked
 from steersman.core.signature import Pace
 from steersman.core.task import Goal, ObservationGoal
 from steersman.core.types import Observation
@@ -28,8 +28,9 @@ class PacedTrials(Trials):
     a moment shows beside its own are the first one. `steps` (B,) counts actions of the world.
     """
 
-    def __init__(self, trials: Trials, pace: Pace) -> None:
-        self.trials, self.pace = trials, pace
+    def __init__(self, trials: Trials, pace: Pace, limit: int | None = None) -> None:
+        """limit: actions of the world an episode, where the last step would go on beyond it; None: no limit."""
+        self.trials, self.pace, self.limit = trials, pace, limit
         self.signature, self.shortest = trials.signature.paced(pace), trials.shortest
         self.sustained = trials.sustained
         self.steps = torch.zeros(len(trials), dtype=torch.long)
@@ -54,7 +55,10 @@ class PacedTrials(Trials):
 
     def goals(self) -> Goal:
         """A picture that is the goal stands still: all pictures of its moment are the same."""
-        return still(self.trials.goals(), self.pace)
+        goal = self.trials.goals()
+        if not isinstance(goal, ObservationGoal):
+            return goal
+        return replace(goal, observation=still(goal.observation, self.signature))
 
     def observe(self) -> Observation:
         return self._past.moment()
@@ -66,6 +70,7 @@ class PacedTrials(Trials):
         each = unchunked(action, self.signature.action) if self.pace.step > 1 else action[:, None]
         for one in each.unbind(1):
             on = moving & ~self.trials.over()
+            on = on if self.limit is None else on & (self.steps < self.limit)
             on = on if self.sustained else on & ~self._solved
             on = on if self._bad is None else on & ~self._bad
             if not bool(on.any()):
@@ -95,13 +100,3 @@ class PacedTrials(Trials):
 
     def checks(self, paths: Tensor) -> Mapping[str, Tensor]:
         return self.trials.checks(paths)
-
-
-def still(goal: Goal, pace: Pace) -> Goal:
-    """A goal of the world as the model sees it: a picture stacked on itself."""
-    if pace.frames == 1 or not isinstance(goal, ObservationGoal):
-        return goal
-    return replace(goal, observation={
-        name: x.repeat(*[1] * (x.dim() - 1), pace.frames) if x.dtype == torch.uint8 else x
-        for name, x in goal.observation.items()
-    })

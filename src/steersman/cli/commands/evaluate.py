@@ -124,9 +124,9 @@ class Evaluate(Command):
         from steersman import evaluation
 
         try:
-            name = self.protocol or evaluation.fitting(agent.signature)
+            name = self.protocol or evaluation.fitting(agent.signature.world)
             protocol = evaluation.protocol(name)
-            protocol.world.signature.require(agent.signature, f"the world of protocol {name}", "the run")
+            protocol.world.signature.require(agent.signature.world, f"the world of protocol {name}", "the run")
         except MismatchError as error:
             raise MismatchError(error.expected, error.got, "`--offline` measures from the log alone, "
                                 f"`steersman run {self.run} --env ID` in an environment") from error

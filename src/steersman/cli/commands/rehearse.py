@@ -180,6 +180,9 @@ def _rehearsal(
     from steersman.worlds import make_world
 
     world = make_world(env)
+    if not agent.signature.pace.plain:
+        raise UsageError("an agent whose moments are the world's rows, to rehearse", f"one for which "
+                         f"{agent.signature.pace.words()}", "measure it with `steersman evaluate`")
     agent.signature.require(world.signature, "the agent", env)
     task = Task(goals.goal(goal, agent, run.path), guardrails=goals.limits(keep, agent))
     judges = None
