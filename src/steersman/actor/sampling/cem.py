@@ -114,7 +114,8 @@ class _Amounts(_Drawn):
             self.suggested = bounds.clamp(self.suggested)
 
     def sample(self, number: int, count: int) -> Tensor:
-        noise = self.held(self.streams.normal(count, self.pushes, self.size)).repeat(1, 1, 1, self.chunk)
+        noise = self.held(self.streams.normal(count, self.pushes, self.size))
+        noise = noise if self.chunk == 1 else noise.repeat(1, 1, 1, self.chunk)
         noise[:, 0] = 0
         return self.with_proposal(self.distribution.actions(noise), number)
 
