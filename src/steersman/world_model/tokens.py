@@ -89,14 +89,21 @@ def require_grid(tokens: Tokens, grid: tuple[int, ...]) -> None:
                           f"grid {list(grid)}, tokens {tokens!r}", "correct `grid`, or leave it empty")
 
 
-def forked_tokens(state: Tensor, hidden: Tensor, chance: Choosing, fork: Fork, to_change: nn.Module) -> Tensor:
-    """The next states (R, N, D) of a predictor whose last hidden layer is of tokens (R, N, W): one z for all of them,
-    its prior given their mean."""
+def forked_tokens(
+    state: Tensor, hidden: Tensor, chance: Choosing | None, fork: Fork | None, to_change: nn.Module
+) -> Tensor:
+    """The next states (…, N, D) of a predictor whose last hidden layer is of tokens (…, N, W): one z for all of them,
+    its prior given their mean; without a fork nothing is left to chance."""
+    if chance is None or fork is None:
+        following: Tensor = state + to_change(hidden)
+        return following
+    rows, last = state.flatten(0, -3), hidden.flatten(0, -3)
+
     def move(z: Tensor, times: int) -> Tensor:
-        each, before = (x.repeat_interleave(times, 0) for x in (hidden, state))
+        each, before = (x.repeat_interleave(times, 0) for x in (last, rows))
         return (before + to_change(fork_tokens(fork, each, z))).flatten(1)
 
-    return move(chance.z(hidden.mean(1), move), 1).view_as(state)
+    return move(chance.z(last.mean(1), move), 1).view(state.shape)
 
 
 def fork_tokens(fork: Fork, hidden: Tensor, z: Tensor) -> Tensor:
