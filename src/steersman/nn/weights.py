@@ -128,11 +128,11 @@ def open_weights(path: Path | str, sha256: str = "") -> WeightsFile:
         if tensor.dtype not in _READ:
             raise CheckpointError(f"numbers of 16 to 64 bits in {path.name}", f"{name}: {tensor.dtype}",
                                   "store the weights as float32, float16 or bfloat16")
-    file = WeightsFile(path, header, _notes(path.with_name("config.json")))
-    if sha256 and (got := file.sha256()) != sha256.lower():
+    weights = WeightsFile(path, header, _notes(path.with_name("config.json")))
+    if sha256 and (got := weights.sha256()) != sha256.lower():
         raise CheckpointError(f"the weights of SHA-256 {sha256[:12]}… in {path}", f"{got[:12]}…",
                               "restore the file that this configuration was made from, or describe the new one again")
-    return file
+    return weights
 
 
 class Awaited(nn.Module):

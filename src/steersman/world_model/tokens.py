@@ -25,8 +25,9 @@ Tokens = Literal["places", "set", "flat"]
     set      tokens are told apart by what they hold alone; another order of them gives the same in that order
     flat     one vector of N · D numbers
 
-Give the grid where there is one: without, a predictor has to find out which places are neighbours, and on two dots that
-move over 8 × 8 places it learned no sooner than a flat one (tests/world_model/test_tokens_learn.py has the dots).
+Give the grid where there is one: without, a predictor has to find out which places are neighbours. On two dots that
+move over 8 × 8 places, 150 steps of training leave .2 of persistence's error with a grid, .4 flat, and .7 without a
+grid (tests/world_model/test_tokens_learn.py).
 """
 EARLIER = {"tokens": "flat"}
 """What a stored configuration means that says nothing of tokens: it was written when all states were one vector."""
