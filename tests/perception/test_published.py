@@ -24,6 +24,7 @@ from steersman.core import (
     SteersmanError,
     UsageError,
 )
+from steersman.nn.projector import ProjectorForm
 from steersman.perception import PublishedEncoder
 from steersman.perception.published import find_encoder
 
@@ -205,6 +206,10 @@ FAULTS = {
                            "a whole DINOv2"),
     "a tensor of another shape": (lambda w: w | {"blocks.1.mlp.fc1.weight": torch.zeros(40, 23)}, CheckpointError,
                                   r"blocks.1.mlp.fc1.weight of shape \(40, 24\).*\(40, 23\)"),
+    "a tensor of other sides": (lambda w: w | {"blocks.0.mlp.fc2.weight": torch.zeros(24)}, CheckpointError,
+                                r"blocks.0.mlp.fc2.weight of 2 sides in w.safetensors; got shape \(24,\)"),
+    "positions of no sides": (lambda w: w | {"pos_embed": torch.tensor(1.0)}, CheckpointError, "pos_embed of 2 to 3"),
+    "an empty tensor": (lambda w: w | {"norm.weight": torch.zeros(0)}, CheckpointError, r"got shape \(0,\)"),
     "a tensor that nobody knows": (lambda w: w | {"blocks.0.adapter.weight": torch.zeros(2)}, CheckpointError,
                                    "got blocks.0.adapter.weight"),
     "positions of no square": (lambda w: w | {"pos_embed": torch.zeros(1, 13, WIDTH)}, CheckpointError,
@@ -262,6 +267,9 @@ def test_an_encoder_that_has_not_read_its_weights_does_not_encode(tmp_path):
     store(dino2_weights() | {"mask_token": torch.ones(1, WIDTH)}, path)
     with pytest.raises(CheckpointError, match="SHA-256"):
         config.build(sig).initialise()
+    more = msgspec.structs.replace(config, sha256="", projector=ProjectorForm(features=WIDTH, size=4)).build(sig)
+    with pytest.raises(CheckpointError, match=r"a projector as configured in w\.safetensors; got none"):
+        more.initialise()
     fresh = msgspec.structs.replace(config, weights="", sha256="").build(sig)  # the same form, at random
     assert fresh.encode(observe(sig)).state.isfinite().all()
 

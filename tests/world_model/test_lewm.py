@@ -248,6 +248,8 @@ def test_worlds_and_files_that_do_not_fit_are_refused(tmp_path):
     waiting = model.config.build(signature(), (D,))
     with pytest.raises(MismatchError, match="they were never read"):
         waiting.imagine(waiting.begin(Latent(torch.zeros(1, 1, D)), torch.zeros(1, 0, A)), torch.zeros(1, 1, 1, A))
+    with pytest.raises(MismatchError, match="they were never read"):
+        waiting.predict(torch.zeros(1, 1, D), torch.zeros(1, 1, A))
     bare = {name: x for name, x in lightly().items() if "adaln" not in name and "action" not in name}
     for weights, words in [
         (bare, "a predictor that reads actions"),
@@ -255,6 +257,9 @@ def test_worlds_and_files_that_do_not_fit_are_refused(tmp_path):
         ({name: x for name, x in stable().items() if name != "predictor.transformer.norm.bias"},
          "norm.bias of shape.*got nothing"),
         ({name: x for name, x in stable().items() if name != "pred_proj.net.3.weight"}, "projector"),
+        (stable() | {"action_encoder.patch_embed.weight": torch.zeros(3, A, 2)},
+         r"patch_embed.weight of shape \(3, 2\)"),
+        (lightly() | {"predictor.blocks.0.qkv.weight": torch.zeros(3 * V)}, "qkv.weight of 2 sides"),
         ({"x": torch.zeros(1)}, "a predictor of LeWM in w.safetensors; got none"),
     ]:
         with pytest.raises(CheckpointError, match=words):

@@ -154,6 +154,7 @@ def test_it_is_not_planned_with_and_refuses_what_does_not_fit(tmp_path):
     for change, words in [
         ({"predictor_norm.bias": None}, "norm.bias of shape.*nothing"),
         ({"mask_tokens.0": None, "mask_tokens.1": None, "mask_tokens.2": None}, "got no mask tokens"),
+        ({"predictor_embed.weight": torch.zeros(V)}, "predictor_embed.weight of 2 sides"),
         ({"predictor_proj.weight": torch.zeros(D, V + 1)}, r"leave.weight of shape \(10, 24\)"),
     ]:
         changed = {k: x for k, x in (weights() | change).items() if x is not None}

@@ -28,8 +28,8 @@ class TokenBlock(nn.Module):
 
     A token looks at all tokens of its own moment and of the `window - 1` before. Of a token that is `age` moments old
     the key is k + e_age, so what is kept of a moment does not depend on when it is read. The convolution over a grid
-    (Chu et al. 2021, CPVT) gives what is near a way of its own, at a hundredth of the work: attention alone takes
-    thousands of steps to find its neighbours. Beyond the grid's edge there is 0.
+    (Chu et al. 2021, CPVT) gives what is near a way of its own, at a hundredth of the work: attention alone is
+    slow to find its neighbours (tests/world_model/test_tokens_learn.py). Beyond the grid's edge there is 0.
     """
 
     def __init__(

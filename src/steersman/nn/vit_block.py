@@ -76,7 +76,8 @@ def joined(tensors: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
             for last in ("weight", "bias"):
                 pieces = [tensors.pop(f"{stem}{part}.{last}", None) for part in parts]
                 known = [piece for piece in pieces if piece is not None]
-                if known and (last == "bias" or len(known) == len(pieces)):
+                fit = len({piece.shape[1:] for piece in known}) == 1
+                if fit and (last == "bias" or len(known) == len(pieces)):
                     zero = torch.zeros_like(known[0])
                     tensors[f"{stem}{whole}.{last}"] = torch.cat([zero if x is None else x for x in pieces])
         mask = tensors.pop(f"{stem}query_key_value.mask", None)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load as decode
 from torch import Tensor, nn
 
@@ -26,6 +26,15 @@ Rules = Sequence[tuple[str, str]]
 
 _HALVES = {"F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 _READ = {"F32", "I64", "I32", "BOOL", "U8", "I8", *_HALVES}
+_SIDES: Sequence[tuple[str, tuple[int, int]]] = (
+    (r".*norm\w*\.\w+|.*\.bias|.*\.mask|.*\.scale_\w+|periods", (1, 1)),
+    (r"class_token|masks(\.\d+)?", (1, 4)),
+    (r"positions|registers", (2, 3)),
+    (r"embed\.weight", (4, 5)),
+    (r"smooth\.weight", (2, 3)),
+    (r".*", (2, 2)),
+)
+"""Patterns of names of ours, and how many sides their tensors have in files, at least and at most."""
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 _CONVERT = (
     "convert it once, where you trust it: load it with weights_only=True, and write its tensors, made contiguous, with "
@@ -55,20 +64,8 @@ class WeightsFile:
     def sha256(self) -> str:
         return sha256_file(self.path)
 
-    def tensor(self, name: str) -> Tensor:
-        """One tensor, float32 where it is a floating-point number.
-
-        Raises:
-            CheckpointError: it cannot be read.
-        """
-        try:
-            with safe_open(self.path, "pt") as file:
-                return _wide(file.get_tensor(name)).clone()
-        except (SafetensorError, OSError) as error:
-            raise _unreadable(self.path, error) from error
-
     def tensors(self) -> dict[str, Tensor]:
-        """All of them.
+        """All of them, float32 where they are floating-point numbers.
 
         Raises:
             CheckpointError: they cannot be read.
@@ -76,16 +73,50 @@ class WeightsFile:
         try:
             return {name: _wide(x) for name, x in decode(self.path.read_bytes()).items()}
         except (SafetensorError, OSError) as error:
-            raise _unreadable(self.path, error) from error
+            raise CheckpointError(
+                f"tensors in {self.path}", str(error).splitlines()[0], "restore the file from a copy") from error
+
+    def require_form(self, names: Mapping[str, str]) -> None:
+        """Every tensor has as many sides as its name says, and none is empty; names: theirs -> ours.
+
+        Raises:
+            CheckpointError: one has not.
+        """
+        for theirs, ours in names.items():
+            shape = self.header[theirs].shape
+            low, high = next(sides for pattern, sides in _SIDES if re.fullmatch(pattern, ours))
+            if not low <= len(shape) <= high or 0 in shape:
+                wanted = f"{low}" if low == high else f"{low} to {high}"
+                raise CheckpointError(f"a tensor {theirs} of {wanted} sides in {self.path.name}", f"shape {shape}",
+                                      "get the whole file, unchanged")
+
+    def require_shapes(
+        self, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], said: Callable[[str], str] = str
+    ) -> None:
+        """The same names, and of each the same shape.
+
+        said  what a name is called in words for people
+
+        Raises:
+            CheckpointError: a tensor that is missing, too many, or of another shape.
+        """
+        for name in sorted(wanted.keys() | given.keys()):
+            mine, got = (tuple(x[name].shape) if name in x else None for x in (wanted, given))
+            if mine != got:
+                raise CheckpointError(f"{said(name)} of shape {mine or 'none'} in {self.path.name}",
+                                      f"{got or 'nothing'}", "get the whole file, unchanged")
 
 
-def open_weights(path: Path | str) -> WeightsFile:
+def open_weights(path: Path | str, sha256: str = "") -> WeightsFile:
     """The safetensors file at `path`, or the one in the folder `path`. Nothing is executed, no tensor is read yet.
+
+    sha256  of the file that is meant; "": any
 
     Raises:
         UsageError: no such file, a pickle (`.pt`, `.bin`, `.ckpt`: reading one runs code of whoever wrote it), a folder
             with none or with several such files.
-        CheckpointError: truncated, altered, or numbers of a type that is not read.
+        CheckpointError: truncated, altered, another file than the one that is meant, or numbers of a type that is not
+            read.
     """
     path = _file(Path(path))
     with path.open("rb") as file:
@@ -97,7 +128,11 @@ def open_weights(path: Path | str) -> WeightsFile:
         if tensor.dtype not in _READ:
             raise CheckpointError(f"numbers of 16 to 64 bits in {path.name}", f"{name}: {tensor.dtype}",
                                   "store the weights as float32, float16 or bfloat16")
-    return WeightsFile(path, header, _notes(path.with_name("config.json")))
+    weights = WeightsFile(path, header, _notes(path.with_name("config.json")))
+    if sha256 and (got := weights.sha256()) != sha256.lower():
+        raise CheckpointError(f"the weights of SHA-256 {sha256[:12]}… in {path}", f"{got[:12]}…",
+                              "restore the file that this configuration was made from, or describe the new one again")
+    return weights
 
 
 class Awaited(nn.Module):
@@ -172,7 +207,3 @@ def _notes(path: Path) -> dict[str, Any]:
 
 def _wide(x: Tensor) -> Tensor:
     return x.to(torch.float32) if x.is_floating_point() else x
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"tensors in {path}", str(error).splitlines()[0], "restore the file from a copy")

@@ -235,11 +235,7 @@ def _file(origin: Origin) -> WeightsFile:
     if not path.exists():
         raise UsageError(f"weights of {origin.model} at {origin.weights}", "no such file",
                          f"put it there, or name the folder where it is in the environment variable {FOLDER}")
-    file = open_weights(path)
-    if origin.sha256 and file.sha256() != origin.sha256.lower():
-        raise CheckpointError(f"SHA-256 {origin.sha256[:12]}… of {path.name}", f"{file.sha256()[:12]}…",
-                              "use the file that the configuration means")
-    return file
+    return open_weights(path, origin.sha256)
 
 
 def _unfit(origin: Origin, error: Exception) -> CheckpointError:

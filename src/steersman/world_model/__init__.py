@@ -3,7 +3,8 @@
 How to choose: residual where an observation tells the state, recurrent or transformer where only the history does,
 observer where measurements are noisy and unmeasured disturbances come and stay, map reader where what happens depends
 on the scene around the state. The first three take states of tokens as tokens (token_residual.py and its neighbours).
-Linear and tabular models are given, not learned: oracles to test planners with.
+Linear and tabular models are given, not learned: oracles to test planners with. LeWM's and V-JEPA 2's predictors come
+from files that others published (`agent.load_published`).
 """
 
 from steersman.world_model.lewm import LeWMModel

@@ -114,8 +114,8 @@ class LeWMModel(WorldModel):
 
     def predict(self, states: Tensor, actions: Tensor) -> Tensor:
         """The state after each frame of a window of at most W: (N, T, D), (N, T, A) -> (N, T, D)."""
-        condition = self.action_second(F.silu(self.action_first(self._smoothed(self._entered(actions)))))
-        return self._whole(states, condition)
+        self.awaited.require()
+        return self._next(states, self._entered(actions))
 
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         context = None if latent.context is None else latent.context[:, -1]
@@ -158,11 +158,9 @@ class LeWMModel(WorldModel):
         return Imagined(torch.stack(states, 1).unflatten(0, (b, k)), belief.context, carry=carry)
 
     def _next(self, states: Tensor, drive: Tensor) -> Tensor:
-        condition = self.action_second(F.silu(self.action_first(self._smoothed(drive))))
-        return self._whole(states, condition)
-
-    def _whole(self, states: Tensor, condition: Tensor) -> Tensor:
-        """(N, T, D), (N, T, condition) -> (N, T, D)."""
+        """`predict` with actions as the published model has them."""
+        drive = drive if self.smooth is None else self.smooth(drive)
+        condition = self.action_second(F.silu(self.action_first(drive)))
         positions = self.positions[: states.shape[1]]
         x = states + positions if self.config.form.positions == "before" else states
         x = x if self.enter is None else self.enter(x)
@@ -179,10 +177,6 @@ class LeWMModel(WorldModel):
         if self.one_hot is not None:
             return self.one_hot(actions)  # type: ignore[no-any-return]
         return (actions - self.action_mean) / self.action_deviation
-
-    def _smoothed(self, drive: Tensor) -> Tensor:
-        return drive if self.smooth is None else self.smooth(drive)
-
 
 class LeWMBlock(nn.Module):
     """(N, T, V), silu of the condition (N, T, V) -> (N, T, V)."""

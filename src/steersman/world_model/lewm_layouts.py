@@ -148,16 +148,13 @@ class FoundPredictor:
         state = {name: x for name, x in wanted.items() if name.startswith(("one_hot.", "awaited."))}
         for theirs, ours in self.names.items():
             tensor = given[theirs]
-            state[ours] = tensor[0] if ours == "positions" else tensor[..., 0] if tensor.dim() == 3 else tensor
+            if ours == "positions":
+                tensor = tensor.flatten(0, -2)
+            state[ours] = tensor.flatten(1) if tensor.dim() == 3 else tensor
         if self.projector is not None:
             state |= {f"project.{name}": x for name, x in self.projector.state(given).items()}
         theirs_of = {ours: theirs for theirs, ours in self.names.items()}
-        for name in sorted(wanted.keys() | state.keys()):
-            mine, got = (tuple(x[name].shape) if name in x else None for x in (wanted, state))
-            if mine != got:
-                raise CheckpointError(
-                    f"{theirs_of.get(name, name)} of shape {mine or 'none'} in {self.file.path.name}",
-                    f"{got or 'nothing'}", "get the whole file, unchanged, and the form that was read from it")
+        self.file.require_shapes(wanted, state, lambda name: theirs_of.get(name, name))
         return state
 
 
@@ -168,10 +165,7 @@ def find_predictor(path: Path | str, sha256: str = "") -> FoundPredictor:
         UsageError: no such file, or a pickle.
         CheckpointError: another file than the one that is meant, none of LeWM's predictors, or unknown parts of one.
     """
-    file = open_weights(path)
-    if sha256 and (got := file.sha256()) != sha256:
-        raise CheckpointError(f"the weights of SHA-256 {sha256[:12]}… in {file.path}", f"{got[:12]}…",
-                              "restore the file that this configuration was made from, or describe the new one again")
+    file = open_weights(path, sha256)
     found = predictor_in(file)
     if found is None:
         raise CheckpointError(f"a predictor of LeWM in {file.path.name}", "none", "use the weights of a whole LeWM")
@@ -182,7 +176,7 @@ def predictor_in(file: WeightsFile) -> FoundPredictor | None:
     """None: the file holds none.
 
     Raises:
-        CheckpointError: unknown parts of one.
+        CheckpointError: unknown parts of one, or tensors that are none of its.
     """
     for mark, (publisher, rules) in _PUBLISHERS.items():
         prefix = next((name.removesuffix(mark) for name in file.header if name.endswith(mark)), None)
@@ -197,5 +191,6 @@ def predictor_in(file: WeightsFile) -> FoundPredictor | None:
             elif rest.startswith(_OWN):
                 raise CheckpointError(f"the tensors of LeWM as {publisher} names them in {file.path.name}", name,
                                       "use a predictor with actions and AdaLN, as LeWM has it")
+        file.require_form(names)
         return FoundPredictor(publisher, file, names, projector_in(file, f"{prefix}pred_proj."))
     return None

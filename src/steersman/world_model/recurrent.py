@@ -92,8 +92,6 @@ class RecurrentModel(WorldModel):
         self, belief: Belief, actions: Tensor, following: Tensor, exogenous: Tensor | None = None,
         u: Tensor | None = None,
     ) -> tuple[Imagined, Tensor]:
-        if self.latent_variable is None:
-            return super().explain(belief, actions, following, exogenous)
         return explained(self._roll, self.latent_variable, belief, actions, following, exogenous, u)
 
     def given(
@@ -101,8 +99,6 @@ class RecurrentModel(WorldModel):
         carry: tuple[Tensor, ...] = (),
     ) -> Tensor:
         """The memory after the step, m'."""
-        if self.latent_variable is None:
-            return super().given(belief, states, actions, exogenous, carry)
         return given_before(self._roll, self.latent_variable, states, actions, exogenous, carry)
 
     def _roll(
@@ -116,13 +112,7 @@ class RecurrentModel(WorldModel):
         states = [state]
         for t in range(h):
             memory = self.cell(torch.cat([state, drive[:, t]], -1), memory)
-            state = self._moved(state, memory, chance)
+            state = forked(state, memory, chance, self.fork, self.to_change)
             states.append(state)
         imagined = torch.stack(states, 1).unflatten(0, (b, k)).unflatten(-1, shape)
         return Imagined(imagined, belief.context, carry=(memory.unflatten(0, (b, k)),))
-
-    def _moved(self, state: Tensor, memory: Tensor, chance: Choosing | None) -> Tensor:
-        """state (N, D), memory after the step (N, W) -> the next state (N, D)."""
-        if chance is None or self.fork is None:
-            return state + self.to_change(memory)
-        return forked(state, memory, chance, self.fork, self.to_change)

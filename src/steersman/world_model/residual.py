@@ -123,8 +123,6 @@ class ResidualModel(WorldModel):
         self, belief: Belief, actions: Tensor, following: Tensor, exogenous: Tensor | None = None,
         u: Tensor | None = None,
     ) -> tuple[Imagined, Tensor]:
-        if self.latent_variable is None:
-            return super().explain(belief, actions, following, exogenous)
         return explained(self._roll, self.latent_variable, belief, actions, following, exogenous, u)
 
     def _roll(

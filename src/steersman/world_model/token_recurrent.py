@@ -65,8 +65,6 @@ class TokenRecurrent(WorldModel):
         self, belief: Belief, actions: Tensor, following: Tensor, exogenous: Tensor | None = None,
         u: Tensor | None = None,
     ) -> tuple[Imagined, Tensor]:
-        if self.latent_variable is None:
-            return super().explain(belief, actions, following, exogenous)
         return explained(self._roll, self.latent_variable, belief, actions, following, exogenous, u)
 
     def given(
@@ -74,8 +72,6 @@ class TokenRecurrent(WorldModel):
         carry: tuple[Tensor, ...] = (),
     ) -> Tensor:
         """The mean over tokens of the memory after the step."""
-        if self.latent_variable is None:
-            return super().given(belief, states, actions, exogenous, carry)
         return given_before(self._roll, self.latent_variable, states, actions, exogenous, carry)
 
     def _roll(
@@ -87,10 +83,7 @@ class TokenRecurrent(WorldModel):
         states = [state]
         for driven in drives:
             memory = self._remembered(state, memory, driven)
-            if chance is None or self.fork is None:
-                state = state + self.to_change(memory)
-            else:
-                state = forked_tokens(state, memory, chance, self.fork, self.to_change)
+            state = forked_tokens(state, memory, chance, self.fork, self.to_change)
             states.append(state)
         imagined = torch.stack(states, 1).unflatten(0, (b, k))
         return Imagined(imagined, belief.context, carry=(memory.unflatten(0, (b, k)),))

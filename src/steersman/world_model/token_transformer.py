@@ -17,6 +17,7 @@ from steersman.core import Belief, Imagined, Latent, LatentVariableConfig, Signa
 from steersman.nn import ActionEmbedding, mlp
 from steersman.nn.token_block import TokenBlock
 from steersman.world_model.drive import drive_inputs
+from steersman.world_model.kept import begun, settled
 from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained, given_before
 from steersman.world_model.tokens import TokenEmbedding, Tokens, forked_tokens
 
@@ -87,28 +88,19 @@ class TokenTransformer(WorldModel):
         self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, reset: Tensor | None = None
     ) -> Belief:
         """One causal pass in which no step looks beyond the beginning of its episode."""
-        (b, steps), past = latent.state.shape[:2], self.context - 1
+        steps, past = latent.state.shape[1], self.context - 1
         every = every_moment(latent)
         if not past or steps == 1:
             return self.settle(every)
-        ticks = torch.arange(steps, device=latent.state.device)
-        begun = ticks.new_zeros(b, steps) if reset is None else torch.where(reset, ticks, 0).cummax(1).values
-        apart = None if reset is None else begun[:, :-1, None] != begun[:, None, :-1]
+        old, apart = begun(latent.state, reset)
         _, caches = self._whole(latent.state[:, :-1], actions, exogenous, apart)
         padded = [F.pad(cache, (0, 0, 0, 0, past, 1)) for cache in caches]  # slot j of moment t: step t - past + j
         carry = [x[:, j : j + steps].flatten(0, 1) for x in padded for j in range(past)]
-        return Belief(every.state, every.context, (*carry, (ticks - begun).clamp(max=past).flatten()))
+        return Belief(every.state, every.context, (*carry, old.clamp(max=past).flatten()))
 
     def settle(self, belief: Belief) -> Belief:
         """Keys and values of context - 1 moments, and an age."""
-        past, sets = self.context - 1, 2 * len(self.blocks)
-        if not past or len(belief.carry) % sets:
-            return belief
-        b, count = len(belief), len(belief.carry) // sets
-        zero = belief.state.new_zeros(b, *self.cache_shape)
-        carry = [x for i in range(sets) for x in (*[zero] * (past - count), *belief.carry[i * count : (i + 1) * count])]
-        age = torch.full((b,), count, device=zero.device)
-        return Belief(belief.state, belief.context, (*carry, age))
+        return settled(belief, 2 * len(self.blocks), self.context - 1, self.cache_shape)
 
     def imagine(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
@@ -119,8 +111,6 @@ class TokenTransformer(WorldModel):
         self, belief: Belief, actions: Tensor, following: Tensor, exogenous: Tensor | None = None,
         u: Tensor | None = None,
     ) -> tuple[Imagined, Tensor]:
-        if self.latent_variable is None:
-            return super().explain(belief, actions, following, exogenous)
         return explained(self._roll, self.latent_variable, belief, actions, following, exogenous, u)
 
     def given(
@@ -128,8 +118,6 @@ class TokenTransformer(WorldModel):
         carry: tuple[Tensor, ...] = (),
     ) -> Tensor:
         """The mean over tokens of what the blocks make of the step and its history."""
-        if self.latent_variable is None:
-            return super().given(belief, states, actions, exogenous, carry)
         return given_before(self._roll, self.latent_variable, states, actions, exogenous, carry)
 
     def _roll(
@@ -150,11 +138,7 @@ class TokenTransformer(WorldModel):
                 before = (past[i][0][:, gone:], past[i][1][:, gone:]) if gone < count else None
                 x, new = block.step(x, block.modulation(condition[:, :, t]), before, own[i][max(0, t - limit):], seen)
                 own[i].append(new)
-            if chance is None or self.fork is None:
-                state = state + self.to_change(self.norm(x))
-            else:
-                rows = state.flatten(0, 1), self.norm(x).flatten(0, 1)
-                state = forked_tokens(*rows, chance, self.fork, self.to_change).unflatten(0, (b, k))
+            state = forked_tokens(state, self.norm(x), chance, self.fork, self.to_change)
             states.append(state)
         carry = []
         for i, kept in enumerate(own):

@@ -25,8 +25,9 @@ Tokens = Literal["places", "set", "flat"]
     set      tokens are told apart by what they hold alone; another order of them gives the same in that order
     flat     one vector of N · D numbers
 
-Give the grid where there is one: without, a predictor has to find out which places are neighbours, and on two dots that
-move over 8 × 8 places it learned no sooner than a flat one (tests/world_model/test_tokens_learn.py has the dots).
+Give the grid where there is one: without, a predictor has to find out which places are neighbours. On two dots that
+move over 8 × 8 places, 150 steps of training leave .2 of persistence's error with a grid, .4 flat, and .7 without a
+grid (tests/world_model/test_tokens_learn.py).
 """
 EARLIER = {"tokens": "flat"}
 """What a stored configuration means that says nothing of tokens: it was written when all states were one vector."""
@@ -89,14 +90,21 @@ def require_grid(tokens: Tokens, grid: tuple[int, ...]) -> None:
                           f"grid {list(grid)}, tokens {tokens!r}", "correct `grid`, or leave it empty")
 
 
-def forked_tokens(state: Tensor, hidden: Tensor, chance: Choosing, fork: Fork, to_change: nn.Module) -> Tensor:
-    """The next states (R, N, D) of a predictor whose last hidden layer is of tokens (R, N, W): one z for all of them,
-    its prior given their mean."""
+def forked_tokens(
+    state: Tensor, hidden: Tensor, chance: Choosing | None, fork: Fork | None, to_change: nn.Module
+) -> Tensor:
+    """The next states (…, N, D) of a predictor whose last hidden layer is of tokens (…, N, W): one z for all of them,
+    its prior given their mean; without a fork nothing is left to chance."""
+    if chance is None or fork is None:
+        following: Tensor = state + to_change(hidden)
+        return following
+    rows, last = state.flatten(0, -3), hidden.flatten(0, -3)
+
     def move(z: Tensor, times: int) -> Tensor:
-        each, before = (x.repeat_interleave(times, 0) for x in (hidden, state))
+        each, before = (x.repeat_interleave(times, 0) for x in (last, rows))
         return (before + to_change(fork_tokens(fork, each, z))).flatten(1)
 
-    return move(chance.z(hidden.mean(1), move), 1).view_as(state)
+    return move(chance.z(last.mean(1), move), 1).view(state.shape)
 
 
 def fork_tokens(fork: Fork, hidden: Tensor, z: Tensor) -> Tensor:

@@ -26,14 +26,8 @@ from steersman.core import (
 )
 from steersman.nn import ActionEmbedding, CausalBlock, mlp, rotate
 from steersman.world_model.drive import drive_inputs
-from steersman.world_model.latent_variable.choosing import (
-    Choosing,
-    Fork,
-    choosing,
-    explained,
-    forked,
-    given_before,
-)
+from steersman.world_model.kept import begun, settled
+from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained, forked, given_before
 from steersman.world_model.token_transformer import TokenTransformer
 from steersman.world_model.tokens import EARLIER, Tokens, in_tokens, require_grid
 
@@ -145,34 +139,25 @@ class TransformerModel(WorldModel):
         self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, reset: Tensor | None = None
     ) -> Belief:
         """One causal pass in which no step looks beyond the beginning of its episode."""
-        (b, steps), past = latent.state.shape[:2], self.context - 1
+        steps, past = latent.state.shape[1], self.context - 1
         every = every_moment(latent)
         if not past or steps == 1:
             return self.settle(every)
-        ticks = torch.arange(steps, device=latent.state.device)
-        begun = ticks.new_zeros(b, steps) if reset is None else torch.where(reset, ticks, 0).cummax(1).values
-        apart = None if reset is None else begun[:, :-1, None] != begun[:, None, :-1]
+        old, apart = begun(latent.state, reset)
         _, caches = self._whole(latent.state[:, :-1].flatten(2), actions, exogenous, apart)
-        turn = (steps - 1 - ticks)[:, None, None] * self._layers()[0].frequencies
+        ahead = torch.arange(steps - 1, -1, -1, device=latent.state.device)
+        turn = ahead[:, None, None] * self._layers()[0].frequencies
         carry: list[Tensor] = []
         for i, cache in enumerate(caches):  # slot j of moment t: step t - past + j
             slots = [x[:, :steps] for x in (F.pad(cache, (0, 0, past, 1))[:, j:] for j in range(past))]
             if i % 2 == 0:
                 slots = [rotate(x.unflatten(-1, (-1, 2 * turn.shape[-1])), turn).flatten(-2) for x in slots]
             carry += [x.flatten(0, 1) for x in slots]
-        age = (ticks - begun).clamp(max=past).flatten()
-        return Belief(every.state, every.context, (*carry, age))
+        return Belief(every.state, every.context, (*carry, old.clamp(max=past).flatten()))
 
     def settle(self, belief: Belief) -> Belief:
         """Keys and values of context - 1 steps, and an age."""
-        past, sets = self.context - 1, 2 * len(self.blocks)
-        if not past or len(belief.carry) % sets:
-            return belief
-        b, count = len(belief), len(belief.carry) // sets
-        zero = belief.state.new_zeros(b, self.cache_width)
-        carry = [x for i in range(sets) for x in (*[zero] * (past - count), *belief.carry[i * count : (i + 1) * count])]
-        age = torch.full((b,), count, device=zero.device)
-        return Belief(belief.state, belief.context, (*carry, age))
+        return settled(belief, 2 * len(self.blocks), self.context - 1, (self.cache_width,))
 
     def imagine(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None = None, u: Tensor | None = None
@@ -183,8 +168,6 @@ class TransformerModel(WorldModel):
         self, belief: Belief, actions: Tensor, following: Tensor, exogenous: Tensor | None = None,
         u: Tensor | None = None,
     ) -> tuple[Imagined, Tensor]:
-        if self.latent_variable is None:
-            return super().explain(belief, actions, following, exogenous)
         return explained(self._roll, self.latent_variable, belief, actions, following, exogenous, u)
 
     def given(
@@ -192,8 +175,6 @@ class TransformerModel(WorldModel):
         carry: tuple[Tensor, ...] = (),
     ) -> Tensor:
         """What the blocks make of the step and its history, h."""
-        if self.latent_variable is None:
-            return super().given(belief, states, actions, exogenous, carry)
         return given_before(self._roll, self.latent_variable, states, actions, exogenous, carry)
 
     def _roll(
@@ -218,11 +199,7 @@ class TransformerModel(WorldModel):
                 values.append(value)
                 evicted = max(0, len(keys) - self.context + 1)
                 del keys[:evicted], values[:evicted]
-            if chance is None or self.fork is None:
-                state = state + self.to_change(self.norm(x))
-            else:
-                rows = state.flatten(0, 1), self.norm(x).flatten(0, 1)
-                state = forked(*rows, chance, self.fork, self.to_change).unflatten(0, (b, k))
+            state = forked(state, self.norm(x), chance, self.fork, self.to_change)
             states.append(state)
         imagined = torch.stack(states, 2).unflatten(-1, shape)
         carry = [step.expand(b, k, -1) for steps in cache for step in steps]

@@ -146,7 +146,7 @@ class VJEPA2Model(WorldModel):
     def initialise(self) -> None:
         """Read the published weights; raises UsageError and CheckpointError as `LeWMModel.initialise`."""
         if self.config.weights:
-            self.load_state_dict(_state(_opened(Path(self.config.weights), self.config.sha256), self))
+            self.load_state_dict(_state(open_weights(Path(self.config.weights), self.config.sha256), self))
             self.awaited.done()
 
     def train(self, mode: bool = True) -> VJEPA2Model:
@@ -227,21 +227,19 @@ def vjepa2_config(file: WeightsFile, heads: int = 0) -> VJEPA2Model.Config | Non
         hidden=shapes["blocks.0.hidden.weight"][0], masks=masks)
 
 
-def _opened(path: Path, sha256: str) -> WeightsFile:
-    file = open_weights(path)
-    if sha256 and (got := file.sha256()) != sha256:
-        raise CheckpointError(f"the weights of SHA-256 {sha256[:12]}… in {file.path}", f"{got[:12]}…",
-                              "restore the file that this configuration was made from, or describe the new one again")
-    return file
-
-
 def _names(file: WeightsFile) -> dict[str, str] | None:
-    """Theirs -> ours; None: no predictor."""
+    """Theirs -> ours; None: no predictor.
+
+    Raises:
+        CheckpointError: tensors that are none of one.
+    """
     for anchor, rules in _ANCHORS.items():
         prefix = next((name.removesuffix(anchor) for name in file.header if name.endswith(anchor)), None)
         if prefix is not None:
             found = {name: renamed(name.removeprefix(prefix), rules) for name in file.header if name.startswith(prefix)}
-            return {theirs: ours for theirs, ours in found.items() if ours is not None}
+            names = {theirs: ours for theirs, ours in found.items() if ours is not None}
+            file.require_form(names)
+            return names
     return None
 
 
@@ -261,9 +259,5 @@ def _state(file: WeightsFile, model: VJEPA2Model) -> dict[str, Tensor]:
     if masks or "masks" in state:
         state["masks"] = (torch.stack(masks) if masks else state["masks"]).flatten(0, -2)
     state["awaited.read"] = wanted["awaited.read"]
-    for name in sorted(wanted.keys() | state.keys()):
-        mine, got = (tuple(x[name].shape) if name in x else None for x in (wanted, state))
-        if mine != got:
-            raise CheckpointError(f"the predictor's {name} of shape {mine or 'none'} in {file.path.name}",
-                                  f"{got or 'nothing'}", "get the whole file, unchanged")
+    file.require_shapes(wanted, state, lambda name: f"the predictor's {name}")
     return state

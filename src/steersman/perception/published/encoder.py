@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steersman.core.boxes import Perception
-from steersman.core.errors import ConfigError
+from steersman.core.errors import CheckpointError, ConfigError
 from steersman.core.parts import register
 from steersman.core.signature import Signature
 from steersman.core.task import Task
@@ -141,10 +141,12 @@ class PublishedEncoder(Perception):
         """Take the weights of the file at `path`; raises as `initialise`."""
         config, grid = self.config, self.vit.grid
         found = find_encoder(path, config.layout, config.sha256)
-        if found.projector is not None and config.projector is not None:
-            state = found.projector.state(found.file.tensors())
-            assert self.project is not None
-            self.project.load_state_dict(state)
+        if self.project is not None:
+            if found.projector is None or found.projector.form != config.projector:
+                raise CheckpointError(f"a projector as configured in {found.file.path.name}",
+                                      "none" if found.projector is None else f"{found.projector.form}",
+                                      "describe the file again, or configure no projector")
+            self.project.load_state_dict(found.projector.state(found.file.tensors()))
         self.vit.load_state_dict(found.state(config.form, grid))
         self.awaited.done()
 
@@ -178,12 +180,10 @@ class PublishedEncoder(Perception):
 
     def _shown(self, images: Tensor) -> Tensor:
         """(N, H, W, F·C) uint8 -> (N·F, C, H, W), normalised, or clips (N, C, T, H, W), the oldest first."""
-        channels = self.config.form.channels
         x = images.to(torch.float32).permute(0, 3, 1, 2).unflatten(1, (self.pictures, -1)).flatten(0, 1) / 255
         if tuple(x.shape[-2:]) != self.pixels:
             x = F.interpolate(x, self.pixels, mode="bilinear", antialias=True)
-        x = ((x - self.mean) / self.deviation).to(working_dtype(x)) if x.shape[1] == channels else (
-            (x.expand(-1, channels, -1, -1) - self.mean) / self.deviation).to(working_dtype(x))
+        x = ((x - self.mean) / self.deviation).to(working_dtype(x))  # a picture of one channel becomes one of all
         if self.config.form.positions != "spacetime":
             return x
         clips = x.unflatten(0, (-1, self.pictures)).flip(1)

@@ -123,7 +123,7 @@ class Layout:
         """The transformer in a file that `holds` one.
 
         Raises:
-            CheckpointError: names that nobody knows there.
+            CheckpointError: names that nobody knows there, or tensors that are none of a transformer.
         """
         prefix = self.prefix(list(file.header))
         assert prefix is not None
@@ -139,6 +139,7 @@ class Layout:
                 raise CheckpointError(
                     f"the tensors of {self.family} as {self.publisher} names them in {file.path.name}", name,
                     "name the layout if it is another one, or take away what is no part of the model")
+        file.require_form(names)
         head = prefix.removesuffix(self.within) + self.projector
         return FoundEncoder(self, file, names, projector_in(file, head) if self.projector else None)
 
@@ -189,18 +190,10 @@ class FoundEncoder:
             tensors["registers"] = tensors["registers"].flatten(0, -2)
         if form.positions == "learned" and "positions" in tensors:
             tensors["positions"] = _resampled(tensors["positions"].flatten(0, -2), form, grid, self.layout.resampling)
-        self._require(tensors, form, grid)
-        return tensors
-
-    def _require(self, tensors: Mapping[str, Tensor], form: ViTForm, grid: Grid) -> None:
         with torch.device("meta"):
-            wanted = {name: tuple(x.shape) for name, x in PublishedViT(form, grid).state_dict().items()}
-        for name in sorted(wanted.keys() | tensors.keys()):
-            mine, got = wanted.get(name), tuple(tensors[name].shape) if name in tensors else None
-            if mine != got:
-                raise CheckpointError(
-                    f"{self._theirs(name)} of shape {mine or 'none'} in {self.file.path.name}", f"{got or 'nothing'}",
-                    "get the whole file, unchanged")
+            wanted = PublishedViT(form, grid).state_dict()
+        self.file.require_shapes(wanted, tensors, self._theirs)
+        return tensors
 
     def _require_base(self, periods: Tensor | None, form: ViTForm) -> None:
         """Stored periods of rotary positions, base^(4i/E), are those of the form."""
@@ -257,9 +250,10 @@ def gated(shapes: Shapes) -> bool:
 
 
 def told(notes: Mapping[str, Any], name: str, otherwise: Any) -> Any:
-    """A number of the publisher's notes, or `otherwise`."""
+    """A number of the publisher's notes, a whole one where `otherwise` is one; or `otherwise`."""
     value = notes.get(name)
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else otherwise
+    kinds = int if isinstance(otherwise, int) else (int, float)
+    return value if isinstance(value, kinds) and not isinstance(value, bool) else otherwise
 
 
 def _under(prefix: str, file: WeightsFile) -> dict[str, tuple[int, ...]]:

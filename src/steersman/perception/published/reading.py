@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steersman.core.errors import CheckpointError
 from steersman.nn.weights import open_weights
 from steersman.perception.published.dinov2 import DINOV2, VIT
 from steersman.perception.published.dinov3 import DINOV3
@@ -26,8 +25,4 @@ def find_encoder(path: Path | str, layout: str = "auto", sha256: str = "") -> Fo
         UsageError: no such file, a pickle, no such layout.
         CheckpointError: truncated, another file than the one that is meant, or none of these encoders.
     """
-    file = open_weights(path)
-    if sha256 and (got := file.sha256()) != sha256:
-        raise CheckpointError(f"the weights of SHA-256 {sha256[:12]}… in {file.path}", f"{got[:12]}…",
-                              "restore the file that this configuration was made from, or describe the new one again")
-    return find(file, LAYOUTS, layout)
+    return find(open_weights(path, sha256), LAYOUTS, layout)

@@ -87,14 +87,22 @@ class Choosing:
         return found.z
 
 
-def forked(state: Tensor, hidden: Tensor, chance: Choosing, fork: Fork, to_change: nn.Module) -> Tensor:
-    """The next states (N, D) of a predictor with one last hidden layer (N, W), which the prior is given."""
+def forked(
+    state: Tensor, hidden: Tensor, chance: Choosing | None, fork: Fork | None, to_change: nn.Module
+) -> Tensor:
+    """The next states (…, D) of a predictor with one last hidden layer (…, W), which the prior is given; without a
+    fork nothing is left to chance."""
+    if chance is None or fork is None:
+        following: Tensor = state + to_change(hidden)
+        return following
+    rows, last = state.flatten(0, -2), hidden.flatten(0, -2)
+
     def move(z: Tensor, times: int) -> Tensor:
-        each, before = (x.repeat_interleave(times, 0) for x in (hidden, state))
+        each, before = (x.repeat_interleave(times, 0) for x in (last, rows))
         after: Tensor = before + to_change(fork(each[None], z)[0])
         return after
 
-    return move(chance.z(hidden, move), 1)
+    return move(chance.z(last, move), 1).view(state.shape)
 
 
 def choosing(variable: LatentVariable | None, actions: Tensor, u: Tensor | None) -> Choosing | None:
@@ -105,21 +113,26 @@ def choosing(variable: LatentVariable | None, actions: Tensor, u: Tensor | None)
 
 
 def explained(
-    roll: Roll, variable: LatentVariable, belief: Belief, actions: Tensor, following: Tensor, exogenous: Tensor | None,
-    u: Tensor | None,
+    roll: Roll, variable: LatentVariable | None, belief: Belief, actions: Tensor, following: Tensor,
+    exogenous: Tensor | None, u: Tensor | None,
 ) -> tuple[Imagined, Tensor]:
-    """`WorldModel.explain` by a posterior: arguments as there."""
-    chance = Choosing(variable, actions, u, following.flatten(2))
+    """`WorldModel.explain` by a posterior, of a predictor that may leave nothing to chance: arguments as there."""
+    chance = None if variable is None else Choosing(variable, actions, u, following.flatten(2))
     imagined = roll(belief, actions[:, None], exogenous, chance)
+    if chance is None:
+        return imagined, imagined.states.new_zeros(actions.shape[:2])
     told = [nats[:, None] for nats in chance.information]
     return imagined, torch.cat([imagined.states.new_zeros(len(actions), 0), *told], 1)
 
 
 def given_before(
-    roll: Roll, variable: LatentVariable, states: Tensor, actions: Tensor, exogenous: Tensor | None,
+    roll: Roll, variable: LatentVariable | None, states: Tensor, actions: Tensor, exogenous: Tensor | None,
     carry: tuple[Tensor, ...],
 ) -> Tensor:
-    """`WorldModel.given` of a predictor with a history: what its prior is given in a rollout of one step."""
+    """`WorldModel.given` of a predictor with a history: what its prior is given in a rollout of one step; the states
+    where nothing is left to chance."""
+    if variable is None:
+        return states.flatten(2)
     k = states.shape[1]
     each = Belief(states.flatten(0, 1), None, tuple(x.flatten(0, 1) for x in carry))
     known = None if exogenous is None else exogenous[:, :1].repeat_interleave(k, 0)
