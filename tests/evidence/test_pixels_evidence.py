@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from steersman.core import Pace
 from steersman.data import Dataset
+from steersman.data.doctor.report import Growth
 from steersman.evidence import data_curve, filmed, pixel_guardrails, pixel_shift, pixel_switches, pixels
-from steersman.evidence.cell import Cell, Context, Finished, Found
+from steersman.evidence.cell import Cell, Context, Finished, Found, Kept, Results
 from steersman.evidence.filmed import Log, Scored
 from steersman.training import settled
 
@@ -74,7 +77,7 @@ def test_every_switch_gives_a_training_that_differs_from_the_recipe(log: Finishe
 def test_a_training_of_so_many_seconds_has_as_many_steps_as_fit(log: Finished) -> None:
     dataset = Dataset.open(log.folder / "log")
     config = settled(pixels.pixels.recipe(batch_size=2), dataset)
-    short, long = (pixel_switches.within(config, dataset, seconds).steps for seconds in (0.5, 5.0))
+    short, long = (filmed.within(config, dataset, seconds).steps for seconds in (0.5, 5.0))
     assert 1 <= short < long
 
 
@@ -114,3 +117,106 @@ def test_a_guard_is_fitted_to_what_the_camera_sees(tmp_path: Path) -> None:
     assert found.record.n == 2
     assert found.record.margin > 0
 
+
+def test_frames_with_too_few_rows_before_them_are_read_but_nothing_is_foreseen_there(
+    log: Finished, tmp_path: Path
+) -> None:
+    config = pixels.pixels.recipe(steps=2)
+    run, _, _ = filmed.learn(Context(tmp_path, 0), config, log.folder)
+    tests = filmed.labels(log.folder / "tests.safetensors")
+    few = dataclasses.replace(tests, observations={name: x[:, -5:] for name, x in tests.observations.items()},
+                              actions=tests.actions[:, -4:])
+    read, ratio = filmed.foreseen(run, few)
+    assert ratio is None
+    assert read == pytest.approx(filmed.foreseen(run, tests)[0], abs=1e-4)
+
+
+# What cells that are kept are summed up to -------------------------------------------------------------------------
+
+
+def test_worlds_have_the_promised_figures_over_seeds_and_methods() -> None:
+    outcome = pixels.summary(Results(0, (
+        kept("arm/ours", 0, scored(0.5, worst=0.0, seconds=100.0, ratio=0.2)),
+        kept("arm/ours", 1, scored(1.0, worst=1.0, seconds=110.0, ratio=None)),
+        kept("arm/pixel_twin", 0, scored(0.25)))))
+    found = outcome.figures["arm"]
+    assert {key: found[key] for key in ("score", "worst", "random", "pixel_twin", "untrained", "seconds",
+                                        "decoded_ratio")} == {
+        "score": 0.75, "worst": 0.0, "random": 0.1, "pixel_twin": 0.25, "untrained": None, "seconds": 110.0,
+        "decoded_ratio": 0.2}
+    assert found["score_by_seed"] == [0.5, 1.0]
+
+
+def test_a_switch_is_weighed_on_the_seeds_that_there_are_both_of() -> None:
+    outcome = pixel_switches.summary(Results(0, (
+        kept("arm/recipe", 0, scored(0.5)), kept("arm/recipe", 1, scored(0.9)),
+        kept("arm/sigreg", 1, scored(0.3)), kept("arm/vit", 0, scored(0.6)))))
+    assert {row: (found["score"], found["score_without"]) for row, found in outcome.figures.items()} == {
+        "arm/sigreg": (0.9, 0.3),           # on in the recipe
+        "arm/vit": (0.6, 0.5)}              # off there
+
+
+def test_what_is_kept_under_a_shift_stands_beside_what_views_keep_and_cost() -> None:
+    shift = next(iter(pixel_shift.SHIFTS))
+    outcome = pixel_shift.summary(Results(0, (
+        kept("arm/unshifted", 0, scored(0.8, cpu=50.0)), kept(f"arm/{shift}", 0, pixel_shift.Kept(0.4, 0.5)),
+        kept(f"arm/{shift}", 1, pixel_shift.Kept(0.4, None)),
+        kept("arm/unshifted-views", 0, scored(0.7, cpu=80.0)),
+        kept(f"arm/{shift}-views", 0, pixel_shift.Kept(0.6, 0.9)))))
+    assert outcome.figures == {f"arm/{shift}": {
+        "kept": 0.5, "score": 0.8, "cpu_seconds": 50.0, "kept_with_views": 0.9, "score_with_views": 0.7,
+        "cpu_seconds_with_views": 80.0}}
+
+
+def test_a_curve_stands_beside_what_the_doctor_told_before() -> None:
+    def growth(base: float, rows: int) -> Growth:
+        return Growth(rows=(rows,) * 5, told=tuple(base + i / 10 for i in range(5)), error=(0.01,) * 5,
+                      more={"2": (0.5, 0.4, 0.6), "4": (0.7, 0.6, 0.8)}, words="more would help")
+
+    def part(share: str, seed: int, steps: int, one: Scored) -> Finished:
+        return kept(f"arm/{share}", seed, one, {f"arm/{share}": {"score": one.score, "steps": steps}})
+
+    outcome = data_curve.summary(Results(0, (
+        kept("arm/forecast", 0, data_curve.Forecast(growth(0.1, 9), growth(0.0, 9))),
+        kept("arm/forecast", 1, data_curve.Forecast(growth(0.3, 9), None)),
+        part("0.0625", 0, 100, scored(0.2, ratio=None)), part("0.0625", 1, 300, scored(0.4, ratio=0.8)),
+        part("1", 0, 1600, scored(0.9)))))
+    least, whole = outcome.figures["arm/0.0625"], outcome.figures["arm/1"]
+    assert (least["score"], least["steps"], least["decoded_ratio"]) == (pytest.approx(0.3), 200, 0.8)
+    assert (least["told"], least["forecast"]) == (pytest.approx(0.2), None)
+    assert (whole["told"], whole["forecast"]) == (pytest.approx(0.6), 0.7)
+    assert "arm, seed 1: more would help." in outcome.tables[0].notes
+
+
+def test_a_doctor_who_cannot_tell_leaves_the_curve_alone(log: Finished, tmp_path: Path) -> None:
+    found = data_curve.forecast(Context(tmp_path, 0, None, (log,)))
+    assert found.record == data_curve.Forecast(None, None)      # 8 episodes
+
+
+def test_hits_are_summed_over_seeds() -> None:
+    def cell(seed: int, hits: int, success: int, unguarded: int) -> Finished:
+        return kept("hazards", seed, pixel_guardrails.Guarded(
+            n=10, hits=hits, success=success, hits_unguarded=5, success_unguarded=unguarded, probe_error=seed,
+            margin=0.1, decoded_ratio=0.2, seconds=9.0))
+
+    both = pixel_guardrails.summary(Results(0, (cell(0, 1, 6, 8), cell(1, 0, 9, 8)))).figures["hazards"]
+    assert (both["hits"], both["hits_unguarded"], both["episodes"]) == (1, 10, 20)
+    assert both["success_of_unguarded"] == 15 / 16
+    assert (both["probe_error"], both["decoded_ratio"]) == (1, 0.2)
+    none = pixel_guardrails.summary(Results(0, (cell(0, 1, 6, 0),))).figures["hazards"]
+    assert none["success_of_unguarded"] is None
+
+
+def scored(
+    score: float, worst: float = 0.0, seconds: float = 90.0, cpu: float = 80.0, ratio: float | None = 0.3
+) -> Scored:
+    return Scored(score=score, worst=worst, random=0.1, wins=1, n=2, seconds=seconds, cpu=cpu, decide=0.1,
+                  read={"x": 0.9}, decoded_ratio=ratio, pace=Pace())
+
+
+def kept(row: str, seed: int, record: msgspec.Struct, figures: dict[str, dict[str, Any]] | None = None) -> Finished:
+    """A cell as it is read back: its record is what JSON holds."""
+    back = msgspec.json.decode(msgspec.json.encode(record))
+    return Finished(Cell(row, filmed.record, 1, seed), Kept(
+        row=row, seed=seed, settings=None, figures=figures or {}, record=back, seconds=1.0, date="", machine={},
+        versions={}, hash="", files={}), Path())

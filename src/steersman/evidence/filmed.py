@@ -21,7 +21,7 @@ from steersman import training
 from steersman.agent import Agent, load_parts
 from steersman.agent.believing import encode
 from steersman.agent.labelling import fit_labelled
-from steersman.core import Latent, Pace, Task, UsageError
+from steersman.core import Latent, Observation, Pace, Task, UsageError
 from steersman.core.pacing import chunked
 from steersman.data import CacheWriter, Dataset
 from steersman.evaluation import PROTOCOLS, Evaluation, evaluate
@@ -33,6 +33,7 @@ from steersman.worlds import Labelled
 
 LABELS, TESTED, AHEAD = 500, 200, 25
 """Labelled frames that a read-out is fitted to, further ones that it is tested on, and rows that are foreseen there."""
+_TRIED = 12  # optimiser steps that are timed
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,7 +62,8 @@ class Scored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     seconds        of training on the wall; cpu: of processor time, all threads
     decide         CPU-seconds of planning an episode, median
     read           column -> R² of the read-out on frames that it was not fitted to
-    decoded_ratio  error of the columns as imagined `AHEAD` rows ahead, in deviations, as a share of persistence's
+    decoded_ratio  error of the columns as imagined about `AHEAD` rows ahead, in deviations, as a share of
+                   persistence's; None: the labelled frames have too few rows before them
     pace           that the log was seen at
     """
 
@@ -137,6 +139,19 @@ def learn(
     return run, trained.seconds, cpu
 
 
+def within(
+    config: TrainConfig, dataset: Dataset, seconds: float, clock: Callable[[], float] = time.process_time,
+) -> TrainConfig:
+    """The same with as many steps as take so many seconds of the clock here; a few of the last stage of its rollouts
+    are made and timed, the first half of them left out."""
+    times: list[float] = []
+    short = msgspec.structs.replace(config, steps=_TRIED, gauge_every=0, rollout=config.rollout[-1:])
+    training.train(short, dataset, None, progress=lambda _: times.append(clock()))
+    half = len(times) // 2
+    each = (times[-1] - times[half]) / (len(times) - 1 - half)
+    return msgspec.structs.replace(config, steps=max(1, int(seconds / each)))
+
+
 def judge(
     context: Context, learned: tuple[Run, float, float], log: Path, protocol: str, episodes: int | None = None,
     change: Callable[[Agent], Agent] | None = None, task: Task | None = None,
@@ -169,7 +184,7 @@ def scored(
 @torch.inference_mode()
 def foreseen(run: Run, tests: Labelled) -> tuple[dict[str, float], float | None]:
     """R² of each column read off the frames, and the error of the columns as imagined m model steps before, as a share
-    of the error of those that stand still; None where the model cannot be asked."""
+    of the error of those that stand still; None where too few rows lie before the frames for the model's history."""
     parts, agent = load_parts(run), Agent.load(run)
     readout, signature = agent.readout, parts.signature
     if readout is None:
@@ -178,34 +193,31 @@ def foreseen(run: Run, tests: Labelled) -> tuple[dict[str, float], float | None]
     m = max(1, round(AHEAD / pace.step))
     rows = tests.actions.shape[1]
     first = rows - (m + history - 1) * pace.step
+    truth, spread = tests.values, tests.values.std(0).clamp(min=1e-6)
+    error = readout.read(_encoded(parts.parts.perception, tests.moments(pace))) - truth
+    r2 = 1 - error.square().mean(0) / truth.var(0).clamp(min=1e-12)
+    read = {name: float(value) for name, value in zip(readout.columns, r2, strict=True)}
     if first < pace.before:
-        raise UsageError(f"{m + history - 1} model steps before each frame", f"{rows} rows", "label with more rows")
-    states = []
-    for i in range(history):
-        moment = _at(tests, first + i * pace.step, pace)
-        states.append(_encoded(parts.parts.perception, moment))
-    last = _encoded(parts.parts.perception, _at(tests, rows, pace))
+        return read, None
+    states = [_encoded(parts.parts.perception, _at(tests, first + i * pace.step, pace)) for i in range(history)]
     done = tests.actions[:, first:].unflatten(1, (-1, pace.step))
     actions = chunked(done, signature.action) if pace.step > 1 else done[:, :, 0]
     past = torch.stack(states, 1)
     belief = agent.world_model.begin(Latent(past), actions[:, : history - 1], None)
     imagined = agent.world_model.imagine(belief, actions[:, None, history - 1 :]).states[:, 0, -1]
-    truth, spread = tests.values, tests.values.std(0).clamp(min=1e-6)
-    error = readout.read(last) - truth
-    r2 = 1 - error.square().mean(0) / truth.var(0).clamp(min=1e-12)
     ahead, still = (((readout.read(x) - truth) / spread).norm(dim=-1).mean() for x in (imagined, states[-1]))
-    return {name: float(value) for name, value in zip(readout.columns, r2, strict=True)}, float(ahead / still)
+    return read, float(ahead / still)
 
 
-def _at(labelled: Labelled, row: int, pace: Pace) -> dict[str, Tensor]:
+def _at(labelled: Labelled, row: int, pace: Pace) -> Observation:
     """The moments (n, …) at a row before the labelled one."""
     upto = dataclasses.replace(
         labelled, observations={name: x[:, : row + 1] for name, x in labelled.observations.items()},
         actions=labelled.actions[:, :row])
-    return dict(upto.moments(pace))
+    return upto.moments(pace)
 
 
-def _encoded(perception: Any, moment: dict[str, Tensor]) -> Tensor:
+def _encoded(perception: Any, moment: Observation) -> Tensor:
     count = len(next(iter(moment.values())))
     return torch.cat([encode(perception, {name: x[i : i + 100] for name, x in moment.items()}).state
                       for i in range(0, count, 100)])

@@ -18,6 +18,7 @@ from steersman.evaluation.seeds import GUARD, derived
 from steersman.evidence import filmed
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.filmed import Log
+from steersman.evidence.seeds import mean
 from steersman.recipes import pixels
 from steersman.runs.artefacts import Column, Figure, Row, Table
 
@@ -82,7 +83,8 @@ def perform(context: Context) -> Found:
 
 
 def summary(results: Results) -> Outcome:
-    """{hazards: hits, hits_unguarded, episodes, success, success_unguarded, …} over all seeds."""
+    """{hazards: hits, hits_unguarded, episodes, success, success_unguarded, …}: sums over all seeds, the largest error
+    of the probe, margin and training. `success_of_unguarded` is None where nothing was reached unguarded."""
     cells_ = [one.record(Guarded) for one in results.of("hazards")]
     if not cells_:
         return Outcome({})
@@ -91,7 +93,8 @@ def summary(results: Results) -> Outcome:
              ("hits", "hits_unguarded", "success", "success_unguarded")}
     figures: dict[str, Any] = {
         **total, "episodes": n, "hits_ci95": list(wilson(total["hits"], n)),
-        "success_of_unguarded": total["success"] / max(1, total["success_unguarded"]),
+        "success_of_unguarded": total["success"] / total["success_unguarded"] if total["success_unguarded"] else None,
+        "decoded_ratio": mean(one.decoded_ratio for one in cells_),
         "probe_error": max(one.probe_error for one in cells_), "margin": max(one.margin for one in cells_),
         "seconds": max(one.seconds for one in cells_),
     }

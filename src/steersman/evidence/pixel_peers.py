@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,10 +20,11 @@ import torch
 
 from steersman import training
 from steersman.agent import load_parts
-from steersman.core import Pace, Signature
-from steersman.data import CacheWriter, Dataset
+from steersman.core import MismatchError, Pace, Signature
+from steersman.data import CacheWriter, Dataset, pace_for
 from steersman.evaluation import PROTOCOLS, PlanningProtocol
 from steersman.evaluation.seeds import GUARD, LOG, derived
+from steersman.evidence import filmed
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.peers import table
 from steersman.evidence.peers.acting import Acted, act_in
@@ -35,15 +37,11 @@ from steersman.objectives import Prediction, SIGReg
 from steersman.runs import Run
 from steersman.runs.artefacts import Column
 from steersman.training import TrainConfig
+from steersman.worlds import Labelled
 
-WORLDS: dict[str, Pace] = {
-    "two-rooms": Pace(step=4),
-    "walled-room": Pace(),
-    "pendulum-pixels-by-picture": Pace(step=3, frames=3),
-    "push-t-by-picture": Pace(step=5),
-    "empty-8x8": Pace(),
-}
-"""Worlds whose goal is a picture, by the names of protocols, and the model step of everybody's training there."""
+WORLDS = ("two-rooms", "walled-room", "pendulum-pixels-by-picture", "push-t-by-picture", "empty-8x8")
+"""Worlds whose goal is a picture, by the names of protocols. Everybody learns in the model steps that the log asks for
+(`data.pace_for`)."""
 USUAL = ("two-rooms",)
 OURS, THEIR_LOSS, TEN = "steersman", "steersman-lewm-loss", "-ten"
 PROTOCOL = {"walled-room": PlanningProtocol(world=WalledRoom())}
@@ -51,7 +49,6 @@ PROTOCOL = {"walled-room": PlanningProtocol(world=WalledRoom())}
 _USUAL_RIVALS = ("lightly-lewm", "stable-lewm", "gciql")
 _EXECUTED = 4
 """Steps of our planner's plans that are carried out on a package's model, whose predictor is large. lightly has 4."""
-_TRIAL = 40  # steps that tell how fast a training is
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,6 +74,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leg: int | None = None
 
 
+class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the log asks for."""
+
+    pace: Pace
+
+
 class Played(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Goals reached by one planner: wins of n episodes, of the strongest walker that looks at nothing, seconds a
     decision."""
@@ -92,7 +95,7 @@ def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 
     found: list[Cell] = []
     for world in WORLDS:
         usual = world in USUAL
-        log = Cell(f"{world}/log", record, 60, seed, Settings(world, "", sizes), usual=usual)
+        log = Cell(f"{world}/log", record, 180, seed, Settings(world, "", sizes), usual=usual)
         found.append(log)
         for name in (OURS, THEIR_LOSS, *table.RIVALS):
             found += _pair(log, Settings(world, name, sizes), usual and name in (OURS, *_USUAL_RIVALS))
@@ -127,7 +130,7 @@ def protocol_of(world: str) -> PlanningProtocol:
 
 
 def record(context: Context) -> Found:
-    """The log that everybody learns from: pictures and actions."""
+    """The log that everybody learns from, pictures and actions, and the pace that it asks for."""
     settings: Settings = context.settings
     world = protocol_of(settings.world).world
     episodes, steps = world.recorded
@@ -137,15 +140,17 @@ def record(context: Context) -> Found:
     with CacheWriter(context.folder / "log", world.signature, origin=origin) as writer:
         writer.append(world.log(episodes, steps, derived(context.seed, LOG)))
         writer.finish()
-    return Found()
+    return Found(record=Recorded(pace_for(Dataset.open(context.folder / "log"))))
 
 
 def learn(context: Context) -> Found:
     """Train one rival, or one sitting of it, in a process of its own."""
     settings: Settings = context.settings
-    log, before = context.needs[0].folder / "log", context.needs[-1].folder if len(context.needs) > 1 else None
+    log, *legs = context.needs
+    before = legs[-1].folder if legs else None
     context.say(f"{settings.rival} learns {settings.world}")
-    cost = _apart(_learn, settings, context.seed, log, context.folder, before)
+    pace = log.record(Recorded).pace
+    cost = _apart(_learn, settings, context.seed, log.folder / "log", pace, context.folder, before)
     row = f"{settings.world}/{settings.rival}{'' if settings.leg is None else TEN}"
     measured = {"parameters": cost.parameters, "training_memory": cost.memory / 2**20}
     if settings.leg is None:
@@ -158,9 +163,10 @@ def learn(context: Context) -> Found:
 def act(context: Context) -> Found:
     """Play with its own planner and with ours, in a process of its own."""
     settings: Settings = context.settings
-    log, learned = context.needs[0].folder / "log", context.needs[-1].folder
+    log, learned = context.needs
     context.say(f"{settings.rival} acts in {settings.world}")
-    played, memory = _apart(_act, settings, context.seed, log, learned)
+    pace = log.record(Recorded).pace
+    played, memory = _apart(_act, settings, context.seed, log.folder / "log", pace, learned.folder)
     row = f"{settings.world}/{settings.rival}{'' if settings.leg is None else TEN}"
     measured: dict[str, Any] = {"acting_memory": memory / 2**20}
     for key, one in played.items():
@@ -170,7 +176,8 @@ def act(context: Context) -> Found:
 
 
 def summary(results: Results) -> Outcome:
-    """Every rival beside ours on the same log: `ours` is our score there."""
+    """{world/package: score, seconds, ours, …}: goals reached with its own planner (None: it has none for actions of
+    this kind), seconds of training, and what our recipe comes to in that world."""
     columns = (
         Column(key="score", title="its own planner", form="share", better="higher"),
         Column(key="latent", title="our planner, latent distance", form="share", better="higher"),
@@ -188,10 +195,9 @@ def summary(results: Results) -> Outcome:
                "its time allows (`*_episodes`).",
                "Packages train with the sizes, optimisers and schedules of their own scripts; rows ending in "
                f"{TEN} had ten times the seconds."))
+    ours = {world: figures.get(f"{world}/{OURS}", {}).get("score") for world in WORLDS}
     for row, found in figures.items():
-        ours = figures.get(f"{row.split('/')[0]}/{OURS}", {}).get("score")
-        if ours is not None:
-            found["ours"] = ours
+        figures[row] = {"score": None, "seconds": None} | found | {"ours": ours[row.split("/")[0]]}
     return Outcome(figures, (shown,))
 
 
@@ -204,8 +210,8 @@ def _apart(function: Callable[..., Any], *given: Any) -> Any:
         return pool.submit(function, *given).result()
 
 
-def _learn(settings: Settings, seed: int, log: Path, folder: Path, before: Path | None) -> table.Cost:
-    opened, pace = Dataset.open(log), WORLDS[settings.world]
+def _learn(settings: Settings, seed: int, log: Path, pace: Pace, folder: Path, before: Path | None) -> table.Cost:
+    opened = Dataset.open(log)
     if settings.rival in (OURS, THEIR_LOSS):
         return _learn_ours(settings, seed, opened, pace, folder)
     paced = table.rival(settings.rival).paced(opened, pace)
@@ -222,9 +228,7 @@ def _learn_ours(settings: Settings, seed: int, log: Dataset, pace: Pace, folder:
     config = _recipe(seed, pace)
     if settings.rival == THEIR_LOSS:
         config = msgspec.structs.replace(config, objectives=(Prediction.Config(), SIGReg.Config(weight=0.09)))
-    trial = training.train(msgspec.structs.replace(config, steps=_TRIAL), log, None)
-    steps = max(1, int(settings.sizes.seconds * _TRIAL / trial.seconds))
-    config = msgspec.structs.replace(config, steps=steps)
+    config = filmed.within(config, log, settings.sizes.seconds, time.perf_counter)
     with training.create_run(folder / "run", config, log, recipe="pixels") as run:
         done = training.train(config, log, run)
     assert done.world_model is not None
@@ -238,7 +242,7 @@ def _recipe(seed: int, pace: Pace) -> TrainConfig:
     return msgspec.structs.replace(pixels.recipe(seed=seed), pace=pace)
 
 
-def _act(settings: Settings, seed: int, log: Path, learned: Path) -> tuple[dict[str, Played], int]:
+def _act(settings: Settings, seed: int, log: Path, pace: Pace, learned: Path) -> tuple[dict[str, Played], int]:
     protocol = protocol_of(settings.world)
     planner: Any = PLANNER
     if settings.rival in (OURS, THEIR_LOSS):
@@ -248,7 +252,7 @@ def _act(settings: Settings, seed: int, log: Path, learned: Path) -> tuple[dict[
         perception, model = loaded.parts.perception.eval(), loaded.parts.world_model.eval()
         own = None
     else:
-        signature = table.rival(settings.rival).paced(Dataset.open(log), WORLDS[settings.world]).signature
+        signature = table.rival(settings.rival).paced(Dataset.open(log), pace).signature
         there = table.load(settings.rival, signature, learned)
         if isinstance(there, GoalPolicy):
             return {"score": _play(there, settings, protocol, seed)}, peak_memory()
@@ -266,9 +270,11 @@ def _act(settings: Settings, seed: int, log: Path, learned: Path) -> tuple[dict[
 
 def _with_own(model: Windowed, settings: Settings, protocol: PlanningProtocol, seed: int) -> dict[str, Played]:
     """With the package's planner, where it plans actions of this kind."""
-    if model.numbers.choices and not settings.rival.startswith("stable"):
+    try:
+        own = model.own_planner(seed)
+    except MismatchError:
         return {}
-    return {"score": _play(model.own_planner(seed), settings, protocol, seed)}
+    return {"score": _play(own, settings, protocol, seed)}
 
 
 def _play(policy: GoalPolicy, settings: Settings, protocol: PlanningProtocol, seed: int) -> Played:
@@ -278,17 +284,9 @@ def _play(policy: GoalPolicy, settings: Settings, protocol: PlanningProtocol, se
                   seconds=acted.seconds)
 
 
-def _labelled(settings: Settings, protocol: PlanningProtocol, signature: Signature, seed: int) -> Any:
-    """A few frames with their truth, in the moments of the model."""
+def _labelled(settings: Settings, protocol: PlanningProtocol, signature: Signature, seed: int) -> Labelled:
+    """A few frames with their truth, in the moments of the model: observations name -> (n, 1, …)."""
     generator = torch.Generator().manual_seed(derived(seed, GUARD))
     found = protocol.world.labelled(settings.sizes.labels, signature.pace.before, generator)
-    if signature.pace.frames == 1:
-        return found
-    from steersman.core.pacing import stacked
-
-    apart = signature.pace.apart
-    newest = {name: value[:, list(range(-1, -1 - signature.pace.frames * apart, -apart))]
-              for name, value in found.observations.items()}
-    return dataclasses.replace(found, observations={
-        name: stacked(value)[:, None] if signature.observations[name].kind == "image" else value[:, :1]
-        for name, value in newest.items()})
+    moments = found.moments(signature.pace)
+    return dataclasses.replace(found, observations={name: moment[:, None] for name, moment in moments.items()})

@@ -5,7 +5,6 @@ Kept is the share of the way from the strongest policy that looks at nothing to 
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from steersman.evidence import filmed
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.filmed import Scored
 from steersman.evidence.pixels import WORLDS
+from steersman.evidence.seeds import mean
 from steersman.recipes import pixels
 from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.worlds.shifts import SHIFTS, Shifted
@@ -37,6 +37,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     steps: int | None = None
     episodes: int | None = None
 
+    @property
+    def row(self) -> str:
+        """Of its cell."""
+        return f"{self.world}/{self.shift or 'unshifted'}{'-views' * self.views}"
+
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The score under a shift, and what is kept of the unshifted one; None: there was nothing to keep."""
@@ -54,14 +59,12 @@ def cells(
         for i in range(SEEDS):
             log = Cell(f"{world}/log", filmed.record, 300, seed + i, WORLDS[world], usual=False)
             for views in (False, True):
-                usual, name = world == "pendulum" and i == 0 and not views, "-views" if views else ""
+                usual = world == "pendulum" and i == 0 and not views
                 plain = Settings(world=world, views=views, steps=steps, episodes=episodes)
-                learned = Cell(f"{world}/unshifted{name}", learn, 360, seed + i, plain, (log,), usual=usual)
-                found += [learned] + [
-                    Cell(f"{world}/{shift}{name}", perform, 90, seed + i,
-                         msgspec.structs.replace(plain, shift=shift), (learned,), usual=usual)
-                    for shift in SHIFTS
-                ]
+                learned = Cell(plain.row, learn, 360, seed + i, plain, (log,), usual=usual)
+                shifted = (msgspec.structs.replace(plain, shift=shift) for shift in SHIFTS)
+                found += [learned] + [Cell(one.row, perform, 90, seed + i, one, (learned,), usual=usual)
+                                      for one in shifted]
     return tuple(found)
 
 
@@ -73,7 +76,7 @@ def learn(context: Context) -> Found:
     learned = filmed.learn(context, config, log.folder)
     found = filmed.judge(context, learned, log.folder, WORLDS[settings.world].protocol, settings.episodes)
     context.say(f"{settings.world}{' with views' * settings.views}, seed {context.seed}: {found.score:.3g}")
-    return Found({f"{settings.world}/unshifted": {"score": found.score}}, found)
+    return Found({settings.row: {"score": found.score}}, found)
 
 
 def perform(context: Context) -> Found:
@@ -89,40 +92,26 @@ def perform(context: Context) -> Found:
     score, floor = float(values.mean()), plain.random or 0.0
     kept = (score - floor) / (plain.score - floor) if plain.score > floor else None
     context.say(f"{settings.world}, {settings.shift}, seed {context.seed}: {score:.3g}")
-    return Found({f"{settings.world}/{settings.shift}": {"score": score}}, Kept(score, kept))
+    return Found({settings.row: {"score": score}}, Kept(score, kept))
 
 
 def summary(results: Results) -> Outcome:
-    """{world/factor: kept, kept_with_views, seconds, seconds_with_views}: means over seeds."""
+    """{world/factor: kept, score}, both also `_with_views`, and what the trainings cost: means over seeds. `score` is
+    the unshifted one."""
     figures: dict[str, dict[str, Any]] = {}
     for world in WORLDS:
         for shift in SHIFTS:
-            plain, cured = (_kept(results, f"{world}/{shift}{name}") for name in ("", "-views"))
-            if plain is None and cured is None:
-                continue
-            figures[f"{world}/{shift}"] = {
-                "kept": plain, "kept_with_views": cured, "seconds": _seconds(results, f"{world}/unshifted"),
-                "seconds_with_views": _seconds(results, f"{world}/unshifted-views"),
-                "score": _score(results, f"{world}/unshifted"),
-                "score_with_views": _score(results, f"{world}/unshifted-views"),
-            }
+            measured: dict[str, Any] = {}
+            for key, views in (("", False), ("_with_views", True)):
+                plain = Settings(world=world, views=views)
+                shifted = results.of(msgspec.structs.replace(plain, shift=shift).row)
+                trained = [one.record(Scored) for one in results.of(plain.row)]
+                measured |= {f"kept{key}": mean(one.record(Kept).kept for one in shifted),
+                             f"score{key}": mean(one.score for one in trained),
+                             f"cpu_seconds{key}": mean(one.cpu for one in trained)}
+                if shifted:
+                    figures[f"{world}/{shift}"] = measured
     return Outcome(figures, (_table(figures),) if figures else ())
-
-
-def _kept(results: Results, row: str) -> float | None:
-    known = [one.record(Kept).kept for one in results.of(row)]
-    return statistics.fmean(value for value in known if value is not None) if any(
-        value is not None for value in known) else None
-
-
-def _seconds(results: Results, row: str) -> float | None:
-    found = [one.record(Scored).cpu for one in results.of(row)]
-    return statistics.fmean(found) if found else None
-
-
-def _score(results: Results, row: str) -> float | None:
-    found = [one.record(Scored).score for one in results.of(row)]
-    return statistics.fmean(found) if found else None
 
 
 def _table(figures: dict[str, dict[str, Any]]) -> Table:

@@ -7,7 +7,6 @@ configuration that it returns.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from steersman.evidence import filmed
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.filmed import Scored
 from steersman.evidence.pixels import WORLDS, method
+from steersman.evidence.seeds import mean
 from steersman.objectives import (
     ClipVariance,
     InverseDynamics,
@@ -38,7 +38,6 @@ from steersman.world_model import TransformerModel
 SEEDS, SECONDS = 3, 100.0
 """Training seeds, and CPU-seconds of each training."""
 STUDIED = ("pendulum", "push-t", "arm")
-_TRIED = 12  # optimiser steps that are timed
 
 Change = Callable[[TrainConfig], TrainConfig]
 replace = msgspec.structs.replace
@@ -137,7 +136,7 @@ def perform(context: Context) -> Found:
     config = training.settled(config, dataset)
     if settings.switch:
         config = SWITCHES[settings.switch][2](config)
-    config = within(config, dataset, settings.seconds)
+    config = filmed.within(config, dataset, settings.seconds)
     protocol = WORLDS[settings.world].protocol
     found = filmed.judge(context, filmed.learn(context, config, log.folder), log.folder, protocol, settings.episodes)
     context.say(f"{settings.world}, {settings.switch or 'the recipe'}, seed {context.seed}: {found.score:.3g} after "
@@ -145,37 +144,25 @@ def perform(context: Context) -> Found:
     return Found({f"{settings.world}/{settings.switch or 'recipe'}": {"score": found.score}}, found)
 
 
-def within(config: TrainConfig, dataset: Dataset, seconds: float) -> TrainConfig:
-    """The same with as many steps as take so many CPU-seconds here; a few are made and timed."""
-    times: list[float] = []
-    short = replace(config, steps=_TRIED, gauge_every=0, rollout=config.rollout[-1:])
-    training.train(short, dataset, None, progress=lambda _: times.append(time.process_time()))
-    half = len(times) // 2
-    each = (times[-1] - times[half]) / (len(times) - 1 - half)
-    return replace(config, steps=max(1, int(seconds / each)))
-
-
 def summary(results: Results) -> Outcome:
-    """{world/switch: score, score_without}: means over seeds; `kept` counts the seeds."""
+    """{world/switch: score, score_without}: means over the seeds that there are both of, told apart in `scores` and
+    `scores_without`."""
     figures: dict[str, dict[str, Any]] = {}
     for world in WORLDS:
-        base = [one.record(Scored) for one in results.of(f"{world}/recipe")]
+        recipe = {one.cell.seed: one.record(Scored) for one in results.of(f"{world}/recipe")}
         for switch, (_, on, _change) in SWITCHES.items():
-            other = [one.record(Scored) for one in results.of(f"{world}/{switch}")]
-            if not base or not other:
+            changed = {one.cell.seed: one.record(Scored) for one in results.of(f"{world}/{switch}")}
+            both = sorted(recipe.keys() & changed.keys())
+            if not both:
                 continue
-            yes, no = (base, other) if on else (other, base)
+            yes, no = ([of[seed] for seed in both] for of in ((recipe, changed) if on else (changed, recipe)))
             figures[f"{world}/{switch}"] = {
                 "score": statistics.fmean(x.score for x in yes), "score_without": statistics.fmean(x.score for x in no),
-                "decoded_ratio": _mean(yes), "decoded_ratio_without": _mean(no),
+                "decoded_ratio": mean(x.decoded_ratio for x in yes),
+                "decoded_ratio_without": mean(x.decoded_ratio for x in no),
                 "scores": [x.score for x in yes], "scores_without": [x.score for x in no],
             }
     return Outcome(figures, (_table(figures),) if figures else ())
-
-
-def _mean(found: list[Scored]) -> float | None:
-    known = [one.decoded_ratio for one in found if one.decoded_ratio is not None]
-    return statistics.fmean(known) if known else None
 
 
 def _table(figures: dict[str, dict[str, Any]]) -> Table:

@@ -15,6 +15,7 @@ from steersman.evidence import filmed
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
 from steersman.evidence.filmed import Log, Scored
+from steersman.evidence.seeds import mean
 from steersman.objectives import PixelPrediction, Prediction
 from steersman.recipes import pixels
 from steersman.runs.artefacts import Column, Figure, Row, Table
@@ -99,8 +100,8 @@ def method(config: TrainConfig, name: str) -> TrainConfig:
 
 
 def summary(results: Results) -> Outcome:
-    """{world: score, worst, random, pixel_twin, untrained, seconds, decoded_ratio}; `score_by_seed` tells the seeds
-    apart."""
+    """{world: score, worst, random, pixel_twin, untrained, seconds, decoded_ratio}: means over seeds, but for the worst
+    episode and the longest training; `score_by_seed` tells the seeds apart."""
     figures: dict[str, dict[str, Any]] = {}
     for world in WORLDS:
         of = {name: [one.record(Scored) for one in results.of(f"{world}/{name}")] for name in METHODS}
@@ -109,12 +110,12 @@ def summary(results: Results) -> Outcome:
             continue
         figures[world] = {
             "score": statistics.fmean(one.score for one in ours), "worst": min(one.worst for one in ours),
-            "random": _mean(one.random for one in ours), "score_by_seed": [one.score for one in ours],
+            "random": mean(one.random for one in ours), "score_by_seed": [one.score for one in ours],
             "upright": [one.wins for one in ours], "episodes": ours[0].n,
-            "pixel_twin": _mean(one.score for one in of["pixel_twin"]),
-            "untrained": _mean(one.score for one in of["untrained"]),
+            "pixel_twin": mean(one.score for one in of["pixel_twin"]),
+            "untrained": mean(one.score for one in of["untrained"]),
             "seconds": max(one.seconds for one in ours), "cpu_seconds": max(one.cpu for one in ours),
-            "decoded_ratio": _mean(one.decoded_ratio for one in ours),
+            "decoded_ratio": mean(one.decoded_ratio for one in ours),
             "read": {name: min(one.read[name] for one in ours) for name in ours[0].read},
         }
     if not figures:
@@ -123,11 +124,6 @@ def summary(results: Results) -> Outcome:
                     "score of the recipe, of its pixel twin and of an untrained encoder in each world",
                     "From the strongest policy that looks at nothing (0) to the recipe (1).")
     return Outcome(figures, (_table(figures),), (shown,))
-
-
-def _mean(values: Any) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
 
 
 def _table(figures: dict[str, dict[str, Any]]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from steersman.evidence.cell import Results
@@ -38,6 +38,16 @@ def spread(values: Sequence[float]) -> Figure:
     t = _QUANTILES[n - 2] if n - 2 < len(_QUANTILES) else 1.96 + 2.7 / (n - 1)
     middle, half = statistics.fmean(values), t * statistics.stdev(values) / n**0.5
     return Figure(value=middle, low=middle - half, high=middle + half, n=n)
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are known; None: none is.
+
+    >>> mean([1.0, None, 3.0])
+    2.0
+    """
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def worst(values: Sequence[float], better: Literal["higher", "lower", ""]) -> float | None:

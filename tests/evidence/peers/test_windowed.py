@@ -35,9 +35,7 @@ class Recalling(Windowed):
     """Foresees from all moments that it sees: a mean of latents, a decaying sum of actions, through a tanh."""
 
     def __init__(self, signature: Signature, history: int, size: int = 3) -> None:
-        super().__init__()
-        self.signature, self.numbers = signature, Numbers(signature)
-        self.history, self.size, self.image = history, size, next(iter(signature.observations))
+        super().__init__(signature, history, size)
         self.eye = nn.Linear(math.prod(signature.observations[self.image].shape), size)
         self.push = nn.Linear(self.numbers.width, size)
 
@@ -50,7 +48,7 @@ class Recalling(Windowed):
         return torch.tanh(latents.cumsum(1) / count + 0.3 * self.push(actions).cumsum(1))
 
     def own_planner(self, seed: int = 0) -> GoalPolicy:
-        raise NotImplementedError
+        return OurPlanner(self.signature, PictureLatent(self), WindowModel(self), seed=seed)
 
 
 def signature(action: ActionSpec) -> Signature:
@@ -98,6 +96,12 @@ def test_histories_of_different_length_stand_in_one_batch() -> None:
         assert torch.allclose(together.states[i], alone.states[0], atol=1e-6)
         assert all(torch.equal(x[i], y[0]) for x, y in zip(together.carry, alone.carry, strict=True) if x.dim() == 2)
     assert together.carry[2][:, 0].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("planner", [lightly._CEM, torch_world._CEM])
+def test_a_planner_of_amounts_refuses_choices(planner: Callable[[Any, int], GoalPolicy]) -> None:
+    with pytest.raises(MismatchError, match="expected amounts"):
+        planner(Recalling(signature(ActionSpec("discrete", choices=3)), 2), 0)
 
 
 def test_amounts_are_scaled_and_come_back_within_their_bounds() -> None:

@@ -14,17 +14,17 @@ import msgspec
 import torch
 from torch import Tensor
 
-from steersman.core import MismatchError, Observation, Signature
+from steersman.core import Observation, Signature
 from steersman.core.extras import require
 from steersman.data import Dataset
 from steersman.evidence.peers.descending import cosine
 from steersman.evidence.peers.policy import GoalPolicy
 from steersman.evidence.peers.windowed import (
     Leg,
-    Numbers,
     Schedule,
     TrainedModel,
     Windowed,
+    require_amounts,
     require_picture,
     train_windowed,
 )
@@ -49,10 +49,9 @@ class LightlyModel(Windowed):
     """The tutorial's four parts with our pictures (in [0, 1]) and actions (in [-1, 1])."""
 
     def __init__(self, signature: Signature, config: Config) -> None:
-        super().__init__()
+        super().__init__(signature, config.history, WIDTH)
         parts, timm = require("lightly.models.modules", "bench"), require("timm", "bench")
-        self.config, self.signature, self.numbers = config, signature, Numbers(signature)
-        self.image, self.history, self.size = require_picture(signature), config.history, WIDTH
+        self.config = config
         height, width, channels = signature.observations[self.image].shape
         self.backbone = timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=(height, width),
                                           num_classes=0, dynamic_img_size=True, dynamic_img_pad=True, in_chans=channels)
@@ -113,8 +112,7 @@ class _CEM(GoalPolicy):
     """The tutorial's planner, for all problems at once: a Gaussian over plans, refitted to the nearest of them."""
 
     def __init__(self, model: LightlyModel, seed: int) -> None:
-        if model.numbers.choices:
-            raise MismatchError("amounts, which lightly's tutorial plans", "choices", "use our planner on its model")
+        require_amounts(model, "the CEM of lightly's tutorial")
         self.model, self.signature = model, model.signature
         self.generator = torch.Generator().manual_seed(seed)
 

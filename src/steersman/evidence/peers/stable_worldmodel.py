@@ -62,9 +62,8 @@ class StableModel(Windowed):
     deviation: Tensor
 
     def __init__(self, signature: Signature, config: Config, numbers: Numbers) -> None:
-        super().__init__()
-        self.config, self.signature, self.numbers = config, signature, numbers
-        self.image, self.history, self.size = require_picture(signature), config.history, WIDTH
+        super().__init__(signature, config.history, WIDTH, numbers)
+        self.config = config
         height, width, channels = signature.observations[self.image].shape
         sides = [config.pixels or max(PATCH, PATCH * round(side / PATCH)) for side in (height, width)]
         self.sides = (sides[0], sides[1])

@@ -19,10 +19,10 @@ from steersman.data import Dataset
 from steersman.evidence.peers.policy import GoalPolicy
 from steersman.evidence.peers.windowed import (
     Leg,
-    Numbers,
     Schedule,
     TrainedModel,
     Windowed,
+    require_amounts,
     require_picture,
     train_windowed,
 )
@@ -45,9 +45,8 @@ class TorchWorldModel(Windowed):
     """Their LeWM with our pictures (in [0, 1]) and actions (in [-1, 1])."""
 
     def __init__(self, signature: Signature, config: Config) -> None:
-        super().__init__()
-        self.config, self.signature, self.numbers = config, signature, Numbers(signature)
-        self.image, self.history, self.size = require_picture(signature), config.history, WIDTH
+        super().__init__(signature, config.history, WIDTH)
+        self.config = config
         height, width, channels = signature.observations[self.image].shape
         if height % config.patch or width % config.patch:
             raise MismatchError(f"pictures whose sides patches of {config.patch} divide", f"{height} × {width}",
@@ -101,8 +100,7 @@ class _CEM(GoalPolicy):
     """Its CEM, for all problems at once."""
 
     def __init__(self, model: TorchWorldModel, seed: int) -> None:
-        if model.numbers.choices:
-            raise MismatchError("amounts, which torch-world's CEM plans", "choices", "use our planner on its model")
+        require_amounts(model, "torch-world's CEM")
         self.model, self.signature = model, model.signature
         self.search = require("torch_world.planning", "bench").CEM(
             model.config.horizon, model.numbers.width, num_samples=model.config.samples,

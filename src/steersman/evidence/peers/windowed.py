@@ -98,6 +98,16 @@ class Windowed(nn.Module, ABC):
     numbers: Numbers
     signature: Signature
 
+    def __init__(self, signature: Signature, history: int, size: int, numbers: Numbers | None = None) -> None:
+        """numbers: by default scaled by the bounds of actions.
+
+        Raises:
+            MismatchError: a signature without one picture, or without actions.
+        """
+        super().__init__()
+        self.signature, self.history, self.size = signature, history, size
+        self.image, self.numbers = require_picture(signature), Numbers(signature) if numbers is None else numbers
+
     @abstractmethod
     def embed(self, pictures: Tensor) -> Tensor:
         """uint8 (B, T, height, width, C) -> (B, T, D)."""
@@ -127,6 +137,15 @@ def require_picture(signature: Signature) -> str:
         raise MismatchError("one picture a moment, and actions", f"{kinds}, {signature.action.kind} actions",
                             "train this package on a log of one camera")
     return names[0]
+
+
+def require_amounts(model: Windowed, planner: str) -> None:
+    """
+    Raises:
+        MismatchError: actions are choices, which `planner` cannot plan.
+    """
+    if model.numbers.choices:
+        raise MismatchError(f"amounts, which {planner} plans", "choices", "use our planner on its model")
 
 
 # Training -----------------------------------------------------------------------------------------------------------
