@@ -88,7 +88,7 @@ def act_in(
         agent = deciding(agent, worlds[0].signature)
         agent.signature.world.require(worlds[0].signature, "the agent", env)
         played = GymnasiumTrials(worlds, seeds)
-        trials = in_steps(played, agent)
+        trials = in_steps(played, agent, longest)
         limit = -(-longest // agent.signature.pace.step)
         start, tally, story = trials.observe(), Tally(trials, limit), _Story(agent, episodes)
         agent.reset(seeds)

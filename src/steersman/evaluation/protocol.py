@@ -172,7 +172,7 @@ def evaluate(
     agent = deciding(agent, protocol.world.signature)
     protocol.world.signature.require(agent.signature.world, "the protocol's world", "the agent")
     trials, again = (_begun(protocol, episodes, seed, first) for _ in range(2))
-    trials = in_steps(trials, agent)
+    trials = in_steps(trials, agent, protocol.limit)
     floor = drifted(again, protocol.limit, torch.Generator().manual_seed(seed + 7)) if random else None
     limits = () if task is None else task.guardrails
     if guardrails is not None:
@@ -195,9 +195,9 @@ def evaluate(
     )
 
 
-def in_steps(trials: Trials, agent: Decides) -> Trials:
-    """The trials as the agent sees and steps them."""
-    return trials if agent.signature.pace.plain else PacedTrials(trials, agent.signature.pace)
+def in_steps(trials: Trials, agent: Decides, limit: int) -> Trials:
+    """The trials as the agent sees and steps them, for at most `limit` actions of the world."""
+    return trials if agent.signature.pace.plain else PacedTrials(trials, agent.signature.pace, limit)
 
 
 def steps_of(tally: Tally) -> Tensor:
