@@ -8,7 +8,7 @@ import torch
 
 from steersman.agent import Agent, AgentConfig
 from steersman.core import Belief, Imagined, Latent, Pace, PlanningError, UsageError
-from steersman.evaluation import fit_clear_guard, guarding
+from steersman.evaluation import fit_clear_guard, fit_guard, guarding
 from steersman.perception import SceneEncoder
 from steersman.world_model import MapReader
 from steersman.worlds import OURS, Arm
@@ -87,6 +87,8 @@ def test_what_cannot_be_promised_or_is_not_labelled_is_refused():
         fit_clear_guard(agent, WORLD, 0, labels=20)
     with pytest.raises(UsageError, match="frames labelled with height, x, y"):
         fit_clear_guard(agent, WORLD, 0, labels=60, clearance="height")
+    with pytest.raises(UsageError, match=r"two columns.*got x, y, vx, vy, clearance"):
+        fit_guard(agent, WORLD, 0, labels=60)
     with pytest.raises(PlanningError, match="episodes"):
         fit_clear_guard(agent, WORLD, 0, labels=60, level=0.99, steps_ahead=1)
 

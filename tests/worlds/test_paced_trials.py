@@ -60,13 +60,12 @@ def test_what_is_forbidden_on_the_way_is_noticed_and_episodes_that_do_not_move_s
     assert trials.observe()["image"][:, 0, 0, 0].tolist() == [27, 0, 3]
 
 
-def test_an_episode_has_no_more_actions_than_its_limit_though_a_step_would() -> None:
-    world = Counting(SIGNATURE, Count(torch.zeros(2)), torch.Generator())
-    trials = PacedTrials(world, Pace(step=3), limit=4)
+def test_the_last_step_is_cut_where_the_episode_may_have_no_more_actions() -> None:
+    trials = PacedTrials(Counting(SIGNATURE, Count(torch.zeros(2)), torch.Generator()), Pace(step=3), limit=4)
     for _ in range(2):
-        trials.step(torch.ones(2, 3))
-    assert trials.steps.tolist() == [4, 4]
-    assert world.state.total.tolist() == [4, 4]
+        trials.step(torch.tensor([[1.0, 1, 1], [2, 1, 2]]), ~trials.solved())
+    assert trials.steps.tolist() == [4, 3]  # the other one was won
+    assert trials.observe()["image"].flatten().tolist() == [4, 5]
 
 
 def test_a_goal_in_pictures_stands_still() -> None:

@@ -94,13 +94,16 @@ def fit_guard(
     world   where the log is from: the one that the agent was trained on
 
     Raises:
-        UsageError: too few labels for the quantile, or a world whose frames nobody labels.
+        UsageError: too few labels for the quantile, or a world whose frames nobody labels with two columns.
     """
     if labels < 50 or steps_ahead < 0:
         raise UsageError("labels of at least 50 and steps_ahead of at least 0", f"{labels}, {steps_ahead}",
                          "label more frames")
     generator = torch.Generator().manual_seed(seed % 2**63)
     log = _labelled_log(agent, world, labels, max(_BEFORE, steps_ahead), generator)
+    if len(log.columns) != 2:
+        raise UsageError("frames labelled with the two columns over which what is forbidden is painted",
+                         ", ".join(log.columns), "use `fit_clear_guard` where a label says how far all of it is")
     missed = torch.cat([
         probe.read(log.states[held_out, : steps_ahead + 1]) - log.values[held_out, None]
         for held_out, probe in _folds(agent, log, seed)

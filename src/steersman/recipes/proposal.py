@@ -71,7 +71,7 @@ def propose(report: Report, signature: Signature) -> str:
         raise UsageError("a log of images and vectors to propose a recipe for", others, "write a recipe of your own")
     width = sum(signature.observations[n].shape[0] for n in vectors)
     size = min(64, max(16, 2 * width))
-    pace = _pace(report)
+    pace = Pace() if report.visibility is None else report.visibility.pace
     delay = d.delay if report.visibility is None else -(-report.visibility.delay // pace.step)
     memory = bool(delay) or (bool(d.history) and pace.frames == 1)
     length = max(2, (report.lengths[1] - pace.before) // pace.step)
@@ -106,12 +106,6 @@ def propose(report: Report, signature: Signature) -> str:
         batch=48 if images else 128, steps=2000 if images else 2500, lr="2e-3" if images or memory else "4e-3",
         held_out=0.1 if report.episodes >= 100 else 0.25,
     )
-
-
-def _pace(report: Report) -> Pace:
-    """Rows of a model step and pictures of a moment, of a log that has both pictures and actions that show in them."""
-    v = report.visibility
-    return Pace() if v is None or not v.shown else Pace(step=v.step, frames=v.frames, apart=v.apart)
 
 
 def _folded(words: str) -> str:

@@ -108,7 +108,7 @@ def _seen(v: Visibility | None) -> str:
     if v is None:
         return ""
     more = "" if v.growth is None else f" More of it: {v.growth.words}."
-    return f"{v.words[0].upper()}{v.words[1:]}. An action is held for {v.held:.1f} rows on average.{more}"
+    return f"{v.words[0].upper()}{v.words[1:]}.{more}"
 
 
 def _strides(v: Visibility | None) -> list[b.Block]:

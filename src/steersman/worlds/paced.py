@@ -24,12 +24,14 @@ class PacedTrials(Trials):
     """B episodes of a world, seen and stepped as a model does that was trained at this pace.
 
     A step takes up to k = `pace.step` actions; it ends early in episodes that are solved (unless the goal is to be
-    kept), over or have done what is forbidden, so that nothing goes by unseen. Before the first step the pictures that
-    a moment shows beside its own are the first one. `steps` (B,) counts actions of the world.
+    kept), over, have done what is forbidden or have had their `limit` of actions, so that nothing goes by unseen and
+    nobody gets more of them than at another pace. Before the first step the pictures that a moment shows beside its own
+    are the first one. `steps` (B,) counts actions of the world.
+
+    limit  actions of the world an episode; None: no end to them
     """
 
     def __init__(self, trials: Trials, pace: Pace, limit: int | None = None) -> None:
-        """limit: actions of the world an episode, where the last step would go on beyond it; None: no limit."""
         self.trials, self.pace, self.limit = trials, pace, limit
         self.signature, self.shortest = trials.signature.paced(pace), trials.shortest
         self.sustained = trials.sustained
@@ -70,9 +72,9 @@ class PacedTrials(Trials):
         each = unchunked(action, self.signature.action) if self.pace.step > 1 else action[:, None]
         for one in each.unbind(1):
             on = moving & ~self.trials.over()
-            on = on if self.limit is None else on & (self.steps < self.limit)
             on = on if self.sustained else on & ~self._solved
             on = on if self._bad is None else on & ~self._bad
+            on = on if self.limit is None else on & (self.steps < self.limit)
             if not bool(on.any()):
                 break
             self.trials.step(one, on)

@@ -113,7 +113,6 @@ class Labelled:
             for name, value in self.observations.items()
         }
 
-
     def paced(self, pace: Pace, action: ActionSpec) -> Labelled:
         """The same in steps of a model, as many as the rows hold: its moments, its actions (`action` is the model's)
         and, last, the labelled frame.

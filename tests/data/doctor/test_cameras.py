@@ -147,6 +147,42 @@ def test_a_push_against_inertia_takes_several_rows_and_pictures_and_the_proposed
     compile(recipe, "recipe.py", "exec")
 
 
+def test_an_action_that_shows_sooner_than_the_log_lets_go_of_it_gives_one_pace_and_its_reason_everywhere(
+    tmp_path: Path
+) -> None:
+    log = disk(60, 24, hold=5)
+    report = examine(written(tmp_path / "doctor.npz", log), limits=None)
+    v = report.visibility
+    assert v is not None
+    assert v.visible == 1
+    assert v.pace == Pace(step=3, frames=3) == pace_for(cached(tmp_path, log))
+    assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
+    assert f"holds one for {v.held:.1f} rows on average, and says little of what acting" in v.words
+    assert "train with model steps of 3 rows and 3 pictures a moment, 1 row apart" in v.words
+    assert "pace=Pace(step=3, frames=3, apart=1)," in propose(report, PUSH)
+
+
+@pytest.mark.parametrize(("held", "half"), [(1.0, 1), (1.5, 1), (2.3, 1), (4.9, 3), (5.1, 3), (9.9, 5), (10.1, 5)])
+def test_half_of_a_hold_does_not_hang_on_what_chance_adds_to_it(held: float, half: int) -> None:
+    assert visibility._half(held) == half
+
+
+def test_a_step_is_as_short_as_episodes_choices_and_the_signature_ask_for() -> None:
+    def log(rows: int, choices: int = 0) -> visibility.Filmed:
+        actions = np.arange(rows)[:, None] // 6 * 1.0  # held for 6 rows
+        return visibility.filmed("camera", np.zeros((1, 32, 32, 3), np.uint8), np.full(rows, -1), actions,
+                                 {"a": (0,)}, ((0, rows),), choices)
+
+    assert visibility.pace_of(log(80), 2, 2) == Pace(step=3, frames=3, apart=2)
+    assert visibility.pace_of(log(8), 1, 1) == Pace(step=2, frames=3)
+    assert visibility.pace_of(log(4), 1, 1) == Pace()
+    assert visibility.pace_of(log(80, choices=7), 1, 1).step == 2
+    many = Signature(PUSH.observations, ActionSpec("discrete", choices=17))
+    assert visibility.pace_of(log(80, choices=3), 1, 1, many).step == 2
+    sound = Signature({**PUSH.observations, "sound": ObservationSpec("waveform", (4, 1))}, PUSH.action)
+    assert visibility.pace_of(log(80), 1, 1, sound).step == 1
+
+
 def test_actions_that_never_show_are_found_and_leave_the_pace_as_it_is(tmp_path: Path) -> None:
     seen = examine_cameras(cached(tmp_path, disk(80, 15, deaf=True)))
     (finding,) = seen.findings

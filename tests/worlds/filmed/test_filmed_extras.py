@@ -161,6 +161,25 @@ def test_the_scripts_model_of_a_grid_is_the_grid(name: str) -> None:
 
 
 @needs("minigrid")
+@pytest.mark.parametrize(("values", "words"), [
+    ({"x": 1.0}, "a value of 'y' to put MiniGrid-Empty-8x8-v0"), ({"x": 50.0, "y": 1.0}, "a square of the 8 × 8"),
+])
+def test_a_place_that_a_grid_does_not_have_is_refused(values: dict[str, float], words: str) -> None:
+    scene = make_scene("MiniGrid-Empty-8x8-v0")
+    scene.reset(0)
+    with pytest.raises(UsageError, match=words):
+        scene.place(values)
+
+
+@needs("gym_pusht")
+def test_a_block_without_a_place_is_refused() -> None:
+    scene = PushT()
+    scene.reset(0)
+    with pytest.raises(UsageError, match="a value of 'block_y' to put"):
+        scene.place({"block_x": 100.0, "cos": 1.0, "sin": 0.0})
+
+
+@needs("minigrid")
 def test_logs_of_grids_go_on_past_the_goal_and_show_all_of_a_way() -> None:
     world = FILMED["door-key-6x6"]
     episodes = list(world.log(12, 60, 0))

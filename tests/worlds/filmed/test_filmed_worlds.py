@@ -79,6 +79,15 @@ def test_starts_are_a_function_of_the_seed_and_not_there() -> None:
         msgspec.structs.replace(RIGHT, goal={"z": 0.0}).begin(1, 0)
 
 
+@pytest.mark.parametrize("changes", [
+    {"size": 4}, {"limit": 0}, {"hold": 0.5}, {"scripted": 2.0}, {"goal": {"x": float("nan")}},
+    {"reached": {"x": (5.0, 4.0)}}, {"reached": {"x": (float("nan"), 4.0)}},
+])
+def test_an_impossible_world_is_refused_before_it_is_drawn(changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        msgspec.structs.replace(RIGHT, **changes)
+
+
 def test_a_world_whose_goals_nobody_can_picture_says_so() -> None:
     with pytest.raises(UsageError, match="a way to put"):
         msgspec.structs.replace(RIGHT, told="picture").begin(1, 0)

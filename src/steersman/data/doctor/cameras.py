@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import torch
 
-from steersman.core.errors import ConfigError, UsageError
+from steersman.core.errors import UsageError
 from steersman.core.signature import Pace
 from steersman.data.dataset import Dataset
 from steersman.data.doctor import frames, visibility
@@ -22,7 +22,6 @@ from steersman.data.doctor.rows import Array, Rows
 from steersman.data.schema import Column, Schema
 
 _STRETCH = 128
-_PICTURES = 3
 _FRAMES = 20_000
 """Looked at, at most."""
 
@@ -33,7 +32,7 @@ class Cameras:
 
     findings    what is the matter, the worst first
     visibility  when an action shows; None: not asked, no image, nobody acts, or too few rows to tell
-    pace        of a model, as far as the log can carry it
+    pace        of a model: that of `visibility`, or each row is a moment
     """
 
     findings: tuple[Finding, ...]
@@ -42,9 +41,13 @@ class Cameras:
 
 
 def pace_for(dataset: Dataset) -> Pace:
-    """The pace that a log asks for: model steps in which an action becomes visible, and moments of as many pictures as
-    it takes to see how things move (`doctor.Visibility` says why). Each row is a moment where there is no image, nobody
-    acts, the actions never show or the log is too short to tell. The same log gives the same pace.
+    """The pace that a log asks for, as the doctor says it: model steps in which an action becomes visible, and at least
+    half as long as the log holds one, and moments of three pictures (`doctor.Visibility` says why). Each row is a
+    moment where there is no image, nobody acts, the actions never show or the log is too short to tell. The same log
+    gives the same pace.
+
+    A heuristic, calibrated on Pendulum and two rooms: look at what it says (`steersman data doctor`), and say a `Pace`
+    where you know better.
 
     Raises:
         UsageError: a dataset that is paced already.
@@ -68,35 +71,14 @@ def examine_cameras(dataset: Dataset, actions: bool = True, growth: bool = False
         return Cameras((), None, Pace())
     rows = _rows(dataset)
     found = list(frames.examine(rows))
-    best = visibility.examine(rows) if actions and dataset.acted else None
+    best = visibility.examine(rows, dataset.signature) if actions and dataset.acted else None
     log, seen = best or (None, None)
     if log is not None and seen is not None and growth:
         seen = msgspec.structs.replace(seen, growth=measure(log, seen))
     if seen is not None and not seen.shown:
         found.append(visibility.finding(seen, False))
     found.sort(key=lambda f: ("bad", "warn", "note").index(f.state))
-    return Cameras(tuple(found), seen, Pace() if seen is None else _carried(seen, dataset))
-
-
-def _carried(v: Visibility, dataset: Dataset) -> Pace:
-    """The pace that was found, with steps of half the time that the log holds an action where that is longer (it says
-    nothing of what acting faster would do), and at least three pictures, which cost next to nothing; with shorter steps
-    or fewer pictures where signature or episodes allow no other."""
-    if not v.shown:
-        return Pace()
-    pace = Pace(step=max(v.step, round(v.held / 2)), frames=max(_PICTURES, v.frames), apart=v.apart)
-    longest = int(dataset.lengths.max())
-    while pace.step > 1 or pace.frames > 1:
-        try:
-            dataset.signature.paced(pace)
-            if pace.before + 2 * pace.step <= longest:
-                return pace
-        except ConfigError:
-            pass
-        step = max(1, pace.step - 1)
-        pace = msgspec.structs.replace(pace, step=step, apart=min(pace.apart, step),
-                                       frames=pace.frames if pace.step > 1 else 1)
-    return pace
+    return Cameras(tuple(found), seen, Pace() if seen is None else seen.pace)
 
 
 def _rows(dataset: Dataset) -> Rows:

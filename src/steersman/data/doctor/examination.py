@@ -95,7 +95,7 @@ def diagnose(
     shown = bool(rows.images) and not rows.observed
     s = transitions.steps(frames.standing_in(rows) if shown else rows, tuple(skip))
     world, more = dynamics.examine(s) if s is not None else (Dynamics(), [])
-    log, seen = visibility.examine(rows) or (None, None)
+    log, seen = visibility.examine(rows, None if source is None else source.signature) or (None, None)
     if log is not None and seen is not None:
         seen = msgspec.structs.replace(seen, growth=growth.measure(log, seen))
     if seen is not None and not seen.shown:

@@ -26,11 +26,12 @@ _LITTLE = 0.05
 
 
 def measure(log: Filmed, v: Visibility, second: float | None = None) -> Growth | None:
-    """The learning curve at the pace of `v`; `second`: rows in one, for words in minutes. None: nothing shows, or too
-    little to cut into parts."""
+    """The learning curve for the actions between pictures `v.visible` rows apart; `second`: rows in one, for words in
+    minutes. None: nothing shows, or too little to cut into parts."""
     if not v.shown:
         return None
-    at = transitions(log, v.step, v.delay, v.step)
+    step = v.visible
+    at = transitions(log, step, v.delay, step)
     if len(at) > _MOST:
         at = at[np.sort(np.random.default_rng(0).choice(len(at), _MOST, replace=False))]
     blocks = r.blocked(log.blocks[at]) if len(at) else None
@@ -38,10 +39,10 @@ def measure(log: Filmed, v: Visibility, second: float | None = None) -> Growth |
         return None
     entries = [c for name in v.shown for c in log.entries[name]]
     sums, _ = log.sums
-    mean, earlier = (sums[at + v.step] - sums[at]) / v.step, (sums[at] - sums[at - v.step]) / v.step
+    mean, earlier = (sums[at + step] - sums[at]) / step, (sums[at] - sums[at - step]) / step
     y = ((mean - mean.mean(0)) / np.maximum(mean.std(0), 1e-9))[:, entries]
     known, place = r.standardised(earlier), log.place
-    seen = features(log.film, *(place[at + v.delay + k] for k in (-v.step, 0, v.step)))
+    seen = features(log.film, *(place[at + v.delay + k] for k in (-step, 0, step)))
     before = r.held_out((known,), y, blocks)
     base = np.bincount(blocks.block, (before**2).sum(1), blocks.count)
     left = _left((known, *seen), before, blocks)

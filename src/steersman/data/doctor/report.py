@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from steersman.core.signature import Pace
 from steersman.data.schema import Schema
 
 State = Literal["bad", "warn", "note"]
@@ -149,11 +150,13 @@ class Growth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Visibility(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """After how many rows an action shows in the pictures, and the pace of a model that follows from it.
+    """After how many rows an action shows in the pictures, and the pace of a model that follows from that and from how
+    long the log holds an action.
 
     image    observation that was looked at
     strides  measured, from few rows to many
-    told     at the pace that is proposed
+    visible  rows after which an action shows; 0: it never does
+    told     after so many
     step, frames, apart  of that pace (`core.Pace`)
     delay    rows from an action to the first row that it shows in, beyond the next
     held     rows that an action is held, on average
@@ -163,6 +166,7 @@ class Visibility(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     image: str
     strides: tuple[Stride, ...]
+    visible: int
     told: float
     step: int
     frames: int
@@ -172,6 +176,11 @@ class Visibility(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     shown: tuple[str, ...]
     words: str
     growth: Growth | None = None
+
+    @property
+    def pace(self) -> Pace:
+        """Of a model; every row is a moment where no action shows."""
+        return Pace(step=self.step, frames=self.frames, apart=self.apart)
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,5 +1,8 @@
 """After how many rows does an action show in the pictures? Pictures apart by more and more rows are asked for the mean
-action between them; the pace that is proposed is the shortest that tells nearly as much as the best.
+action between them; the pace of a model follows from that and from how long the log holds an action (`pace_of`).
+
+A heuristic: the constants below were set on Pendulum and two rooms, drawn without noise. Nothing says that they are the
+best elsewhere; a `Pace` can be said instead.
 
 Shapes: R rows, n transitions, A action entries, F features.
 """
@@ -13,7 +16,9 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
+from steersman.core.errors import ConfigError
 from steersman.core.recording import Array
+from steersman.core.signature import Pace, Signature
 from steersman.data.doctor import regression as r
 from steersman.data.doctor.report import Finding, Stride, Visibility
 from steersman.data.doctor.rows import Rows
@@ -40,7 +45,7 @@ actions are held for long, their mean over many rows is easy to tell, however so
 _NEEDED = 0.8
 """Of the R² of three pictures: with as much from two, nothing is hidden that a third would show."""
 _STACK = 3
-"""Pictures in a moment where motion is hidden in one: two would show it, the third steadies it."""
+"""Pictures in a moment: two show motion, the third steadies it."""
 _STEPS = 4
 """Model steps that an episode of the usual length shall hold at least."""
 _CHOICES = 256
@@ -136,10 +141,11 @@ class Told:
         return Stride(rows=rows, told=told, error=error, floor=1 - float((self.chance[:, own] ** 2).sum()) / whole)
 
 
-def examine(rows: Rows) -> tuple[Filmed, Visibility] | None:
-    """Of the image in which the actions show best; None: no image, no action, or too little of them."""
+def examine(rows: Rows, signature: Signature | None = None) -> tuple[Filmed, Visibility] | None:
+    """Of the image in which the actions show best; None: no image, no action, or too little of them. `signature` of the
+    log says which paces it can have; None: it is not known."""
     logs = [log for name in rows.images if (log := _of(rows, name)) is not None]
-    found = [(log, v) for log in logs if (v := measure(log)) is not None]
+    found = [(log, v) for log in logs if (v := measure(log, signature)) is not None]
     return max(found, key=lambda pair: (len(pair[1].shown) > 0, pair[1].told), default=None)
 
 
@@ -218,7 +224,7 @@ def ask(
     return Told(rest, left[:, : y.shape[1]], left[:, y.shape[1] :], blocks)
 
 
-def measure(log: Filmed) -> Visibility | None:
+def measure(log: Filmed, signature: Signature | None = None) -> Visibility | None:
     """When actions show and which pace that makes; None: too little to tell."""
     asked = _table(log, 0)
     if 1 not in asked:
@@ -235,18 +241,38 @@ def measure(log: Filmed) -> Visibility | None:
         return None
     if not shown:
         return Visibility(
-            image=log.image, strides=strides, told=best.told, step=1, frames=1, apart=1, delay=0, held=log.held,
-            shown=(), words=f"actions never show in {log.image}: up to {strides[-1].rows} rows later, the pictures "
-            f"tell no more of them than chance (R² {_number(best.told)})")
+            image=log.image, strides=strides, told=best.told, visible=0, step=1, frames=1, apart=1, delay=0,
+            held=log.held, shown=(), words=f"actions never show in {log.image}: up to {strides[-1].rows} rows later, "
+            f"the pictures tell no more of them than chance (R² {_number(best.told)})")
     at = next(s for s in strides if s.told >= _NEARLY * max(o.told for o in strides if o.rows <= 2 * s.rows + 1)
               and s.told > 0.25 * best.told)
-    step = min(at.rows, _longest(log))
-    at = next(s for s in reversed(strides) if s.rows <= step)
-    frames, apart = _stack(log, at.rows, delay, entries, at.told)
+    near = next(s for s in reversed(strides) if s.rows <= min(at.rows, _longest(log, signature)))
+    hidden, apart = _hidden(log, near.rows, delay, entries, near.told)
+    pace = pace_of(log, at.rows, apart, signature)
     found = Visibility(
-        image=log.image, strides=strides, told=at.told, step=step, frames=frames, apart=apart, delay=delay,
-        held=log.held, shown=shown, words="")
-    return _worded(found)
+        image=log.image, strides=strides, told=at.told, visible=at.rows, step=pace.step, frames=pace.frames,
+        apart=pace.apart, delay=delay, held=log.held, shown=shown, words="")
+    return _worded(found, hidden)
+
+
+def pace_of(log: Filmed, visible: int, apart: int, signature: Signature | None = None) -> Pace:
+    """The pace of a model of a log whose actions show after `visible` rows: steps as long as that, and at least half as
+    long as the log holds an action, of which it says little more than what holding it does,
+
+        step = max(visible, ⌈held / 2⌉)    held: rows, rounded to whole ones
+
+    and as much shorter as episodes and choices ask for; three pictures `apart` from each other, or one where the
+    longest episode would not hold two steps of three.
+    """
+    step = min(max(visible, _half(log.held)), _longest(log, signature))
+    steps = max(stop - start for start, stop in log.bounds) - 1
+    fits = (_STACK - 1) * apart + 2 * step <= steps
+    return Pace(step=step, frames=_STACK, apart=apart) if fits else Pace(step=step)
+
+
+def _half(held: float) -> int:
+    """Half of it, rounded up; of whole rows, so that what chance adds to a log held for 5 rows decides nothing."""
+    return (round(held) + 1) // 2
 
 
 def _table(log: Filmed, lag: int) -> dict[int, Told]:
@@ -292,37 +318,53 @@ def _delay(log: Filmed, asked: dict[int, Told], shown: Sequence[str]) -> int:
     return best if best and later[best] > max(2 * now, 0.8 * max(told.values()), 0.02) else 0
 
 
-def _longest(log: Filmed) -> int:
-    """Most rows of a model step: short enough for episodes, and for choices that are chunked."""
+def _longest(log: Filmed, signature: Signature | None = None) -> int:
+    """Most rows of a model step: short enough for episodes, for choices that are chunked, and for the signature."""
     step = max(1, log.usual // _STEPS)
-    while log.choices > 1 and log.choices**step > _CHOICES and step > 1:
+    while step > 1 and ((log.choices > 1 and log.choices**step > _CHOICES) or not _possible(signature, step)):
         step -= 1
     return step
 
 
-def _stack(log: Filmed, step: int, delay: int, entries: Sequence[int], told: float) -> tuple[int, int]:
-    """Pictures of a moment and rows between them: several where the pictures before help to tell the action."""
+def _possible(signature: Signature | None, step: int) -> bool:
+    """Whether a log with this signature can be had in steps of so many rows."""
+    try:
+        return signature is None or bool(signature.paced(Pace(step=step)))
+    except ConfigError:
+        return False
+
+
+def _hidden(log: Filmed, step: int, delay: int, entries: Sequence[int], told: float) -> tuple[bool, int]:
+    """Whether one picture hides what the action does, and rows between the pictures of a moment: 1, or `step` where
+    that shows more of it."""
     two = ask(log, step, delay, pictures=2)
     if two is None or two.of(entries, step).told >= _NEEDED * told:
-        return 1, 1
+        return False, 1
     if step == 1 or (_STACK - 1 + _STEPS) * step > log.usual:
-        return _STACK, 1
+        return True, 1
     near = ask(log, step, delay, apart=1)
-    return _STACK, 1 if near is not None and near.of(entries, step).told > told else step
+    return True, 1 if near is not None and near.of(entries, step).told > told else step
 
 
 # Words -----------------------------------------------------------------------------------------------------------
 
 
-def _worded(v: Visibility) -> Visibility:
-    first, at = v.strides[0], next(s for s in reversed(v.strides) if s.rows <= v.step)
-    words = f"an action becomes visible after {_rows(at.rows)} (R² {_number(at.told)}"
-    words += f"; {_rows(first.rows)} {_number(first.told)})" if first.rows < at.rows else ")"
+def _worded(v: Visibility, hidden: bool) -> Visibility:
+    """hidden: one picture alone was found to hide what an action does."""
+    first, half = v.strides[0], _half(v.held)
+    words = f"an action becomes visible after {_rows(v.visible)} (R² {_number(v.told)}"
+    words += f"; {_rows(first.rows)} {_number(first.told)})" if first.rows < v.visible else ")"
     if v.delay:
         words += f", {_rows(v.delay)} late"
+    words += f"; the log holds one for {v.held:.1f} rows on average"
+    if half > v.visible:
+        words += ", and says little of what acting more than twice as fast would do"
     words += f": train with model steps of {_rows(v.step)}"
+    if v.step < max(v.visible, half):
+        words += ", the longest that episodes and choices allow,"
     if v.frames > 1:
-        words += f" and {v.frames} pictures a moment, {_rows(v.apart)} apart: one alone hides how things move"
+        words += f" and {v.frames} pictures a moment, {_rows(v.apart)} apart: "
+        words += "one alone hides how things move" if hidden else "one shows no speed"
     if v.delay:
         words += f", and with {-(-v.delay // v.step) + 1} model steps of history"
     return msgspec.structs.replace(v, words=words)

@@ -80,7 +80,7 @@ def shown(trials: Trials) -> Observation:
 
 def _begun(protocol: PlanningProtocol, episodes: int, seed: int, policy: GoalPolicy) -> Trials:
     trials, pace = protocol.world.begin(episodes, seed), policy.signature.pace
-    return trials if pace.plain else PacedTrials(trials, pace)
+    return trials if pace.plain else PacedTrials(trials, pace, protocol.limit)
 
 
 def _affordable(policy: GoalPolicy, protocol: PlanningProtocol, seed: int, limit: int, seconds: float) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 from steersman.core import MismatchError, UsageError
 from steersman.core.spaces import Adapter, adapt
 from steersman.worlds.filmed.known import KNOWN, Known, Values
-from steersman.worlds.filmed.scene import Array, Consequence, Scene
+from steersman.worlds.filmed.scene import Array, Consequence, Scene, placing
 from steersman.worlds.filmed.undisplayed import undisplayed
 from steersman.worlds.gymnasium import is_file, make_env
 
@@ -78,10 +78,8 @@ class Filmable(Scene):
         if self._known is None:
             super().place(values)
             return
-        try:
+        with placing(self.id, values):
             self._see(self._known.put(self.env.unwrapped, values))
-        except KeyError as error:
-            raise UsageError(f"a value of {error} to put {self.id} somewhere", ", ".join(values), "add it") from error
 
     def scripted(self, generator: torch.Generator) -> Tensor:
         if self._known is None:

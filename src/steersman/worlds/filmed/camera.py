@@ -19,6 +19,9 @@ from PIL import Image
 from steersman.core import ConfigError, DataError, MismatchError, Observation, ObservationSpec, Signature
 from steersman.worlds.filmed.scene import Array, Fit, Scene
 
+LEAST = 8
+"""Pixels of a picture's side, at least."""
+
 
 def square(picture: Array, size: int, fit: Fit = "pad") -> Array:
     """(H, W, 3) uint8 -> (size, size, 3): every pixel is the mean of a k x k block, or margin.
@@ -60,8 +63,8 @@ class Camera:
     """
 
     def __init__(self, scene: Scene, size: int = 64, *, beside: tuple[str, ...] = (), fit: Fit | None = None) -> None:
-        if size < 8:
-            raise ConfigError("pictures of at least 8 x 8 pixels", f"{size}", "64 is usual")
+        if size < LEAST:
+            raise ConfigError(f"pictures of at least {LEAST} x {LEAST} pixels", f"{size}", "64 is usual")
         unknown = [name for name in beside if name not in scene.columns]
         if unknown:
             raise ConfigError(f"columns of {scene.id} beside the picture, among {', '.join(scene.columns) or 'none'}",

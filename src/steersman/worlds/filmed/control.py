@@ -22,7 +22,7 @@ from torch import Tensor
 
 from steersman.core import ActionSpec, UsageError
 from steersman.core.extras import require
-from steersman.worlds.filmed.scene import Array, Consequence, Scene
+from steersman.worlds.filmed.scene import Array, Consequence, Scene, placing
 
 DM_CONTROL = "dm_control/"
 _RENDERERS = ("egl", "osmesa")
@@ -122,7 +122,7 @@ class Control(Scene):
             super().place(values)
             return
         physics = self._env.physics
-        with physics.reset_context():
+        with placing(self.id, values), physics.reset_context():
             physics.data.qpos[:] = self._known.joints(physics, values)
         self._now = _flat(self._env.task.get_observation(physics))
 
@@ -157,8 +157,11 @@ def renderer(asked: str = "") -> str | None:
     """The first renderer, or the one that is asked for, that draws a picture in a process of its own; None: none does.
     """
     for name in (asked,) if asked else _RENDERERS:
-        tried = subprocess.run([sys.executable, "-c", _PROBE], env={**os.environ, "MUJOCO_GL": name},
-                               capture_output=True, timeout=120, check=False)
+        try:
+            tried = subprocess.run([sys.executable, "-c", _PROBE], env={**os.environ, "MUJOCO_GL": name},
+                                   capture_output=True, timeout=120, check=False)
+        except subprocess.TimeoutExpired:  # a driver that hangs
+            continue
         if tried.returncode == 0:
             return name
     return None

@@ -18,7 +18,7 @@ from steersman.core import ActionSpec, ColumnGoal, ObservationGoal, UsageError
 from steersman.core.extras import require
 from steersman.worlds.filmed.anything import drawing
 from steersman.worlds.filmed.camera import Camera
-from steersman.worlds.filmed.scene import Array, Consequence, Scene
+from steersman.worlds.filmed.scene import Array, Consequence, Scene, placing
 from steersman.worlds.filmed.trials import FilmedTrials, Within
 from steersman.worlds.filmed.undisplayed import undisplayed
 from steersman.worlds.filmed.world import Filmed
@@ -91,8 +91,16 @@ class MiniGrid(Scene):
         return place
 
     def place(self, values: Mapping[str, float]) -> None:
-        """Columns that are not named stay, but for the direction: facing right, or down where a wall is on the left."""
-        x, y = round(values["x"]), round(values["y"])
+        """Columns that are not named stay, but for the direction: facing right, or down where a wall is on the left.
+
+        Raises:
+            UsageError: no x or no y, or a square outside of the grid.
+        """
+        with placing(self.id, values):
+            x, y = round(values["x"]), round(values["y"])
+        width, height = self._grid.width, self._grid.height
+        if not (0 < x < width and 0 <= y < height):
+            raise UsageError(f"a square of the {width} × {height} of {self.id}", f"x {x}, y {y}", "choose one inside")
         left = self._grid.grid.get(x - 1, y)
         direction = 0 if left is None or left.can_overlap() else 1
         if "cos" in values and "sin" in values:

@@ -22,7 +22,7 @@ from steersman.core import ActionSpec, ColumnGoal, DataError, ObservationGoal
 from steersman.core.extras import require
 from steersman.worlds.filmed.camera import Camera
 from steersman.worlds.filmed.logging import Habit
-from steersman.worlds.filmed.scene import Array, Consequence, Scene
+from steersman.worlds.filmed.scene import Array, Consequence, Scene, placing
 from steersman.worlds.filmed.trials import Aim, FilmedTrials, first_told
 from steersman.worlds.filmed.undisplayed import undisplayed
 from steersman.worlds.filmed.world import Filmed
@@ -87,8 +87,9 @@ class PushT(Scene):
     def place(self, values: Mapping[str, float]) -> None:
         now = self.pose()
         x, y = now.arm
-        self.put(Pose((values.get("agent_x", x), values.get("agent_y", y)), (0.0, 0.0),
-                      (values["block_x"], values["block_y"]), math.atan2(values["sin"], values["cos"])))
+        with placing(self.id, values):
+            self.put(Pose((values.get("agent_x", x), values.get("agent_y", y)), (0.0, 0.0),
+                          (values["block_x"], values["block_y"]), math.atan2(values["sin"], values["cos"])))
 
     def pose(self) -> Pose:
         """Where everything is now."""

@@ -6,6 +6,7 @@ Shapes: B episodes, C columns of the truth.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -32,6 +33,9 @@ class FilmedReach(Filmed, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     >>> FilmedReach(id="Pendulum-v1", goal={"cos": 1.0}, reached={"cos": (0.98, 1.0)}).signature.image()
     'image'
+
+    Raises:
+        ConfigError: values that are no numbers, ranges without an inside, or what `Filmed` refuses.
     """
 
     recorded: ClassVar[tuple[int, int]] = (100, 200)
@@ -41,6 +45,13 @@ class FilmedReach(Filmed, frozen=True, forbid_unknown_fields=True, kw_only=True)
     reached: dict[str, tuple[float, float]]
     sustained: bool = False
     scored: Literal["success", "return"] = "return"  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(math.isfinite(value) for value in self.goal.values()) or not all(
+                low <= high for low, high in self.reached.values()):
+            raise ConfigError("finite goals, and ranges (least, largest)", f"{self.goal} and {self.reached}",
+                              "correct the goal")
 
     @property
     def success(self) -> str:  # type: ignore[override]

@@ -8,7 +8,8 @@ Shapes: A action size, C columns of the truth, H rows and W columns of a picture
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -35,6 +36,19 @@ class Consequence:
     def over(self) -> bool:
         """Is this the episode's last moment?"""
         return self.terminated or self.truncated
+
+
+@contextmanager
+def placing(id: str, values: Mapping[str, float]) -> Iterator[None]:
+    """Where a scene is put by values of columns: one that is missing is a user's mistake.
+
+    Raises:
+        UsageError: one is looked up and missing.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise UsageError(f"a value of {error} to put {id} somewhere", ", ".join(values) or "none", "add it") from error
 
 
 class Scene(ABC):

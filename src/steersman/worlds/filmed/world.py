@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 import gymnasium
 import torch
 
-from steersman.core import ActionSpec, Episode, Signature
-from steersman.worlds.filmed.camera import Camera, CameraEnv, filmed
+from steersman.core import ActionSpec, ConfigError, Episode, Signature
+from steersman.worlds.filmed.camera import LEAST, Camera, CameraEnv, filmed
 from steersman.worlds.filmed.logging import Habit, film, label
 from steersman.worlds.filmed.scene import Fit, Scene
 from steersman.worlds.filmed.trials import FilmedTrials
@@ -30,6 +30,9 @@ class Filmed(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
     limit     actions an episode
     hold      steps that a log holds an action for, see `Habit`
     scripted  share of the log in which the environment's script acts
+
+    Raises:
+        ConfigError: a size, a limit or a habit that is too small.
     """
 
     ends_early: ClassVar[bool] = True
@@ -42,6 +45,12 @@ class Filmed(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
     limit: int = 200
     hold: float = 5.0
     scripted: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.size < LEAST or self.limit < 1:
+            raise ConfigError(f"a size of at least {LEAST} and a limit of at least 1", f"{self.size} and {self.limit}",
+                              "64 and 200 are usual")
+        Habit(self.hold, self.exactly, self.scripted)  # refuses what is none
 
     @property
     def step_limit(self) -> int:  # type: ignore[override]

@@ -10,7 +10,7 @@ from steersman.worlds.shifts.shift import Shift, require, to_bytes
 class Brightness(Shift, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="brightness"):
     """x' = factor · x, cut off at 255.
 
-    factor  from 0 to 4; 0.6 by default, a third less light and more
+    factor  from 0 to 4; 0.6 by default, 40% less light
 
     Raises:
         ConfigError: a factor out of range.
