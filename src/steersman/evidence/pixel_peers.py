@@ -95,7 +95,7 @@ def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 
     found: list[Cell] = []
     for world in WORLDS:
         usual = world in USUAL
-        log = Cell(f"{world}/log", record, 180, seed, Settings(world, "", sizes), usual=usual)
+        log = Cell(f"{world}/log", record, 60, seed, Settings(world, "", sizes), usual=usual)
         found.append(log)
         for name in (OURS, THEIR_LOSS, *table.RIVALS):
             found += _pair(log, Settings(world, name, sizes), usual and name in (OURS, *_USUAL_RIVALS))

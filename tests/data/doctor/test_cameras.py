@@ -58,11 +58,13 @@ def disk(
     return picture.clip(0, 255).astype(np.uint8), np.concatenate(actions), np.arange(episodes).repeat(steps + 1)
 
 
-def maze(episodes: int = 60, steps: int = 40) -> Log:
-    """Seen from above, a mark that turns left, turns right, goes on, or does one of four things that change nothing."""
+def maze(episodes: int = 60, steps: int = 40, round: bool = False) -> Log:
+    """Seen from above, a mark that turns left, turns right, goes on, or does one of four things that change nothing;
+    a round one shows not where it heads."""
     g, cell = np.random.default_rng(0), 4
     tip = np.zeros((cell, cell), bool)
     tip[1:3, :], tip[:, 0] = True, True
+    tip |= round
     shown, actions = [], []
     for _ in range(episodes):
         x, y, way = *g.integers(1, 7, 2), g.integers(4)
@@ -198,6 +200,14 @@ def test_a_delay_is_told_from_an_action_that_takes_long_to_show() -> None:
     assert v.delay == 2
     assert v.step == 1
     assert "2 rows late" in v.words
+
+
+def test_one_picture_is_enough_where_the_same_one_is_always_followed_by_the_same() -> None:
+    v = said(maze())
+    assert (v.step, v.frames) == (1, 1)
+    assert "one picture a moment" in v.words
+    assert said(maze(round=True)).frames == 3
+    assert said(disk(noise=0)).frames == 3  # nothing comes again
 
 
 def test_chunks_of_choices_stay_few() -> None:
