@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steersman.core import ConfigError, DataError
-from steersman.perception import KernelReadout, LinearReadout, MLPReadout
+from steersman.perception import GaussianProcessReadout, KernelReadout, LinearReadout, MLPReadout
 from steersman.perception import readout as readouts
 
 
@@ -56,7 +56,8 @@ def test_mlp_readout_finds_a_curved_truth_that_a_linear_one_misses():
 
 
 @pytest.mark.parametrize(
-    "config", [LinearReadout.Config(), MLPReadout.Config(steps=5), KernelReadout.Config(centres=40)]
+    "config", [LinearReadout.Config(), MLPReadout.Config(steps=5), KernelReadout.Config(centres=40),
+               GaussianProcessReadout.Config(centres=40, steps=5)]
 )
 def test_fitted_readouts_travel_as_state_and_read_any_shape(config):
     states, values = data()

@@ -12,6 +12,7 @@ from steersman.perception.backbone_source import register_backbone
 from steersman.perception.choice import CameraChoice, PlainChoice, for_signature
 from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.field import FieldEncoder
+from steersman.perception.gaussian_process import GaussianProcessReadout
 from steersman.perception.mixed import MixedEncoder
 from steersman.perception.published import PublishedEncoder
 from steersman.perception.readout import ColumnReadout, KernelReadout, LinearReadout, MLPReadout
@@ -27,6 +28,7 @@ __all__ = [
     "ConvEncoder",
     "FieldEncoder",
     "FrozenBackbone",
+    "GaussianProcessReadout",
     "KernelReadout",
     "LinearReadout",
     "MLPReadout",

@@ -6,7 +6,7 @@ Shapes: n fitted rows, D latent size (tokens are flattened), C columns.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import msgspec
@@ -79,12 +79,20 @@ class ColumnReadout(Readout):
         if len(flat) < 2 or not bool(torch.isfinite(flat).all() and torch.isfinite(values).all()):
             raise DataError("at least 2 finite rows", f"{len(flat)} rows, perhaps NaN", "label more states, drop NaN")
         standardise(flat, self.state_mean, self.state_deviation)
-        for columns, rows in _together(known):
+        for columns, rows in together(known):
             mean, deviation = self.mean[columns], self.deviation[columns]
             standardise(values[rows][:, columns], mean, deviation)
             self.mean[columns], self.deviation[columns] = mean, deviation
         x = (flat - self.state_mean) / self.state_deviation
         self._fit(x, (values - self.mean) / self.deviation, known, seed)
+
+    @staticmethod
+    def in_pieces(x: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """(…, D) -> (…, C), some rows (r, D) -> (r, C) at a time: kernels that stay in cache are three times as fast;
+        a graph that is exported knows no number of rows."""
+        rows = x.reshape(-1, x.shape[-1])
+        pieces = [rows] if torch.compiler.is_compiling() else rows.split(_ROWS)
+        return torch.cat([read(piece) for piece in pieces]).unflatten(0, x.shape[:-1])
 
     @abstractmethod
     def _decode(self, x: Tensor) -> Tensor:
@@ -102,7 +110,7 @@ def standardise(rows: Tensor, mean: Tensor, deviation: Tensor) -> None:
     deviation.copy_(torch.where(spread > 1e-6 * (1 + centre.abs()), spread, 1.0))
 
 
-def _together(known: Tensor) -> list[tuple[Tensor, Tensor]]:
+def together(known: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Columns that are measured in the same rows: (columns (c,), rows (m,)) for each set of them."""
     if bool(known.all()):
         return [(torch.arange(known.shape[1]), torch.arange(len(known)))]
@@ -142,7 +150,7 @@ class LinearReadout(ColumnReadout):
         return nn.functional.linear(x, self.weight)
 
     def _fit(self, x: Tensor, y: Tensor, known: Tensor, seed: int) -> None:
-        for columns, rows in _together(known):
+        for columns, rows in together(known):
             a, b = x[rows].double(), y[rows][:, columns].double()
             if self.ridge is None:
                 self.weight[columns] = chosen_ridge(a, b).mT.to(self.weight.dtype)
@@ -245,11 +253,7 @@ class KernelReadout(ColumnReadout):
         self.register_buffer("weight", torch.zeros(config.centres, len(columns)))
 
     def _decode(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        # kernels that stay in cache are three times as fast; a graph that is exported knows no number of rows
-        pieces = [rows] if torch.compiler.is_compiling() else rows.split(_ROWS)
-        y = torch.cat([self._kernel(piece, self.centre) @ self.weight for piece in pieces])
-        return y.unflatten(0, x.shape[:-1])
+        return self.in_pieces(x, lambda rows: self._kernel(rows, self.centre) @ self.weight)
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
         """(n, D), (m, D) -> (n, m)."""
@@ -263,7 +267,7 @@ class KernelReadout(ColumnReadout):
         across, within = self._kernel(x, x[rows]), self._kernel(x[rows], x[rows])
         self.centre.zero_()[: len(rows)] = x[rows].to(self.centre.dtype)
         self.weight.zero_()
-        for columns, counted in _together(known):
+        for columns, counted in together(known):
             kernel = across[counted]
             gram = kernel.mT @ kernel + self.config.ridge * within
             gram.diagonal().add_(1e-8 * len(kernel))

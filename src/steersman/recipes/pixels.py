@@ -11,7 +11,7 @@ from steersman.actor import ICEM
 from steersman.agent import AgentConfig
 from steersman.core import PerceptionConfig
 from steersman.objectives import InverseDynamics, Likeness, Prediction, SIGReg, Straightening
-from steersman.perception import CameraChoice, ConvEncoder, KernelReadout, ViTEncoder
+from steersman.perception import CameraChoice, ConvEncoder, GaussianProcessReadout, ViTEncoder
 from steersman.perception.views import AnotherLook
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import ResidualModel
@@ -22,7 +22,7 @@ _GRIDS = {"conv": (4, 4), "vit": (8, 8)}
 
 def recipe(
     *,
-    steps: int = 2500,
+    steps: int = 2000,
     window: int = 8,
     batch_size: int = 32,
     size: int = 16,
@@ -32,7 +32,7 @@ def recipe(
     views: bool = False,
     inverse_dynamics: float = 0.0,
     lr: float = 2e-3,
-    horizon: int = 8,
+    horizon: int = 12,
     samples: int = 300,
     iterations: int = 4,
     held_out: float = 0.1,
@@ -69,7 +69,7 @@ def recipe(
             ResidualModel.Config(width=width),
             planner=ICEM.Config(samples=samples, iterations=iterations, elites=max(1, samples // 10), horizon=horizon,
                                 spread=1.0),
-            readout=KernelReadout.Config(),
+            readout=GaussianProcessReadout.Config(),
         ),
         objectives=(
             Prediction.Config(weight=1.0),
@@ -100,4 +100,4 @@ def _picture(encoder: str, tokens: bool) -> PerceptionConfig:
                                  pool="tokens" if tokens else "mean")
     if tokens:
         return ConvEncoder.Config(activation="relu", projector=256, patch=8, widths=(64, 128), pool="tokens")
-    return ConvEncoder.Config(activation="relu", projector=256, blocks=0)
+    return ConvEncoder.Config(activation="relu", projector=256, patch=2, widths=(16, 32, 64, 128), blocks=0)
