@@ -289,7 +289,7 @@ def tells_all(log: Filmed, step: int) -> bool:
     that move by any amount do not come again; those of boards and grids do."""
     at = transitions(log, step, 0, step)
     now, later = log.looks[log.place[at]], log.looks[log.place[at + step]]
-    done = np.stack([np.unique(log.actions[at + i], axis=0, return_inverse=True)[1].reshape(-1) for i in range(step)], 1)
+    done = log.actions[at[:, None] + np.arange(step)].reshape(len(at), -1)
     case = np.unique(np.concatenate([now[:, None], done], 1), axis=0, return_inverse=True)[1].reshape(-1)
     ending = np.unique(np.stack([case, later], 1), axis=0, return_counts=True)
     usual = np.zeros(case.max(initial=-1) + 1, int)
