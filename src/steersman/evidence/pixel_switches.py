@@ -89,6 +89,8 @@ SWITCHES: dict[str, tuple[str, bool, Change]] = {
     "reachability": ("reachability within budgets (RC-aux)", False,
                      lambda c: objectives(c, (), Reachability.Config())),
     "history": ("three moments of history", False, _history),
+    "stem": ("patches of 2 pixels and four stages; without: of 4 and three", True,
+             lambda c: seeing(c, patch=4, widths=(32, 64, 128))),
     "blocks": ("residual blocks in the encoder", False, lambda c: seeing(c, blocks=1)),
     "tokens": ("a latent of tokens", False,
                lambda c: _as_recipe(c, tokens=True)),

@@ -1,7 +1,8 @@
 """World models from pixels by the general recipe: what each world comes to, beside what it must be held against.
 
 A row for each world: the score of the recipe over its seeds, of the strongest policy that looks at nothing, of a twin
-that predicts pixels with the same encoder, predictor, planner and steps, and of an encoder that never learned.
+that predicts pixels with the same encoder, predictor and planner in as many CPU-seconds, and of an encoder that never
+learned.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from steersman import training
+from steersman.data import Dataset
 from steersman.evidence import filmed
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
@@ -40,6 +43,8 @@ WORLDS: dict[str, Log] = {
 """World -> what is recorded there."""
 USUAL = ("pendulum",)
 METHODS = ("ours", "pixel_twin", "untrained")
+TWIN_SECONDS = 240.0
+"""CPU-seconds of the pixel twin's training: about as many as the recipe takes on a core; decoding costs it steps."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -79,6 +84,9 @@ def perform(context: Context) -> Found:
     (log,), settings = context.needs, context.settings
     given = {} if settings.steps is None else {"steps": settings.steps}
     config = method(pixels.recipe(seed=context.seed, **given), settings.method)
+    if settings.method == "pixel_twin" and settings.steps is None:
+        dataset = Dataset.open(log.folder / "log")
+        config = filmed.within(training.settled(config, dataset), dataset, TWIN_SECONDS)
     protocol = WORLDS[settings.world].protocol
     learned = filmed.learn(context, config, log.folder)
     found = filmed.judge(context, learned, log.folder, protocol, settings.episodes)
@@ -91,7 +99,7 @@ def method(config: TrainConfig, name: str) -> TrainConfig:
     """The recipe's configuration, or what it is held against: a twin that predicts pixels instead of latents; an
     encoder as it was drawn, under a world model that learns."""
     if name == "pixel_twin":
-        return msgspec.structs.replace(config, objectives=(PixelPrediction.Config(),))
+        return msgspec.structs.replace(config, objectives=(PixelPrediction.Config(size=32),))
     if name == "untrained":
         frozen = ParameterLevel(name="perception", modules=("perception",), every=0)
         learned = ParameterLevel(name="world model", modules=("world_model",))

@@ -11,7 +11,7 @@ from steersman.actor import ICEM
 from steersman.agent import AgentConfig
 from steersman.core import PerceptionConfig
 from steersman.objectives import InverseDynamics, Likeness, Prediction, SIGReg, Straightening
-from steersman.perception import CameraChoice, ConvEncoder, GaussianProcessReadout, ViTEncoder
+from steersman.perception import CameraChoice, ConvEncoder, KernelReadout, ViTEncoder
 from steersman.perception.views import AnotherLook
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import ResidualModel
@@ -69,7 +69,7 @@ def recipe(
             ResidualModel.Config(width=width),
             planner=ICEM.Config(samples=samples, iterations=iterations, elites=max(1, samples // 10), horizon=horizon,
                                 spread=1.0),
-            readout=GaussianProcessReadout.Config(),
+            readout=KernelReadout.Config(),
         ),
         objectives=(
             Prediction.Config(weight=1.0),
