@@ -20,8 +20,9 @@ from torch import Tensor
 from steersman import training
 from steersman.agent import Agent, load_parts
 from steersman.agent.believing import encode
+from steersman.agent.distance import fit_distance
 from steersman.agent.labelling import fit_labelled
-from steersman.core import Latent, Observation, Pace, Task, UsageError
+from steersman.core import Latent, Observation, ObservationGoal, Pace, Task, UsageError
 from steersman.core.pacing import chunked
 from steersman.data import CacheWriter, Dataset
 from steersman.evaluation import PROTOCOLS, Evaluation, evaluate
@@ -156,11 +157,17 @@ def judge(
     context: Context, learned: tuple[Run, float, float], log: Path, protocol: str, episodes: int | None = None,
     change: Callable[[Agent], Agent] | None = None, task: Task | None = None,
 ) -> Scored:
-    """What an agent of the run does under the protocol, and how well it reads and foresees the truth."""
+    """What an agent of the run does under the protocol, and how well it reads and foresees the truth. Where goals are
+    pictures and no task says otherwise, plans go by a temporal distance that is fitted to the run's log."""
     run, seconds, cpu = learned
     agent = Agent.load(run)
     agent = agent if change is None else change(agent)
     asked = PROTOCOLS[protocol]
+    goal = asked.world.begin(1, asked.seed(context.seed)).goals()
+    if task is None and isinstance(goal, ObservationGoal):
+        distance, _ = fit_distance(agent, training.open_data(run), context.seed)
+        agent.add_cost(distance)
+        task = Task(goal, weights={"goal": 0.0, distance.name: 1.0})
     with torch.inference_mode():
         found = evaluate(agent, asked, episodes, asked.seed(context.seed), task=task)
         read, ratio = foreseen(run, labels(log / "tests.safetensors"))

@@ -123,13 +123,14 @@ class Fit(Extensible):
                 "units": margins.units}
 
     def _bad(self, run: Run, agent: Agent, terminal: Terminal) -> dict[str, Any]:
+        from steersman.agent.distance import latents
         from steersman.cost import BadStates
         from steersman.training import open_data
 
         assert self.bad is not None
         dataset = open_data(run)
         episode, row, bad = _labels(self.bad, dataset.lengths)
-        states = _latents(agent, dataset, episode, row)
+        states = latents(agent, dataset, episode, row)
         unit = episode if len(episode[bad].unique()) >= 200 else None  # whole episodes, where they suffice
         rail = BadStates.fit(states, bad, latent_shape=agent.perception.latent_shape, unit=unit, share=self.share,
                              seed=self.seed, name=self.name)
@@ -141,24 +142,16 @@ class Fit(Extensible):
                 "good": int((~bad).sum())}
 
     def _distance(self, run: Run, agent: Agent, terminal: Terminal) -> dict[str, Any]:
-        import torch
-
-        from steersman.cost import TemporalDistance
+        from steersman.agent.distance import fit_distance
         from steersman.training import open_data
 
         dataset = open_data(run)
-        lengths = dataset.lengths + 1
-        episode = torch.arange(len(lengths)).repeat_interleave(lengths)
-        row = torch.arange(len(episode)) - (lengths.cumsum(0) - lengths)[episode]
-        states, readout = _latents(agent, dataset, episode, row), agent.readout
-        values = None if readout is None else readout.read(states)
-        config = TemporalDistance.Config() if readout is None else TemporalDistance.Located(columns=readout.columns)
-        distance = config.build(agent.perception.latent_shape)
-        step = distance.fit(states, episode, values=values, seed=self.seed)
+        moments = int((dataset.lengths + 1).sum())
+        distance, step = fit_distance(agent, dataset, self.seed)
         agent.add_cost(distance)
-        terminal.say(f"temporal distance from {len(episode):,} moments: a step counts as {step:.2f}")
+        terminal.say(f"temporal distance from {moments:,} moments: a step counts as {step:.2f}")
         terminal.say(f"kept: steersman run {self.run} … --weight {distance.name}=0.1")
-        return {"name": distance.name, "step": step, "moments": len(episode)}
+        return {"name": distance.name, "step": step, "moments": moments}
 
     def _drop(self, run: Run, terminal: Terminal) -> Done:
         from steersman.agent.fitted.additions import key
@@ -200,12 +193,3 @@ def _labels(path: Path, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows = {(e, r): (e, r) in bad for e, steps in enumerate(lengths.tolist()) for r in range(steps + 1)}
     found = torch.tensor([*rows] or [[0, 0]][:0], dtype=torch.int64).reshape(-1, 2)
     return found[:, 0], found[:, 1], torch.tensor(list(rows.values()), dtype=torch.bool)
-
-
-def _latents(agent: Agent, dataset: Any, episode: Tensor, row: Tensor) -> Tensor:
-    """(n, …): the latents of moments of the log."""
-    import torch
-
-    pieces = zip(episode.split(512), row.split(512), strict=True)
-    states = [agent.encode(dataset.frames(e, r)).state for e, r in pieces]
-    return torch.cat(states).clone() if states else torch.zeros(0, *agent.perception.latent_shape)

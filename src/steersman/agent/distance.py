@@ -1,0 +1,50 @@
+"""How many steps it takes from one state of a run to another, learned from the log that the run was trained on.
+
+Shapes: n moments of the log, D latent size.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from steersman.agent.agent import Agent
+from steersman.core import Observation
+from steersman.cost import TemporalDistance
+
+_TOGETHER = 512  # moments that are encoded at a time
+
+
+class Moments(Protocol):
+    """A log as the agent sees it."""
+
+    lengths: Tensor
+
+    def frames(self, episode: Tensor, row: Tensor) -> Observation:
+        """Moments (n, …) of these episodes at these rows."""
+
+
+def latents(agent: Agent, log: Moments, episode: Tensor, row: Tensor) -> Tensor:
+    """(n, …): the latents of moments of a log."""
+    pieces = zip(episode.split(_TOGETHER), row.split(_TOGETHER), strict=True)
+    states = [agent.encode(log.frames(e, r)).state for e, r in pieces]
+    return torch.cat(states).clone() if states else torch.zeros(0, *agent.perception.latent_shape)
+
+
+def fit_distance(agent: Agent, log: Moments, seed: int = 0) -> tuple[TemporalDistance, float]:
+    """A temporal distance fitted to all moments of a log -> (it, what a step counts as, 1 at best). With a read-out it
+    also takes goals on its columns. `agent.add_cost(distance)`, a weight in the task and `store_additions` keep it.
+
+    Distance between latents says how alike two states look to the encoder; sitting still half-way may cost less than
+    going round. This says how far it is to go, which is what a goal that is a picture asks.
+    """
+    lengths = log.lengths + 1
+    episode = torch.arange(len(lengths)).repeat_interleave(lengths)
+    row = torch.arange(len(episode)) - (lengths.cumsum(0) - lengths)[episode]
+    states, readout = latents(agent, log, episode, row), agent.readout
+    values = None if readout is None else readout.read(states)
+    config = TemporalDistance.Config() if readout is None else TemporalDistance.Located(columns=readout.columns)
+    distance = config.build(agent.perception.latent_shape)
+    return distance, distance.fit(states, episode, values=values, seed=seed)
