@@ -26,6 +26,12 @@ def test_a_camera_agent_is_trained_measured_and_given_a_picture_as_its_goal(stee
     assert measured.code == 0, measured.err
     assert measured.json["episodes"] == 2
     assert 0 < measured.json["steps"] <= 50
+    far = ["--protocol", "arm-picture", "--episodes", "2", "--weight", "goal=0", "--weight", "temporal-distance=1"]
+    unknown = steersman("evaluate", "run", *far)
+    assert "fit the term first (`steersman fit`)" in unknown.err
+    assert steersman("fit", "run", "--distance").code == 0
+    by_steps = steersman("evaluate", "run", *far, "--json")
+    assert by_steps.code == 0, by_steps.err
     own = steersman("evaluate", "run", "--episodes", "2", "--json")  # its columns were not labelled
     assert own.code != 0
     assert "finger_x" in own.err

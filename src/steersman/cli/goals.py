@@ -310,6 +310,26 @@ def limits(texts: tuple[str, ...], agent: Agent) -> tuple[Guardrail, ...]:
     return tuple(_kept(text, agent) or limit(text, agent.readout) for text in texts)
 
 
+def weights(texts: tuple[str, ...], agent: Agent) -> dict[str, float]:
+    """What `--weight` says: cost terms of the agent and numbers; the goal weighs 1 unless it is named.
+
+    Raises:
+        UsageError: not of the form TERM=NUMBER, or no such term.
+    """
+    known = [getattr(cost, "name", "") for cost in agent.costs]
+    found = {"goal": 1.0}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise UsageError("TERM=NUMBER", repr(text), "e.g. --weight goal=2") from None
+        if name not in known:
+            raise UsageError(f"a cost term of {', '.join(known)}", repr(name),
+                             "correct --weight, or fit the term first (`steersman fit`)")
+    return found
+
+
 def judges(texts: tuple[str, ...], agent: Agent, shown: Readout) -> tuple[Guardrail, ...]:
     """The same without margins, over what the world shows.
 

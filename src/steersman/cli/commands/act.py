@@ -92,7 +92,7 @@ class Act(Command):
         gathering(agent, run, self.experience, self.learn)
         recorder = None if self.no_record else record_decisions(agent, run, world=self.env)
         goal = goals.goal(self.goal, agent, self.run) if self.goal else own_goal(self.env, self.episodes, self.seed)
-        task = Task(goal, self._weights(agent.costs), goals.limits(self.keep, agent))
+        task = Task(goal, goals.weights(self.weight, agent), goals.limits(self.keep, agent))
         with Watcher(terminal) as watcher:
             acted = act_in(agent, self.env, task, episodes=self.episodes, seed=self.seed,
                            watch=lambda steps, done, total: watcher.count(f"{total} episodes, step", steps, None))
@@ -120,19 +120,6 @@ class Act(Command):
             "infeasible": acted.infeasible, "lost": sum(acted.lost), "trusted_horizon": agent.trusted,
             "updates": agent.standing.updates, "moments": 0 if agent.log is None else agent.log.count,
         })
-
-    def _weights(self, costs: tuple[object, ...]) -> dict[str, float]:
-        known = [getattr(cost, "name", "") for cost in costs]
-        weights = {"goal": 1.0}
-        for text in self.weight:
-            name, _, value = text.partition("=")
-            try:
-                weights[name] = float(value)
-            except ValueError:
-                raise UsageError("TERM=NUMBER", repr(text), "e.g. --weight goal=2") from None
-            if name not in known:
-                raise UsageError(f"a cost term of {', '.join(known)}", repr(name), "correct --weight")
-        return weights
 
     def _table(self, acted: Acted, trusted: int | None) -> Table:
         columns = (Column(key="mean", title="return, mean", better="higher"),

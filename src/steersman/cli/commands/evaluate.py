@@ -53,6 +53,9 @@ class Evaluate(Command):
     keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
     """A limit that holds at every imagined step, e.g. --keep 'T_R<=139', or the name of a kept guardrail
     (`steersman fit`); may be given several times."""
+    weight: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("TERM=NUMBER")] = ()
+    """Weight of a cost term of the agent, e.g. --weight temporal-distance=1 for one that was fitted (the goal weighs
+    1)."""
     unguarded: Annotated[bool, option()] = False
     """Do not tell the agent what the protocol forbids (a protocol of pictures tells it, by a guardrail fitted on
     labelled frames)."""
@@ -97,7 +100,8 @@ class Evaluate(Command):
         if not self.protocol:
             terminal.say(f"protocol {name}: its world shows the same columns as this run's log; if yours is another "
                          "world, --offline measures from the log alone")
-        task = Task(ColumnGoal({}), guardrails=goals.limits(self.keep, agent))  # each episode has its own goal
+        task = Task(ColumnGoal({}), goals.weights(self.weight, agent), goals.limits(self.keep, agent))
+        # each episode has its own goal
         guard = None
         if not self.unguarded and protocol.log is not None:
             guard = evaluation.fit_guard(agent, protocol.log, derived(self.seed, GUARD), labels=self.labels)
