@@ -288,6 +288,8 @@ def tells_all(log: Filmed, step: int) -> bool:
     the same was done for `step` rows, the same picture followed in 99 of 100 cases, of 300 at least. Pictures of things
     that move by any amount do not come again; those of boards and grids do."""
     at = transitions(log, step, 0, step)
+    if len(at) < _FEWEST:
+        return False
     now, later = log.looks[log.place[at]], log.looks[log.place[at + step]]
     done = log.actions[at[:, None] + np.arange(step)].reshape(len(at), -1)
     case = np.unique(np.concatenate([now[:, None], done], 1), axis=0, return_inverse=True)[1].reshape(-1)
