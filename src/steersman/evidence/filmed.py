@@ -7,8 +7,10 @@ labelled frames, C columns, L rows before a frame, m model steps.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +146,11 @@ def within(
     config: TrainConfig, dataset: Dataset, seconds: float, clock: Callable[[], float] = time.process_time,
 ) -> TrainConfig:
     """The same with as many steps as take so many seconds of the clock here; a few of the last stage of its rollouts
-    are made and timed, the first half of them left out."""
+    are made and timed, the first half of them left out; the median counts."""
     times: list[float] = []
     short = msgspec.structs.replace(config, steps=_TRIED, gauge_every=0, rollout=config.rollout[-1:])
     training.train(short, dataset, None, progress=lambda _: times.append(clock()))
-    half = len(times) // 2
-    each = (times[-1] - times[half]) / (len(times) - 1 - half)
+    each = statistics.median(after - before for before, after in pairwise(times[len(times) // 2 :]))
     return msgspec.structs.replace(config, steps=max(1, int(seconds / each)))
 
 
