@@ -9,7 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from steersman.agent import Agent
+from steersman.agent.distance import fit_distance
 from steersman.core import Pace
+from steersman.cost import TemporalDistance
 from steersman.data import Dataset
 from steersman.data.doctor.report import Growth
 from steersman.evidence import data_curve, filmed, pixel_guardrails, pixel_shift, pixel_switches, pixels
@@ -85,6 +88,27 @@ def test_a_part_of_a_log_is_what_its_first_episodes_are(log: Finished, tmp_path:
     settings = data_curve.Settings(world="arm", share=0.25, steps=2, episodes=2)
     found = performed(data_curve, tmp_path, settings, log)
     assert found.figures["arm/0.25"]["steps"] == 2 * 45
+
+
+def test_goals_that_are_pictures_are_planned_to_by_a_distance_that_knows_no_more_of_the_log_than_the_training_did(
+    log: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[tuple[int, Pace]] = []
+
+    def fit(agent: Agent, seen: Dataset, seed: int) -> tuple[TemporalDistance, float]:
+        known.append((len(seen), seen.pace))
+        return fit_distance(agent, seen, seed)
+
+    monkeypatch.setattr(filmed, "fit_distance", fit)
+    monkeypatch.setitem(pixels.WORLDS, "arm", msgspec.structs.replace(TINY, protocol="arm-picture"))
+    settings = data_curve.Settings(world="arm", share=0.25, steps=2, episodes=2)
+    found = performed(data_curve, tmp_path / "part", settings, log).record
+    assert isinstance(found, Scored)
+    performed(pixels, tmp_path / "all", pixels.Settings(world="arm", steps=2, episodes=2), log)
+    assert known == [(2, found.pace), (8, found.pace)]
+    monkeypatch.setitem(pixels.WORLDS, "arm", TINY)
+    performed(pixels, tmp_path / "columns", pixels.Settings(world="arm", steps=2, episodes=2), log)
+    assert len(known) == 2, "columns are read"
 
 
 def test_an_agent_is_measured_under_each_shift_from_the_same_starts(log: Finished, tmp_path: Path) -> None:

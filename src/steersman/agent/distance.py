@@ -39,6 +39,11 @@ def fit_distance(agent: Agent, log: Moments, seed: int = 0) -> tuple[TemporalDis
 
     Distance between latents says how alike two states look to the encoder; sitting still half-way may cost less than
     going round. This says how far it is to go, which is what a goal that is a picture asks.
+
+    Formula, defaults and source: `cost.TemporalDistance`.
+
+    Raises:
+        DataError: a log without two moments on end.
     """
     lengths = log.lengths + 1
     episode = torch.arange(len(lengths)).repeat_interleave(lengths)

@@ -102,7 +102,6 @@ def fit_to_labels(
     return Labels(readout, len(states), int(held_out.sum()), measured, apart, r2, constant, whole)
 
 
-
 def fit_labelled(run: Run, labelled: Labelled, config: ReadoutConfig | None = None, seed: int = 0) -> ColumnReadout:
     """The same for frames of a world that tells what they show (`World.labelled`): all of them are fitted to, none is
     kept to measure.

@@ -89,7 +89,8 @@ def perform(context: Context) -> Found:
     some = _first(whole, settings.share)
     config = training.settled(pixels.recipe(seed=context.seed, **given), whole)
     learned = filmed.learn(context, config, log.folder, dataset=some)
-    found = filmed.judge(context, learned, log.folder, WORLDS[settings.world].protocol, settings.episodes)
+    found = filmed.judge(context, learned, log.folder, WORLDS[settings.world].protocol, settings.episodes,
+                         dataset=some)
     context.say(f"{settings.world}, {some.steps:,} steps, seed {context.seed}: {found.score:.3g}")
     return Found({f"{settings.world}/{settings.share:g}": {"score": found.score, "steps": some.steps}}, found)
 

@@ -156,17 +156,21 @@ def within(
 
 def judge(
     context: Context, learned: tuple[Run, float, float], log: Path, protocol: str, episodes: int | None = None,
-    change: Callable[[Agent], Agent] | None = None, task: Task | None = None,
+    change: Callable[[Agent], Agent] | None = None, task: Task | None = None, dataset: Dataset | None = None,
 ) -> Scored:
     """What an agent of the run does under the protocol, and how well it reads and foresees the truth. Where goals are
-    pictures and no task says otherwise, plans go by a temporal distance that is fitted to the run's log."""
+    pictures and no task says otherwise, plans go by a temporal distance that is fitted to the log.
+
+    dataset  the part of the log that the run may know; None: all of it
+    """
     run, seconds, cpu = learned
     agent = Agent.load(run)
     agent = agent if change is None else change(agent)
     asked = PROTOCOLS[protocol]
     goal = asked.world.begin(1, asked.seed(context.seed)).goals()
     if task is None and isinstance(goal, ObservationGoal):
-        distance, _ = fit_distance(agent, training.open_data(run), context.seed)
+        known, pace = dataset or Dataset.open(log / "log"), agent.signature.pace
+        distance, _ = fit_distance(agent, known if pace.plain else known.paced(pace), context.seed)
         agent.add_cost(distance)
         task = Task(goal, weights={"goal": 0.0, distance.name: 1.0})
     with torch.inference_mode():

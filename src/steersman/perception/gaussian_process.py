@@ -34,11 +34,11 @@ class GaussianProcessReadout(ColumnReadout):
     choose M, ρ and σ.
 
     A few seconds for 500 labels and 16 numbers. Beside a kernel of one length (`KernelReadout`), 500 labels of latents
-    learned from pictures: what is left unread (1 - R²) fell by two thirds for a pendulum and by a third for the height
-    of an acrobot. For what is observed: measuring, watching, forecasts of a step or two. To plan by it is another
-    matter: far from every label it says the mean, so that a plan towards a state that no label shows finds no slope,
-    and imagined states drift to where none are. The acrobot, swung up in 10 of 10 episodes with the plain kernel, was
-    never swung up with this one, from the same latents.
+    learned from pictures: what is left unread (1 - R²) fell by a seventh and by more than a half for two pendulums, and
+    by a third for the height of an acrobot (LOG.md, single runs). For what is observed: measuring, watching, forecasts
+    of a step or two. To plan by it is another matter: far from every label it says the mean, so that a plan towards a
+    state that no label shows finds no slope, and imagined states drift to where none are. An acrobot, swung up in 10 of
+    10 episodes with the plain kernel, was never swung up with this one, from the same latents.
 
     Source: Rasmussen & Williams 2006, chapters 5 and 8.3.1; a full metric: Vivarelli & Williams 1998.
     """

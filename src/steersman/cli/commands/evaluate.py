@@ -100,8 +100,8 @@ class Evaluate(Command):
         if not self.protocol:
             terminal.say(f"protocol {name}: its world shows the same columns as this run's log; if yours is another "
                          "world, --offline measures from the log alone")
-        task = Task(ColumnGoal({}), goals.weights(self.weight, agent), goals.limits(self.keep, agent))
         # each episode has its own goal
+        task = Task(ColumnGoal({}), goals.weights(self.weight, agent), goals.limits(self.keep, agent))
         guard = None
         if not self.unguarded and protocol.log is not None:
             guard = evaluation.fit_guard(agent, protocol.log, derived(self.seed, GUARD), labels=self.labels)
