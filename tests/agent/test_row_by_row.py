@@ -12,7 +12,7 @@ from filmed_dot import SEEN, SIDE, log_of, pictures
 from steersman import training
 from steersman.agent import Agent, RowByRow, Transition, record_experience
 from steersman.agent.labelling import fit_labelled
-from steersman.core import ColumnGoal, MismatchError, Pace, PlanningError, Task
+from steersman.core import Belief, ColumnGoal, ConfigError, MismatchError, Pace, PlanningError, Task
 from steersman.core.pacing import chunked, stacked, unchunked
 from steersman.data import Dataset
 from steersman.recipes import pixels
@@ -23,7 +23,7 @@ PACE = Pace(step=2, frames=2)
 
 
 def settings(**changes):  # type: ignore[no-untyped-def]
-    given = {"steps": 6, "window": 3, "batch_size": 4, "size": 6, "width": 8, "held_out": 0.3}
+    given = {"steps": 6, "window": 3, "batch_size": 4, "size": 6, "width": 8, "held_out": 0.3, "react": 0}
     config = msgspec.structs.replace(pixels.recipe(**given), pace=PACE, precision="fp32")  # type: ignore[arg-type]
     return msgspec.structs.replace(config, **changes)
 
@@ -108,3 +108,56 @@ def test_what_a_paced_agent_experienced_is_a_log_in_its_steps(run: Run) -> None:
     window = lived.windows(torch.tensor([0]), torch.tensor([0]), 2)
     assert window.observations["image"].shape == (1, 3, SIDE, SIDE, 6)
     assert window.actions.shape == (1, 2, 4)
+
+
+def hasty(run: Run, **changes: object) -> Agent:
+    """Decides after every row of a step of two."""
+    loaded = Agent.load(run)
+    config = msgspec.structs.replace(loaded.config, react=1, **changes)  # type: ignore[arg-type]
+    return Agent(config, loaded.signature, loaded.perception, loaded.world_model, readout=loaded.readout)
+
+
+def test_an_agent_that_reacts_decides_at_every_row_and_carries_out_the_first_of_a_chunk(run: Run) -> None:
+    agent, task = hasty(run), Task(ColumnGoal({"x": 9.0, "y": 9.0}))
+    rows = pictures(torch.tensor([[8.0, 8.0], [9.0, 8.0], [9.0, 9.0], [10.0, 9.0], [10.0, 10.0]]))
+    acting, first, surprises, plans = RowByRow(agent), [], [], []
+    acting.reset(0)
+    for row in rows:
+        first.append(acting.act({"image": row}, task)[0])
+        plans.append(acting.plan)
+        surprises.append(agent.surprise)
+    assert len({id(plan) for plan in plans}) == 5
+    for action, plan in zip(first, plans, strict=True):
+        assert torch.equal(action, unchunked(plan.actions[:, :1], agent.signature.action)[0, 0, 0])  # type: ignore
+    assert not any(bool(s.known.any()) for s in surprises[:2])  # type: ignore[union-attr]
+    moments = [stacked(torch.stack([rows[i], rows[max(0, i - 1)]]))[None] for i in range(5)]
+    states = [agent.encode({"image": moment}).state for moment in moments]
+    for t in (2, 3, 4):  # what a whole step from two rows before foresees by the two rows that were carried out
+        chunk = chunked(torch.stack(first[t - 2 : t])[None], agent.signature.action)
+        with torch.inference_mode():
+            ends = agent.world_model.imagine(Belief(states[t - 2]), chunk[:, None, None]).states[:, 0, -1]
+        wanted = (states[t] - ends).square().mean()
+        torch.testing.assert_close(surprises[t].pooled()[0], wanted)  # type: ignore[union-attr]
+
+
+def test_another_episode_knows_nothing_of_the_one_before(run: Run) -> None:
+    agent, task = hasty(run), Task(ColumnGoal({"x": 9.0, "y": 9.0}))
+    moment = stacked(pictures(torch.full((2, 2), 9.0))[None].expand(2, -1, -1, -1, -1).transpose(0, 1)
+                     .reshape(2, 2, SIDE, SIDE, 3))
+    for _ in range(3):
+        agent.act({"image": moment}, task)
+    agent.begin(torch.tensor([True, False]))
+    known = []
+    for _ in range(3):
+        agent.act({"image": moment}, task)
+        known.append(agent.surprise.known.flatten(1).all(1).tolist())  # type: ignore[union-attr]
+    assert known == [[False, True], [False, True], [True, True]]
+
+
+def test_parts_of_a_step_that_there_are_not_and_streams_are_refused(run: Run) -> None:
+    loaded = Agent.load(run)
+    config = msgspec.structs.replace(loaded.config, react=3)
+    with pytest.raises(ConfigError, match="divides the model's step of 2"):
+        Agent(config, loaded.signature, loaded.perception, loaded.world_model, readout=loaded.readout)
+    with pytest.raises(ConfigError, match="streams"):
+        msgspec.structs.replace(loaded.config, react=1, streaming=True)

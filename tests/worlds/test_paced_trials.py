@@ -75,3 +75,13 @@ def test_a_goal_in_pictures_stands_still() -> None:
     assert begun().signature == SIGNATURE.paced(Pace(step=3, frames=2))
     assert len(begun().first(2)) == 2
     assert begun().first(2).observe()["image"].shape == (2, 1, 1, 2)
+
+
+def test_of_a_step_only_the_first_rows_are_taken_where_decisions_are_made_anew() -> None:
+    counting = Counting(SIGNATURE, Count(torch.zeros(3)), torch.Generator())
+    trials = PacedTrials(counting, Pace(step=3, frames=2), limit=3, rows=2)
+    trials.step(torch.tensor([[1.0, 2, 9], [2, 3, 9], [9, 0, 9]]))
+    assert trials.observe()["image"][:, 0, 0].tolist() == [[3, 1], [5, 2], [9, 9]]
+    assert trials.steps.tolist() == [2, 2, 2]
+    trials.step(torch.tensor([[1.0, 1, 9], [1, 1, 9], [1, 1, 9]]), ~trials.solved())  # the limit of 3 cuts it short
+    assert trials.steps.tolist() == [3, 2, 3]

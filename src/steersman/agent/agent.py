@@ -108,7 +108,8 @@ class Agent:
         self.perception, self.world_model = perception.eval(), world_model.eval()
         self.further = (further or FurtherBoxes()).acting()
         require_named(config, self.further)
-        self._boxes = Boxes(perception, world_model, signature, config.history, config.streaming)
+        self._boxes = Boxes(perception, world_model, signature, config.history, config.streaming,
+                            config.react)
         self.planner = planner or config.planner.build()
         self.readout = readout
         self.planner.prepare(signature, readout, perception.latent_shape)
@@ -240,8 +241,15 @@ class Agent:
         return self.planner.execute
 
     def commits(self, task: Task) -> int:
-        """`execute` for this task. Some planners look again after one action where the task has guardrails."""
-        return self.planner.commits(task)
+        """`execute` for this task. Some planners look again after one action where the task has guardrails, and an
+        agent that decides several times a step carries out the first of the first one's `rows`."""
+        return 1 if self._boxes.hasty else self.planner.commits(task)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the log, each with an action of the world, that the first of the actions it commits to is carried
+        out for: those of a model's step, or `react` of them."""
+        return self._boxes.rows
 
     def reset(self, seeds: Sequence[int] | Tensor | int | None = None) -> None:
         """Begin new episodes. seeds: one per episode (or a first one, counted up); all randomness comes from them.
@@ -416,7 +424,8 @@ class Agent:
 
         def decided(asked: Problem) -> Plan:
             nonlocal near
-            plan, near = looked(state.near, _told(self.planner.plan(asked), asked), asked, self.planner)
+            plan, near = looked(state.near, _told(self.planner.plan(asked), asked), asked, self.planner,
+                                self._boxes.rows / self.signature.pace.step if self._boxes.hasty else 1.0)
             self.ledger.count(PLAN, points=0, writes=len(asked) * plan.rounds)
             return plan
 

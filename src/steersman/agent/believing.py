@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from steersman.agent.config import require_react
 from steersman.agent.state import AgentState
 from steersman.core import (
     Belief,
+    ConfigError,
     Latent,
     MismatchError,
     Observation,
@@ -26,6 +28,7 @@ from steersman.core import (
     Surprise,
     WorldModel,
 )
+from steersman.core.pacing import chunked, unchunked
 from steersman.core.surprising import nothing_foreseen, surprise_of
 
 
@@ -38,6 +41,22 @@ class Boxes:
     signature: Signature
     history: int = 1
     streaming: bool = False
+    react: int = 0
+
+    def __post_init__(self) -> None:
+        require_react(self.react, self.signature.pace.step)
+        if self.hasty and self.history > 1 and self.signature.exogenous:
+            raise ConfigError("react = 0 where a history has exogenous inputs", f"{self.react}", "set `react` to 0")
+
+    @property
+    def rows(self) -> int:
+        """Rows of the log between two decisions, as far as those go that follow each other within a step."""
+        return self.react or self.signature.pace.step
+
+    @property
+    def hasty(self) -> bool:
+        """Whether decisions are made anew before a step of the model is over."""
+        return self.rows < self.signature.pace.step
 
     def encode(self, moment: Observation) -> Latent:
         """name -> (B, …) -> state (B, D) and the scene map (B, M, C), if there is one."""
@@ -72,6 +91,8 @@ def believe(
     if measured is not None:
         raise PlanningError("an agent that streams, to be told what was measured", "one that does not",
                             "set `streaming` in the agent's configuration, or pass whole moments")
+    if boxes.hasty:
+        return _hastily(boxes, state if since is None else replace(state, lately=None, did=None), latent)
     surprise = nothing_foreseen(latent.state)
     if state.foreseen is not None and since is None:
         surprise = surprise_of(state.foreseen, latent.state, 1, fresh=state.fresh)
@@ -81,6 +102,34 @@ def believe(
     outside = boxes.nothing_from_outside(len(state)) if state.outside is None else state.outside
     context = None if latent.context is None else latent.context[:, None]
     return boxes.world_model.begin(Latent(state.states, context), actions, outside), state, surprise
+
+
+def _hastily(boxes: Boxes, state: AgentState, latent: Latent) -> tuple[Belief, AgentState, Surprise]:
+    """Of an agent that decides n times a step: a history of moments a whole step apart, with the rows of actions that
+    were carried out between them, and how far this moment lies from what the model foresees of that a step ago by
+    those rows; unknown before an episode is a step old, after actions that were not the plan's, and for models that
+    read a map or know inputs from outside."""
+    spec, n = boxes.signature.action, boxes.signature.pace.step // boxes.rows
+    states, did = latent.state[:, None], state.did
+    if state.lately is not None and state.done is not None:
+        last = unchunked(state.done, spec)[:, :, : boxes.rows]
+        did = last if did is None else torch.cat([did, last], 1)
+        states = torch.cat([state.lately, states], 1)
+    whole = slice((states.shape[1] - 1) % n, None, n)
+    moments, chunks = states[:, whole], boxes.no_actions(len(state))
+    if did is not None and moments.shape[1] > 1:
+        chunks = chunked(did[:, whole.start :].flatten(1, 2).unflatten(1, (moments.shape[1] - 1, -1)), spec)
+    surprise = nothing_foreseen(latent.state)
+    if chunks.shape[1] and latent.context is None and not boxes.signature.exogenous:
+        before = boxes.world_model.begin(Latent(moments[:, :-1]), chunks[:, :-1])
+        ends = boxes.world_model.imagine(before, chunks[:, None, -1:]).last()
+        surprise = surprise_of(ends.state, latent.state, 1, fresh=state.fresh | (state.decision < n))
+    kept = n * max(1, boxes.history - 1)
+    context = None if latent.context is None else latent.context[:, None]
+    belief = boxes.world_model.begin(
+        Latent(moments[:, -boxes.history :], context), chunks[:, chunks.shape[1] + 1 - boxes.history :]
+        if boxes.history > 1 else boxes.no_actions(len(state)), boxes.nothing_from_outside(len(state)))
+    return belief, replace(state, lately=states[:, -kept:], did=None if did is None else did[:, 1 - kept :]), surprise
 
 
 def _streamed(

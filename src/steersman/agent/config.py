@@ -44,6 +44,9 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     history      moments that the world model sees before it imagines
     streaming    the belief is corrected from moment to moment, and nothing cuts its history: recurrent states live as
                  long as the episode (`history` is then what training shows). False: as agents were before
+    react        rows of the log between two decisions, of a model whose step lasts several: 1 decides anew after each
+                 row and carries out only the first row of a plan, which balances what a whole step would let fall; a
+                 step must last a multiple of it, and the planner's `execute` does not count. 0: whole steps
 
     None, or empty, where an agent has none; their weights, if they have any, stand beside those of perception:
 
@@ -64,6 +67,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     readout: ReadoutConfig | None = None
     history: int = 1
     streaming: bool = False
+    react: int = 0
     critic: CriticConfig | None = None
     memory: MemoryConfig | None = None
     configurator: ConfiguratorConfig | None = None
@@ -73,6 +77,22 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def __post_init__(self) -> None:
         for name in self.policies:
             require_name(name)
+        if self.react < 0:
+            raise ConfigError("react >= 0", f"{self.react}", "0 decides once a step")
+        if self.react and self.streaming:
+            raise ConfigError("react = 0 for an agent that streams", f"{self.react}",
+                              "its belief goes on by whole steps: set `react` to 0, or leave `streaming` and set "
+                              "`history`")
+
+
+def require_react(react: int, step: int) -> None:
+    """
+    Raises:
+        ConfigError: a step of so many rows does not last a multiple of `react`.
+    """
+    if react and step % react:
+        raise ConfigError(f"react that divides the model's step of {step} rows", f"{react}",
+                          "correct `react` in the agent's configuration; 1 always does, 0 decides once a step")
 
 
 def require_name(name: str) -> str:

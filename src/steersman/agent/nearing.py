@@ -68,12 +68,14 @@ class Near(TensorRecord):
         return cls(torch.full((batch,), torch.inf), none, none, none, torch.zeros(batch, dtype=torch.bool))
 
 
-def looked(near: Near | None, plan: Plan, problem: Problem, planner: Planner) -> tuple[Plan, Near]:
+def looked(
+    near: Near | None, plan: Plan, problem: Problem, planner: Planner, share: float = 1.0
+) -> tuple[Plan, Near]:
     """The plan, whose reasons say where an episode comes no nearer to its goal, not even in imagination; and what is
-    known after it."""
+    known after it. share: how much of the actions that a planner commits to is carried out before the next decision."""
     fresh = Near.begin(len(problem))
     near = fresh if near is None else fresh.where(problem.decision == 0, near)
-    near = replace(near, elapsed=near.elapsed + min(planner.commits(problem.task), plan.actions.shape[1]))
+    near = replace(near, elapsed=near.elapsed + share * min(planner.commits(problem.task), plan.actions.shape[1]))
     patience = max(_LEAST, 2 * plan.actions.shape[1])
     if planner.horizon is None or planner.remembered():
         patience = max(patience, _BEYOND)

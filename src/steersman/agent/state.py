@@ -33,6 +33,8 @@ class AgentState(TensorRecord):
     warm      what the planner handed over
     belief    of a streaming agent, after the last moment; what it carries lives as long as the episode
     states    (B, T, …) the last moments, where history is cut to so many; actions (B, T-1, A) between them
+    lately    (B, n, …) of an agent that decides several times a step: the states at the last n decisions
+    did       (B, n - 1, r, A) the rows of actions carried out between them
     memory    what the agent's memory holds of each episode, as `core.Memory` calls its state
     outside   (B, n, E) exogenous inputs: between the moments, or of a streaming agent those of the last plan
     """
@@ -48,6 +50,8 @@ class AgentState(TensorRecord):
     states: Tensor | None = None
     actions: Tensor | None = None
     outside: Tensor | None = None
+    lately: Tensor | None = None
+    did: Tensor | None = None
     memory: TensorRecord | None = None
 
     def __len__(self) -> int:

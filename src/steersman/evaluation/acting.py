@@ -18,7 +18,7 @@ from steersman.agent.flight.recorder import pooled
 from steersman.agent.nearing import notice
 from steersman.core import Observation, ObservationGoal, Plan, Surprise, Task, UsageError
 from steersman.core.records import rows
-from steersman.evaluation.deciding import Decides, PolicyFunction, deciding
+from steersman.evaluation.deciding import Decides, PolicyFunction, deciding, rows_between
 from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.protocol import in_steps
 from steersman.evaluation.success import Tally, drifted
@@ -89,16 +89,17 @@ def act_in(
         agent.signature.world.require(worlds[0].signature, "the agent", env)
         played = GymnasiumTrials(worlds, seeds)
         trials = in_steps(played, agent, longest)
-        limit = -(-longest // agent.signature.pace.step)
+        limit = -(-longest // rows_between(agent))
         start, tally, story = trials.observe(), Tally(trials, limit), _Story(agent, episodes)
         agent.reset(seeds)
-        experiencing = Experiencing(agent, trials)
+        experiencing, whole = Experiencing(agent, trials), rows_between(agent) == agent.signature.pace.step
         since: Tensor | None = None
         while bool(tally.on.any()):
             plan = agent.act(trials.observe(), task, since=since)
             story.decided(plan, tally.on, tally.time)
-            since = plan.actions[:, : max(1, agent.commits(task))]
-            for k, actions in enumerate(since.unbind(1)):
+            done = plan.actions[:, : max(1, agent.commits(task))]
+            since = done if whole else None
+            for k, actions in enumerate(done.unbind(1)):
                 moving = tally.on
                 tally.step(actions)
                 experiencing.stepped(actions, moving)

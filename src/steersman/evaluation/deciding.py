@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from steersman.agent.agent import Agent
 from steersman.agent.experience import ExperienceLog, Transition
 from steersman.agent.flight import Recorder
 from steersman.agent.moments import moment_of, require_acting
@@ -159,6 +160,11 @@ class FunctionPolicy:
         if len(lengths) > 1:
             raise ActionError("as many actions for each episode", f"{sorted(lengths)}", "return the same number")
         return torch.cat(found)
+
+
+def rows_between(who: Decides) -> int:
+    """Rows of the world that pass between two decisions, in each step of the model that is carried out."""
+    return who.rows if isinstance(who, Agent) else who.signature.pace.step
 
 
 def deciding(who: Decides | PolicyFunction, signature: Signature) -> Decides:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from steersman.core import ColumnGoal, Goal, Guardrail, MismatchError, ObservationGoal, Plan, Task, UsageError
-from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction, deciding
+from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction, deciding, rows_between
 from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.intervals import wilson
 from steersman.evaluation.seeds import FRAMES, GUARD, LOG, derived
@@ -184,7 +184,7 @@ def evaluate(
     goal = trials.goals()
     _require_columns(goal, agent)
     asked = replace(task or Task(goal), goal=goal, guardrails=limits)
-    tally = Tally(trials, -(-protocol.limit // agent.signature.pace.step))
+    tally = Tally(trials, -(-protocol.limit // rows_between(agent)))
     planning, infeasible = follow(agent, tally, asked, seed, watch)
     paths, scored = tally.paths(), protocol.world.scored == "return"
     return Evaluation(
@@ -197,7 +197,8 @@ def evaluate(
 
 def in_steps(trials: Trials, agent: Decides, limit: int) -> Trials:
     """The trials as the agent sees and steps them, of at most `limit` actions of the world."""
-    return trials if agent.signature.pace.plain else PacedTrials(trials, agent.signature.pace, limit)
+    return trials if agent.signature.pace.plain else PacedTrials(
+        trials, agent.signature.pace, limit, rows_between(agent))
 
 
 def steps_of(tally: Tally) -> Tensor:
@@ -233,7 +234,7 @@ def follow(
     n = len(tally.success)
     running, planning, infeasible = torch.arange(n), torch.zeros(n), 0
     agent.reset([1_000_003 * (seed + 1) + i for i in range(n)])
-    experiencing = Experiencing(agent, tally.trials)
+    experiencing, whole = Experiencing(agent, tally.trials), rows_between(agent) == agent.signature.pace.step
     since: Tensor | None = None
     while len(running):
         observation = {k: v[running] for k, v in tally.trials.observe().items()}
@@ -250,7 +251,7 @@ def follow(
             tally.step(every)
             experiencing.stepped(every, moving)
         on = tally.on[running]
-        since = plan.actions[on][:, :commits]
+        since = plan.actions[on][:, :commits] if whole else None
         if not bool(on.all()):
             if bool(on.any()):
                 agent.select(on)

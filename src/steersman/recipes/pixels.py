@@ -35,6 +35,7 @@ def recipe(
     horizon: int = 12,
     samples: int = 300,
     iterations: int = 4,
+    react: int = 1,
     held_out: float = 0.1,
     seed: int = 0,
 ) -> TrainConfig:
@@ -59,6 +60,8 @@ def recipe(
     horizon     model steps that a plan looks ahead
     samples     candidate plans a round
     iterations  rounds a decision
+    react       rows between two decisions: 1 decides anew after every row of a step that lasts several, which on a
+                pendulum balances where whole steps let go; 0 carries out whole steps, for as many times fewer decisions
     held_out    share of the log, its end, that is kept from training
     seed        of the training
     """
@@ -70,6 +73,7 @@ def recipe(
             planner=ICEM.Config(samples=samples, iterations=iterations, elites=max(1, samples // 10), horizon=horizon,
                                 spread=1.0),
             readout=KernelReadout.Config(),
+            react=react,
         ),
         objectives=(
             Prediction.Config(weight=1.0),

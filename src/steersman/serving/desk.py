@@ -106,6 +106,7 @@ class Desk:
             "signature": msgspec.to_builtins(self.agent.signature),
             "planner": type(self.agent.planner).__name__,
             "history": self.agent.config.history,
+            "rows": self.agent.rows,
             "horizon": self.horizon(),
             "trusted": self.agent.trusted,
             "costs": [cost.name for cost in self.agent.costs],

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from steersman.agent.config import require_react
 from steersman.core.errors import DataError
 from steersman.training.config import TrainConfig
 
@@ -54,12 +55,18 @@ def rows_of(config: TrainConfig) -> int:
 
 
 def settled(config: TrainConfig, dataset: Any) -> TrainConfig:
-    """The same with a pace that is said: the log's own where it is "auto"."""
-    if config.pace != "auto":
-        return config
-    from steersman.data import pace_for
+    """The same with a pace that is said: the log's own where it is "auto".
 
-    return msgspec.structs.replace(config, pace=pace_for(dataset))
+    Raises:
+        ConfigError: an agent that decides anew at a part of a step that the pace does not have.
+    """
+    if config.pace == "auto":
+        from steersman.data import pace_for
+
+        config = msgspec.structs.replace(config, pace=pace_for(dataset))
+    assert config.pace != "auto"
+    require_react(config.agent.react, config.pace.step)
+    return config
 
 
 def held_out(dataset: Any, share: float, embargo: int) -> tuple[Any, Any]:

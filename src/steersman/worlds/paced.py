@@ -29,10 +29,11 @@ class PacedTrials(Trials):
     are the first one. `steps` (B,) counts actions of the world.
 
     limit  actions of the world an episode; None: no end to them
+    rows   how many actions of a step are taken, for whoever decides anew before it is over; 0: all k
     """
 
-    def __init__(self, trials: Trials, pace: Pace, limit: int | None = None) -> None:
-        self.trials, self.pace, self.limit = trials, pace, limit
+    def __init__(self, trials: Trials, pace: Pace, limit: int | None = None, rows: int = 0) -> None:
+        self.trials, self.pace, self.limit, self.rows = trials, pace, limit, rows or pace.step
         self.signature, self.shortest = trials.signature.paced(pace), trials.shortest
         self.sustained = trials.sustained
         self.steps = torch.zeros(len(trials), dtype=torch.long)
@@ -70,7 +71,7 @@ class PacedTrials(Trials):
         self._solved, bad = torch.where(moving, False, self._solved), self._bad
         self._bad = None if bad is None else torch.where(moving, False, bad)
         each = unchunked(action, self.signature.action) if self.pace.step > 1 else action[:, None]
-        for one in each.unbind(1):
+        for one in each[:, : self.rows].unbind(1):
             on = moving & ~self.trials.over()
             on = on if self.sustained else on & ~self._solved
             on = on if self._bad is None else on & ~self._bad
