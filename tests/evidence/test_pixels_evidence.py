@@ -61,6 +61,22 @@ def test_each_method_is_trained_read_and_scored(log: Finished, tmp_path: Path, m
     assert set(found.record.read) >= {"finger_x", "finger_y"}
 
 
+def test_another_goal_takes_the_log_and_the_training_of_its_world(log: Finished, tmp_path: Path) -> None:
+    cells = pixels.cells(0, ("arm-by-picture",), steps=2, episodes=2)
+    cell = next(cell for cell in cells if cell.row == "arm-by-picture/ours")
+    assert [need.row for need in cell.needs] == ["arm/log", "arm/ours"]
+    assert cell.needs[1] == next(one for one in pixels.cells(0, ("arm",), 2, 2) if one.row == "arm/ours")
+    (tmp_path / "a").mkdir()
+    before = performed(pixels, tmp_path / "a", cell.needs[1].settings, log)
+    trained = dataclasses.replace(kept("arm/ours", 0, before.record), folder=tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    found = pixels.again(Context(tmp_path / "b", 0, cell.settings, (log, trained)))
+    assert isinstance(found.record, Scored)
+    assert (found.record.n, found.record.seconds) == (2, before.record.seconds)  # type: ignore[attr-defined]
+    assert not (tmp_path / "b" / "run").exists()
+
+
+
 def test_a_training_that_never_learned_to_see_keeps_its_encoder() -> None:
     config = pixels.method(pixels.pixels.recipe(), "untrained")
     assert [level.every for level in config.levels] == [0, 1]

@@ -21,6 +21,7 @@ from steersman.evidence.filmed import Log, Scored
 from steersman.evidence.seeds import mean
 from steersman.objectives import PixelPrediction, Prediction
 from steersman.recipes import pixels
+from steersman.runs import Run
 from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.training import ParameterLevel, TrainConfig
 
@@ -41,7 +42,9 @@ WORLDS: dict[str, Log] = {
     "reacher": Log(protocol="reacher-pixels"),
 }
 """World -> what is recorded there."""
-USUAL = ("pendulum",)
+AGAIN = {"pendulum-by-picture": "pendulum", "arm-by-picture": "arm"}
+"""World with another goal -> the world whose log and trainings are judged once more."""
+USUAL = ("pendulum", "pendulum-by-picture")
 METHODS = ("ours", "pixel_twin", "untrained")
 TWIN_SECONDS = 240.0
 """CPU-seconds of the pixel twin's training: about as many as the recipe takes on a core; decoding costs it steps."""
@@ -64,18 +67,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 def cells(
     seed: int, worlds: tuple[str, ...] = tuple(WORLDS), steps: int | None = None, episodes: int | None = None,
 ) -> tuple[Cell, ...]:
-    """For each world and seed a log, and a training by each method."""
+    """For each world and seed a log, and a training by each method; where only the goal is another, the same again."""
     found = []
     for world in worlds:
+        trained = AGAIN.get(world, world)
         for i in range(SEEDS):
-            usual = world in USUAL and i == 0
-            log = Cell(f"{world}/log", filmed.record, 300, seed + i, WORLDS[world], usual=usual)
-            found += [
-                Cell(f"{world}/{method}", perform, 360, seed + i,
-                     Settings(world=world, method=method, steps=steps, episodes=episodes), (log,),
-                     usual=usual)
-                for method in METHODS
-            ]
+            usual = trained in USUAL and i == 0
+            log = Cell(f"{trained}/log", filmed.record, 300, seed + i, WORLDS[trained], usual=usual)
+            for method in METHODS:
+                settings = Settings(world=trained, method=method, steps=steps, episodes=episodes)
+                cell = Cell(f"{trained}/{method}", perform, 360, seed + i, settings, (log,), usual=usual)
+                if world != trained:
+                    cell = Cell(f"{world}/{method}", again, 120, seed + i,
+                                Settings(world=world, method=method, episodes=episodes), (log, cell),
+                                usual=usual and world in USUAL and method == "ours")
+                found.append(cell)
     return tuple(found)
 
 
@@ -92,6 +98,15 @@ def perform(context: Context) -> Found:
     found = filmed.judge(context, learned, log.folder, protocol, settings.episodes)
     context.say(f"{settings.world}, {settings.method}, seed {context.seed}: {found.score:.3g} (random "
                 f"{found.random or 0:.3g}), {found.seconds:.0f} s of training")
+    return Found({settings.world: {settings.method: found.score}}, found)
+
+
+def again(context: Context) -> Found:
+    """What was trained already, towards another goal."""
+    (log, before), settings = context.needs, context.settings
+    learned = Run.open(before.folder / "run"), before.record(Scored).seconds, before.record(Scored).cpu
+    protocol = WORLDS[settings.world].protocol
+    found = filmed.judge(context, learned, log.folder, protocol, settings.episodes)
     return Found({settings.world: {settings.method: found.score}}, found)
 
 
