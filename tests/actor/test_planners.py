@@ -290,6 +290,18 @@ def test_warm_start_goes_on_within_an_episode_and_not_across(name):
     assert torch.equal(plan.actions[1], cold.actions[1])
 
 
+@pytest.mark.parametrize("name", [name for name in PLANNERS if name != "cem-held"])  # one block: the same when moved
+def test_a_plan_of_which_no_step_has_passed_is_not_moved_on(name):
+    config = replace_config(name, iterations=8)
+    first = reach([[0.0, 0.0]], [[20.0, -20.0]])
+    warm = config.build().plan(first).warm
+    moved = [replace(first, warm=warm, decision=torch.tensor([1]), passed=passed) for passed in (0, 1, None)]
+    few = replace_config(name, iterations=1, samples=6, elites=6).build()
+    a, b, c = (few.plan(problem).actions for problem in moved)
+    assert torch.equal(b, c)
+    assert not torch.equal(a, b)
+
+
 @planner
 def test_a_policys_proposal_competes(name):
     best = torch.ones(1, 6, 2) * torch.tensor([1.0, -1.0])

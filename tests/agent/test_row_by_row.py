@@ -140,6 +140,15 @@ def test_an_agent_that_reacts_decides_at_every_row_and_carries_out_the_first_of_
         torch.testing.assert_close(surprises[t].pooled()[0], wanted)  # type: ignore[union-attr]
 
 
+def test_within_a_step_plans_are_not_moved_on(run: Run) -> None:
+    agent, task, passed = hasty(run), Task(ColumnGoal({"x": 9.0, "y": 9.0})), []
+    plan = agent.planner.plan
+    agent.planner.plan = lambda problem: (passed.append(problem.passed), plan(problem))[1]  # type: ignore
+    for _ in range(4):
+        agent.act({"image": stacked(pictures(torch.full((2, 2), 9.0)))[None]}, task)
+    assert passed == [1, 0, 1, 0]
+
+
 def test_another_episode_knows_nothing_of_the_one_before(run: Run) -> None:
     agent, task = hasty(run), Task(ColumnGoal({"x": 9.0, "y": 9.0}))
     moment = stacked(pictures(torch.full((2, 2), 9.0))[None].expand(2, -1, -1, -1, -1).transpose(0, 1)

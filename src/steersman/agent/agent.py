@@ -418,7 +418,7 @@ class Agent:
             self.ledger.declare(self.planner.level(task))
         problem = Problem(
             self.world_model, belief, self.costs, self._limited(task, self._resolved), self.signature.action,
-            state.seeds, state.decision, exogenous, state.warm,
+            state.seeds, state.decision, exogenous, state.warm, passed=self._boxes.passed(state.decision),
         )
         near = state.near
 

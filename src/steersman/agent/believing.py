@@ -58,6 +58,13 @@ class Boxes:
         """Whether decisions are made anew before a step of the model is over."""
         return self.rows < self.signature.pace.step
 
+    def passed(self, decision: Tensor) -> int | None:
+        """Whole steps since the decision before, decision (B,) numbers of this one; None: as the planner commits to.
+
+        Of several decisions within a step the first moves the plan on.
+        """
+        return int(int(decision.max()) % (self.signature.pace.step // self.rows) == 0) if self.hasty else None
+
     def encode(self, moment: Observation) -> Latent:
         """name -> (B, …) -> state (B, D) and the scene map (B, M, C), if there is one."""
         return encode(self.perception, moment)

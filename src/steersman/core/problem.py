@@ -31,6 +31,7 @@ class Problem:
     decision   (B,) int64 number of this decision within its episode
     exogenous  (B, H, E) or None, known in advance
     warm       what the planner returned in `Plan.warm` for the decision before, or None
+    passed     steps of the model that have passed since then; None: as many as the planner commits to
     proposal   (B, H, A) or None: a policy's suggestion
     """
 
@@ -44,9 +45,14 @@ class Problem:
     exogenous: Tensor | None = None
     warm: Any = None
     proposal: Tensor | None = None
+    passed: int | None = None
 
     def __len__(self) -> int:
         return len(self.belief)
+
+    def since(self, execute: int) -> int:
+        """Steps by which the plan before is to be moved on; execute: the planner's own number of them."""
+        return execute if self.passed is None else self.passed
 
     @property
     def weights(self) -> Mapping[str, float]:

@@ -229,5 +229,5 @@ def last_prices(problem: Problem, horizon: int, execute: int) -> Tensor:
     warm = problem.warm
     if not isinstance(warm, WarmMultipliers) or warm.multipliers.shape[:2] != zero.shape[:2]:
         return zero
-    moved = fitted(shifted(warm.multipliers[..., None], execute), horizon)[..., 0].to(zero)
+    moved = fitted(shifted(warm.multipliers[..., None], problem.since(execute)), horizon)[..., 0].to(zero)
     return torch.where((problem.decision > 0).view(-1, 1, 1).to(zero.device), moved, zero)

@@ -58,5 +58,5 @@ def start_from(problem: Problem, horizon: int, default: Tensor, steps: int = 1) 
     """Where each problem's distribution starts: the last decision's, moved by `steps`, if the episode goes on."""
     if not isinstance(problem.warm, Warm) or problem.warm.mean.shape[0] != len(problem):
         return default
-    moved = fitted(shifted(problem.warm.mean, steps), horizon).to(default)
+    moved = fitted(shifted(problem.warm.mean, problem.since(steps)), horizon).to(default)
     return torch.where((problem.decision > 0).view(-1, 1, 1).to(default.device), moved, default)

@@ -96,7 +96,7 @@ class _Improved(Proposal):
         self.goes_on = problem.decision.to(device) > 0
         self.elites: Tensor | None = None
         if isinstance(problem.warm, WarmElites) and len(problem.warm.elites) == len(problem):
-            self.elites = fitted(shifted(problem.warm.elites, 1), horizon).to(device)
+            self.elites = fitted(shifted(problem.warm.elites, problem.since(1)), horizon).to(device)
 
     @abstractmethod
     def drawn(self, noise: Tensor) -> Tensor:

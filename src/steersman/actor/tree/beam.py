@@ -155,7 +155,7 @@ def _others(problem: Problem, steps: int, execute: int) -> list[tuple[Tensor, Te
     """Whole plans to compare with, and for which problems they are there: the last one, moved on; a policy's."""
     others = []
     if isinstance(problem.warm, LastPlan) and len(problem.warm.actions) == len(problem):
-        others.append((fitted(shifted(problem.warm.actions, execute), steps), problem.decision > 0))
+        others.append((fitted(shifted(problem.warm.actions, problem.since(execute)), steps), problem.decision > 0))
     if problem.proposal is not None:
         proposal = fitted(problem.proposal, steps)
         if problem.action.kind == "continuous":

@@ -152,7 +152,7 @@ class _Decision:
             wishes.append(torch.nn.functional.one_hot(nearest_choice(self.stepper.choices, proposed), r).double())
         warm = problem.warm
         if isinstance(warm, Visits) and warm.share.shape[0] == len(problem) and warm.share.shape[2] == r:
-            moved = warm.share[:, -(-self.config.execute // self.stepper.hold) :][:, :depth].double()
+            moved = warm.share[:, -(-problem.since(self.config.execute) // self.stepper.hold) :][:, :depth].double()
             rest = moved.new_full((len(problem), depth - moved.shape[1], r), 1 / r)
             moved = torch.cat([moved, rest], 1)
             goes_on = (problem.decision > 0).view(-1, 1, 1).to(moved.device)

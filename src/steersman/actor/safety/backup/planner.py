@@ -211,7 +211,7 @@ class Backup(Planner):
         lengths = torch.zeros(b, 1, dtype=torch.long)
         if last is not None:
             goes_on = (problem.decision > 0).to(torch.long)
-            prefix = torch.cat([prefix, shifted(last, 1)[:, None].to(prefix.dtype)], 1)
+            prefix = torch.cat([prefix, shifted(last, problem.since(1))[:, None].to(prefix.dtype)], 1)
             lengths = torch.cat([lengths, ((c.steps - 1) * goes_on)[:, None]], 1)
         if fan:
             ways = strongest(problem.action, c.directions).to(prefix).repeat_interleave(len(c.lengths), 0)
