@@ -24,7 +24,7 @@ from steersman.agent import Agent, load_parts
 from steersman.agent.believing import encode
 from steersman.agent.distance import fit_distance
 from steersman.agent.labelling import fit_labelled
-from steersman.core import Latent, Observation, ObservationGoal, Pace, Task, UsageError
+from steersman.core import Latent, Observation, Pace, Task, UsageError
 from steersman.core.pacing import chunked
 from steersman.data import CacheWriter, Dataset
 from steersman.evaluation import PROTOCOLS, Evaluation, evaluate
@@ -158,8 +158,8 @@ def judge(
     context: Context, learned: tuple[Run, float, float], log: Path, protocol: str, episodes: int | None = None,
     change: Callable[[Agent], Agent] | None = None, task: Task | None = None, dataset: Dataset | None = None,
 ) -> Scored:
-    """What an agent of the run does under the protocol, and how well it reads and foresees the truth. Where goals are
-    pictures and no task says otherwise, plans go by a temporal distance that is fitted to the log.
+    """What an agent of the run does under the protocol, and how well it reads and foresees the truth. Where no task
+    says otherwise, plans go by a temporal distance that is fitted to the log: how far the goal is, not how alike.
 
     dataset  the part of the log that the run may know; None: all of it
     """
@@ -167,8 +167,8 @@ def judge(
     agent = Agent.load(run)
     agent = agent if change is None else change(agent)
     asked = PROTOCOLS[protocol]
-    goal = asked.world.begin(1, asked.seed(context.seed)).goals()
-    if task is None and isinstance(goal, ObservationGoal):
+    if task is None:
+        goal = asked.world.begin(1, asked.seed(context.seed)).goals()
         known, pace = dataset or Dataset.open(log / "log"), agent.signature.pace
         distance, _ = fit_distance(agent, known if pace.plain else known.paced(pace), context.seed)
         agent.add_cost(distance)
