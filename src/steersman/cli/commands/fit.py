@@ -36,7 +36,8 @@ class Fit(Extensible):
     bad. --distance learns the fewest steps from one state to another, a cost for goals of every kind but code.
 
     Afterwards `--keep NAME` puts the guardrail in force (run, serve, rehearse, export), and
-    `--weight temporal-distance=0.1` weighs the cost (run). A folder that is exported carries them.
+    `--weight goal=0 --weight temporal-distance=1` plans by the cost alone (run, evaluate). A folder that is exported
+    carries them.
     """
 
     EXAMPLE: ClassVar[str] = (
@@ -150,7 +151,7 @@ class Fit(Extensible):
         distance, step = fit_distance(agent, dataset, self.seed)
         agent.add_cost(distance)
         terminal.say(f"temporal distance from {moments:,} moments: a step counts as {step:.2f}")
-        terminal.say(f"kept: steersman run {self.run} … --weight {distance.name}=0.1")
+        terminal.say(f"kept: steersman run {self.run} … --weight goal=0 --weight {distance.name}=1 plans by it alone")
         return {"name": distance.name, "step": step, "moments": moments}
 
     def _drop(self, run: Run, terminal: Terminal) -> Done:
