@@ -24,7 +24,7 @@ from steersman.agent import Agent, load_parts
 from steersman.agent.believing import encode
 from steersman.agent.distance import fit_distance
 from steersman.agent.labelling import fit_labelled
-from steersman.core import Latent, Observation, Pace, Task, UsageError
+from steersman.core import Latent, Observation, ObservationGoal, Pace, Task, UsageError
 from steersman.core.pacing import chunked
 from steersman.data import CacheWriter, Dataset
 from steersman.evaluation import PROTOCOLS, Evaluation, evaluate
@@ -46,6 +46,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     log       the protocol whose world the log is of; "": the same
     episodes, steps   how many, of at most how many steps; 0: as the world says
     labels    frames of which the truth is told
+    far       plans go by a temporal distance also where goals are columns: the way there first leads away from them
     """
 
     protocol: str
@@ -53,6 +54,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     episodes: int = 0
     steps: int = 0
     labels: int = LABELS
+    far: bool = False
 
 
 class Scored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -157,18 +159,20 @@ def within(
 def judge(
     context: Context, learned: tuple[Run, float, float], log: Path, protocol: str, episodes: int | None = None,
     change: Callable[[Agent], Agent] | None = None, task: Task | None = None, dataset: Dataset | None = None,
+    far: bool = False,
 ) -> Scored:
-    """What an agent of the run does under the protocol, and how well it reads and foresees the truth. Where no task
-    says otherwise, plans go by a temporal distance that is fitted to the log: how far the goal is, not how alike.
+    """What an agent of the run does under the protocol, and how well it reads and foresees the truth. Where goals are
+    pictures, or `far`, and no task says otherwise, plans go by a temporal distance that is fitted to the log.
 
+    far      plan so also to goals on columns
     dataset  the part of the log that the run may know; None: all of it
     """
     run, seconds, cpu = learned
     agent = Agent.load(run)
     agent = agent if change is None else change(agent)
     asked = PROTOCOLS[protocol]
-    if task is None:
-        goal = asked.world.begin(1, asked.seed(context.seed)).goals()
+    goal = asked.world.begin(1, asked.seed(context.seed)).goals()
+    if task is None and (far or isinstance(goal, ObservationGoal)):
         known, pace = dataset or Dataset.open(log / "log"), agent.signature.pace
         distance, _ = fit_distance(agent, known if pace.plain else known.paced(pace), context.seed)
         agent.add_cost(distance)

@@ -30,7 +30,7 @@ WORLDS: dict[str, Log] = {
     "pendulum": Log(protocol="pendulum-pixels"),
     "pendulum-by-picture": Log(protocol="pendulum-pixels-by-picture"),
     "cartpole": Log(protocol="cartpole-pixels"),
-    "acrobot": Log(protocol="acrobot-pixels"),
+    "acrobot": Log(protocol="acrobot-pixels", far=True),
     "mountain-car": Log(protocol="mountain-car-pixels"),
     "push-t": Log(protocol="push-t"),
     "empty-8x8": Log(protocol="empty-8x8"),
@@ -93,9 +93,9 @@ def perform(context: Context) -> Found:
     if settings.method == "pixel_twin" and settings.steps is None:
         dataset = Dataset.open(log.folder / "log")
         config = filmed.within(training.settled(config, dataset), dataset, TWIN_SECONDS)
-    protocol = WORLDS[settings.world].protocol
+    world = WORLDS[settings.world]
     learned = filmed.learn(context, config, log.folder)
-    found = filmed.judge(context, learned, log.folder, protocol, settings.episodes)
+    found = filmed.judge(context, learned, log.folder, world.protocol, settings.episodes, far=world.far)
     context.say(f"{settings.world}, {settings.method}, seed {context.seed}: {found.score:.3g} (random "
                 f"{found.random or 0:.3g}), {found.seconds:.0f} s of training")
     return Found({settings.world: {settings.method: found.score}}, found)
