@@ -1,0 +1,92 @@
+"""A graph of ways: remembered and imagined states, and what imagining says of the ways between them. No algorithm.
+
+What memory builds and the actor values. Shapes: N nodes, E edges that leave a node at most, P entries of a place,
+D latent size, A action size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+from torch import Tensor
+
+from steersman.core.errors import ConfigError
+from steersman.core.records import TensorRecord
+
+
+class WayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a graph of ways is made from a log. Lengths are in steps: 1 is what a fast step of the log changes.
+
+    nodes    at most, picked farthest first, so that every logged state lies as near to one of them as so many allow
+    touch    an imagined end this near to a node has reached it; None: as far as the farthest logged state lies from
+             all nodes
+    chunk    steps of what was done in the log that are imagined again from a node: an edge needs every `stride`-th
+             number of them, from `stride` on
+    chunks   stretches of the log tried from a node
+    rays     held actions tried from a node, in as many directions (every choice of discrete actions)
+    frames   moments of the log that are encoded at most, in whole episodes drawn at random
+    """
+
+    nodes: int = 3000
+    touch: float | None = None
+    chunk: int = 12
+    stride: int = 3
+    chunks: int = 8
+    rays: int = 16
+    frames: int = 40_000
+
+    def __post_init__(self) -> None:
+        least = min(self.nodes, self.stride, self.chunks, self.rays, self.frames)
+        if least < 1 or self.chunk < self.stride or not (self.touch is None or self.touch > 0):
+            raise ConfigError("positive sizes, and a chunk of at least a stride", f"{self}",
+                              "correct the graph's configuration")
+
+
+@dataclass(frozen=True)
+class Known(TensorRecord):
+    """Where a log has been, pair by pair of a place's entries.
+
+    low, span  (P,) least value of each entry, and its range
+    pairs      (Q, 2) int64
+    sides      (Q,) int64 cells a side that a pair's range is cut into
+    seen       (Q, 258, 258) bool: its cells, with a margin of one, in the corner of the least values
+    """
+
+    low: Tensor
+    span: Tensor
+    pairs: Tensor
+    sides: Tensor
+    seen: Tensor
+
+
+@dataclass(frozen=True)
+class WayGraph(TensorRecord):
+    """States and how many steps lead from one to another.
+
+    nodes      (N, D) latents
+    places     (N, P) where they are: columns, or the latent itself, in units of which a fast step changes 1 in all
+    unit       (P,) those units, in the columns' own
+    neighbour  (N, E) int64: where an edge leads; -1 is padding
+    cost       (N, E) steps to there, by level 1's imagination, and what is left of the way in steps; infinite: padding
+    action     (N, E, A) the first action of the way
+    touch      () an imagined state this near has reached a node
+    known      where the log has been
+    """
+
+    nodes: Tensor
+    places: Tensor
+    unit: Tensor
+    neighbour: Tensor
+    cost: Tensor
+    action: Tensor
+    touch: Tensor
+    known: Known
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+
+WaySource = Callable[[WayConfig], WayGraph]
+"""How the graph of ways is built -> the graph, when first needed."""
