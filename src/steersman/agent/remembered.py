@@ -10,9 +10,9 @@ Shapes: N nodes, E edges, M members, D latent size, A action size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import torch
@@ -25,7 +25,8 @@ from steersman.agent.believing import Boxes
 from steersman.agent.building.fingerprint import model_fingerprint
 from steersman.core import LatentGraph, Planner, PlanningError, Readout, RunError, TensorRecord
 from steersman.core.latent_graph import GraphConfig
-from steersman.core.way_graph import WayConfig, WayGraph
+from steersman.core.records import tensors
+from steersman.core.way_graph import Known, WayConfig, WayGraph
 from steersman.data import Dataset
 from steersman.memory import build_graph, build_ways
 from steersman.runs import Run
@@ -38,6 +39,7 @@ FRAMES = 20_000
 """Most moments of the log that are encoded for a graph, in whole episodes drawn at random."""
 _LIMIT = 4 << 30
 _BATCH = 512
+_KNOWN = "known."
 
 G = TypeVar("G", LatentGraph, WayGraph)
 
@@ -164,10 +166,20 @@ def _kept(run: Run, name: str, wanted: Built, kind: type[G], sane: Callable[[G],
         stored = read_capped(folder / "graph.safetensors", _LIMIT)
         if sha256(stored) != card.graph:
             return None
-        graph = kind(**decode(stored))
+        graph = _decoded(kind, decode(stored))
     except (OSError, RunError, msgspec.MsgspecError, SafetensorError, TypeError):
         return None
     return graph if sane(graph) else None
+
+
+def _decoded(kind: type[G], stored: Mapping[str, torch.Tensor]) -> G:
+    """
+    Raises:
+        TypeError: other tensors than the record has.
+    """
+    inside = {name.removeprefix(_KNOWN): x for name, x in stored.items() if name.startswith(_KNOWN)}
+    own: dict[str, Any] = {name: x for name, x in stored.items() if not name.startswith(_KNOWN)}
+    return kind(**own, known=Known(**inside)) if inside else kind(**own)
 
 
 def _sane(graph: LatentGraph, by: Boxes) -> bool:
@@ -182,12 +194,16 @@ def _sane(graph: LatentGraph, by: Boxes) -> bool:
 
 def _sane_ways(graph: WayGraph, by: Boxes) -> bool:
     n, e, p = len(graph.nodes), graph.neighbour.shape[-1], graph.places.shape[-1]
-    shapes = ((n, *by.perception.latent_shape), (n, p), (p,), (n, e), (n, e), (n, e, by.signature.action.size), ())
+    q, side = graph.known.seen.shape[:2]
+    shapes = ((n, *by.perception.latent_shape), (n, p), (p,), (n, e), (n, e), (n, e, by.signature.action.size), (),
+              (p,), (p,), (q, 2), (q,), (q, side, side))
     return (
-        tuple(tuple(getattr(graph, f.name).shape) for f in fields(graph)) == shapes
+        tuple(tuple(x.shape) for x in tensors(graph).values()) == shapes
+        and bool(((graph.known.pairs >= 0) & (graph.known.pairs < p)).all())
+        and bool(((graph.known.sides >= 1) & (graph.known.sides <= side - 4)).all())
         and graph.neighbour.dtype == torch.int64 and bool(((graph.neighbour >= -1) & (graph.neighbour < n)).all())
     )
 
 
 def _encoded(graph: TensorRecord) -> bytes:
-    return encode({f.name: getattr(graph, f.name).detach().cpu().contiguous() for f in fields(graph)})  # type: ignore[arg-type]
+    return encode({name: x.detach().cpu().contiguous() for name, x in tensors(graph).items()})

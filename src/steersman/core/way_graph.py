@@ -51,7 +51,7 @@ class Known(TensorRecord):
     low, span  (P,) least value of each entry, and its range
     pairs      (Q, 2) int64
     sides      (Q,) int64 cells a side that a pair's range is cut into
-    seen       (Q, 258, 258) bool: its cells, with a margin of one, in the corner of the least values
+    seen       (Q, 260, 260) bool: its cells, with a margin of two, in the corner of the least values
     """
 
     low: Tensor

@@ -40,6 +40,7 @@ def target_of(problem: Problem, graph: WayGraph, readout: Readout | None, planne
     aim, goal = aim_of(problem, readout, planner), problem.task.goal
     p = graph.places.shape[1]
     if isinstance(goal, ColumnGoal):
+        assert aim.scale is not None
         place, named = aim.target.new_zeros(len(problem), p), torch.zeros(p, dtype=torch.bool)
         index = list(aim.index)
         place[:, index] = aim.target * aim.scale / graph.unit[index]

@@ -41,8 +41,8 @@ def known_from(places: Tensor) -> Known:
         side = _FINEST
         while side > _COARSEST and float((~_look(_covered(at[:earlier], side), at[earlier:])).float().mean()) > _MISSED:
             side //= 2
-        covered = torch.zeros(_FINEST + 2, _FINEST + 2, dtype=torch.bool)
-        covered[: side + 2, : side + 2] = _covered(at, side)
+        covered = torch.zeros(_FINEST + 4, _FINEST + 4, dtype=torch.bool)
+        covered[: side + 4, : side + 4] = _covered(at, side)
         sides.append(side)
         seen.append(covered)
     return Known(low, span, pairs, torch.tensor(sides), torch.stack(seen))
@@ -65,23 +65,25 @@ def is_known_on_the_way(known: Known, places: Tensor) -> Tensor:
 
 
 def _covered(at: Tensor, side: int) -> Tensor:
-    """Places (F, 2) in shares of the range -> (side + 2, side + 2) bool, with a margin of one cell."""
+    """Places (F, 2) in shares of the range -> (side + 4, side + 4) bool, with a margin of two cells, the outer of which
+    stands for all that lies farther off and is never covered."""
     room = _CLOSED + 1
-    grid = torch.zeros(1, 1, side + 2 + 2 * room, side + 2 + 2 * room)
+    grid = torch.zeros(1, 1, side + 4 + 2 * room, side + 4 + 2 * room)
     index = _cell(at, torch.tensor(side)) + room
     grid[0, 0, index[:, 0], index[:, 1]] = 1
     wide = 2 * _CLOSED + 1
     closed = -max_pool2d(-max_pool2d(grid, wide, 1, _CLOSED), wide, 1, _CLOSED)
-    return max_pool2d(closed, 3, 1, 1)[0, 0, room:-room, room:-room] > 0
+    covered = max_pool2d(closed, 3, 1, 1)[0, 0, room:-room, room:-room] > 0
+    return torch.nn.functional.pad(covered[1:-1, 1:-1], (1, 1, 1, 1))
 
 
 def _look(covered: Tensor, at: Tensor) -> Tensor:
-    index = _cell(at, torch.tensor(covered.shape[0] - 2))
+    index = _cell(at, torch.tensor(covered.shape[0] - 4))
     return covered[index[:, 0], index[:, 1]]
 
 
 def _cell(at: Tensor, side: Tensor) -> Tensor:
-    """Number of the cell, from 1; 0 and side + 1 are the margin. The greatest value lies in the last cell."""
-    place = (at * side).nan_to_num(nan=-1.0, posinf=1e6, neginf=-1.0)
-    inside = torch.minimum(place.floor().clamp_min(-1), side.to(place)).long() + 1
-    return torch.where((at >= 1) & (at <= 1 + 1e-5), side, inside)
+    """Number of the cell, from 2; below and from side + 2 on lies the margin. The greatest value is in the last cell."""
+    place = (at * side).nan_to_num(nan=-2.0, posinf=1e6, neginf=-2.0)
+    inside = torch.minimum(place.floor().clamp_min(-2), side.to(place) + 1).long() + 2
+    return torch.where((at >= 1) & (at <= 1 + 1e-5), side + 1, inside)
