@@ -37,6 +37,8 @@ from steersman.runs.seals import seal, seal_holds
 FOLDER, WAYS, FORMAT = "memory", "ways", 1
 FRAMES = 20_000
 """Most moments of the log that are encoded for a graph, in whole episodes drawn at random."""
+WAY_FRAMES = 60_000
+"""The same for a graph of ways, which also tells by them what the log knows."""
 _LIMIT = 4 << 30
 _BATCH = 512
 _KNOWN = "known."
@@ -98,14 +100,15 @@ def ways_of(run: Run, by: Boxes, readout: Readout | None, config: WayConfig) -> 
         model=model_fingerprint((by.perception, by.world_model, reads)), log=dataset.fingerprint, graph="",
         planner={"ways": msgspec.to_builtins(config)},
     )
-    kept = _kept(run, WAYS, wanted, WayGraph, lambda graph: _sane_ways(graph, by))
+    name = f"{WAYS}-beyond" if config.beyond else WAYS
+    kept = _kept(run, name, wanted, WayGraph, lambda graph: _sane_ways(graph, by))
     if kept is not None:
         return kept
-    latents, actions = _encoded_log(dataset, by, config.frames)
+    latents, actions = _encoded_log(dataset, by, WAY_FRAMES)
     with torch.inference_mode():
         fan = rays(by.signature.action, config.rays)
         graph = build_ways(latents, actions, by.world_model, fan, config, readout)
-    _keep(run, WAYS, wanted, graph)
+    _keep(run, name, wanted, graph)
     return graph
 
 

@@ -20,13 +20,14 @@ class WayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """How a graph of ways is made from a log. Lengths are in steps: 1 is what a fast step of the log changes.
 
     nodes    at most, picked farthest first, so that every logged state lies as near to one of them as so many allow
-    touch    an imagined end this near to a node has reached it; None: as far as the farthest logged state lies from
-             all nodes
+    touch    an imagined end this near to a node has reached it; None: a tenth farther than the farthest logged state
+             lies from all nodes
     chunk    steps of what was done in the log that are imagined again from a node: an edge needs every `stride`-th
              number of them, from `stride` on
     chunks   stretches of the log tried from a node
     rays     held actions tried from a node, in as many directions (every choice of discrete actions)
-    frames   moments of the log that are encoded at most, in whole episodes drawn at random
+    beyond   rounds in which imagined ends that touch no node become nodes, at most as many as there were, and what the
+             log does not know is believed: for goals outside the log, in worlds without walls
     """
 
     nodes: int = 3000
@@ -35,11 +36,11 @@ class WayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     stride: int = 3
     chunks: int = 8
     rays: int = 16
-    frames: int = 40_000
+    beyond: int = 0
 
     def __post_init__(self) -> None:
-        least = min(self.nodes, self.stride, self.chunks, self.rays, self.frames)
-        if least < 1 or self.chunk < self.stride or not (self.touch is None or self.touch > 0):
+        least = min(self.nodes, self.stride, self.chunks, self.rays)
+        if least < 1 or self.beyond < 0 or self.chunk < self.stride or not (self.touch is None or self.touch > 0):
             raise ConfigError("positive sizes, and a chunk of at least a stride", f"{self}",
                               "correct the graph's configuration")
 

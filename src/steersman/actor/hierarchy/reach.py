@@ -18,9 +18,9 @@ from steersman.actor.ground.ranking import feasibility_first
 from steersman.actor.ground.rounds import Best, Searched, Spending, decide
 from steersman.actor.ground.verdict import imagine, refuse_scenarios, require_weights, verdict
 from steersman.actor.hierarchy.pushes import constant_pushes, disturbed, held_pushes
-from steersman.actor.hierarchy.valuing import Target, target_of, value_of
+from steersman.actor.hierarchy.valuing import Target, arrived_at, target_of, value_of
 from steersman.core import Imagined, Plan, Planner, PlanningError, Problem, Readout, Signature, Streams, register
-from steersman.core.records import TensorRecord, put
+from steersman.core.records import TensorRecord, put, rows
 from steersman.core.way_graph import WayConfig, WayGraph, WaySource
 from steersman.memory.graphs.known import is_known_on_the_way
 from steersman.memory.graphs.places import read_places
@@ -32,7 +32,7 @@ class Underway(TensorRecord):
     """What Reach hands on from decision to decision.
 
     goal      (B, P) place of the goal that `value` belongs to
-    value     (B, N) steps to go from every node
+    value     (B, N) steps to go from every node; infinite behind the last
     dearer    (B, N) steps that nodes count farther because aiming at them came to nothing
     best      (B,) fewest steps to go that were met so far
     stalled   (B,) decisions since then
@@ -78,6 +78,7 @@ class Reach(Configured["Reach.Config"]):
         samples    candidates a round, of `rounds`; fan: held pushes among the first of them
         execute    actions of a plan to carry out before the next decision
         patience   decisions without progress after which the nodes that were aimed at count `aside` steps farther
+        beyond     rounds by which imagination grows the graph for goals that touch no logged state, 0: never
         ways       how an agent makes the graph from its run's log
         """
 
@@ -89,13 +90,14 @@ class Reach(Configured["Reach.Config"]):
         execute: int = 4
         patience: int = 5
         aside: float = 25.0
+        beyond: int = 12
         ways: WayConfig = WayConfig()
 
         def __post_init__(self) -> None:
             require_ranges(self, {
                 "horizon, hold, samples, rounds, execute, patience >= 1": min(
                     self.horizon, self.hold, self.samples, self.rounds, self.execute, self.patience) >= 1,
-                "fan >= 2, aside >= 0": self.fan >= 2 and self.aside >= 0,
+                "fan >= 2, aside >= 0, beyond >= 0": self.fan >= 2 and self.aside >= 0 and self.beyond >= 0,
             })
 
         def build(self) -> Reach:
@@ -105,6 +107,7 @@ class Reach(Configured["Reach.Config"]):
         """graph: from `memory.build_ways`; None: an agent of a run gets it from the run's log."""
         super().__init__(config)
         self.graph: WayGraph | None = graph
+        self.wider: WayGraph | None = None
         self.source: WaySource | None = None
         self._readout: Readout | None = None
 
@@ -127,8 +130,38 @@ class Reach(Configured["Reach.Config"]):
 
     @torch.inference_mode()
     def plan(self, problem: Problem) -> Plan:
-        c, graph = self.config, self.memory()
         refuse_scenarios(problem, "that values a graph")
+        graph = self.memory()
+        outside = ~arrived_at(graph, target_of(problem, graph, self._readout, "reach")).isfinite().any(1)
+        wider = self._wider() if bool(outside.any()) else None
+        if wider is None or not bool(outside.any()):
+            return self._planned(problem, graph)
+        if bool(outside.all()):
+            return self._planned(problem, wider)
+        plan: Plan | None = None
+        reasons = [""] * len(problem)
+        for on, rows_ in ((graph, ~outside), (wider, outside)):
+            warm = problem.warm if problem.warm is None else rows(problem.warm, rows_)
+            part = self._planned(replace(problem.rows(rows_), warm=warm), on)
+            for b, reason in zip(rows_.nonzero()[:, 0].tolist(), part.reason, strict=True):
+                reasons[b] = reason
+            part = replace(part, reason=(), warm=_padded(part.warm, max(len(graph), len(wider))))
+            if plan is None:  # rows of the other part are written over
+                index = torch.where(rows_, rows_.cumsum(0) - 1, 0)
+                plan = rows(part, index)
+            else:
+                plan = put(plan, rows_, part)
+        assert plan is not None
+        return replace(plan, reason=tuple(reasons))
+
+    def _wider(self) -> WayGraph | None:
+        """The graph that imagination has grown beyond the log; None where it cannot be had."""
+        if self.wider is None and self.source is not None and self.config.beyond:
+            self.wider = self.source(msgspec.structs.replace(self.config.ways, beyond=self.config.beyond))
+        return self.wider
+
+    def _planned(self, problem: Problem, graph: WayGraph) -> Plan:
+        c = self.config
         target = target_of(problem, graph, self._readout, "reach")
         horizon = problem.horizon(c.horizon)
         under = self._underway(problem, graph, target, horizon)
@@ -153,7 +186,10 @@ class Reach(Configured["Reach.Config"]):
     def _underway(self, problem: Problem, graph: WayGraph, target: Target, horizon: int) -> Underway:
         """What was handed on, made anew where an episode begins or the goal is another."""
         kept, b, n = problem.warm, len(problem), len(graph)
-        known = isinstance(kept, Underway) and kept.value.shape == (b, n) and kept.actions.shape[1] == horizon
+        known = isinstance(kept, Underway) and len(kept.value) == b and kept.value.shape[1] >= n
+        known = known and kept.actions.shape[1] == horizon
+        if known:
+            kept = replace(kept, value=kept.value[:, :n], dearer=kept.dearer[:, :n])
         fresh = torch.ones(b, dtype=torch.bool)
         if known:
             fresh = (problem.decision == 0) | (kept.goal != target.place).any(1)
@@ -229,6 +265,13 @@ class Reach(Configured["Reach.Config"]):
             dearer = dearer + c.aside * (near & tired[:, None])
             stalled, best = torch.where(tired, 0, stalled), torch.where(tired, torch.inf, best)
         return replace(under, dearer=dearer, best=best, stalled=stalled, actions=plan.actions)
+
+
+def _padded(under: Underway, width: int) -> Underway:
+    """The same for graphs of up to `width` nodes."""
+    missing = (0, width - under.value.shape[1])
+    pad = torch.nn.functional.pad
+    return replace(under, value=pad(under.value, missing, value=torch.inf), dearer=pad(under.dearer, missing))
 
 
 def _reasons(now: Tensor, plan: Plan) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ H steps of a way, D latent size, P entries of a place, A action size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from steersman.memory.graphs.known import is_known, is_known_on_the_way, known_f
 from steersman.memory.graphs.places import read_places, units_of
 
 _AT_ONCE = 4096  # ways that are imagined at a time
+_SLACK = 1.1  # touch, in the distance of the farthest logged state
 
 
 @torch.no_grad()
@@ -49,13 +51,55 @@ def build_ways(
     unit = units_of(values.split([len(x) for x in latents]))
     places = values / unit
     chosen, home, radius = spread_out(places, c.nodes)
-    touch = radius.clamp_min(1e-6) if c.touch is None else torch.tensor(float(c.touch))
+    touch = (_SLACK * radius).clamp_min(1e-6) if c.touch is None else torch.tensor(float(c.touch))
     tried, known = _tried(home, chosen, [len(x) for x in latents], torch.cat([_padded(a) for a in actions]), fan, c)
     nodes = frames[chosen]
-    seen = known_from(places)
-    ends, cost = _landed(model, nodes, places[chosen], tried, known, unit, touch, seen, c, readout, context)
+    seen, placed = known_from(places), places[chosen]
+    if c.beyond:
+        seen = replace(seen, seen=torch.ones_like(seen.seen))
+        more = _grown(model, nodes, placed, fan, unit, touch, c, readout, context)
+        placed = torch.cat([placed, read_places(more[None], readout, unit, context)[0]])
+        nodes = torch.cat([nodes, more])
+        held = fan[None, :, None].expand(len(more), -1, c.chunk, -1).to(tried.dtype)
+        spare = held[:, :1].expand(-1, c.chunks, -1, -1)  # none of the log: its place is taken by what does not count
+        tried = torch.cat([tried, torch.cat([spare, held], 1)])
+        steps = torch.tensor([0] * c.chunks + [c.chunk] * len(fan))
+        known = torch.cat([known, steps.expand(len(more), -1)])
+    ends, cost = _landed(model, nodes, placed, tried, known, unit, touch, seen, c, readout, context)
     neighbour, cost, first = _listed(ends, cost, tried[:, :, 0])
-    return WayGraph(nodes, places[chosen], unit, neighbour, cost, first, touch, seen)
+    return WayGraph(nodes, placed, unit, neighbour, cost, first, touch, seen)
+
+
+def _grown(
+    model: WorldModel, nodes: Tensor, places: Tensor, fan: Tensor, unit: Tensor, touch: Tensor, c: WayConfig,
+    readout: Readout | None, context: Tensor | None,
+) -> Tensor:
+    """Imagined states (n, D) that touch no node (N, D): ends of held actions, round by round from those before, at most
+    N of them, within a range that is three times the log's."""
+    belief, limit, every, newest = Belief(nodes[:1], context), len(nodes), places, nodes
+    low, high = places.amin(0), places.amax(0)
+    low, high = low - (high - low), high + (high - low)
+    marks = torch.arange(c.stride, c.chunk + 1, c.stride)
+    added: list[Tensor] = []
+    for _ in range(c.beyond):  # over the length of ways
+        ways = fan[None, :, None].expand(len(newest), -1, c.chunk, -1).flatten(0, 1)
+        pieces = zip(newest.repeat_interleave(len(fan), 0).split(_AT_ONCE), ways.split(_AT_ONCE), strict=True)
+        ends = torch.cat([model.branch(belief, a[None], w[None]).states[0, :, marks].flatten(0, 1) for a, w in pieces])
+        at = read_places(ends[None], readout, unit, context)[0]
+        inside = ((at >= low) & (at <= high)).all(1) & torch.isfinite(at).all(1)
+        ends, at = ends[inside], at[inside]
+        far = nearest(at, every)[0] > touch
+        ends, at = ends[far], at[far]
+        room = limit - sum(map(len, added))
+        if not len(at) or room < 1:
+            break
+        chosen = spread_out(at, room)[0]
+        apart = (at[chosen][:, None] - at[chosen]).norm(dim=2)
+        kept = ~((apart < touch) & (torch.arange(len(chosen)) < torch.arange(len(chosen))[:, None])).any(1)
+        newest = ends[chosen[kept]]
+        every = torch.cat([every, at[chosen[kept]]])
+        added.append(newest)
+    return torch.cat(added) if added else nodes[:0]
 
 
 def spread_out(places: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
