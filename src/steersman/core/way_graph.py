@@ -49,9 +49,9 @@ class WayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 class Known(TensorRecord):
     """Where a log has been, pair by pair of a place's entries.
 
-    low, span  (P,) least value of each entry, and its range
+    low, span  (P,) least value of each entry; () the widest range of all
     pairs      (Q, 2) int64
-    sides      (Q,) int64 cells a side that a pair's range is cut into
+    sides      (Q,) int64 cells that this range is cut into, for each pair
     seen       (Q, 260, 260) bool: its cells, with a margin of two, in the corner of the least values
     """
 

@@ -21,8 +21,8 @@ def recipe(
     lr: float = 5e-3,
     nodes: int = 3000,
     horizon: int = 12,
-    samples: int = 24,
-    rounds: int = 2,
+    samples: int = 16,
+    rounds: int = 1,
     held_out: float = 0.1,
     seed: int = 0,
 ) -> TrainConfig:

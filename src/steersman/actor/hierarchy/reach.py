@@ -84,8 +84,8 @@ class Reach(Configured["Reach.Config"]):
 
         horizon: int = 12
         hold: int = 6
-        samples: int = 24
-        rounds: int = 2
+        samples: int = 16
+        rounds: int = 1
         fan: int = 8
         execute: int = 4
         patience: int = 5

@@ -23,8 +23,8 @@ def known_from(places: Tensor) -> Known:
         known(x)  if for every pair (p, q) the cell of (x_p, x_q) belongs to what the log covers of that pair
 
     Cells of a pair are covered that were visited, those between them across gaps of up to four cells (a morphological
-    closing: it fills holes and moves no edge), and those one cell around, for the model's own error. There are 256
-    cells a side, or half as many as often as it takes until 97% of the last tenth of the log are known from the rest:
+    closing: it fills holes and moves no edge), and those one cell around, for the model's own error. The widest range
+    has 256 cells, or half as many as often as it takes until 97% of the last tenth of the log are known from the rest:
     fine where the log is dense, coarse where it is thin.
 
     A wall is where no log ever was, whatever the speed; a perceptron is smooth and imagines its way through. Which
@@ -33,7 +33,7 @@ def known_from(places: Tensor) -> Known:
     p = places.shape[1]
     pairs = torch.combinations(torch.arange(p)) if p > 1 else torch.zeros(1, 2, dtype=torch.int64)
     low, high = places.amin(0), places.amax(0)
-    span = (high - low).clamp_min(1e-6)
+    span = (high - low).max().clamp_min(1e-6)  # places are in units in which all entries count alike: square cells
     earlier = max(1, int(len(places) * (1 - _HELD_OUT)))
     sides, seen = [], []
     for pair in pairs:  # over pairs of columns
