@@ -14,7 +14,8 @@ from steersman.memory.graphs.places import units_of
 from steersman.memory.graphs.steps_to_go import FAR, from_anywhere, steps_to_go
 from steersman.memory.graphs.ways import nearest, spread_out
 
-FAN = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [0.7, 0.7], [-0.7, 0.7], [-0.7, -0.7], [0.7, -0.7]])
+FAN = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [0.7, 0.7], [-0.7, 0.7], [-0.7, -0.7],
+                    [0.7, -0.7]])
 
 
 class Square(WorldModel):

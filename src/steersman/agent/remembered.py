@@ -199,7 +199,7 @@ def _sane_ways(graph: WayGraph, by: Boxes) -> bool:
     n, e, p = len(graph.nodes), graph.neighbour.shape[-1], graph.places.shape[-1]
     q, side = graph.known.seen.shape[:2]
     shapes = ((n, *by.perception.latent_shape), (n, p), (p,), (n, e), (n, e), (n, e, by.signature.action.size), (),
-              (p,), (), (q, 2), (q,), (q, side, side))
+              (), (p,), (), (q, 2), (q,), (q, side, side))
     return (
         tuple(tuple(x.shape) for x in tensors(graph).values()) == shapes
         and bool(((graph.known.pairs >= 0) & (graph.known.pairs < p)).all())

@@ -73,6 +73,7 @@ class WayGraph(TensorRecord):
     cost       (N, E) steps to there, by level 1's imagination, and what is left of the way in steps; infinite: padding
     action     (N, E, A) the first action of the way
     touch      () an imagined state this near has reached a node
+    held       () steps that an action of the log is held for, on average
     known      where the log has been
     """
 
@@ -83,6 +84,7 @@ class WayGraph(TensorRecord):
     cost: Tensor
     action: Tensor
     touch: Tensor
+    held: Tensor
     known: Known
 
     def __len__(self) -> int:

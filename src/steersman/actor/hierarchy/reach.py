@@ -18,6 +18,7 @@ from steersman.actor.ground.ranking import feasibility_first
 from steersman.actor.ground.rounds import Best, Searched, Spending, decide
 from steersman.actor.ground.verdict import imagine, refuse_scenarios, require_weights, verdict
 from steersman.actor.hierarchy.pushes import constant_pushes, disturbed, held_pushes
+from steersman.actor.hierarchy.saying import said
 from steersman.actor.hierarchy.valuing import Target, arrived_at, target_of, value_of
 from steersman.core import Imagined, Plan, Planner, PlanningError, Problem, Readout, Signature, Streams, register
 from steersman.core.records import TensorRecord, put, rows
@@ -36,6 +37,9 @@ class Underway(TensorRecord):
     dearer    (B, N) steps that nodes count farther because aiming at them came to nothing
     best      (B,) fewest steps to go that were met so far
     stalled   (B,) decisions since then
+    stalls    (B,) how often they came to nothing, since the last progress after one
+    waypoint  (B, P) where a plan that came to nothing last aimed at
+    spent     (B,) steps since the goal was set
     actions   (B, H, A) the plan of the decision before
     """
 
@@ -44,6 +48,9 @@ class Underway(TensorRecord):
     dearer: Tensor
     best: Tensor
     stalled: Tensor
+    stalls: Tensor
+    waypoint: Tensor
+    spent: Tensor
     actions: Tensor
 
 
@@ -63,6 +70,11 @@ class Reach(Configured["Reach.Config"]):
     4. Stall. Where `patience` decisions met no fewer steps to go, the nodes that the plan aims at count `aside` steps
        farther: a value that leads nowhere is not followed for ever.
 
+    Goals that touch no logged state are looked for in a graph that imagination has grown beyond the log. Where there is
+    no way, `Plan.reason` says why, in one of six ways: the goal lies outside the log (nearest state, by column); no way
+    is known (where it breaks); more steps than allowed; level 1 stalls (at which waypoint); a guardrail cuts every way;
+    the log never holds a push (`hierarchy.why_not`).
+
     Nothing of the graph is believed before level 1 has imagined it from the present state. `horizon` and `execute` are
     short because the value carries the rest; few samples are enough, and more find the model's errors.
 
@@ -79,6 +91,7 @@ class Reach(Configured["Reach.Config"]):
         execute    actions of a plan to carry out before the next decision
         patience   decisions without progress after which the nodes that were aimed at count `aside` steps farther
         beyond     rounds by which imagination grows the graph for goals that touch no logged state, 0: never
+        allowed    most steps to the goal; a way that takes more is gone all the same, and said to. None: any number
         ways       how an agent makes the graph from its run's log
         """
 
@@ -91,6 +104,7 @@ class Reach(Configured["Reach.Config"]):
         patience: int = 5
         aside: float = 25.0
         beyond: int = 12
+        allowed: int | None = None
         ways: WayConfig = WayConfig()
 
         def __post_init__(self) -> None:
@@ -137,12 +151,12 @@ class Reach(Configured["Reach.Config"]):
         if wider is None or not bool(outside.any()):
             return self._planned(problem, graph)
         if bool(outside.all()):
-            return self._planned(problem, wider)
+            return self._planned(problem, wider, graph)
         plan: Plan | None = None
         reasons = [""] * len(problem)
         for on, rows_ in ((graph, ~outside), (wider, outside)):
             warm = problem.warm if problem.warm is None else rows(problem.warm, rows_)
-            part = self._planned(replace(problem.rows(rows_), warm=warm), on)
+            part = self._planned(replace(problem.rows(rows_), warm=warm), on, graph)
             for b, reason in zip(rows_.nonzero()[:, 0].tolist(), part.reason, strict=True):
                 reasons[b] = reason
             part = replace(part, reason=(), warm=_padded(part.warm, max(len(graph), len(wider))))
@@ -160,7 +174,8 @@ class Reach(Configured["Reach.Config"]):
             self.wider = self.source(msgspec.structs.replace(self.config.ways, beyond=self.config.beyond))
         return self.wider
 
-    def _planned(self, problem: Problem, graph: WayGraph) -> Plan:
+    def _planned(self, problem: Problem, graph: WayGraph, log: WayGraph | None = None) -> Plan:
+        """By this graph; log: the graph of logged states, if this one goes beyond it."""
         c = self.config
         target = target_of(problem, graph, self._readout, "reach")
         horizon = problem.horizon(c.horizon)
@@ -181,7 +196,13 @@ class Reach(Configured["Reach.Config"]):
             found = later if found is None else found.followed(later)
         assert found is not None
         plan = decide(problem, found, spending)
-        return replace(plan, warm=self._after(problem, graph, under, now, plan), reason=_reasons(now, plan))
+        under = self._after(problem, graph, under, now, plan)
+        allowed = None if c.allowed is None else c.allowed - under.spent
+        words = said(graph, log or graph, target, now, here[:, 0], under.waypoint, under.stalls, self._cut(problem, graph),
+                     self._readout, allowed)
+        spent = under.spent + min(self.commits(problem.task), horizon)
+        reason = tuple(f"{words}; {reason}" for words, reason in zip(words, plan.reason, strict=True))
+        return replace(plan, warm=replace(under, spent=spent), reason=reason)
 
     def _underway(self, problem: Problem, graph: WayGraph, target: Target, horizon: int) -> Underway:
         """What was handed on, made anew where an episode begins or the goal is another."""
@@ -200,7 +221,9 @@ class Reach(Configured["Reach.Config"]):
         few = len(value)
         dtype = torch.int64 if problem.action.kind == "discrete" else torch.float32
         new = Underway(goal.place, value, torch.zeros(few, n), torch.full((few,), torch.inf),
-                       torch.zeros(few, dtype=torch.int64), torch.zeros(few, horizon, problem.action.size, dtype=dtype))
+                       torch.zeros(few, dtype=torch.int64), torch.zeros(few, dtype=torch.int64),
+                       torch.zeros_like(goal.place), torch.zeros(few, dtype=torch.int64),
+                       torch.zeros(few, horizon, problem.action.size, dtype=dtype))
         return put(kept, fresh, new) if known else new
 
     @staticmethod
@@ -263,8 +286,12 @@ class Reach(Configured["Reach.Config"]):
             end = self._places(graph, problem, plan.imagined.states[:, 0, -1:])
             near = torch.cdist(end, graph.places.expand(len(end), -1, -1))[:, 0] <= graph.touch
             dearer = dearer + c.aside * (near & tired[:, None])
-            stalled, best = torch.where(tired, 0, stalled), torch.where(tired, torch.inf, best)
-        return replace(under, dearer=dearer, best=best, stalled=stalled, actions=plan.actions)
+            stalled, best = torch.where(tired, 0, stalled), torch.where(tired, now, best)
+        stalls = torch.where(tired, under.stalls + 1, torch.where(better, 0, under.stalls))
+        waypoint = torch.where(tired[:, None], self._places(graph, problem, plan.imagined.states[:, 0, -1:])[:, 0],
+                               under.waypoint)
+        return replace(under, dearer=dearer, best=best, stalled=stalled, stalls=stalls, waypoint=waypoint,
+                       actions=plan.actions)
 
 
 def _padded(under: Underway, width: int) -> Underway:
@@ -272,8 +299,3 @@ def _padded(under: Underway, width: int) -> Underway:
     missing = (0, width - under.value.shape[1])
     pad = torch.nn.functional.pad
     return replace(under, value=pad(under.value, missing, value=torch.inf), dearer=pad(under.dearer, missing))
-
-
-def _reasons(now: Tensor, plan: Plan) -> tuple[str, ...]:
-    said = (f"about {steps:.0f} steps to go" if steps < FAR else "no way is known from here" for steps in now.tolist())
-    return tuple(f"{words}; {reason}" for words, reason in zip(said, plan.reason, strict=True))

@@ -83,7 +83,7 @@ def _look(covered: Tensor, at: Tensor) -> Tensor:
 
 
 def _cell(at: Tensor, side: Tensor) -> Tensor:
-    """Number of the cell, from 2; below and from side + 2 on lies the margin. The greatest value is in the last cell."""
+    """Number of the cell, from 2; below and from side + 2 on is the margin. The greatest value is in the last cell."""
     place = (at * side).nan_to_num(nan=-2.0, posinf=1e6, neginf=-2.0)
     inside = torch.minimum(place.floor().clamp_min(-2), side.to(place) + 1).long() + 2
     return torch.where((at >= 1) & (at <= 1 + 1e-5), side + 1, inside)

@@ -18,6 +18,7 @@ from steersman.memory.graphs.known import is_known, is_known_on_the_way, known_f
 from steersman.memory.graphs.places import read_places, units_of
 
 _AT_ONCE = 4096  # ways that are imagined at a time
+_CHANGED = 0.05
 _SLACK = 1.1  # touch, in the distance of the farthest logged state
 
 
@@ -67,7 +68,7 @@ def build_ways(
         known = torch.cat([known, steps.expand(len(more), -1)])
     ends, cost = _landed(model, nodes, placed, tried, known, unit, touch, seen, c, readout, context)
     neighbour, cost, first = _listed(ends, cost, tried[:, :, 0])
-    return WayGraph(nodes, placed, unit, neighbour, cost, first, touch, seen)
+    return WayGraph(nodes, placed, unit, neighbour, cost, first, touch, _held(actions), seen)
 
 
 def _grown(
@@ -119,6 +120,14 @@ def spread_out(places: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
         far, farthest = apart.max(0)
         count += 1
     return chosen[:count], home, far.clamp_min(0).sqrt()
+
+
+def _held(actions: Sequence[Tensor]) -> Tensor:
+    """Steps that an action lasts, on average: steps over changes, a change being more than a twentieth of the range."""
+    every = torch.cat(list(actions)).double()
+    range_ = (every.amax(0) - every.amin(0)).clamp_min(1e-9)
+    changes = sum(float(((a.double().diff(dim=0) / range_).abs() > _CHANGED).any(1).sum()) for a in actions)
+    return torch.tensor(len(every) / (changes + len(actions)))
 
 
 def _padded(actions: Tensor) -> Tensor:
