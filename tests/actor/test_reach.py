@@ -1,4 +1,4 @@
-"""Reach: round a wall where a flat planner of the same horizon stays, alone as in a batch, and in words where it cannot."""
+"""Reach: round a wall where a flat planner of the same horizon stays, alone as in a batch; in words where it cannot."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from steersman.actor import ICEM, Reach, why_not
+from steersman.actor import CEM, ICEM, Reach, why_not
 from steersman.actor.ground.primitives import rays
 from steersman.actor.hierarchy.saying import CUT, NO_PUSH, NO_WAY, OUTSIDE, STALLED, TOO_FAR
-from steersman.actor.hierarchy.valuing import target_of, value_of
+from steersman.actor.hierarchy.valuing import target_of
 from steersman.core import (
     ActionSpec,
     Belief,
@@ -28,8 +28,9 @@ from steersman.core import (
     Task,
     WorldModel,
 )
-from steersman.cost import EffortCost, GoalCost
+from steersman.cost import EffortCost, GoalCost, StepsToGo
 from steersman.memory import WayConfig, build_ways
+from steersman.memory.graphs.targets import value_of
 
 SPEC = ActionSpec("continuous", (-1.0, -1.0), (1.0, 1.0))
 WAYS = WayConfig(nodes=500, chunk=8, stride=2, rays=12)
@@ -101,14 +102,16 @@ def problem(start, goal, **task):
     start = torch.tensor(start)
     targets = dict(zip(("x", "y"), torch.tensor(goal).T, strict=True)) if isinstance(goal, list) else goal
     given = ColumnGoal(targets, {"x": 1.0, "y": 1.0}) if isinstance(targets, dict) else targets
-    return Problem(Yard(), Belief(torch.cat([start, torch.zeros(len(start), 2)], 1)), (GoalCost(Columns()), EffortCost(SPEC)),
-                   Task(given, **task), SPEC, torch.arange(len(start)), torch.zeros(len(start), dtype=torch.int64))
+    belief, costs = Belief(torch.cat([start, torch.zeros(len(start), 2)], 1)), (GoalCost(Columns()), EffortCost(SPEC))
+    return Problem(Yard(), belief, costs, Task(given, **task), SPEC, torch.arange(len(start)),
+                   torch.zeros(len(start), dtype=torch.int64))
 
 
 def play(planner, asked, steps=160):
     state, warm, path, plans = asked.belief.state, None, [], []
     for decision in range(steps // planner.execute):
-        plan = planner.plan(replace(asked, belief=Belief(state), warm=warm, decision=torch.full_like(asked.seeds, decision)))
+        now = replace(asked, belief=Belief(state), warm=warm, decision=torch.full_like(asked.seeds, decision))
+        plan = planner.plan(now)
         plans.append(plan)
         warm = plan.warm
         for t in range(planner.execute):
@@ -131,6 +134,20 @@ def test_it_goes_round_the_wall_where_a_flat_planner_stays(graph):
     assert plans[0].calls.tolist() == [16 * 8] * 3
     assert "steps to go" in plans[0].reason[0]
     assert not why_not(plans[0].reason[0])
+
+
+def test_steps_to_go_are_a_terminal_value_for_any_planner(graph):
+    goal, value = torch.tensor(THERE), StepsToGo(graph, Columns())
+    asked = replace(problem(HERE, THERE, weights={"steps-to-go": 1.0}), costs=(value,))
+    flat = CEM(CEM.Config(samples=24, iterations=2, elites=4, horizon=8, hold=4, execute=4))
+    path, plans = play(flat, asked)
+    assert bool(((path[..., :2] - goal[:, None]).norm(dim=2) < 0.7).any(1).all())
+    energy = plans[0].energy["steps-to-go"]
+    assert energy.shape == (3, 8)
+    assert bool((energy[:, :-1] == 0).all())
+    assert bool((energy[:, -1] > 8).all())
+    with pytest.raises(PlanningError, match="steps to go"):
+        flat.plan(replace(asked, task=Task(ColumnGoal({"z": 1.0}), weights={"steps-to-go": 1.0})))
 
 
 def test_plans_do_not_depend_on_the_company(graph):

@@ -233,7 +233,7 @@ def _table(every: dict[str, list[Played]]) -> Table:
                         group=f"{world}, {where}"))
     return Table(
         name="hierarchy", title="Goals beyond a flat horizon",
-        columns=(Column(key="success", title="goals reached", form="percent", better="higher"),
+        columns=(Column(key="success", title="goals reached", form="share", better="higher"),
                  Column(key="return", title="mean return", better="higher", target=91.0),
                  Column(key="calls", title="calls a step", better="lower", target=160.0),
                  Column(key="cpu", title="planning an episode", form="seconds", better="lower")),

@@ -19,13 +19,13 @@ from steersman.actor.ground.rounds import Best, Searched, Spending, decide
 from steersman.actor.ground.verdict import imagine, refuse_scenarios, require_weights, verdict
 from steersman.actor.hierarchy.pushes import constant_pushes, disturbed, held_pushes
 from steersman.actor.hierarchy.saying import said
-from steersman.actor.hierarchy.valuing import Target, arrived_at, target_of, value_of
+from steersman.actor.hierarchy.valuing import target_of
 from steersman.core import Imagined, Plan, Planner, PlanningError, Problem, Readout, Signature, Streams, register
 from steersman.core.records import TensorRecord, put, rows
 from steersman.core.way_graph import WayConfig, WayGraph, WaySource
-from steersman.memory.graphs.known import is_known_on_the_way
 from steersman.memory.graphs.places import read_places
-from steersman.memory.graphs.steps_to_go import FAR, from_anywhere
+from steersman.memory.graphs.steps_to_go import from_anywhere
+from steersman.memory.graphs.targets import Target, arrived_at, fewest_steps, value_of
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,8 @@ class Reach(Configured["Reach.Config"]):
         plan = decide(problem, found, spending)
         under = self._after(problem, graph, under, now, plan)
         allowed = None if c.allowed is None else c.allowed - under.spent
-        words = said(graph, log or graph, target, now, here[:, 0], under.waypoint, under.stalls, self._cut(problem, graph),
-                     self._readout, allowed)
+        words = said(graph, log or graph, target, now, here[:, 0], under.waypoint, under.stalls,
+                     self._cut(problem, graph), self._readout, allowed)
         spent = under.spent + min(self.commits(problem.task), horizon)
         reason = tuple(f"{words}; {reason}" for words, reason in zip(words, plan.reason, strict=True))
         return replace(plan, warm=replace(under, spent=spent), reason=reason)
@@ -267,15 +267,7 @@ class Reach(Configured["Reach.Config"]):
     ) -> Tensor:
         """(B, K): the fewest steps by which each future reaches the goal: itself, or by the graph from its marks."""
         places = self._places(graph, problem, imagined.states)
-        b, k, h = *places.shape[:2], places.shape[2] - 1
-        believed = is_known_on_the_way(graph.known, places)
-        rest, number = target.rest(places[:, :, 1:], graph.unit), torch.arange(1, h + 1, device=places.device)
-        direct = torch.where((rest <= graph.touch) & believed, number + rest, torch.inf).amin(2)
-        every = min(self.config.execute, h)
-        marks = torch.arange(every, h + 1, every, device=places.device)
-        to_go = from_anywhere(graph, under.value + under.dearer, places[:, :, marks].flatten(1, 2)).view(b, k, -1)
-        through = (marks + to_go + ~believed[:, :, marks - 1] * FAR).amin(2)
-        return torch.minimum(direct, through)
+        return fewest_steps(graph, under.value + under.dearer, target, places, self.config.execute)
 
     def _after(self, problem: Problem, graph: WayGraph, under: Underway, now: Tensor, plan: Plan) -> Underway:
         c = self.config

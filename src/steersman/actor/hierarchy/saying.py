@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steersman.actor.hierarchy.valuing import Target, value_of
 from steersman.core import Readout
 from steersman.core.way_graph import WayGraph
 from steersman.memory.graphs.steps_to_go import FAR
+from steersman.memory.graphs.targets import Target, value_of
 
 OUTSIDE = "the goal lies outside the log"
 NO_WAY = "no way is known there"
@@ -30,8 +30,8 @@ def why_not(reason: str) -> tuple[str, ...]:
 
 
 def said(
-    graph: WayGraph, log: WayGraph, target: Target, now: Tensor, here: Tensor, stalled: Tensor, stalls: Tensor, cut: Tensor | None,
-    readout: Readout | None, allowed: Tensor | None,
+    graph: WayGraph, log: WayGraph, target: Target, now: Tensor, here: Tensor, stalled: Tensor, stalls: Tensor,
+    cut: Tensor | None, readout: Readout | None, allowed: Tensor | None,
 ) -> tuple[str, ...]:
     """One sentence a problem.
 
