@@ -104,12 +104,21 @@ def ways_of(run: Run, by: Boxes, readout: Readout | None, config: WayConfig) -> 
     kept = _kept(run, name, wanted, WayGraph, lambda graph: _sane_ways(graph, by))
     if kept is not None:
         return kept
-    latents, actions = _encoded_log(dataset, by, WAY_FRAMES)
-    with torch.inference_mode():
-        fan = rays(by.signature.action, config.rays)
-        graph = build_ways(latents, actions, by.world_model, fan, config, readout)
+    graph = ways_from(dataset, by, readout, config)
     _keep(run, name, wanted, graph)
     return graph
+
+
+@torch.inference_mode()
+def ways_from(dataset: Dataset, by: Boxes, readout: Readout | None, config: WayConfig) -> WayGraph:
+    """A graph of ways from a log, kept nowhere.
+
+    Raises:
+        PlanningError: boxes, or actions, that no graph can be made for.
+    """
+    _require_searchable(by, config.rays)
+    latents, actions = _encoded_log(dataset, by, WAY_FRAMES)
+    return build_ways(latents, actions, by.world_model, rays(by.signature.action, config.rays), config, readout)
 
 
 def _require_searchable(by: Boxes, fan: int) -> None:
@@ -182,7 +191,7 @@ def _decoded(kind: type[G], stored: Mapping[str, torch.Tensor]) -> G:
     """
     inside = {name.removeprefix(_KNOWN): x for name, x in stored.items() if name.startswith(_KNOWN)}
     own: dict[str, Any] = {name: x for name, x in stored.items() if not name.startswith(_KNOWN)}
-    return kind(**own, known=Known(**inside)) if inside else kind(**own)
+    return kind(**own, **({"known": Known(**inside)} if inside else {}))
 
 
 def _sane(graph: LatentGraph, by: Boxes) -> bool:

@@ -19,8 +19,10 @@ import torch
 from steersman import training
 from steersman.actor import CEM
 from steersman.agent import Agent
+from steersman.agent.believing import Boxes
 from steersman.agent.distance import fit_distance
 from steersman.agent.fitting import fit_readout
+from steersman.agent.remembered import ways_from
 from steersman.core import ColumnGoal, Episode, Signature, Task
 from steersman.data import CacheWriter, Dataset
 from steersman.evaluation import PROTOCOLS, evaluate, wilson
@@ -115,9 +117,17 @@ def learn_rooms(context: Context) -> Found:
 
 def play_rooms(context: Context) -> Found:
     """Reach, its graph made from the run's log, at every range."""
-    agent, sizes = Agent.load(context.needs[0].folder / "run"), context.settings
+    agent, sizes = with_ways(context.needs[0].folder), context.settings
     played = [_played(agent, f"nine-rooms-{name}", "reach", name, sizes.played, context.seed) for name in RANGES]
     return _found(context, "rooms", played)
+
+
+def with_ways(folder: Path) -> Agent:
+    """The agent that `learn_rooms` left in `folder`, and a planner whose graph is made from the log beside it."""
+    agent, log = Agent.load(folder / "run"), Dataset.open(folder / "log")
+    by = Boxes(agent.perception, agent.world_model, agent.signature)
+    agent.planner.recall(lambda config: ways_from(log, by, agent.readout, config))
+    return agent
 
 
 def play_flat(context: Context) -> Found:

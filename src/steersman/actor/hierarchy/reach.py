@@ -27,6 +27,8 @@ from steersman.memory.graphs.places import read_places
 from steersman.memory.graphs.steps_to_go import from_anywhere
 from steersman.memory.graphs.targets import Target, arrived_at, fewest_steps, value_of
 
+_COARSER = 3  # nodes of the graph of logged states over those that imagination grows from
+
 
 @dataclass(frozen=True)
 class Underway(TensorRecord):
@@ -171,7 +173,9 @@ class Reach(Configured["Reach.Config"]):
     def _wider(self) -> WayGraph | None:
         """The graph that imagination has grown beyond the log; None where it cannot be had."""
         if self.wider is None and self.source is not None and self.config.beyond:
-            self.wider = self.source(msgspec.structs.replace(self.config.ways, beyond=self.config.beyond))
+            ways = self.config.ways
+            few = max(1, ways.nodes // _COARSER)  # so that as many more reach far beyond
+            self.wider = self.source(msgspec.structs.replace(ways, nodes=few, beyond=self.config.beyond))
         return self.wider
 
     def _planned(self, problem: Problem, graph: WayGraph, log: WayGraph | None = None) -> Plan:
