@@ -97,11 +97,11 @@ def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 
     """Three times: learn the rooms and play them with Reach; the car from two logs; the flat planners once."""
     found: list[Cell] = []
     for s in range(seed, seed + SEEDS):
-        learned = Cell("rooms/learned", learn_rooms, 180, s, sizes)
-        found += [learned, Cell("rooms/reach", play_rooms, 120, s, sizes, needs=(learned,))]
-        found += [Cell(f"rooms/{name}", play_flat, 300, s, Flat(name, sizes), needs=(learned,), usual=s == seed)
+        learned = Cell("rooms/learned", learn_rooms, 100, s, sizes)
+        found += [learned, Cell("rooms/reach", play_rooms, 60, s, sizes, needs=(learned,))]
+        found += [Cell(f"rooms/{name}", play_flat, 180, s, Flat(name, sizes), needs=(learned,), usual=s == seed)
                   for name in FLAT]
-        found += [Cell(f"mountain-car/{log}", drive, 120, s, sizes) for log in HOLDS]
+        found += [Cell(f"mountain-car/{log}", drive, 60, s, sizes) for log in HOLDS]
     return tuple(found)
 
 
