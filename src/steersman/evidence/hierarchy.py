@@ -153,7 +153,7 @@ def drive(context: Context) -> Found:
     episodes = record(world.env, steps=CAR_STEPS, longest=CAR_EPISODE, seed=context.seed, behaviour=behaviour,
                       adapter=world.adapter)
     log = _logged(context.folder / "log", world.signature, episodes, context.seed)
-    seconds = _train(context, log, sizes.car_steps, sizes.nodes)
+    seconds = _train(context, log, sizes.car_steps, sizes.nodes, waves=0)  # hills have no edges
     agent = Agent.load(context.folder / "run")
     played = [_played(agent, "mountain-car", "reach", name, sizes.car, context.seed)]
     return _found(context, "mountain-car", played, seconds)
@@ -166,9 +166,9 @@ def _logged(place: Path, signature: Signature, episodes: Iterator[Episode], seed
     return Dataset.open(place)
 
 
-def _train(context: Context, log: Dataset, steps: int | None, nodes: int) -> float:
+def _train(context: Context, log: Dataset, steps: int | None, nodes: int, **others: int) -> float:
     given = {} if steps is None else {"steps": steps}
-    config = far.recipe(seed=context.seed, nodes=nodes, **given)
+    config = far.recipe(seed=context.seed, nodes=nodes, **given, **others)
     before = time.process_time()
     with training.create_run(context.folder / "run", config, log, recipe="far") as run:
         training.train(config, log, run, progress=context.progress)

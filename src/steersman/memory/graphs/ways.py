@@ -19,6 +19,7 @@ from steersman.memory.graphs.places import read_places, units_of
 
 _AT_ONCE = 4096  # ways that are imagined at a time
 _CHANGED = 0.05
+_BEYOND = 4  # imagined nodes over logged ones, at most
 _SLACK = 1.1  # touch, in the distance of the farthest logged state
 
 
@@ -76,8 +77,8 @@ def _grown(
     readout: Readout | None, context: Tensor | None,
 ) -> Tensor:
     """Imagined states (n, D) that touch no node (N, D): ends of held actions, round by round from those before, at most
-    N of them, within a range that is three times the log's."""
-    belief, limit, every, newest = Belief(nodes[:1], context), len(nodes), places, nodes
+    4 N of them, within a range that is three times the log's."""
+    belief, limit, every, newest = Belief(nodes[:1], context), _BEYOND * len(nodes), places, nodes
     low, high = places.amin(0), places.amax(0)
     low, high = low - (high - low), high + (high - low)
     marks = torch.arange(c.stride, c.chunk + 1, c.stride)
