@@ -1,4 +1,4 @@
-"""Reach in a run: its graph comes from the run's log when it is needed, is kept beside A*'s, and decisions come again."""
+"""Reach in a run: its graph comes from the run's log when it is needed, is kept, and decisions come again."""
 
 from __future__ import annotations
 

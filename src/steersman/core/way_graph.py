@@ -26,8 +26,8 @@ class WayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
              number of them, from `stride` on
     chunks   stretches of the log tried from a node
     rays     held actions tried from a node, in as many directions (every choice of discrete actions)
-    beyond   rounds in which imagined ends that touch no node become nodes, at most four times as many as there were, and
-             what the log does not know is believed: for goals outside the log, in worlds without walls
+    beyond   rounds in which imagined ends that touch no node become nodes, at most four times as many as there were,
+             and what the log does not know is believed: for goals outside the log, in worlds without walls
     """
 
     nodes: int = 3000
