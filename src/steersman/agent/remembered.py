@@ -191,7 +191,9 @@ def _decoded(kind: type[G], stored: Mapping[str, torch.Tensor]) -> G:
     """
     inside = {name.removeprefix(_KNOWN): x for name, x in stored.items() if name.startswith(_KNOWN)}
     own: dict[str, Any] = {name: x for name, x in stored.items() if not name.startswith(_KNOWN)}
-    return kind(**own, **({"known": Known(**inside)} if inside else {}))
+    if inside:
+        own["known"] = Known(**inside)
+    return kind(**own)
 
 
 def _sane(graph: LatentGraph, by: Boxes) -> bool:

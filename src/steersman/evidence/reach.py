@@ -24,7 +24,7 @@ from steersman.evaluation import PROTOCOLS, PlanningProtocol, evaluate
 from steersman.evaluation.protocol import Seen
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.hierarchy import SEEDS, Sizes, learn_rooms, with_ways
-from steersman.memory import WayConfig, build_ways
+from steersman.memory import build_ways
 from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.worlds import NineRooms, snake
 from steersman.worlds.nine_rooms import DOORS, SIDE
@@ -128,7 +128,7 @@ def _apart(count: int, seed: int) -> Any:
     trials = NineRooms(away="long").begin(40 * count, 99 + seed)
     start, goal = trials.state.position[:, 1], trials.state.goal[:, 1]
     good = ((start < 1) & (goal > 2)).nonzero()[:count, 0]
-    trials.state, trials.shortest = trials.state.rows(good), trials.shortest[good]
+    trials.state, trials.shortest = trials.state.rows(good), None
     return trials
 
 
@@ -141,10 +141,12 @@ def _never_through(agent: Agent, hold: float, sizes: Sizes, seed: int) -> Agent:
             episodes.append(episode)
     encode: Callable[[Tensor], Tensor] = lambda rows: agent.encode({"vector": rows}).state.clone()  # noqa: E731
     latents = [encode(episode.observations["vector"]) for episode in episodes]
-    config: WayConfig = agent.config.planner.ways
+    own = agent.planner
+    assert isinstance(own, Reach)
+    ways = own.config.ways
     graph = build_ways(latents, [episode.actions for episode in episodes], agent.world_model,
-                       rays(agent.signature.action, config.rays), config, agent.readout)
-    return _with(agent, Reach(agent.config.planner, graph))
+                       rays(agent.signature.action, ways.rays), ways, agent.readout)
+    return _with(agent, Reach(own.config, graph))
 
 
 def _with(agent: Agent, planner: Planner) -> Agent:
