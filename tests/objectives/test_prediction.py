@@ -43,3 +43,14 @@ def test_bf16_latents_are_compared_in_float32():
     loss = build()(half).total
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(float(build()(b).total), rel=2e-2)
+
+
+def test_errors_count_in_units_of_what_a_step_changes():
+    b = batch()
+    predicted, targets = b.predicted.states.double().detach(), b.targets().double().detach()
+    path = torch.cat([predicted[:, :, :1], targets], 2)
+    change = path.diff(dim=2).square().flatten(0, 2).mean(0).sqrt()
+    wanted = ((predicted[:, :, 1:] - targets) / change).square().mean()
+    loss = build(per_change=True)(b)
+    assert float(loss.parts["prediction"]) == pytest.approx(float(wanted), rel=1e-5)
+    assert float(loss.parts["prediction"]) != pytest.approx(float(build()(b).parts["prediction"]), rel=1e-2)

@@ -83,3 +83,15 @@ def test_kept_columns_are_the_first_entries_of_the_latent():
     assert encoder.latent_shape == (width + 4,) == state.shape[2:]
     columns = torch.cat([observation[name] for name in encoder.observations], -1)
     torch.testing.assert_close(state[..., :width] * encoder.deviation + encoder.mean, columns)
+
+
+def test_columns_alone_are_a_latent_and_nothing_is_trained():
+    encoder = VectorEncoder.Config(size=0, keep=True, hidden=()).build(SIGNATURE)
+    encoder.calibrate(log())
+    rows = torch.cat([log()["a"], log()["b"]], -1)[None]
+    state = encoder.encode({name: value[None] for name, value in log().items()}).state
+    assert encoder.latent_shape == (3,)
+    assert torch.equal(state, (rows - encoder.mean) / encoder.deviation)
+    assert not list(encoder.parameters())
+    with pytest.raises(ConfigError, match="size=0 only with keep"):
+        VectorEncoder.Config(size=0)

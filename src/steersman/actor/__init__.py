@@ -26,6 +26,7 @@ from steersman.actor.ground.rounds import (
     search_in_rounds,
 )
 from steersman.actor.ground.verdict import Verdict, score, verdict, weighted_terms
+from steersman.actor.hierarchy import Reach, why_not
 from steersman.actor.policy.manoeuvres import Brake, Constant
 from steersman.actor.policy.policy import DistilledPolicy, Reactive
 from steersman.actor.safety.backup import Backup
@@ -59,6 +60,7 @@ __all__ = [
     "Newton",
     "PredictiveSampling",
     "Proposal",
+    "Reach",
     "Reactive",
     "Search",
     "Searched",
@@ -73,4 +75,5 @@ __all__ = [
     "search_in_rounds",
     "verdict",
     "weighted_terms",
+    "why_not",
 ]

@@ -36,7 +36,7 @@ from steersman.agent.levels import CORRECTOR, PLAN, begin_ledger, count_moments
 from steersman.agent.memorising import memorise
 from steersman.agent.moments import moment_of, require_acting, require_done, require_forecast, require_measured
 from steersman.agent.nearing import looked, same_goal
-from steersman.agent.remembered import graph_of
+from steersman.agent.remembered import graph_of, ways_of
 from steersman.agent.state import AgentState
 from steersman.core import (
     Belief,
@@ -160,6 +160,7 @@ class Agent:
                     origin=origin_of(run, loaded.step), trusted=limit, additions=added, further=loaded.parts.further)
         verify_sealed(agent.own_sealed, run.manifest.config.get("seals", {}))
         agent.planner.remember(partial(graph_of, run, agent._boxes))
+        agent.planner.recall(partial(ways_of, run, agent._boxes, agent.readout))
         return agent
 
     def add_cost(self, cost: Cost, *, intrinsic: bool = False) -> None:

@@ -117,6 +117,7 @@ from .types import (
     Surprise as Surprise,
     Window as Window,
 )
+from .way_graph import WayConfig as WayConfig, WayGraph as WayGraph
 from .world_model import WorldModel as WorldModel
 from .world_model import every_moment as every_moment
 from .view_configs import MasksConfig as MasksConfig, ViewConfig as ViewConfig

@@ -10,8 +10,10 @@ from steersman.core.boxes import Readout
 from steersman.core.latent_graph import GraphConfig, LatentGraph
 from steersman.core.levels import Level
 from steersman.core.problem import Plan, Problem
+from steersman.core.records import TensorRecord
 from steersman.core.signature import Signature
 from steersman.core.task import Task
+from steersman.core.way_graph import WaySource
 
 GraphSource = Callable[[GraphConfig, int], LatentGraph]
 """How the graph is built, and the number of constant actions that neighbours are tried with -> the graph, when first
@@ -68,6 +70,11 @@ class Planner(ABC):
         for planner in self.inside():
             planner.remember(source)
 
-    def remembered(self) -> tuple[LatentGraph, ...]:
+    def recall(self, source: WaySource) -> None:
+        """Told where a graph of ways comes from. Override it where one is valued."""
+        for planner in self.inside():
+            planner.recall(source)
+
+    def remembered(self) -> tuple[TensorRecord, ...]:
         """The graphs of remembered states that it searches, those of planners inside too."""
         return tuple(graph for planner in self.inside() for graph in planner.remembered())

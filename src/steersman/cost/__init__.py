@@ -18,6 +18,7 @@ from steersman.cost.on_columns import OnColumns
 from steersman.cost.reachable import ReachableCost
 from steersman.cost.region import Region
 from steersman.cost.sealed import Sealed
+from steersman.cost.steps_to_go import StepsToGo
 from steersman.cost.temporal_distance import TemporalDistance
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Sealed",
     "SmoothnessCost",
     "StepMargin",
+    "StepsToGo",
     "TemporalDistance",
     "calibrate_margins",
     "column_names",

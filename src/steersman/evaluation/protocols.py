@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from steersman.core import MismatchError, Signature, UsageError
 from steersman.evaluation.protocol import PlanningProtocol
-from steersman.worlds import FILMED, OURS, Arm, Reach, TwoRooms
+from steersman.worlds import FILMED, OURS, Arm, NineRooms, Reach, TwoRooms
 
 PROTOCOLS: dict[str, PlanningProtocol] = {
     "two-rooms": PlanningProtocol(world=OURS["two-rooms"], stream=0),
@@ -22,6 +22,10 @@ PROTOCOLS: dict[str, PlanningProtocol] = {
     "corridor": PlanningProtocol(world=OURS["corridor"]),
     "grid": PlanningProtocol(world=OURS["grid"]),
     "lqr": PlanningProtocol(world=OURS["lqr"]),
+    "nine-rooms": PlanningProtocol(world=OURS["nine-rooms"], episodes=100, stream=11),
+    "nine-rooms-short": PlanningProtocol(world=NineRooms(away="short"), episodes=100, stream=12),
+    "nine-rooms-middle": PlanningProtocol(world=NineRooms(away="middle"), episodes=100, stream=13),
+    "nine-rooms-long": PlanningProtocol(world=NineRooms(away="long"), episodes=100, stream=14),
     "pendulum": PlanningProtocol(episodes=50, world=Reach(
         id="Pendulum-v1", goal={"cos": 1.0, "sin": 0.0, "speed": 0.0},
         reached={"cos": (0.98, 1.0), "speed": (-0.5, 0.5)})),

@@ -28,6 +28,8 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "pixel-guardrails": (".pixel_guardrails", "hazards seen by a camera alone: a guardrail on what it sees"),
     "data-curve": (".data_curve", "the score of the recipe for cameras against the length of its log"),
     "pixel-peers": (".pixel_peers", "world models of other packages, and methods without one, on the same logs"),
+    "hierarchy": (".hierarchy", "nine rooms and a car: goals beyond a flat horizon, by levels and without"),
+    "reach": (".reach", "goals that can be reached are; of others it is said why, in one of six ways"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }
 """Name -> (module, one line about it)."""

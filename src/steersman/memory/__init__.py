@@ -1,7 +1,8 @@
 """Memory: what was experienced, kept in a form that can be searched: graphs of remembered states, fast weights."""
 
 from steersman.core.latent_graph import GraphConfig
+from steersman.core.way_graph import WayConfig
 from steersman.memory.associative import FastWeights, LinearMemory
-from steersman.memory.graphs import build_graph
+from steersman.memory.graphs import build_graph, build_ways
 
-__all__ = ["FastWeights", "GraphConfig", "LinearMemory", "build_graph"]
+__all__ = ["FastWeights", "GraphConfig", "LinearMemory", "WayConfig", "build_graph", "build_ways"]

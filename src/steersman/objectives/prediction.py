@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,14 +21,21 @@ from steersman.objectives.statistics import mean
 Distance = Literal["mse", "l1", "smooth_l1"]
 
 
-def step_errors(batch: LearningBatch, distance: Distance = "mse", stop_gradient: bool = False) -> Tensor:
-    """(B, S, n): distance of every predicted state to the encoded one, averaged over the entries that were measured.
+def step_errors(
+    batch: LearningBatch, distance: Distance = "mse", stop_gradient: bool = False, per_change: bool = False,
+) -> Tensor:
+    """(B, S, n): distance of every predicted state to the encoded one, averaged over the entries that were measured;
+    per_change: in units of what a step changes.
 
     A state of which nothing was measured scores 0; `measured_share` weighs states for a mean over many.
     """
     predicted, targets = batch.predicted.states[:, :, 1:].float(), batch.targets().float()
     if stop_gradient:
         targets = targets.detach()
+    if per_change:
+        path = torch.cat([batch.predicted.states[:, :, :1].float(), targets], 2).detach()
+        change = path.diff(dim=2).square().flatten(0, 2).mean(0).sqrt().clamp_min(1e-3)
+        predicted, targets = predicted / change, targets / change
     loss = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[distance]
     errors = loss(predicted, targets, reduction="none")
     measured = batch.measured_targets()
@@ -53,6 +61,11 @@ class Prediction(Objective):
     from a repeated value instead of a measurement (batch.measured) are left out of the sum and of the count. ρ is the
     square ("mse"), the absolute value ("l1") or Huber's with β = 1 ("smooth_l1").
 
+    With `per_change` every entry's error counts in units of what a step changes it by, d_d = √ mean (s_t+1 - s_t)² over
+    the batch: ρ((ŝ - s) / d). A place that moves by 3% of its range in a step and a speed that turns round in two then
+    count alike; without it imagined places are an order of magnitude coarser than they need be. For latents that no
+    gradient reaches (`VectorEncoder` with size 0): of others d could be enlarged instead.
+
     Gradients reach the targets unless `stop_gradient`: joint training without EMA or stop-gradient as in PLDM (Sobal
     et al. 2025) and LeWM (Maes et al. 2026) needs an objective beside it that prevents collapse.
 
@@ -64,6 +77,7 @@ class Prediction(Objective):
         weight: float = 1.0
         distance: Distance = "mse"
         stop_gradient: bool = False
+        per_change: bool = False
 
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None
@@ -79,6 +93,7 @@ class Prediction(Objective):
         return (Encoded(), Rollouts())
 
     def forward(self, batch: LearningBatch) -> Loss:
-        errors = step_errors(batch, self.config.distance, self.config.stop_gradient)
+        c = self.config
+        errors = step_errors(batch, c.distance, c.stop_gradient, c.per_change)
         error = mean(errors, measured_share(batch))
         return Loss(self.config.weight * error, {"prediction": error.detach()})

@@ -37,6 +37,8 @@ class VectorEncoder(Perception):
         """observations: which vectors to read (empty: every vector of the signature); size: features, D (or D - C).
 
         keep  the normalised columns are the first C entries of the latent
+        size  0 with `keep`: they are the whole latent, and nothing of the encoder is trained; right where the columns
+              are the whole state, undisturbed
         """
 
         observations: tuple[str, ...] = ()
@@ -45,8 +47,9 @@ class VectorEncoder(Perception):
         keep: bool = False
 
         def __post_init__(self) -> None:
-            if self.size < 1 or any(width < 1 for width in self.hidden):
-                raise ConfigError("positive sizes", f"{self}", "correct the perception's configuration")
+            if self.size < (0 if self.keep else 1) or any(width < 1 for width in self.hidden):
+                raise ConfigError("positive sizes (size=0 only with keep)", f"{self}",
+                                  "correct the perception's configuration")
 
         def build(self, signature: Signature) -> VectorEncoder:
             return VectorEncoder(self, signature)
@@ -73,7 +76,7 @@ class VectorEncoder(Perception):
             slow = slow[1:]  # the first is what the others are slower than, or as slow as
         self.blocks = _blocks(widths, slow, config.size)
         inner = sum(widths[name] for name in self.observations if name not in slow)
-        self.network = mlp([inner, *config.hidden, self.blocks[""]])
+        self.network = mlp([inner, *config.hidden, self.blocks[""]]) if config.size else None
         self.slow = nn.ModuleDict({str(i): mlp([widths[name], *config.hidden, self.blocks[name]])
                                    for i, name in enumerate(slow)})
         ends = torch.tensor(list(widths.values())).cumsum(0).tolist()
@@ -86,6 +89,8 @@ class VectorEncoder(Perception):
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         rows = (self._rows(observation) - self.mean) / self.deviation
+        if self.network is None:
+            return Latent(rows)
         if not self.slow:
             features = self.network(rows)
         else:
@@ -123,7 +128,7 @@ def _blocks(widths: Mapping[str, int], slow: list[str], size: int) -> dict[str, 
     Raises:
         ConfigError: a state too small to be shared.
     """
-    if size <= len(slow):
+    if slow and size <= len(slow):
         raise ConfigError(
             f"a state of more than {len(slow)} entries for observations measured apart", f"size={size}", "raise size"
         )

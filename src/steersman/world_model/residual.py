@@ -7,6 +7,7 @@ Knows latents and actions, not where they come from. Shapes: B problems, K candi
 from __future__ import annotations
 
 import copy
+import math
 
 import msgspec
 import torch
@@ -50,6 +51,15 @@ class ResidualModel(WorldModel):
 
     is reported for every imagined step. Every candidate's actions enter through one product for all steps.
 
+    With `waves` n > 0 the first hidden layer also reads Fourier features of the state,
+
+        h_1 = silu(W_s s + W_f φ(s) + W_a a + W_x x + b),
+        φ(s) = [sin(π f s / 2), cos(π f s / 2) for f = 1, 2, 4, …, 2ⁿ⁻¹]
+
+    (Tancik et al. 2020). A perceptron on coordinates alone is too smooth to tell the two sides of a thin wall apart;
+    with them and `linear` imagined steps stop where walls stand. They need states whose entries are of the order of 1,
+    such as standardised columns. Such a model takes neither the steps in place nor the closed form.
+
     With a latent variable z enters behind the last hidden layer (`Fork`), and its prior is given the state; members
     share z. Such a model takes neither the steps in place nor the closed form.
     """
@@ -57,6 +67,7 @@ class ResidualModel(WorldModel):
     @register(WorldModel, earlier=EARLIER)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="residual"):
         """width and depth of the perceptron; members > 1 makes an ensemble (5 to 7 are usual); linear: see above;
+        waves: octaves of Fourier features of the state, 0: none, 5 (frequencies 1 to 16) where there are walls;
         latent_variable: what is left to chance, None: nothing. For states of tokens `TokenResidual` is built, with
         layers of this width and depth: tokens, how they are told apart (`world_model.tokens`), and the grid that they
         come from, if they do, such as (8, 8)."""
@@ -65,6 +76,7 @@ class ResidualModel(WorldModel):
         depth: int = 2
         members: int = 1
         linear: bool = False
+        waves: int = 0
         latent_variable: LatentVariableConfig | None = None
         tokens: Tokens = "places"
         grid: tuple[int, ...] = ()
@@ -72,21 +84,27 @@ class ResidualModel(WorldModel):
         def __post_init__(self) -> None:
             if min(self.width, self.depth, self.members) < 1:
                 raise ConfigError("width, depth and members >= 1", f"{self}", "correct the world model's configuration")
+            if not 0 <= self.waves <= 12:
+                raise ConfigError("0 to 12 waves", f"waves={self.waves}", "5 tells walls apart, 0 leaves them out")
             require_grid(self.tokens, self.grid)
 
         def build(
             self, signature: Signature, latent_shape: tuple[int, ...], context_shape: tuple[int, int, int] | None = None
         ) -> ResidualModel | TokenResidual:
             if in_tokens(latent_shape, self.tokens, self.grid):
+                if self.waves:
+                    raise ConfigError("waves=0 for states of tokens", f"waves={self.waves}",
+                                      "leave the Fourier features out, or flatten the tokens (tokens='flat')")
                 return TokenResidual(
                     signature, latent_shape, self.width, self.depth, self.members, self.linear, self.latent_variable,
                     self.tokens, self.grid)
             return ResidualModel(
-                signature, latent_shape, self.width, self.depth, self.members, self.linear, self.latent_variable)
+                signature, latent_shape, self.width, self.depth, self.members, self.linear, self.latent_variable,
+                self.waves)
 
     def __init__(
         self, signature: Signature, latent_shape: tuple[int, ...], width: int = 128, depth: int = 2, members: int = 1,
-        linear: bool = False, latent_variable: LatentVariableConfig | None = None,
+        linear: bool = False, latent_variable: LatentVariableConfig | None = None, waves: int = 0,
     ) -> None:
         super().__init__()
         size = torch.Size(latent_shape).numel()
@@ -98,6 +116,8 @@ class ResidualModel(WorldModel):
         with torch.no_grad():
             for layer in (self.from_state, self.from_drive):
                 layer.weight[:, width:] = 0
+        self.waves = waves
+        self.from_waves = DenseMembers(members, 2 * waves * size, width, bias=False) if waves else None
         self.layers = nn.ModuleList(DenseMembers(members, width, width) for _ in range(depth - 1))
         self.to_change = DenseMembers(members, width, size, gain=0.1)
         self.fork: Fork | None = None
@@ -159,7 +179,8 @@ class ResidualModel(WorldModel):
         return Imagined(ends.transpose(0, 1).reshape(*states.shape[:2], -1, *states.shape[2:]), belief.context)
 
     def as_perceptron(self, actions: Tensor) -> Perceptron | None:
-        plain = self.members == 1 and self.latent_variable is None and self._plain(self.from_state.weight)
+        plain = self.members == 1 and self.latent_variable is None and not self.waves
+        plain = plain and self._plain(self.from_state.weight)
         plain = plain and not torch.is_autocast_enabled("cpu")
         if not plain or self.from_drive.weight.shape[2] > self.actions.width:
             return None
@@ -187,7 +208,7 @@ class ResidualModel(WorldModel):
 
     def _in_place(self, state: Tensor) -> bool:
         """Whether steps may be written in place: nobody asks for gradients, nor for other types than the weights'."""
-        if self.members > 1 or self.latent_variable is not None:
+        if self.members > 1 or self.latent_variable is not None or self.waves:
             return False
         return not (torch.is_grad_enabled() or torch.is_autocast_enabled(state.device.type))
 
@@ -268,7 +289,10 @@ class ResidualModel(WorldModel):
 
     def _network(self, state: Tensor, drive: Tensor, z: Tensor | None = None) -> Tensor:
         first = self.from_state(state) + drive
-        h = F.silu(first[..., : self.width])
+        seen = first[..., : self.width]
+        if self.from_waves is not None:
+            seen = seen + self.from_waves(fourier(state, self.waves))
+        h = F.silu(seen)
         for layer in self.layers:
             h = F.silu(layer(h)) + h
         if z is not None:
@@ -276,6 +300,13 @@ class ResidualModel(WorldModel):
             h = self.fork(h, z)
         change: Tensor = self.to_change(h)
         return change + first[..., self.width :] if first.shape[-1] > self.width else change
+
+
+def fourier(state: Tensor, octaves: int) -> Tensor:
+    """(…, D) -> (…, 2 · octaves · D): sin and cos of π f s / 2 for f = 1, 2, 4, …"""
+    frequency = (math.pi / 2) * 2.0 ** torch.arange(octaves, dtype=state.dtype, device=state.device)
+    angle = (state[..., None, :] * frequency[:, None]).flatten(-2)
+    return torch.cat([angle.sin(), angle.cos()], -1)
 
 
 def _room(like: Tensor, *shape: int) -> Tensor:

@@ -14,6 +14,7 @@ from steersman.worlds.grids import Maze
 from steersman.worlds.gymnasium import GymnasiumWorld, make_env
 from steersman.worlds.hazards_env import Hazards
 from steersman.worlds.lqr import Rest
+from steersman.worlds.nine_rooms import NineRooms
 from steersman.worlds.reactor import Plant
 from steersman.worlds.trials import World
 from steersman.worlds.two_rooms import TwoRooms
@@ -29,6 +30,7 @@ OURS: dict[str, World] = {
     "corridor": Corridor.Config(),
     "grid": Maze(),
     "lqr": Rest(),
+    "nine-rooms": NineRooms(),
 }
 """Walls and doors of "held-out" stand where the log of "two-rooms" never shows them. In "hazards-pixels" an obstacle
 lies on the straight way to 4 goals of 10."""

@@ -120,7 +120,7 @@ class AStar(Planner):
         if self.graph is None:
             self.source = lambda: source(self.config.graph, self.config.fan)
 
-    def remembered(self) -> tuple[LatentGraph, ...]:
+    def remembered(self) -> tuple[TensorRecord, ...]:
         return (self.memory(), *super().remembered())
 
     def plan(self, problem: Problem) -> Plan:

@@ -1,0 +1,297 @@
+"""Reach: goals beyond any flat horizon, by the value of a graph of ways and pushes that level 1 imagines.
+
+Level 2 is the graph: its states lie 3 to 12 steps apart, its macro-actions are stretches of the log and held pushes
+that level 1 has imagined. Level 1 is the world model. Knows no world. Shapes: B problems, N nodes, K candidates, H
+horizon, T marks of a horizon, D latent size, A action size, P entries of a place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import msgspec
+import torch
+from torch import Tensor
+
+from steersman.actor.ground.configured import Configured, require_ranges
+from steersman.actor.ground.ranking import feasibility_first
+from steersman.actor.ground.rounds import Best, Searched, Spending, decide
+from steersman.actor.ground.verdict import imagine, refuse_scenarios, require_weights, verdict
+from steersman.actor.hierarchy.pushes import constant_pushes, disturbed, held_pushes
+from steersman.actor.hierarchy.saying import said
+from steersman.actor.hierarchy.valuing import target_of
+from steersman.core import Imagined, Plan, Planner, PlanningError, Problem, Readout, Signature, Streams, register
+from steersman.core.records import TensorRecord, put, rows
+from steersman.core.way_graph import WayConfig, WayGraph, WaySource
+from steersman.memory.graphs.places import read_places
+from steersman.memory.graphs.steps_to_go import from_anywhere
+from steersman.memory.graphs.targets import Target, arrived_at, fewest_steps, value_of
+
+_COARSER = 3  # nodes of the graph of logged states over those that imagination grows from
+
+
+@dataclass(frozen=True)
+class Underway(TensorRecord):
+    """What Reach hands on from decision to decision.
+
+    goal      (B, P) place of the goal that `value` belongs to
+    value     (B, N) steps to go from every node; infinite behind the last
+    dearer    (B, N) steps that nodes count farther because aiming at them came to nothing
+    best      (B,) fewest steps to go that were met so far
+    stalled   (B,) decisions since then
+    stalls    (B,) how often they came to nothing, since the last progress after one
+    waypoint  (B, P) where a plan that came to nothing last aimed at
+    spent     (B,) steps since the goal was set
+    actions   (B, H, A) the plan of the decision before
+    """
+
+    goal: Tensor
+    value: Tensor
+    dearer: Tensor
+    best: Tensor
+    stalled: Tensor
+    stalls: Tensor
+    waypoint: Tensor
+    spent: Tensor
+    actions: Tensor
+
+
+class Reach(Configured["Reach.Config"]):
+    """Value far ways by a graph, go them by pushes that level 1 imagines.
+
+    1. Value. V(n), steps to go from every node of a graph of ways (`memory.build_ways`), by shortest ways backwards
+       from all nodes that match the goal; once per goal. A goal on columns is every state that matches, at any speed.
+    2. Imagine. `samples` sequences of held pushes, `horizon` steps long: directions held throughout, the plan of the
+       decision before, random ones; then, in later rounds, the best one disturbed.
+    3. Judge. The energy of a candidate is the goal's weight times
+
+           min over t of  t + |s_t - goal|  where the goal is touched,  t + V(s_t)  at every `execute`-th step,
+
+       plus every other term that the task weighs. Of what leaves the region that the log knows, nothing is believed.
+       Guardrails veto as everywhere, and no way of the graph touches a node that stands beyond one.
+    4. Stall. Where `patience` decisions met no fewer steps to go, the nodes that the plan aims at count `aside` steps
+       farther: a value that leads nowhere is not followed for ever.
+
+    Goals that touch no logged state are looked for in a graph that imagination has grown beyond the log. Where there is
+    no way, `Plan.reason` says why, in one of six ways: the goal lies outside the log (nearest state, by column); no way
+    is known (where it breaks); more steps than allowed; level 1 stalls (at which waypoint); a guardrail cuts every way;
+    the log never holds a push (`hierarchy.why_not`).
+
+    Nothing of the graph is believed before level 1 has imagined it from the present state. `horizon` and `execute` are
+    short because the value carries the rest; few samples are enough, and more find the model's errors.
+
+    Source: two levels of abstraction as in H-JEPA (LeCun 2022) with a graph as the upper one; graph search over states
+    as in SoRB (Eysenbach et al. 2019), its edges imagined instead of learned.
+
+    Errors: PlanningError without a graph, for scenarios, and for goals that are code.
+    """
+
+    @register(Planner)
+    class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="reach"):
+        """horizon   steps that level 1 imagines; hold: steps that it holds a push
+        samples    candidates a round, of `rounds`; fan: held pushes among the first of them
+        execute    actions of a plan to carry out before the next decision
+        patience   decisions without progress after which the nodes that were aimed at count `aside` steps farther
+        beyond     rounds by which imagination grows the graph for goals that touch no logged state, 0: never
+        allowed    most steps to the goal; a way that takes more is gone all the same, and said to. None: any number
+        ways       how an agent makes the graph from its run's log
+        """
+
+        horizon: int = 12
+        hold: int = 6
+        samples: int = 16
+        rounds: int = 1
+        fan: int = 8
+        execute: int = 4
+        patience: int = 5
+        aside: float = 25.0
+        beyond: int = 12
+        allowed: int | None = None
+        ways: WayConfig = WayConfig()
+
+        def __post_init__(self) -> None:
+            require_ranges(self, {
+                "horizon, hold, samples, rounds, execute, patience >= 1": min(
+                    self.horizon, self.hold, self.samples, self.rounds, self.execute, self.patience) >= 1,
+                "fan >= 2, aside >= 0, beyond >= 0": self.fan >= 2 and self.aside >= 0 and self.beyond >= 0,
+            })
+
+        def build(self) -> Reach:
+            return Reach(self)
+
+    def __init__(self, config: Reach.Config | None = None, graph: WayGraph | None = None) -> None:
+        """graph: from `memory.build_ways`; None: an agent of a run gets it from the run's log."""
+        super().__init__(config)
+        self.graph: WayGraph | None = graph
+        self.wider: WayGraph | None = None
+        self.source: WaySource | None = None
+        self._readout: Readout | None = None
+
+    def prepare(self, signature: Signature, readout: Readout | None, latent_shape: tuple[int, ...]) -> None:
+        self._readout = readout
+
+    def recall(self, source: WaySource) -> None:
+        self.source = source
+
+    def remembered(self) -> tuple[TensorRecord, ...]:
+        return (self.memory(),)
+
+    def memory(self) -> WayGraph:
+        if self.graph is None and self.source is not None:
+            self.graph = self.source(self.config.ways)
+        if self.graph is None or not len(self.graph):
+            raise PlanningError("a graph of ways", "none", "load the agent from its run, whose log the graph is made "
+                                "from, or build one with memory.build_ways and give it: Reach(config, graph)")
+        return self.graph
+
+    @torch.inference_mode()
+    def plan(self, problem: Problem) -> Plan:
+        refuse_scenarios(problem, "that values a graph")
+        graph = self.memory()
+        outside = ~arrived_at(graph, target_of(problem, graph, self._readout, "reach")).isfinite().any(1)
+        wider = self._wider() if bool(outside.any()) else None
+        if wider is None or not bool(outside.any()):
+            return self._planned(problem, graph)
+        if bool(outside.all()):
+            return self._planned(problem, wider, graph)
+        plan: Plan | None = None
+        reasons = [""] * len(problem)
+        for on, rows_ in ((graph, ~outside), (wider, outside)):
+            warm = problem.warm if problem.warm is None else rows(problem.warm, rows_)
+            part = self._planned(replace(problem.rows(rows_), warm=warm), on, graph)
+            for b, reason in zip(rows_.nonzero()[:, 0].tolist(), part.reason, strict=True):
+                reasons[b] = reason
+            part = replace(part, reason=(), warm=_padded(part.warm, max(len(graph), len(wider))))
+            if plan is None:  # rows of the other part are written over
+                index = torch.where(rows_, rows_.cumsum(0) - 1, 0)
+                plan = rows(part, index)
+            else:
+                plan = put(plan, rows_, part)
+        assert plan is not None
+        return replace(plan, reason=tuple(reasons))
+
+    def _wider(self) -> WayGraph | None:
+        """The graph that imagination has grown beyond the log; None where it cannot be had."""
+        if self.wider is None and self.source is not None and self.config.beyond:
+            ways = self.config.ways
+            few = max(1, ways.nodes // _COARSER)  # so that as many more reach far beyond
+            self.wider = self.source(msgspec.structs.replace(ways, nodes=few, beyond=self.config.beyond))
+        return self.wider
+
+    def _planned(self, problem: Problem, graph: WayGraph, log: WayGraph | None = None) -> Plan:
+        """By this graph; log: the graph of logged states, if this one goes beyond it."""
+        c = self.config
+        target = target_of(problem, graph, self._readout, "reach")
+        horizon = problem.horizon(c.horizon)
+        under = self._underway(problem, graph, target, horizon)
+        here = self._places(graph, problem, problem.belief.state[:, None])
+        now = torch.minimum(from_anywhere(graph, under.value + under.dearer, here), target.rest(here, graph.unit).where(
+            target.rest(here, graph.unit) <= graph.touch, torch.tensor(torch.inf)))[:, 0]
+        spending, streams = Spending(problem, horizon), Streams(problem.seeds, problem.decision)
+        found: Searched | None = None
+        for _ in range(c.rounds):
+            count = spending.affords(c.samples)
+            if count < 1:
+                break
+            actions = self._candidates(problem, count, horizon, streams, under, found)
+            spending.spend(count)
+            spending.rounds += 1
+            later = self._examined(problem, graph, target, under, actions)
+            found = later if found is None else found.followed(later)
+        assert found is not None
+        plan = decide(problem, found, spending)
+        under = self._after(problem, graph, under, now, plan)
+        allowed = None if c.allowed is None else c.allowed - under.spent
+        words = said(graph, log or graph, target, now, here[:, 0], under.waypoint, under.stalls,
+                     self._cut(problem, graph), self._readout, allowed)
+        spent = under.spent + min(self.commits(problem.task), horizon)
+        reason = tuple(f"{words}; {reason}" for words, reason in zip(words, plan.reason, strict=True))
+        return replace(plan, warm=replace(under, spent=spent), reason=reason)
+
+    def _underway(self, problem: Problem, graph: WayGraph, target: Target, horizon: int) -> Underway:
+        """What was handed on, made anew where an episode begins or the goal is another."""
+        kept, b, n = problem.warm, len(problem), len(graph)
+        known = isinstance(kept, Underway) and len(kept.value) == b and kept.value.shape[1] >= n
+        known = known and kept.actions.shape[1] == horizon
+        if known:
+            kept = replace(kept, value=kept.value[:, :n], dearer=kept.dearer[:, :n])
+        fresh = torch.ones(b, dtype=torch.bool)
+        if known:
+            fresh = (problem.decision == 0) | (kept.goal != target.place).any(1)
+        if not bool(fresh.any()):
+            return kept  # type: ignore[no-any-return]
+        goal = Target(target.place[fresh], target.named)
+        value = value_of(graph, goal, self._cut(problem.rows(fresh), graph))
+        few = len(value)
+        dtype = torch.int64 if problem.action.kind == "discrete" else torch.float32
+        new = Underway(goal.place, value, torch.zeros(few, n), torch.full((few,), torch.inf),
+                       torch.zeros(few, dtype=torch.int64), torch.zeros(few, dtype=torch.int64),
+                       torch.zeros_like(goal.place), torch.zeros(few, dtype=torch.int64),
+                       torch.zeros(few, horizon, problem.action.size, dtype=dtype))
+        return put(kept, fresh, new) if known else new
+
+    @staticmethod
+    def _cut(problem: Problem, graph: WayGraph) -> Tensor | None:
+        """(B, N) bool: nodes that stand beyond a guardrail; None: nobody limits where one stands."""
+        states = graph.nodes.expand(len(problem), -1, -1)
+        margins = [guardrail.standing(states, problem.belief.context) for guardrail in problem.task.guardrails]
+        beyond = [~(margin <= 0) for margin in margins if margin is not None]
+        return torch.stack(beyond).any(0) if beyond else None
+
+    def _places(self, graph: WayGraph, problem: Problem, states: Tensor) -> Tensor:
+        return read_places(states, self._readout, graph.unit, problem.belief.context)
+
+    def _candidates(
+        self, problem: Problem, count: int, horizon: int, streams: Streams, under: Underway, found: Searched | None,
+    ) -> Tensor:
+        """(B, count, H, A): the plan before, a fan, held pushes; later the best one disturbed."""
+        c = self.config
+        if found is not None:
+            return disturbed(problem, found.best.actions, count, c.hold, streams)
+        last = under.actions[:, -1:].expand(-1, c.execute, -1)
+        before = torch.cat([under.actions[:, c.execute:], last], 1)[:, None, :horizon]
+        fan = constant_pushes(problem, c.fan, horizon)
+        drawn = held_pushes(problem, count, horizon, c.hold, streams)
+        return torch.cat([before.to(drawn.dtype), fan.to(drawn.dtype), drawn], 1)[:, :count]
+
+    def _examined(
+        self, problem: Problem, graph: WayGraph, target: Target, under: Underway, actions: Tensor
+    ) -> Searched:
+        imagined = imagine(problem, actions)
+        steps = self._steps(problem, graph, target, under, imagined)
+        weights = require_weights(problem)
+        others = [name for name in weights if name != "goal"]
+        scores = verdict(problem, imagined, actions, weights.get("goal", 1.0) * steps, terms=others)
+        order = feasibility_first(scores.energy, scores.violation, scores.feasible)
+        scored = torch.full((len(problem),), actions.shape[1], dtype=torch.int64)
+        return Searched(Best.of(actions, scores, order), scored, scored * actions.shape[2])
+
+    def _steps(
+        self, problem: Problem, graph: WayGraph, target: Target, under: Underway, imagined: Imagined
+    ) -> Tensor:
+        """(B, K): the fewest steps by which each future reaches the goal: itself, or by the graph from its marks."""
+        places = self._places(graph, problem, imagined.states)
+        return fewest_steps(graph, under.value + under.dearer, target, places, self.config.execute)
+
+    def _after(self, problem: Problem, graph: WayGraph, under: Underway, now: Tensor, plan: Plan) -> Underway:
+        c = self.config
+        better = now < under.best - 1
+        stalled = torch.where(better, 0, under.stalled + 1)
+        best, dearer, tired = torch.where(better, now, under.best), under.dearer, stalled >= c.patience
+        if bool(tired.any()):
+            end = self._places(graph, problem, plan.imagined.states[:, 0, -1:])
+            near = torch.cdist(end, graph.places.expand(len(end), -1, -1))[:, 0] <= graph.touch
+            dearer = dearer + c.aside * (near & tired[:, None])
+            stalled, best = torch.where(tired, 0, stalled), torch.where(tired, now, best)
+        stalls = torch.where(tired, under.stalls + 1, torch.where(better, 0, under.stalls))
+        waypoint = torch.where(tired[:, None], self._places(graph, problem, plan.imagined.states[:, 0, -1:])[:, 0],
+                               under.waypoint)
+        return replace(under, dearer=dearer, best=best, stalled=stalled, stalls=stalls, waypoint=waypoint,
+                       actions=plan.actions)
+
+
+def _padded(under: Underway, width: int) -> Underway:
+    """The same for graphs of up to `width` nodes."""
+    missing = (0, width - under.value.shape[1])
+    pad = torch.nn.functional.pad
+    return replace(under, value=pad(under.value, missing, value=torch.inf), dearer=pad(under.dearer, missing))

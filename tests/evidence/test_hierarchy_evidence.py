@@ -1,0 +1,41 @@
+"""The evidence for goals beyond a flat horizon, in small: every figure that is promised, for rooms, car and reasons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from steersman import evidence
+from steersman.evidence import hierarchy, reach
+from steersman.runs.artefacts import Picture, Table, read_all
+
+SMALL = hierarchy.Sizes(episodes=12, steps=4, played=2, flat=2, car=2, car_steps=4, nodes=60)
+
+
+def test_small_cells_give_every_figure(tmp_path: Path) -> None:
+    wanted = {"rooms/reach", "rooms/flat-15", "mountain-car/white"}
+
+    def cells(seed: int) -> tuple[evidence.Cell, ...]:
+        return tuple(cell for cell in hierarchy.cells(seed, SMALL) if cell.row in wanted and cell.seed == seed)
+
+    short = evidence.Experiment("hierarchy", cells, hierarchy.summary)
+    result, _ = evidence.perform(short, tmp_path / "run", evidence.Order(3, full=True))
+    assert not result.failed
+    for name in ("rooms/short/reach", "rooms/long/flat-15"):
+        assert {"success", "calls", "cpu_seconds", "success_by_seed", "episodes"} <= set(result.figures[name])
+        assert 0 <= result.figures[name]["success"] <= 1
+    assert result.figures["rooms/long/reach"]["calls"] <= 60
+    assert result.figures["mountain-car/white/reach"]["mean_return"] < 100
+    table = read_all(tmp_path / "run", Table)[0][0]
+    assert {row.group for row in table.rows} >= {"rooms, short", "rooms, long", "mountain-car, white"}
+    assert len(read_all(tmp_path / "run", Picture)[0]) == 1
+
+
+def test_reasons_are_counted(tmp_path: Path) -> None:
+    short = evidence.Experiment("reach", lambda seed: reach.cells(seed, SMALL)[:1], reach.summary)
+    result, _ = evidence.perform(short, tmp_path / "run", evidence.Order(1))
+    assert not result.failed
+    figures = result.figures["reach"]
+    assert set(figures) == {"tasks", "answered", "reached", "said_why", "wrong_why"}
+    assert all(0 <= figures[name] <= 1 for name in ("answered", "reached", "said_why", "wrong_why"))
+    assert figures["answered"] == 1
+    assert result.figures["reach/outside-the-arena"]["right"] == 1

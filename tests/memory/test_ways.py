@@ -1,0 +1,187 @@
+"""Graphs of ways: spread like a loop, valued like Dijkstra, and blind to what a model imagines through a wall."""
+
+from __future__ import annotations
+
+import heapq
+
+import pytest
+import torch
+
+from steersman.core import Belief, ConfigError, DataError, Imagined, Readout, WorldModel
+from steersman.memory import WayConfig, build_ways
+from steersman.memory.graphs.known import is_known, is_known_on_the_way, known_from
+from steersman.memory.graphs.places import units_of
+from steersman.memory.graphs.steps_to_go import FAR, from_anywhere, steps_to_go
+from steersman.memory.graphs.ways import nearest, spread_out
+
+FAN = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [0.7, 0.7], [-0.7, 0.7], [-0.7, -0.7],
+                    [0.7, -0.7]])
+
+
+class Square(WorldModel):
+    """A point in a square of 10 by 10 with a wall around x = 5 and a door above y = 7; a ghost walks through it."""
+
+    def __init__(self, ghost: bool = False) -> None:
+        super().__init__()
+        self.ghost = ghost
+
+    def begin(self, latent, actions, exogenous=None):
+        return Belief(latent.state[:, -1])
+
+    def step(self, state, action):
+        new = (state + 0.5 * action).clamp(0, 10)
+        blocked = ((new[..., :1] - 5).abs() < 0.8) & (new[..., 1:] < 7)
+        return new if self.ghost else torch.where(blocked, state, new)
+
+    def imagine(self, belief, actions, exogenous=None, u=None):
+        states = [belief.state[:, None].expand(-1, actions.shape[1], -1)]
+        for t in range(actions.shape[2]):
+            states.append(self.step(states[-1], actions[:, :, t]))
+        return Imagined(torch.stack(states, 2), belief.context)
+
+
+def logged(episodes=60, steps=80, seed=0):
+    model, g = Square(), torch.Generator().manual_seed(seed)
+    state = 10 * torch.rand(episodes, 2, generator=g)
+    state[:, 0] = torch.where((state[:, 0] - 5).abs() < 0.8, state[:, 0] + 2, state[:, 0])
+    held = torch.rand(episodes, steps // 4, 2, generator=g).repeat_interleave(4, 1) * 2 - 1
+    states = [state]
+    for t in range(steps):
+        states.append(model.step(states[-1], held[:, t]))
+    return list(torch.stack(states, 1)), list(held)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return build_ways(*logged(), Square(), FAN, WayConfig(nodes=300, chunk=6, stride=2))
+
+
+def test_values_are_those_of_dijkstra():
+    g = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        neighbour = torch.randint(-1, 40, (40, 4), generator=g)
+        cost = torch.rand(40, 4, generator=g).masked_fill(neighbour < 0, torch.inf)
+        arrived = torch.full((3, 40), torch.inf)
+        arrived[0, 0], arrived[1, 5], arrived[1, 6], arrived[2, 7] = 0, 0.5, 0, 2
+        found = steps_to_go(neighbour, cost, arrived)
+        for b in range(3):
+            assert found[b].tolist() == pytest.approx(dijkstra(neighbour, cost, arrived[b]), abs=1e-5)
+
+
+def dijkstra(neighbour, cost, arrived):
+    back = [[] for _ in range(len(neighbour))]
+    for n, row in enumerate(neighbour.tolist()):
+        for to, c in zip(row, cost[n].tolist(), strict=True):
+            if to >= 0:
+                back[to].append((c, n))
+    value = arrived.tolist()
+    queue = [(v, n) for n, v in enumerate(value) if v < float("inf")]
+    heapq.heapify(queue)
+    while queue:
+        v, n = heapq.heappop(queue)
+        if v > value[n]:
+            continue
+        for c, before in back[n]:
+            if v + c < value[before]:
+                value[before] = v + c
+                heapq.heappush(queue, (v + c, before))
+    return value
+
+
+def test_nodes_are_each_the_farthest_from_those_before():
+    places = torch.rand(300, 3, generator=torch.Generator().manual_seed(2))
+    chosen, home, radius = spread_out(places, 25)
+    slow = [0]
+    while len(slow) < 25:
+        slow.append(int((places[:, None] - places[slow]).norm(dim=2).amin(1).argmax()))
+    assert chosen.tolist() == slow
+    apart = (places[:, None] - places[chosen]).norm(dim=2)
+    assert torch.allclose(apart.gather(1, home[:, None])[:, 0], apart.amin(1), atol=1e-5)
+    assert float(radius) == pytest.approx(float(apart.amin(1).max()), abs=1e-5)
+    found, index = nearest(places, places[chosen])
+    assert torch.equal(index, apart.argmin(1))
+    assert torch.allclose(found, apart.amin(1), atol=1e-5)
+
+
+def test_units_weigh_columns_by_how_fast_they_change():
+    g = torch.Generator().manual_seed(0)
+    walk = torch.cat([torch.randn(2000, 1, generator=g).cumsum(0), 0.1 * torch.randn(2000, 1, generator=g).cumsum(0),
+                      torch.ones(2000, 1)], 1)
+    unit = units_of([walk])
+    assert float(unit[0] / unit[1]) == pytest.approx(10, rel=0.1)
+    assert torch.isinf(unit[2])
+
+
+def test_what_no_log_shows_is_not_known():
+    places = torch.cat(logged()[0])
+    known = known_from(places)
+    assert float(is_known(known, places).float().mean()) > 0.999
+    inside = torch.stack([torch.full((50,), 5.0), torch.linspace(0.2, 6.4, 50)], 1)
+    assert not bool(is_known(known, inside).any())
+    outside = torch.tensor([[-2.0, 5.0], [12.0, 5.0], [float("nan"), 1.0]])
+    assert not bool(is_known(known, outside).any())
+    through = torch.tensor([[4.0, 2.0], [4.5, 2.0], [5.5, 2.0], [6.0, 2.0], [6.5, 2.0]])
+    assert is_known_on_the_way(known, through).tolist() == [False] * 4 or not is_known_on_the_way(known, through)[1]
+
+
+def test_no_edge_leads_through_the_wall_although_the_model_does(graph):
+    ghost = build_ways(*logged(), Square(ghost=True), FAN, WayConfig(nodes=300, chunk=6, stride=2))
+    for built in (graph, ghost):
+        here, edge = (built.neighbour >= 0).nonzero(as_tuple=True)
+        a, b = built.nodes[here], built.nodes[built.neighbour[here, edge]]
+        crossing = ((a[:, 0] < 5) != (b[:, 0] < 5)) & (torch.maximum(a[:, 1], b[:, 1]) < 6)
+        assert not bool(crossing.any())
+    believed = ghost.neighbour[(ghost.nodes[:, 0] < 5)]
+    assert bool((believed >= 0).any())
+
+
+def test_an_edge_costs_the_steps_that_were_imagined_and_ends_where_it_says(graph):
+    model = Square()
+    here, edge = (graph.neighbour >= 0).nonzero(as_tuple=True)
+    there, cost, push = graph.neighbour[here, edge], graph.cost[here, edge], graph.action[here, edge]
+    held = (push[:, None] - FAN[None]).abs().amax(2).amin(1) < 1e-6  # edges of held actions can be done again
+    state, off = graph.nodes[here], torch.full((len(here),), torch.inf)
+    for step in range(1, 7):
+        state = model.step(state, push)
+        rest = (state / graph.unit - graph.places[there]).norm(dim=1)
+        if step % 2 == 0:
+            off = torch.where(rest <= graph.touch + 1e-5, torch.minimum(off, (step + rest - cost).abs()), off)
+    assert int(held.sum()) > 100
+    assert float(off[held].max()) < 1e-3
+
+
+def test_values_lead_round_the_wall_and_say_no_less_than_the_true_way(graph):
+    goal = torch.tensor([9.0, 1.0]) / graph.unit
+    rest = (graph.places - goal).norm(dim=1)
+    value = steps_to_go(graph.neighbour, graph.cost, rest.masked_fill(rest > graph.touch, torch.inf)[None])
+    behind = torch.tensor([[[1.0, 1.0], [4.0, 1.0], [8.0, 1.0]]])
+    steps = from_anywhere(graph, value, behind / graph.unit)[0]
+    # from (4, 1): up to the door's corner at (4.2, 7) and down to (9, 1), 0.7 a step at most along the diagonal
+    assert float(steps[1]) >= (6.0 + (4.8**2 + 6.0**2) ** 0.5) / 0.75
+    assert float(steps[1]) < 60
+    assert float(steps[0]) > float(steps[1]) > float(steps[2])
+    nowhere = from_anywhere(graph, value, torch.tensor([[[50.0, 50.0]]]) / graph.unit)
+    assert float(nowhere) > FAR
+
+
+def test_bad_sizes_and_logs_are_refused():
+    with pytest.raises(ConfigError, match="positive"):
+        WayConfig(nodes=0)
+    with pytest.raises(ConfigError, match="stride"):
+        WayConfig(chunk=2, stride=3)
+    states, actions = logged(2, 8)
+    with pytest.raises(DataError, match="latents"):
+        build_ways(states, [a[:-1] for a in actions], Square(), FAN)
+
+
+def test_columns_are_read_where_a_readout_is_given():
+    class Reads(Readout):
+        columns = ("twice",)
+
+        def read(self, states, context=None):
+            return 2 * states[..., :1]
+
+    states, actions = logged(10, 20)
+    graph = build_ways(states, actions, Square(), FAN, WayConfig(nodes=50, chunk=4, stride=2), Reads())
+    assert graph.places.shape == (len(graph), 1)
+    assert torch.allclose(graph.places * graph.unit, 2 * graph.nodes[:, :1])
