@@ -20,6 +20,10 @@ PROTOCOLS: dict[str, PlanningProtocol] = {
     "arm-picture": PlanningProtocol(world=Arm(goal="picture"), episodes=100, stream=10),
     "reactor": PlanningProtocol(world=OURS["reactor"], episodes=50),
     "corridor": PlanningProtocol(world=OURS["corridor"]),
+    "fork": PlanningProtocol(world=OURS["fork"]),
+    "fork-pixels": PlanningProtocol(world=OURS["fork-pixels"]),
+    "gate": PlanningProtocol(world=OURS["gate"]),
+    "traffic": PlanningProtocol(world=OURS["traffic"]),
     "grid": PlanningProtocol(world=OURS["grid"]),
     "lqr": PlanningProtocol(world=OURS["lqr"]),
     "pendulum": PlanningProtocol(episodes=50, world=Reach(
