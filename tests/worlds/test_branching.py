@@ -74,14 +74,16 @@ def test_padding_is_never_drawn() -> None:
 
 def test_the_odds_of_the_fork_follow_where_the_ball_enters() -> None:
     state = torch.tensor([[-0.4, 0.375], [0.0, 0.375], [0.4, 0.375]])
-    torch.testing.assert_close(Fork().futures(state, torch.zeros(3, 1)).probability[:, 0], torch.tensor([0.8, 0.5, 0.2]))
+    left = Fork().futures(state, torch.zeros(3, 1)).probability[:, 0]
+    torch.testing.assert_close(left, torch.tensor([0.8, 0.5, 0.2]))
 
 
 def test_a_picture_shows_the_ball_where_it_is() -> None:
     world = Fork(look="picture")
     state = torch.tensor([[-0.5, 0.75], [0.5, 0.75], [0.0, 0.0]])
     image = world.seen(state)["image"]
-    assert image.shape == (3, 32, 32, 3) and image.dtype == torch.uint8
+    assert image.shape == (3, 32, 32, 3)
+    assert image.dtype == torch.uint8
     bright = (image[..., 0].float() - 150).clamp(min=0)
     grid = torch.arange(32) + 0.5
     across = (bright.sum(1) * grid).sum(1) / bright.sum((1, 2)) / 32 * 2.5 - 1.25
@@ -109,5 +111,5 @@ def test_logs_are_written_and_read_like_any_other(name: str, tmp_path) -> None:
 @pytest.mark.parametrize("make", [lambda: Fork(lean=0.7), lambda: Fork(size=4), lambda: Gate(opens=1.0),
                                   lambda: Traffic(ways=(0.5, 0.5, 0.5))])
 def test_what_is_no_probability_is_refused(make) -> None:
-    with pytest.raises(ConfigError, match="probabilit|lean"):
+    with pytest.raises(ConfigError, match=r"probabilit|lean"):
         make()

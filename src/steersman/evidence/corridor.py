@@ -1,4 +1,4 @@
-"""Risk with a chance that was learned: in the corridor every attitude to risk has one right way, and it can be computed.
+"""Risk over a chance that was learned: in the corridor every attitude to risk has one right way, which is known.
 
 What is measured: from a log of random walks, whether planners that sample, follow gradients and search a tree take the
 right way over the wind that the model's latent variable learned, for the mean, the worst case and CVaR; and whether a
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from steersman.actor import CEM, Beam, Gradient
+from steersman.agent import Agent
 from steersman.agent.fitting import fit_readout
-from steersman.core import CallableGoal, Guardrail, Imagined, Plan, Planner, Problem, Readout, Risk, Task
+from steersman.core import CallableGoal, Guardrail, Imagined, Observation, Plan, Planner, Problem, Readout, Risk, Task
 from steersman.cost import GoalCost, HalfSpace
-from steersman.data import Dataset
 from steersman.evaluation import rank_histogram, unevenness
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
-from steersman.evidence.futures import RANKED, RANKS, Learned, configuration, learn, recorded
+from steersman.evidence.futures import RANKED, RANKS, Learned, configuration, learn, opened, recorded
 from steersman.perception import LinearReadout
 from steersman.runs import Run
 from steersman.runs.artefacts import Column, Figure, Row, Table
@@ -101,7 +101,8 @@ def train(context: Context) -> Found:
     variable = Categorical.Config(codes=3, width=64, temperature=PRICE, least=LEAST)
     config = configuration(variable, 2, PRICE, settings.steps, context.seed)
     agent = msgspec.structs.replace(config.agent, readout=LinearReadout.Config())
-    learned = learn(msgspec.structs.replace(config, agent=agent), dataset, context.folder / "run", context.progress)
+    learned = learn(msgspec.structs.replace(config, agent=agent), dataset, context.folder / "run", observed,
+                    context.progress)
     fit_readout(Run.open(context.folder / "run"), dataset, seed=context.seed)
     found = calibrated(learned, Corridor(world), context.seed)
     context.say(f"seed {context.seed}: wind {found.wind:.3f} learned of {world.wind:g}, ranks {found.calibration:.3f} "
@@ -145,19 +146,20 @@ def planner(name: str) -> Planner:
 
 
 def plans(
-    name: str, opened: tuple[Learned, Readout], world: Corridor, risk: Risk, problems: int, seed: int,
+    name: str, parts: tuple[Learned, Readout], world: Corridor, risk: Risk, problems: int, seed: int,
     guardrails: tuple[Guardrail, ...] = (),
 ) -> Tensor:
     """Actions (B, H, 1) of so many problems from the corridor's beginning, each with its own draws."""
-    learned, readout = opened
+    learned, readout = parts
     goal = CallableGoal(lambda columns, imagined: energy(world, columns, imagined), "corridor")
     found = []
     for first in range(0, problems, _TOGETHER):
         count = min(_TOGETHER, problems - first)
         task = Task(goal, guardrails=guardrails, horizon=world.config.length, risk=risk)
         problem = Problem(
-            learned.model, learned.belief(world.start(count), 1), (GoalCost(readout),), task, world.config.signature.action,
-            seed * 1_000_000 + torch.arange(first, first + count), torch.zeros(count, dtype=torch.int64))
+            learned.model, learned.belief(world.start(count), 1), (GoalCost(readout),), task,
+            world.config.signature.action, seed * 1_000_000 + torch.arange(first, first + count),
+            torch.zeros(count, dtype=torch.int64))
         decided: Plan = planner(name).plan(problem)
         found.append(decided.actions.detach())
     return torch.cat(found)
@@ -170,22 +172,23 @@ def ways(world: Corridor, actions: Tensor) -> Tensor:
     return states[:, world.config.length // 2, 1].abs() < BRIDGE
 
 
-def opened(context: Context) -> tuple[Learned, Readout]:
-    """The model of the cell that this one needs, and its read-out."""
-    from steersman.agent import Agent, load_parts
+def observed(state: Tensor) -> Observation:
+    """What is seen of states (N, 2)."""
+    return {"vector": state}
 
-    run = Run.open(context.needs[0].folder / "run")
-    parts = load_parts(run).parts
-    readout = Agent.load(run).readout
-    assert parts.world_model is not None and readout is not None
-    model = parts.world_model.eval().requires_grad_(False)
-    return Learned(parts.perception.eval(), model), readout
+
+def needed(context: Context) -> tuple[Learned, Readout]:
+    """The model of the cell that this one needs, and its read-out."""
+    path = context.needs[0].folder / "run"
+    readout = Agent.load(Run.open(path)).readout
+    assert readout is not None
+    return opened(path, observed), readout
 
 
 def plan(context: Context) -> Found:
     """One planner, every attitude to risk."""
     settings: Settings = context.settings
-    world, parts, right = Corridor(), opened(context), dict[str, float]()
+    world, parts, right = Corridor(), needed(context), dict[str, float]()
     for attitude, risk in ATTITUDES.items():
         over = ways(world, plans(settings.planner, parts, world, risk, settings.problems, context.seed))
         best = world.best(risk.tail if risk.over == "cvar" else risk.over)
@@ -197,7 +200,7 @@ def plan(context: Context) -> Found:
 def guard(context: Context) -> Found:
     """A guardrail that may be broken in a share δ of scenarios, for several δ, and how often the world breaks it."""
     settings: Settings = context.settings
-    world, parts = Corridor(), opened(context)
+    world, parts = Corridor(), needed(context)
     rail = HalfSpace(parts[1], {"y": -1.0}, -_FALLEN, name="not swept off")
     broken, aside = dict[str, float](), dict[str, float]()
     generator = torch.Generator().manual_seed(context.seed)
@@ -214,8 +217,8 @@ def guard(context: Context) -> Found:
 
 
 def summary(results: Results) -> Outcome:
-    """{planner: mean_right, worst_right, cvar_right, cvar-bold_right, calibration}: the least share of right ways of any
-    training seed; guard-δ: the largest share of episodes in which the limit was broken."""
+    """{planner: mean_right, worst_right, cvar_right, cvar-bold_right, calibration}: the least share of right ways of
+    any training seed; guard-δ: the largest share of episodes in which the limit was broken."""
     figures: dict[str, dict[str, Any]] = {}
     models = [one.record(Calibrated) for one in results.of("model")]
     calibration = max((one.calibration for one in models), default=None)

@@ -7,6 +7,7 @@ numbers a step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from steersman import training
 from steersman.agent import AgentConfig, load_parts
-from steersman.core import Belief, LatentVariableConfig, Perception, WorldModel
+from steersman.agent.believing import encode
+from steersman.core import Belief, Latent, LatentVariableConfig, Observation, Perception, Readout, WorldModel
 from steersman.data import CacheWriter, Dataset
 from steersman.evaluation import best_of, rank_histogram, shares, unevenness
 from steersman.objectives import ExplainedPrediction, Prediction
@@ -30,7 +32,7 @@ from steersman.worlds import Branching
 
 FORMS = ("codebook", "sparse", "gaussian")
 DRAWS, BEST, RANKED = 512, 16, 15
-"""Draws of a moment by which shares are counted, draws of which the best counts, draws that the truth is ranked among."""
+"""Draws of a moment: by which shares are counted, of which the best counts, among which the truth is ranked."""
 MOMENTS, ROLLOUTS, RANKS = 128, 512, 4000
 
 
@@ -57,9 +59,9 @@ def configuration(
     return TrainConfig(
         agent=AgentConfig(perception=VectorEncoder.Config(size=1, hidden=(8,), keep=True),
                           world_model=ResidualModel.Config(width=64, latent_variable=latent_variable)),
-        objectives=(objective,), steps=steps, window=window, batch_size=128,
-        rollout=(RolloutStage(starts=window, horizon=1),), lr=5e-3, precision="fp32", gauge_every=0, probe=False,
-        checkpoint_seconds=0, seed=seed,
+        objectives=(objective,), steps=steps, window=window, batch_size=64,
+        rollout=(RolloutStage(starts=window, horizon=1),), lr=5e-3, betas=(0.9, 0.99), precision="fp32",
+        gauge_every=0, probe=False, checkpoint_seconds=0, seed=seed,
     )
 
 
@@ -74,18 +76,29 @@ def recorded(world: Any, folder: Path, episodes: int, steps: int, seed: int) -> 
 
 @dataclass(frozen=True)
 class Learned:
-    """A perception that keeps a vector's columns, and its world model."""
+    """A perception and its world model.
+
+    seen     states (N, C) of the world -> what is observed there
+    readout  of the columns; None: the perception keeps a vector's columns
+    """
 
     perception: Perception
     model: WorldModel
+    seen: Callable[[Tensor], Observation]
+    readout: Readout | None = None
+
+    def latent(self, state: Tensor) -> Latent:
+        """What perception makes of states (N, C)."""
+        return encode(self.perception, self.seen(state))
 
     def belief(self, state: Tensor, actions: int) -> Belief:
         """Where imagination starts from states (N, C)."""
-        latent = self.perception.encode({"vector": state})
-        return self.model.settle(self.model.start(latent, state.new_zeros(len(state), 0, actions)))
+        return self.model.settle(self.model.start(self.latent(state), state.new_zeros(len(state), 0, actions)))
 
     def columns(self, latents: Tensor) -> Tensor:
         """Latents (…, D) -> columns (…, C)."""
+        if self.readout is not None:
+            return self.readout.read(latents)
         assert isinstance(self.perception, VectorEncoder)
         return latents[..., : len(self.perception.mean)] * self.perception.deviation + self.perception.mean
 
@@ -100,13 +113,22 @@ class Learned:
         return self.columns(self.model.imagine(self.belief(state, actions.shape[2]), each, None, u).states[:, :, 1:])
 
 
-def learn(config: TrainConfig, dataset: Dataset, path: Path, progress: Any = None) -> Learned:
+def learn(
+    config: TrainConfig, dataset: Dataset, path: Path, seen: Callable[[Tensor], Observation], progress: Any = None,
+    recipe: str = "futures",
+) -> Learned:
     """Train, and open what came of it."""
-    with training.create_run(path, config, dataset, recipe="futures") as run:
+    with training.create_run(path, config, dataset, recipe=recipe) as run:
         training.train(config, dataset, run, progress=progress)
+    return opened(path, seen)
+
+
+def opened(path: Path, seen: Callable[[Tensor], Observation], readout: Readout | None = None) -> Learned:
+    """What a run holds, to be asked only."""
     parts = load_parts(Run.open(path)).parts
     assert parts.world_model is not None
-    return Learned(parts.perception.eval(), parts.world_model.eval())
+    model = parts.world_model.eval().requires_grad_(False)
+    return Learned(parts.perception.eval().requires_grad_(False), model, seen, readout)
 
 
 class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -119,7 +141,8 @@ class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     calibration    largest total variation from uniform of a column's rank histogram
     nats           that z tells of a step in which chance acts, `elsewhere` of the other steps
     entropy        nats of the true outcomes
-    collapse       share of the error of impossible steps that z explains away: 1, the energy is flat
+    collapse       twice the share of pairs of a step that came and one that cannot come whose free energies are in
+                   the wrong order: 1, the energy is flat; 0, all impossible steps have more of it
     ranks          the rank histogram behind `calibration`
     """
 
@@ -136,8 +159,8 @@ class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 @torch.no_grad()
-def judge(learned: Learned, world: Branching, seed: int) -> Judged:
-    """Hold a model against the world's known futures."""
+def judge(learned: Learned, world: Branching, seed: int, price: float = 0.0) -> Judged:
+    """Hold a model against the world's known futures; price: energy for a nat, that the model was trained with."""
     generator = torch.Generator().manual_seed(seed)
     state, action = world.situations(MOMENTS, generator)
     futures = world.futures(state, action)
@@ -145,7 +168,7 @@ def judge(learned: Learned, world: Branching, seed: int) -> Judged:
     met = shares(draws, futures.states, futures.probability, world.apart / 2)
     histogram = _ranks(learned, world, generator)
     calibration = unevenness(histogram)
-    nats, elsewhere, collapse = _explained(learned, world, generator)
+    nats, elsewhere, collapse = _explained(learned, world, generator, price)
     p = futures.probability
     return Judged(
         coverage=float(met.gaps(p).max()), coverage_worst=float((met.share - p).abs().max()),
@@ -160,8 +183,7 @@ def _error(learned: Learned, world: Branching, generator: torch.Generator) -> fl
     actions = 2 * torch.rand(ROLLOUTS, steps, 1, generator=generator) - 1
     truth = world.rollout(start, actions, torch.rand(ROLLOUTS, steps, generator=generator))[:, 1:]
     draws = learned.imagine(start, actions, BEST if learned.model.chance else 1, generator)
-    assert isinstance(learned.perception, VectorEncoder)
-    deviation = learned.perception.deviation
+    deviation = truth.flatten(0, 1).std(0).clamp(min=1e-3)
     return float(best_of(draws / deviation, truth / deviation).mean())
 
 
@@ -172,37 +194,42 @@ def _ranks(learned: Learned, world: Branching, generator: torch.Generator) -> Te
     return rank_histogram(draws, truth, world.apart / 4, generator)
 
 
-def _explained(learned: Learned, world: Branching, generator: torch.Generator) -> tuple[float, float, float]:
-    """Nats of steps in which chance acts, of those in which it does not, and how much of impossible steps is explained.
+def _explained(
+    learned: Learned, world: Branching, generator: torch.Generator, price: float
+) -> tuple[float, float, float]:
+    """Nats of steps in which chance acts, of those in which it does not, and whether the free energy is flat.
 
-    An impossible step is another moment's change added to a moment at which it cannot happen.
+    The free energy of a step is that of its best explanation, ½ Σ_D (s' - ŝ'(ž))² + price · nats(ž) (LeCun 2022,
+    section 4.3). An impossible step is another moment's change added to a moment at which it cannot happen.
     """
-    if not learned.model.chance:
-        return 0.0, 0.0, 0.0
     state, action = world.situations(ROLLOUTS, generator)
-    futures = world.futures(state, action)
-    seen = futures.drawn(torch.rand(ROLLOUTS, generator=generator))
+    seen = world.futures(state, action).drawn(torch.rand(ROLLOUTS, generator=generator))
     nats = _explain(learned, state, action, seen)[1].mean()
-    start = world.start(4 * ROLLOUTS, generator)
+    start = world.start(2 * ROLLOUTS, generator)
     steps = max(world.approach())
     actions = 2 * torch.rand(len(start), steps, 1, generator=generator) - 1
     walk = world.rollout(start, actions, torch.rand(len(start), steps, generator=generator))
-    when = torch.randint(steps, (len(start),), generator=generator)
-    rows = torch.arange(len(start))
-    before, push, after = walk[rows, when], actions[rows, when], walk[rows, when + 1]
+    before, push, after = walk[:, :-1].flatten(0, 1), actions.flatten(0, 1), walk[:, 1:].flatten(0, 1)
     possible = world.futures(before, push)
-    certain = possible.probability.amax(1) == 1
-    elsewhere = _explain(learned, before[certain], push[certain], after[certain])[1].mean()
-    other = torch.randperm(len(start), generator=generator)
-    wrong = before + (after - before)[other]
+    came, told = _explain(learned, before, push, after)
+    elsewhere = told[possible.probability.amax(1) == 1].mean()
+    wrong = before + (after - before)[torch.randperm(len(before), generator=generator)]
     apart = torch.cdist(wrong[:, None], possible.states)[:, 0].masked_fill(possible.probability <= 0, torch.inf)
-    impossible = apart.amin(1) > world.apart / 4
-    found, _ = _explain(learned, before[impossible], push[impossible], wrong[impossible])
-    return float(nats), float(elsewhere), 1 - float(found.sum() / apart.amin(1)[impossible].square().sum().clamp(min=1e-9))
+    cannot = apart.amin(1) > world.apart / 4
+    never, dear = _explain(learned, before[cannot], push[cannot], wrong[cannot])
+    right = _greater(never + price * dear, came + price * told)
+    return float(nats), float(elsewhere), min(1.0, 2 * (1 - right))
+
+
+def _greater(some: Tensor, others: Tensor) -> float:
+    """Share of pairs in which a number of some (n,) is greater than one of others (m,); equal ones count half."""
+    order = others.sort().values
+    below, upto = (torch.searchsorted(order, some, right=right) for right in (False, True))
+    return float((below + upto).double().mean() / 2 / len(others))
 
 
 def _explain(learned: Learned, state: Tensor, action: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared error (N,) of what explains a step best, in columns, and the nats (N,) that it took."""
-    following = learned.perception.encode({"vector": seen}).state[:, None]
-    found, nats = learned.model.explain(learned.belief(state, action.shape[1]), action[:, None], following)
-    return (learned.columns(found.states[:, 0, -1]) - seen).square().sum(-1), nats[:, 0]
+    """Energy (N,) of what explains a step best, and the nats (N,) that it took."""
+    following = learned.latent(seen).state
+    found, nats = learned.model.explain(learned.belief(state, action.shape[1]), action[:, None], following[:, None])
+    return 0.5 * (found.states[:, 0, -1] - following).square().flatten(1).sum(1), nats[:, 0]

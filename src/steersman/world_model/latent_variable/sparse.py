@@ -22,15 +22,16 @@ _FINE = 1e-4  # of a number of z: a step of less ends the search
 class Sparse(LatentVariable):
     """z with an L1 price, mostly zero.
 
-        posterior    ž = argmin_z E(z) / temperature + sparsity Σ_i |z_i|   by proximal gradient steps (ISTA, Daubechies,
-                     Defrise & De Mol 2004) whose size is searched anew in each step, from the best of 0 and ±e_i
+        posterior    ž = argmin_z E(z) / temperature + sparsity Σ_i |z_i|   by proximal gradient steps (ISTA,
+                     Daubechies, Defrise & De Mol 2004) whose size is searched anew in each step, from the best of 0
+                     and ±e_i
         prior        number by number, i = 1 … Z:  sign_i in {-, 0, +} with p = softmax(MLP_i([g, a, z_1 … z_{i-1}])),
                      log |z_i| ~ N(m_i, v_i²) of the same network where the sign is not 0
         draw         the sign into whose share of (0, 1) u_i falls; where in the share it lies is the quantile of |z_i|
         information  Σ_i -log p(sign_i) + Σ_{ž_i ≠ 0} KL(N(log |ž_i|, blur²) ‖ N(m_i, v_i²)) nats
 
-    Why steps and not a network q: the L1 price makes exact zeros only in a minimum, and the minimum needs no weights that
-    lag behind a predictor which still learns. By the envelope theorem ž needs no gradient. The L1 price alone is a
+    Why steps and not a network q: the L1 price makes exact zeros only in a minimum, and the minimum needs no weights
+    that lag behind a predictor which still learns. By the envelope theorem ž needs no gradient. The L1 price alone is a
     Laplace prior, whose draws are never zero; the prior that is learned has a share of its own for zero, and is fitted
     to what inference found (Mitchell & Beauchamp 1988, spike and slab).
 

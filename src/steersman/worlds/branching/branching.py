@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from steersman.core import ActionError, ActionSpec, Goal, ObservationSpec, Signature
+from steersman.core import ActionError, ActionSpec, Goal, Observation, ObservationSpec, Signature
 from steersman.core.records import TensorRecord
 from steersman.worlds.trials import Simulated, World
 
@@ -89,6 +89,10 @@ class Branching(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def solved(self, state: Tensor) -> Tensor:
         """(N,) bool: is the goal met in states (N, C)?"""
 
+    def seen(self, state: Tensor) -> Observation:
+        """What is observed in states (…, C): the columns."""
+        return {VECTOR: state}
+
     def bad(self, state: Tensor) -> Tensor | None:
         """(N,) bool: what must not be; None: nothing is forbidden."""
         return None
@@ -124,6 +128,9 @@ class BranchingTrials(Simulated):
 
     def goals(self) -> Goal:
         return self.world.goal(len(self))
+
+    def observe(self) -> Observation:
+        return self.world.seen(self.state)
 
     def advance(self, action: Tensor) -> Tensor:
         return self.world.step(self.state, action, torch.rand(len(self.state), generator=self.generator))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steersman.core import ColumnGoal, ConfigError, Observation, ObservationSpec, Signature
-from steersman.worlds.branching.branching import Branching, BranchingTrials, Futures
+from steersman.worlds.branching.branching import Branching, Futures
 from steersman.worlds.trials import Labelled
 
 _STEP, _FORK, _REACH, _ASIDE = 0.125, 0.5, 0.4, 0.5
@@ -35,6 +35,7 @@ class Fork(Branching, frozen=True, forbid_unknown_fields=True, kw_only=True):
     columns: ClassVar[tuple[str, ...]] = ("x", "y")
     apart: ClassVar[float] = 2 * _ASIDE
     step_limit: ClassVar[int] = 8
+    recorded: ClassVar[tuple[int, int]] = (2000, 8)
     success: ClassVar[str] = "the ball ends on the right"
 
     lean: float = 0.3
@@ -80,10 +81,6 @@ class Fork(Branching, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def solved(self, state: Tensor) -> Tensor:
         return (state[:, 1] >= 1) & (state[:, 0] > 0)
 
-    def begin(self, count: int, seed: int) -> BranchingTrials:
-        generator = torch.Generator().manual_seed(seed % 2**63)
-        return _ForkTrials(self, self.start(count, generator), generator)
-
     def labelled(self, count: int, before: int, generator: torch.Generator) -> Labelled:
         """Frames of random moments of the log's kind with their true columns."""
         actions = 2 * torch.rand(count, before, 1, generator=generator) - 1
@@ -97,15 +94,8 @@ class Fork(Branching, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def seen(self, state: Tensor) -> Observation:
         """What is observed in states (…, 2)."""
         if self.look == "vector":
-            return {"vector": state}
+            return super().seen(state)
         return {"image": painted(state, self.size)}
-
-
-class _ForkTrials(BranchingTrials):
-    def observe(self) -> Observation:
-        world = self.world
-        assert isinstance(world, Fork)
-        return world.seen(self.state)
 
 
 def painted(state: Tensor, size: int) -> Tensor:
