@@ -16,7 +16,8 @@ from steersman.worlds import Corridor, Fork
 
 def finished(cell: Cell, found: Found, folder: Path) -> Finished:
     kept = Kept(row=cell.row, seed=cell.seed, settings=None, figures=msgspec.to_builtins(found.figures),
-                record=msgspec.to_builtins(found.record), seconds=1.0, date="", machine={}, versions={}, hash="", files={})
+                record=msgspec.to_builtins(found.record), seconds=1.0, date="", machine={}, versions={}, hash="",
+                files={})
     return Finished(cell, kept, folder)
 
 
@@ -53,7 +54,7 @@ def test_a_summary_takes_the_worst_seed_and_draws_the_sweep(tmp_path: Path) -> N
              or cell.row.startswith("sweep")]
     results = []
     for i, cell in enumerate(table):
-        figures = {key: 0.01 * i for key in latent_variable._KEYS}
+        figures = dict.fromkeys(latent_variable._KEYS, 0.01 * i)
         results.append(finished(cell, Found({cell.row: figures}), tmp_path))
     outcome = latent_variable.summary(Results(0, tuple(results)))
     assert outcome.figures["fork/codebook"]["coverage"] == pytest.approx(0.02)

@@ -22,7 +22,7 @@ from steersman.agent.believing import encode
 from steersman.core import Belief, Latent, LatentVariableConfig, Observation, Perception, Readout, WorldModel
 from steersman.data import CacheWriter, Dataset
 from steersman.evaluation import best_of, rank_histogram, shares, unevenness
-from steersman.objectives import ExplainedPrediction, Prediction
+from steersman.objectives import EnergyScore, ExplainedPrediction, Prediction
 from steersman.perception import VectorEncoder
 from steersman.runs import Run
 from steersman.training import RolloutStage, TrainConfig
@@ -48,18 +48,20 @@ def form(name: str, price: float) -> LatentVariableConfig | None:
 
 def configuration(
     latent_variable: LatentVariableConfig | None, columns: int, price: float, steps: int, seed: int, window: int = 8,
-    budget: float = 0.0,
+    budget: float = 0.0, score: float = 0.0,
 ) -> TrainConfig:
     """A residual predictor of a vector's columns. Energy of a step ½ Σ_D (s' - ŝ')², D = columns + 1, and `price` for
-    each nat beyond the budget; without a latent variable the energy alone."""
+    each nat beyond the budget; without a latent variable the energy alone. score: weight of the draws' energy score."""
     size = columns + 1
-    objective: Any = Prediction.Config(weight=size / 2)
+    objectives: tuple[Any, ...] = (Prediction.Config(weight=size / 2),)
     if latent_variable is not None:
-        objective = ExplainedPrediction.Config(weight=size / 2, price=price, budget=budget)
+        objectives = (ExplainedPrediction.Config(weight=size / 2, price=price, budget=budget),)
+    if score:
+        objectives += (EnergyScore.Config(weight=score),)
     return TrainConfig(
         agent=AgentConfig(perception=VectorEncoder.Config(size=1, hidden=(8,), keep=True),
                           world_model=ResidualModel.Config(width=64, latent_variable=latent_variable)),
-        objectives=(objective,), steps=steps, window=window, batch_size=64,
+        objectives=objectives, steps=steps, window=window, batch_size=64,
         rollout=(RolloutStage(starts=window, horizon=1),), lr=5e-3, betas=(0.9, 0.99), precision="fp32",
         gauge_every=0, probe=False, checkpoint_seconds=0, seed=seed,
     )
