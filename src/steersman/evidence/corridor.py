@@ -32,7 +32,7 @@ from steersman.world_model.latent_variable import Categorical
 from steersman.worlds import Corridor
 from steersman.worlds.corridor import BRIDGE
 
-SEEDS, SCENARIOS, PRICE = 3, 40, 0.01
+SEEDS, SCENARIOS, PRICE = 3, 40, 0.03
 PLANNERS = ("cem", "gradient", "beam")
 ATTITUDES: dict[str, Risk] = {
     "mean": Risk(scenarios=SCENARIOS),
@@ -53,8 +53,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """episodes recorded, steps of training; problems planned, of each attitude."""
 
     planner: str = ""
-    episodes: int = 6000
-    steps: int = 2500
+    episodes: int = 4000
+    steps: int = 1500
     problems: int = 100
 
 

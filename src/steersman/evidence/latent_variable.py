@@ -20,7 +20,7 @@ from steersman.worlds import Branching, Fork, Gate, Traffic
 
 SEEDS = 3
 WORLDS: dict[str, Branching] = {"fork": Fork(), "gate": Gate(), "traffic": Traffic()}
-PRICE = {"codebook": 0.003, "sparse": 0.003, "gaussian": 0.01}
+PRICE = {"codebook": 0.03, "sparse": 0.03, "gaussian": 0.03}
 """Energy for a nat that each form is trained with where it is not swept."""
 SWEPT = (0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0)
 _TWIN = "deterministic"
@@ -41,10 +41,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     price: float
     budget: float = 0.0
     episodes: int = 2000
-    steps: int = 1500
+    steps: int = 1200
 
 
-def cells(seed: int, episodes: int = 2000, steps: int = 1500) -> tuple[Cell, ...]:
+def cells(seed: int, episodes: int = 2000, steps: int = 1200) -> tuple[Cell, ...]:
     """Every form in every world, three seeds; the sweep of prices, one; the fork before a camera, three."""
     found = []
 

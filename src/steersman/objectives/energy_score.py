@@ -26,8 +26,8 @@ class EnergyScore(Objective):
         E = weight · mean_{b,s,i} [ mean_k |ŝ_k - s| - ½ mean_{k≠l} |ŝ_k - ŝ_l| ],   |·| over the D numbers of a state
 
     It needs no posterior: predictor and prior learn together that draws lie where states come, as often. What moves
-    a draw must have a slope, so it teaches the prior of a continuous latent variable (`Gaussian`); that of codes learns by
-    `ExplainedPrediction`. Beside that one, weighted small, a `Gaussian` keeps a posterior that tells z, and its draws
+    a draw must have a slope, so it teaches the prior of a continuous latent variable (`Gaussian`); that of codes learns
+    by `ExplainedPrediction`. Beside that one a `Gaussian` keeps a posterior that tells z, and its draws
     get the odds of outcomes that lie apart, which the evidence bound alone leaves loose: between two modes no step ever
     tells it where the border of the draws runs.
 

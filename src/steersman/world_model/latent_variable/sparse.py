@@ -14,7 +14,7 @@ from steersman.nn import ActionEmbedding, mlp
 
 _EDGE = 2.0**-24  # uniform numbers are kept so far from 0 and 1
 _LOG_STD = 5.0  # log magnitudes have a median within exp(±5) and a deviation within exp(±5)
-_RATES = (16.0, 4.0, 1.0, 0.25, 0.0625, 0.0)  # of the last step size, that are tried
+_RATES = (8.0, 1.0, 0.125, 0.0)  # of the last step size, that are tried
 _FIRST = 0.1  # step size that is tried first
 _FINE = 1e-4  # of a number of z: a step of less ends the search
 
@@ -51,7 +51,7 @@ class Sparse(LatentVariable):
         width: int = 64
         sparsity: float = 1.0
         temperature: float = 0.01
-        steps: int = 12
+        steps: int = 6
         blur: float = 0.1
         most: float = 4.0
 
