@@ -25,7 +25,7 @@ from steersman.evaluation import best_of, rank_histogram, shares, unevenness
 from steersman.objectives import EnergyScore, ExplainedPrediction, Prediction
 from steersman.perception import VectorEncoder
 from steersman.runs import Run
-from steersman.training import RolloutStage, TrainConfig
+from steersman.training import ParameterLevel, RolloutStage, TrainConfig
 from steersman.world_model import ResidualModel
 from steersman.world_model.latent_variable import Categorical, Gaussian, Sparse
 from steersman.worlds import Branching
@@ -34,6 +34,7 @@ FORMS = ("codebook", "sparse", "gaussian")
 DRAWS, BEST, RANKED = 512, 16, 15
 """Draws of a moment: by which shares are counted, of which the best counts, among which the truth is ranked."""
 MOMENTS, ROLLOUTS, RANKS = 128, 512, 4000
+_ODDS = 0.02  # learning rate of the latent variable; the predictor's is a quarter of it
 
 
 def form(name: str, price: float) -> LatentVariableConfig | None:
@@ -58,10 +59,13 @@ def configuration(
         objectives = (ExplainedPrediction.Config(weight=size / 2, price=price, budget=budget),)
     if score:
         objectives += (EnergyScore.Config(weight=score),)
+    levels = (ParameterLevel(name="model"),)
+    if latent_variable is not None:  # odds are learned from rare moments, and stand still for nobody
+        levels += (ParameterLevel(name="prior", modules=("world_model.latent_variable",), lr=_ODDS),)
     return TrainConfig(
         agent=AgentConfig(perception=VectorEncoder.Config(size=1, hidden=(8,), keep=True),
                           world_model=ResidualModel.Config(width=64, latent_variable=latent_variable)),
-        objectives=objectives, steps=steps, window=window, batch_size=64,
+        objectives=objectives, levels=levels, steps=steps, window=window, batch_size=64,
         rollout=(RolloutStage(starts=window, horizon=1),), lr=5e-3, betas=(0.9, 0.99), precision="fp32",
         gauge_every=0, probe=False, checkpoint_seconds=0, seed=seed,
     )

@@ -41,10 +41,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     price: float
     budget: float = 0.0
     episodes: int = 2000
-    steps: int = 1200
+    steps: int = 800
 
 
-def cells(seed: int, episodes: int = 2000, steps: int = 1200) -> tuple[Cell, ...]:
+def cells(seed: int, episodes: int = 2000, steps: int = 800) -> tuple[Cell, ...]:
     """Every form in every world, three seeds; the sweep of prices, one; the fork before a camera, three."""
     found = []
 
