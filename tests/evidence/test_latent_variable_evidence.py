@@ -31,7 +31,7 @@ def test_what_a_codebook_learned_is_nearer_the_truth_than_before_and_than_a_twin
         judged[name] = judge(learn(config, dataset, tmp_path / name, world.seen), world, 0, price)
     ours, twin, new = judged["codebook"], judged["deterministic"], judged["untrained"]
     assert ours.error < 0.6 * twin.error
-    assert ours.coverage < 0.5 * min(twin.coverage, new.coverage)
+    assert ours.coverage < 0.15 < min(twin.coverage, new.coverage)
     assert ours.collapse < 0.5
     assert 0.3 < ours.nats < 1.2
     assert twin.nats == 0
@@ -46,7 +46,7 @@ def test_the_cells_are_those_of_every_world_form_seed_and_price() -> None:
     assert {f"sweep/{name}/{price:g}" for name in FORMS for price in latent_variable.SWEPT} <= rows
     assert len([cell for cell in table if cell.row == "fork/sparse"]) == 3
     usual = {one.name: one for cell in table if cell.usual for one in (*cell.needs, cell)}
-    assert sum(cell.seconds for cell in usual.values()) <= 90 * 60
+    assert sum(cell.seconds for cell in usual.values()) <= 25 * 60
 
 
 def test_a_summary_takes_the_worst_seed_and_draws_the_sweep(tmp_path: Path) -> None:

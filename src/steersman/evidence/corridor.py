@@ -87,11 +87,11 @@ def cells(seed: int, settings: Settings = Settings()) -> tuple[Cell, ...]:  # no
     """Three models; with each, every planner and the guardrail."""
     found = []
     for i in range(SEEDS):
-        model = Cell("model", train, 120, seed + i, settings)
+        model = Cell("model", train, 40, seed + i, settings)
         found.append(model)
         for name in PLANNERS:
-            found.append(Cell(name, plan, 150, seed + i, msgspec.structs.replace(settings, planner=name), (model,)))
-        found.append(Cell("guarded", guard, 60, seed + i, settings, (model,)))
+            found.append(Cell(name, plan, 60, seed + i, msgspec.structs.replace(settings, planner=name), (model,)))
+        found.append(Cell("guarded", guard, 30, seed + i, settings, (model,)))
     return tuple(found)
 
 
