@@ -119,7 +119,7 @@ def test_every_planner_goes_the_right_way_over_the_true_wind() -> None:
         def encode(self, observation: dict[str, torch.Tensor]) -> Latent:
             return Latent(observation["vector"])
 
-    readout = LinearReadout(LinearReadout.Config(), ("x", "y"), (2,))
+    readout = LinearReadout.Config().build(("x", "y"), (2,))
     values = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
     readout.fit(values, values, 0)
     learned = Learned(Columns(), Wind(), corridor.observed)  # type: ignore[arg-type]
