@@ -44,7 +44,7 @@ ATTITUDES: dict[str, Risk] = {
 LEAST = 0.02
 """Outcomes that come more seldom than this are not planned for; the wind comes in 1 step of 10."""
 DELTAS = (0.05, 0.2)
-ASKED = 0.5
+ASKED = 0.25
 """Share of δ that imagined scenarios may break: a learned chance is blurred where it begins, and plans seek edges."""
 EPISODES = 10_000
 _TOGETHER = 25  # problems planned side by side
@@ -128,12 +128,13 @@ def calibrated(learned: Learned, world: Corridor, seed: int) -> Calibrated:
 
 
 def energy(world: Corridor, columns: Mapping[str, Tensor], imagined: Imagined) -> Tensor:
-    """The corridor's energy of imagined columns (B, K, H), with soft edges so that it has a slope."""
+    """The corridor's energy of imagined columns (B, K, H), with soft edges so that it has a slope; the
+    detour is paid in full from the bridge's edge on."""
     y, half = columns["y"], world.config.length / 2
     steps = torch.arange(1, y.shape[2] + 1, device=y.device)
     fallen = ((_FALLEN - y) / _SOFT).sigmoid()
     before = torch.cat([torch.zeros_like(fallen[..., :1]), fallen[..., :-1]], -1)
-    aside = ((y.abs() - BRIDGE) / _EDGE).sigmoid() * (1 - fallen)
+    aside = ((y.abs() - BRIDGE) / _EDGE + 3).sigmoid() * (1 - fallen)
     swept = (fallen - before).clamp(min=0)
     return 1 + world.config.detour * (steps == half) * aside + world.config.fall * swept
 
@@ -144,7 +145,7 @@ def planner(name: str) -> Planner:
         return CEM(CEM.Config(samples=48, iterations=3, elites=6, horizon=8))
     if name == "gradient":
         return Gradient(Gradient.Config(restarts=8, steps=12, horizon=8, spread=1.0))
-    return Beam(Beam.Config(width=12, fan=5, hold=2, horizon=8))
+    return Beam(Beam.Config(width=16, fan=7, hold=2, horizon=8))
 
 
 def plans(

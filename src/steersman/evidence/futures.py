@@ -66,8 +66,8 @@ def configuration(
         agent=AgentConfig(perception=VectorEncoder.Config(size=1, hidden=(8,), keep=True),
                           world_model=ResidualModel.Config(width=64, latent_variable=latent_variable)),
         objectives=objectives, levels=levels, steps=steps, window=window, batch_size=64,
-        rollout=(RolloutStage(starts=window, horizon=1),), lr=5e-3, betas=(0.9, 0.99), precision="fp32",
-        gauge_every=0, probe=False, checkpoint_seconds=0, seed=seed,
+        rollout=(RolloutStage(starts=window, horizon=1),), lr=5e-3, betas=(0.9, 0.99),
+        weight_decay=0.0, precision="fp32", gauge_every=0, probe=False, checkpoint_seconds=0, seed=seed,
     )
 
 
