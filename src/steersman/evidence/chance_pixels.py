@@ -52,7 +52,7 @@ def perform(context: Context) -> Found:
     learn(config, dataset, folder / "run", WORLD.seen, context.progress, "pixels")
     generator = torch.Generator().manual_seed(2000 + context.seed)
     readout = fit_labelled(Run.open(folder / "run"), WORLD.labelled(LABELS, 1, generator))
-    found = judge(opened(folder / "run", WORLD.seen, readout), WORLD, context.seed)
+    found = judge(opened(folder / "run", WORLD.seen, readout), WORLD, context.seed, pixels.OPEN)
     figures: dict[str, Any] = {key: getattr(found, key) for key in Judged.__struct_fields__ if key != "ranks"}
     if context.needs:
         figures["prediction"] = found.error / context.needs[0].record(Judged).error

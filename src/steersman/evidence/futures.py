@@ -59,7 +59,7 @@ def configuration(
         objectives = (ExplainedPrediction.Config(weight=size / 2, price=price, budget=budget),)
     if score:
         objectives += (EnergyScore.Config(weight=score),)
-    levels = (ParameterLevel(name="model"),)
+    levels: tuple[ParameterLevel, ...] = (ParameterLevel(name="model"),)
     if latent_variable is not None:  # odds are learned from rare moments, and stand still for nobody
         levels += (ParameterLevel(name="prior", modules=("world_model.latent_variable",), lr=_ODDS),)
     return TrainConfig(

@@ -20,7 +20,7 @@ from steersman.world_model.latent_variable import Categorical
 
 _GRIDS = {"conv": (4, 4), "vit": (8, 8)}
 """Places of the tokens of a picture of 64 × 64."""
-_OPEN = 0.05
+OPEN = 0.05
 """Variance that a latent variable leaves open, where the numbers of a state have about 1."""
 
 
@@ -69,7 +69,7 @@ def recipe(
     held_out    share of the log, its end, that is kept from training
     seed        of the training
     """
-    chance = Categorical.Config(codes=futures, temperature=_OPEN) if futures else None
+    chance = Categorical.Config(codes=futures, temperature=OPEN) if futures else None
     numbers = size * (math.prod(_GRIDS[encoder]) if tokens else 1)
     return TrainConfig(
         agent=AgentConfig(
@@ -81,7 +81,7 @@ def recipe(
             readout=KernelReadout.Config(),
         ),
         objectives=(
-            ExplainedPrediction.Config(weight=1.0, price=2 * _OPEN / numbers) if futures else
+            ExplainedPrediction.Config(weight=1.0, price=2 * OPEN / numbers) if futures else
             Prediction.Config(weight=1.0),
             SIGReg.Config(weight=0.09, slices=256, per_step=False),
             Straightening.Config(weight=0.2),
