@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -93,7 +94,7 @@ def test_the_energy_of_imagined_columns_is_the_corridor_s(way: str) -> None:
 
 def test_every_planner_goes_the_right_way_over_the_true_wind() -> None:
     """With the corridor itself as model, so that what fails elsewhere is what was learned."""
-    from steersman.core import Belief, Imagined, Latent, WorldModel
+    from steersman.core import Belief, Imagined, Latent, Perception, WorldModel
     from steersman.perception import LinearReadout
     from steersman.world_model.latent_variable import Noise
 
@@ -115,14 +116,16 @@ def test_every_planner_goes_the_right_way_over_the_true_wind() -> None:
                 states.append(world.step(states[-1], actions[:, :, t], calm)[0])
             return Imagined(torch.stack(states, 2))
 
-    class Columns(torch.nn.Module):
-        def encode(self, observation: dict[str, torch.Tensor]) -> Latent:
+    class Columns(Perception):
+        latent_shape = (2,)
+
+        def encode(self, observation: Any, task: Any = None) -> Latent:
             return Latent(observation["vector"])
 
     readout = LinearReadout.Config().build(("x", "y"), (2,))
     values = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
     readout.fit(values, values, 0)
-    learned = Learned(Columns(), Wind(), corridor.observed)  # type: ignore[arg-type]
+    learned = Learned(Columns(), Wind(), corridor.observed)
     for name in corridor.PLANNERS:
         for risk in corridor.ATTITUDES.values():
             over = corridor.ways(world, corridor.plans(name, (learned, readout), world, risk, 6, 1))
