@@ -86,7 +86,7 @@ def test_listed_outcomes_count_by_their_mean_and_another_risk_is_refused(risk):
     told = [replace(asked, task=replace(asked.task, risk=one)) for one in (Risk(16), risk)]
     for config in (DynamicProgramming.Config(), MCTS.Config(simulations=20)):
         assert bool(config.build().plan(told[0]).feasible.all())
-        with pytest.raises(PlanningError, match="'cem', 'icem' or 'mppi' for risk"):
+        with pytest.raises(PlanningError, match="'cem', 'icem', 'mppi' or 'beam' for risk"):
             config.build().plan(told[1])
 
 

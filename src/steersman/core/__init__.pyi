@@ -49,6 +49,7 @@ from .learning import (
     Average as Average,
     Carried as Carried,
     Encoded as Encoded,
+    Drawn as Drawn,
     Explained as Explained,
     Followed as Followed,
     Glimpse as Glimpse,

@@ -180,6 +180,16 @@ class Explained(Need[Rolled]):
 
 
 @dataclass(frozen=True)
+class Drawn(Need[Rolled]):
+    """Rollouts from the same starts, in which chance is drawn from its prior.
+
+    number  of the draw: each has noise of its own
+    """
+
+    number: int = 0
+
+
+@dataclass(frozen=True)
 class Followed(TensorRecord):
     """What the world model believes while it follows B streams, each from where the last piece of it ended.
 

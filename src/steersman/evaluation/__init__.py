@@ -2,6 +2,7 @@
 
 from steersman.evaluation.acting import Acted, act_in
 from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction
+from steersman.evaluation.futures import Shares, best_of, rank_histogram, shares, unevenness
 from steersman.evaluation.guarding import ClearGuard, Guard, fit_clear_guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
 from steersman.evaluation.margins import margins_kept, measure_margins
@@ -12,28 +13,8 @@ from steersman.evaluation.seen import show_columns, show_seen
 from steersman.evaluation.success import Tally, drifted
 
 __all__ = [
-    "PROTOCOLS",
-    "Acted",
-    "ClearGuard", "Decides",
-    "Evaluation",
-    "FunctionPolicy",
-    "Guard",
-    "PlanningProtocol",
-    "PolicyFunction",
-    "Seen",
-    "Tally",
-    "act_in",
-    "drifted",
-    "evaluate",
-    "fit_clear_guard",
-    "fit_guard",
-    "fitting",
-    "margins_kept",
-    "measure",
-    "measure_margins",
-    "protocol",
-    "show_columns",
-    "show_seen",
-    "wilson",
-    "zero_of",
+    "PROTOCOLS", "Acted", "ClearGuard", "Decides", "Evaluation", "FunctionPolicy", "Guard", "PlanningProtocol",
+    "PolicyFunction", "Seen", "Shares", "Tally", "act_in", "best_of", "drifted", "evaluate", "fit_clear_guard",
+    "fit_guard", "fitting", "margins_kept", "measure", "measure_margins", "protocol", "rank_histogram", "shares",
+    "show_columns", "show_seen", "unevenness", "wilson", "zero_of",
 ]

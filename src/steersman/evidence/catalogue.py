@@ -21,6 +21,8 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "serving": (".serving", "what a server refuses, and what hung clients cost a good one"),
     "demonstrations": (".demonstrations", "weights of five cost terms read off an expert's ways, five experts a run"),
     "levels": (".levels", "how often everything in an agent changes, declared beside measured"),
+    "latent-variable": (".latent_variable", "z in three forms from collapse to blur: modes covered, best of 16, ranks"),
+    "corridor": (".corridor", "mean, worst case and CVaR over a learned z: the right way, and limits kept in 1 - δ"),
     "kinds": (".kinds", "pictures, films, sounds, fields, text, columns: written, read, learned, resumed"),
     "pixels": (".pixels", "the recipe for cameras in many worlds, beside its pixel twin and an untrained encoder"),
     "pixel-switches": (".pixel_switches", "what each switch of the recipe for cameras is worth, at equal seconds"),

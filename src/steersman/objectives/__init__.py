@@ -3,6 +3,7 @@
 from steersman.core import ObjectiveConfig
 from steersman.objectives.clip_variance import ClipVariance
 from steersman.objectives.combine import Sum, combine
+from steersman.objectives.energy_score import EnergyScore
 from steersman.objectives.explained import ExplainedPrediction
 from steersman.objectives.following import Following
 from steersman.objectives.invariance import Invariance
@@ -20,6 +21,7 @@ from steersman.objectives.visreg import VISReg
 
 __all__ = [
     "ClipVariance",
+    "EnergyScore",
     "ExplainedPrediction",
     "Following",
     "Invariance",

@@ -5,19 +5,23 @@ What each part is worth is printed by `steersman evidence pixel-switches`; what 
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from steersman.actor import ICEM
 from steersman.agent import AgentConfig
 from steersman.core import PerceptionConfig
-from steersman.objectives import InverseDynamics, Likeness, Prediction, SIGReg, Straightening
+from steersman.objectives import ExplainedPrediction, InverseDynamics, Likeness, Prediction, SIGReg, Straightening
 from steersman.perception import CameraChoice, ConvEncoder, KernelReadout, ViTEncoder
 from steersman.perception.views import AnotherLook
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import ResidualModel
+from steersman.world_model.latent_variable import Categorical
 
 _GRIDS = {"conv": (4, 4), "vit": (8, 8)}
 """Places of the tokens of a picture of 64 × 64."""
+OPEN = 0.05
+"""Variance that a latent variable leaves open, where the numbers of a state have about 1."""
 
 
 def recipe(
@@ -31,6 +35,7 @@ def recipe(
     tokens: bool = False,
     views: bool = False,
     inverse_dynamics: float = 0.0,
+    futures: int = 0,
     lr: float = 2e-3,
     horizon: int = 12,
     samples: int = 300,
@@ -56,6 +61,8 @@ def recipe(
                 something that moves, with noise
     inverse_dynamics   weight of telling actions from the states around them: keeps small things that only actions
                 move; costs what is foreseen of the rest
+    futures     codes of a latent variable, for worlds in which one picture and action may be followed by several
+                different pictures; 0: nothing is left to chance
     lr          peak learning rate
     horizon     model steps that a plan looks ahead
     samples     candidate plans a round
@@ -65,17 +72,20 @@ def recipe(
     held_out    share of the log, its end, that is kept from training
     seed        of the training
     """
+    chance = Categorical.Config(codes=futures, temperature=OPEN) if futures else None
+    numbers = size * (math.prod(_GRIDS[encoder]) if tokens else 1)
     return TrainConfig(
         agent=AgentConfig(
             perception=CameraChoice(picture=_picture(encoder, tokens), size=size),
-            world_model=ResidualModel.Config(width=64, grid=_GRIDS[encoder]) if tokens else
-            ResidualModel.Config(width=width),
+            world_model=ResidualModel.Config(width=64, grid=_GRIDS[encoder], latent_variable=chance) if tokens else
+            ResidualModel.Config(width=width, latent_variable=chance),
             planner=ICEM.Config(samples=samples, iterations=iterations, elites=max(1, samples // 10), horizon=horizon,
                                 spread=1.0),
             readout=KernelReadout.Config(),
             react=react,
         ),
         objectives=(
+            ExplainedPrediction.Config(weight=1.0, price=2 * OPEN / numbers) if futures else
             Prediction.Config(weight=1.0),
             SIGReg.Config(weight=0.09, slices=256, per_step=False),
             Straightening.Config(weight=0.2),

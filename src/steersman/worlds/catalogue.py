@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from steersman.worlds.arm import Arm
+from steersman.worlds.branching import Fork, Gate, Traffic
 from steersman.worlds.corridor import Corridor
 from steersman.worlds.filmed.camera import Camera, CameraEnv
 from steersman.worlds.filmed.catalogue import FILMED
@@ -28,6 +29,10 @@ OURS: dict[str, World] = {
     "arm": Arm(),
     "reactor": Plant(),
     "corridor": Corridor.Config(),
+    "fork": Fork(),
+    "fork-pixels": Fork(look="picture"),
+    "gate": Gate(),
+    "traffic": Traffic(),
     "grid": Maze(),
     "lqr": Rest(),
     "nine-rooms": NineRooms(),

@@ -77,13 +77,15 @@ def imagine(problem: Problem, actions: Tensor) -> Imagined:
     scenarios = scenarios_of(problem)
     if scenarios == 1:
         return problem.model.imagine(problem.belief, actions, exogenous)
-    shared = _draws(problem, scenarios, horizon)[:, None].expand(-1, actions.shape[1], -1, -1, -1).flatten(1, 2)
+    shared = scenario_draws(problem, horizon)[:, None].expand(-1, actions.shape[1], -1, -1, -1).flatten(1, 2)
     return problem.model.imagine(problem.belief, actions.repeat_interleave(scenarios, 1), exogenous, shared)
 
 
-def _draws(problem: Problem, scenarios: int, horizon: int) -> Tensor:
-    """(B, S, H, Z) on (0, 1), stratified: at each step every S-th of the interval is met once, in random order, so that
-    few scenarios tell probabilities well (Latin hypercube sampling, McKay et al. 1979)."""
+def scenario_draws(problem: Problem, horizon: int) -> Tensor:
+    """(B, S, H, U) on (0, 1), a problem's scenarios, which all its candidates share. Stratified: at each step every
+    S-th of the interval is met once, in random order, so that few scenarios tell probabilities well (Latin hypercube
+    sampling, McKay et al. 1979)."""
+    scenarios = scenarios_of(problem)
     streams = Streams(problem.seeds ^ _CHANCE, problem.decision)
     place, within = (streams.uniform(scenarios, horizon, problem.model.chance) for _ in range(2))
     draws = (place.argsort(1).argsort(1) + within) / scenarios
@@ -174,7 +176,9 @@ def refuse_scenarios(problem: Problem, planner: str) -> None:
         PlanningError: the task asks for them.
     """
     if scenarios_of(problem) > 1:
-        able = "'cem', 'icem' or 'mppi'" if problem.action.kind == "discrete" else "'cem', 'icem', 'mppi' or 'gradient'"
+        able = "'cem', 'icem', 'mppi' or 'beam'"
+        if problem.action.kind != "discrete":
+            able = "'cem', 'icem', 'mppi', 'gradient' or 'beam'"
         raise PlanningError(f"a task without scenarios for a planner {planner}", f"{problem.task.risk}",
                             f"use planner {able} for risk, or leave it out")
 

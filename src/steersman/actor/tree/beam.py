@@ -1,6 +1,6 @@
 """Beam search: keep the best beginnings of a plan, extend each by every choice, keep the best again.
 
-Shapes: B problems, W beginnings, R choices, T steps so far, H horizon, D state, A action.
+Shapes: B problems, W beginnings, S scenarios, R choices, T steps so far, H horizon, D state, A action.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.configured import Configured
 from steersman.actor.ground.ranking import feasibility_first
 from steersman.actor.ground.rounds import Best, Searched, Spending, decide
-from steersman.actor.ground.verdict import Verdict, score, verdict
+from steersman.actor.ground.verdict import Verdict, scenario_draws, scenarios_of, score, verdict
 from steersman.actor.sampling.distributions import fitted, shifted
 from steersman.actor.tree.merging import first_of_each
 from steersman.actor.tree.stepping import Allowance, Stepper, require_tree_sizes, widened
@@ -40,8 +40,10 @@ class Beam(Configured["Beam.Config"]):
     width >= states this is dynamic programming, exact for deterministic models and energies of single steps.
 
     A beginning that a guardrail refuses ranks behind all others and never becomes a plan. The plan before, moved on,
-    and a policy's proposal are compared with the best sequence at the end. What is left to chance is averaged as the
-    model does without u; for plans that react to outcomes take dynamic programming or tree search. Nothing is random.
+    and a policy's proposal are compared with the best sequence at the end. What is left to chance is what the model
+    expects without u, or, where the task weighs scenarios, S futures of every beginning from draws that all share,
+    ranked by the task's risk. Plans do not react to outcomes; for those that do take dynamic programming or tree
+    search. Nothing else is random.
 
     Budget: the width shrinks to what calls allow, and to what the pace so far leaves of the seconds.
     """
@@ -75,12 +77,13 @@ class Beam(Configured["Beam.Config"]):
         horizon = problem.horizon(c.horizon)
         spending, stepper = Spending(problem, horizon), Stepper(problem, horizon, c.hold, c.fan, listed=False)
         others = _others(problem, stepper.steps, c.execute)
-        allowance = Allowance(problem, stepper.steps, len(others))
+        scenarios = scenarios_of(problem)
+        allowance = Allowance(problem, stepper.steps * scenarios, len(others))
         best, scored = self._search(problem, stepper, allowance)
         if others:
             known = [torch.where(fits.view(-1, 1, 1), other, best.actions) for other, fits in others]
             actions = torch.stack(known, 1)
-            allowance.calls += actions.shape[1] * stepper.steps
+            allowance.calls += actions.shape[1] * stepper.steps * scenarios
             scores = score(problem, widened(actions))
             better = best.improved(Best.of(widened(actions), scores, _order(scores)))
             best = replace(better, kept=best.kept, refused=best.refused)
@@ -90,38 +93,46 @@ class Beam(Configured["Beam.Config"]):
 
     def _search(self, problem: Problem, stepper: Stepper, allowance: Allowance) -> tuple[Best, int]:
         """The best sequence of each problem and how many were scored."""
-        b, r, hold = len(problem), len(stepper.choices), stepper.hold
-        width = self._affordable(stepper, allowance)
+        b, r, hold, count = len(problem), len(stepper.choices), stepper.hold, scenarios_of(problem)
+        width = self._affordable(stepper, allowance, count)
         path, carry = problem.belief.state[:, None, None], tuple(x[:, None] for x in problem.belief.carry)
+        path, carry = path.repeat_interleave(count, 1), tuple(x.repeat_interleave(count, 1) for x in carry)
+        noise = scenario_draws(problem, stepper.steps) if count > 1 else None
         disagreement: Tensor | None = None
         done = stepper.choices.new_zeros(b, 1, 0, stepper.choices.shape[1])
         rows = torch.arange(b, device=path.device)[:, None]
         scored, kept, refused = 0, torch.zeros((), dtype=torch.int64), dict[str, Tensor]()
         for when in range(stepper.depth):
-            parent = torch.arange(path.shape[1], device=path.device).repeat_interleave(r)
-            choice = torch.arange(r, device=path.device).repeat(path.shape[1]).expand(b, -1)
+            begun = done.shape[1]
+            parent = torch.arange(begun, device=path.device).repeat_interleave(r)
+            choice = torch.arange(r, device=path.device).repeat(begun).expand(b, -1)
+            each = _scenarios(parent, count)  # rows of the beginnings' futures, those of a beginning side by side
+            u = None if noise is None else noise[:, :, when * hold : (when + 1) * hold].repeat(1, len(parent), 1, 1)
             before = allowance.seconds
-            step = stepper.imagine(path[:, parent, -1], tuple(x[:, parent] for x in carry), choice, when)
-            allowance.calls += len(parent) * hold
+            step = stepper.imagine(path[:, each, -1], tuple(x[:, each] for x in carry),
+                                   choice.repeat_interleave(count, 1), when, u)
+            allowance.calls += len(each) * hold
             actions = torch.cat([done[:, parent], stepper.choices[choice][:, :, None].expand(-1, -1, hold, -1)], 2)
             spread = step.disagreement
             if spread is not None and disagreement is not None:
-                spread = torch.cat([disagreement[:, parent], spread], 2)
-            states = torch.cat([path[:, parent], step.states[:, :, 1:]], 2)
+                spread = torch.cat([disagreement[:, each], spread], 2)
+            states = torch.cat([path[:, each], step.states[:, :, 1:]], 2)
             scores = verdict(problem, Imagined(states, problem.belief.context, spread, carry=step.carry), actions)
             scored += len(parent)
             kept = kept.to(path.device) + scores.feasible.sum(1)
             refused = {name: refused.get(name, 0) + veto.sum(1) for name, veto in scores.refused.items()}
-            order = self._ranked(scores, states[:, :, -1])[:, :width]
-            path, done = states[rows, order], actions[rows, order]
-            carry = tuple(x[rows, order] for x in step.carry)
-            disagreement = None if spread is None else spread[rows, order]
+            order = self._ranked(scores, states[:, :, -1].unflatten(1, (-1, count)))[:, :width]
+            left = _scenarios(order, count)
+            path, done = states[rows, left], actions[rows, order]
+            carry = tuple(x[rows, left] for x in step.carry)
+            disagreement = None if spread is None else spread[rows, left]
             width = self._pace(width, allowance.seconds - before, stepper.depth - 1 - when, allowance)
         whole = Best.of(actions, scores, order)
         return replace(whole, kept=kept, refused=refused), scored
 
     def _ranked(self, scores: Verdict, ends: Tensor) -> Tensor:
-        """(B, K) best first; with `merge`, a beginning that ends where a better one does comes last."""
+        """(B, K) best first; with `merge`, a beginning that ends where a better one does, ends (B, K, S, …), in every
+        scenario, comes last."""
         order = _order(scores)
         if self.config.merge is None:
             return order
@@ -129,9 +140,9 @@ class Beam(Configured["Beam.Config"]):
         double = ~first_of_each(ends[rows, order].flatten(2), self.config.merge)
         return order.gather(1, double.to(torch.uint8).argsort(dim=1, stable=True))
 
-    def _affordable(self, stepper: Stepper, allowance: Allowance) -> int:
+    def _affordable(self, stepper: Stepper, allowance: Allowance, scenarios: int) -> int:
         """The width that the budget's calls allow for all layers."""
-        first = len(stepper.choices) * stepper.hold
+        first = len(stepper.choices) * stepper.hold * scenarios
         allowance.require(first * stepper.depth, f"{stepper.depth} layers of {len(stepper.choices)} choices")
         left = allowance.left()
         if left is None or stepper.depth == 1:
@@ -145,6 +156,13 @@ class Beam(Configured["Beam.Config"]):
         if left == torch.inf or not layers:
             return width
         return max(1, min(width, int(width * left / max(seconds * layers, 1e-9))))
+
+
+def _scenarios(candidates: Tensor, count: int) -> Tensor:
+    """Indices (…, K) of candidates -> those of their futures (…, K·S)."""
+    if count == 1:
+        return candidates
+    return (candidates[..., None] * count + torch.arange(count, device=candidates.device)).flatten(-2)
 
 
 def _order(scores: Verdict) -> Tensor:

@@ -57,10 +57,9 @@ class Stepper:
     """
 
     def __init__(self, problem: Problem, horizon: int, hold: int, fan: int, listed: bool = True) -> None:
-        """listed: see every outcome of a step with its probability; otherwise what the model expects."""
+        """listed: see every outcome of a step with its probability; otherwise what the model expects, or what the noise
+        that is handed to `imagine` makes of it."""
         self.problem, self.listed = problem, listed
-        if not listed:
-            refuse_scenarios(problem, "that searches a tree")
         self.hold = min(hold, horizon)
         self.depth = horizon // self.hold
         self.choices = choices(problem, fan)
@@ -92,8 +91,7 @@ class Stepper:
         self, states: Tensor, carry: tuple[Tensor, ...], actions: Tensor, when: int | Tensor, u: Tensor | None
     ) -> Imagined:
         actions = actions[:, :, None].expand(-1, -1, self.hold, -1)
-        known, chance = self._known(when), None if u is None else u[:, :, None]
-        return self.problem.model.branch(self.problem.belief, states, actions, known, chance, carry)
+        return self.problem.model.branch(self.problem.belief, states, actions, self._known(when), u, carry)
 
     def _known(self, when: int | Tensor) -> Tensor | None:
         exogenous = self.problem.exogenous
@@ -108,7 +106,7 @@ class Stepper:
         b, k = choice.shape
         count, u, each = 1, None, choice
         if outcomes is not None:
-            count, u = outcomes.probability.shape[-1], outcomes.u.flatten(1, 2)
+            count, u = outcomes.probability.shape[-1], outcomes.u.flatten(1, 2)[:, :, None]
             states, each = states.repeat_interleave(count, 1), choice.repeat_interleave(count, 1)
             carry = tuple(x.repeat_interleave(count, 1) for x in carry)
         imagined = self.imagine(states, carry, each, when, u)

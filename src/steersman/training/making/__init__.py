@@ -2,6 +2,7 @@
 
 from steersman.training.making.acted import MakeActed
 from steersman.training.making.carried import MakeCarried
+from steersman.training.making.drawn import MakeDrawn
 from steersman.training.making.encoded import MakeEncoded
 from steersman.training.making.explained import MakeExplained
 from steersman.training.making.maker import Given, Maker, Making, makes, require_needs
@@ -11,7 +12,7 @@ from steersman.training.making.viewed import MakeLooks, MakeViews
 from steersman.training.making.visible import MakeHides, MakeVisible
 
 __all__ = [
-    "Given", "MakeActed", "MakeCarried", "MakeEncoded", "MakeExplained", "MakeHides", "MakeLooks", "MakeRollouts",
-    "MakeTaught", "MakeViews", "MakeVisible", "Maker", "Making", "imagine_windows", "makes",
+    "Given", "MakeActed", "MakeCarried", "MakeDrawn", "MakeEncoded", "MakeExplained", "MakeHides", "MakeLooks",
+    "MakeRollouts", "MakeTaught", "MakeViews", "MakeVisible", "Maker", "Making", "imagine_windows", "makes",
     "require_needs",
 ]

@@ -42,8 +42,11 @@ class MakeRollouts(Maker[Rollouts, Rolled]):
         return rolled(making)
 
 
-def rolled(making: Making, explain: Callable[[int], Tensor] | None = None) -> Rolled:
-    """Rollouts as the stage cuts them; explain: number of starts -> uniform noise (B·S, n, U), U = 0 for none."""
+def rolled(
+    making: Making, explain: Callable[[int], Tensor] | None = None, draw: Callable[[int], Tensor] | None = None
+) -> Rolled:
+    """Rollouts as the stage cuts them; explain, draw: number of starts -> uniform noise (B·S, n, U), by which chance is
+    explained (U = 0 for none), or drawn."""
     config, latent = making.config, making.of(Encoded()).latent
     starts = torch.tensor(
         making.stage.rows(making.window.actions.shape[1], config.agent.history), device=making.device)
@@ -51,7 +54,8 @@ def rolled(making: Making, explain: Callable[[int], Tensor] | None = None) -> Ro
     if config.start_noise and making.parts.training:
         noise = partial(_noise, deviation=config.start_noise, starts=len(starts), making=making)
     return roll(making.perception, making.world_model, making.window, latent, starts, making.stage.horizon,
-                config.agent.history, noise, None if explain is None else explain(len(starts)))
+                config.agent.history, noise, None if explain is None else explain(len(starts)),
+                None if draw is None else draw(len(starts)))
 
 
 def imagine_windows(
@@ -67,12 +71,14 @@ def imagine_windows(
 def roll(
     perception: Perception, model: WorldModel, window: Window, latent: Latent, starts: Tensor, horizon: int,
     history: int, noise: Callable[[Tensor], Tensor] | None = None, explained: Tensor | None = None,
+    drawn: Tensor | None = None,
 ) -> Rolled:
     """B·S rollouts from encoded moments.
 
     noise      states (B·S, T, …) -> what is added to them
     explained  chance is what explains the states that followed: (B·S, n, U) draws it from its posterior, (B·S, n, 0)
                takes the most probable; None: chance is what the model expects
+    drawn      (B·S, n, U): noise by which chance is drawn from its prior
     """
     b, s = len(window), len(starts)
     past = starts[:, None] + torch.arange(1 - history, 1, device=starts.device)
@@ -90,7 +96,7 @@ def roll(
     belief = model.begin(moments, _rows(window.actions, past[:, :-1]), known)
     done, nats = _rows(window.actions, ahead), None
     if explained is None:
-        imagined = model.imagine(belief, done[:, None], coming)
+        imagined = model.imagine(belief, done[:, None], coming, None if drawn is None else drawn[:, None])
     else:
         u = explained if explained.shape[-1] else None
         imagined, nats = model.explain(belief, done, _rows(latent.state, ahead + 1), coming, u)

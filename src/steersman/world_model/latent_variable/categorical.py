@@ -30,6 +30,9 @@ class Categorical(LatentVariable):
     variance of what z leaves open. A new prior is uniform. A sample of a learned q carries its gradient straight
     through (Bengio et al. 2013).
 
+    A posterior by energy has no gradient of its own: it is the E step of expectation maximisation (Neal & Hinton
+    1998), and predictor and prior learn from what it found.
+
     The cut keeps trees small, and keeps a guardrail that holds "in every outcome that may come" from being broken by
     outcomes that never come. Information is told against the prior before the cut.
     """
@@ -109,7 +112,7 @@ class Categorical(LatentVariable):
         prior = self.log_prior(given, actions)
         if energy is not None:
             each = energy(self.codes.expand(len(prior), -1, -1))
-            log = inferred(prior, each, self.config.temperature)
+            log = inferred(prior.detach(), each.detach(), self.config.temperature)
         elif self.to_posterior is not None:
             seen = torch.cat([given, self.actions(actions).to(given), following.to(given)], -1)
             log = _log_softmax(self.to_posterior(seen))
