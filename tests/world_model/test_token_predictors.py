@@ -35,6 +35,8 @@ CONFIGS = {
     "recurrent-set": RecurrentModel.Config(width=16, tokens="set"),
     "transformer": TransformerModel.Config(context=3, **SMALL),
     "transformer-1": TransformerModel.Config(context=1, **SMALL),
+    "recurrent-heads": RecurrentModel.Config(width=16, members=3),
+    "transformer-heads": TransformerModel.Config(context=3, members=3, **SMALL),
     "transformer-set": TransformerModel.Config(context=4, tokens="set", **SMALL),
     "transformer-grid": TransformerModel.Config(context=8, grid=(2, 3), **SMALL),
 }
