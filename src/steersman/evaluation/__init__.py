@@ -4,6 +4,7 @@ from steersman.evaluation.acting import Acted, act_in
 from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction
 from steersman.evaluation.guarding import ClearGuard, Guard, fit_clear_guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
+from steersman.evaluation.known import fit_agreement, fit_logged
 from steersman.evaluation.margins import margins_kept, measure_margins
 from steersman.evaluation.offline import measure
 from steersman.evaluation.protocol import Evaluation, PlanningProtocol, Seen, evaluate
@@ -25,8 +26,10 @@ __all__ = [
     "act_in",
     "drifted",
     "evaluate",
+    "fit_agreement",
     "fit_clear_guard",
     "fit_guard",
+    "fit_logged",
     "fitting",
     "margins_kept",
     "measure",

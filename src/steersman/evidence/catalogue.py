@@ -28,6 +28,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "pixel-guardrails": (".pixel_guardrails", "hazards seen by a camera alone: a guardrail on what it sees"),
     "data-curve": (".data_curve", "the score of the recipe for cameras against the length of its log"),
     "pixel-peers": (".pixel_peers", "world models of other packages, and methods without one, on the same logs"),
+    "unknown-regions": (".unknown_regions", "who enters a region never logged, and a noisy one that is well known"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }
 """Name -> (module, one line about it)."""

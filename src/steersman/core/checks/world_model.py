@@ -37,9 +37,10 @@ def check_world_model(
     inputs, weights and the global random generator are left alone; works in inference mode; finite gradients in
     actions. An ensemble's step is the mean of its members' steps, and it says how far they lie apart. What is believed
     is the same from `begin`, `filter` and `observe` moment by moment, also where a part or nothing was measured, after
-    several actions, and in rows that begin anew; surprise belongs to what was foreseen; a belief keeps its size. Where something is left to chance: one future from one noise, whatever its neighbours and
-    whatever noise comes later; outcomes that are listed have probabilities that sum to 1 and are drawn as often; what
-    followed is explained by a rollout and information >= 0.
+    several actions, and in rows that begin anew; surprise belongs to what was foreseen; a belief keeps its size. Where
+    something is left to chance: one future from one noise, whatever its neighbours and whatever noise comes later;
+    outcomes that are listed have probabilities that sum to 1 and are drawn as often; what followed is explained by a
+    rollout and information >= 0.
 
     action, latent_shape, context_shape   of the agent that it is for
     exogenous       size of the exogenous inputs
@@ -67,9 +68,9 @@ def check_world_model(
             check.goes_on()
             check.branches()
             check.closed_form()
-            check.doubts()
             Chance(model, check.ledger, lambda b, k, h: check.draw(b, k, h, history), check.futures.generator).check()
             Following(model, check.futures, check.ledger, exogenous, history).check()
+            check.doubts()
         if differentiable and action.kind != "discrete":
             check.gradients()
     finally:
