@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steersman.core import GuardrailConfig, Imagined, PlanningError, Readout
+from steersman.core import ActionSpec, GuardrailConfig, Imagined, PlanningError, Readout
 from steersman.core.checks import check_guardrail
 from steersman.core.parts import convert
 from steersman.cost import Agreement, Logged
@@ -79,7 +79,7 @@ def test_logged_lets_nobody_further_out_and_everybody_back_in(rail):
 
 
 def test_both_keep_the_promises_of_guardrails_and_logged_is_built_again(rail):
-    check_guardrail(rail, (3,), 2)
+    check_guardrail(rail, ActionSpec("continuous", (-1.0,), (1.0,)), (3,))
     again = rail.config.build(Plain(), (3,), rail.tensors())
     moments = ring(50, 3)
     torch.testing.assert_close(again.standing(moments), rail.standing(moments))

@@ -2,8 +2,8 @@
 without. Three predictors, three training seeds.
 
 What is measured, over trips from the same starts in the true world: how many enter the region that was never logged,
-unguarded, within what the log shows (`cost.Logged`), and where the ensemble agrees (`cost.Agreement`); and visits of the
-gusts, as a share of those unguarded.
+unguarded, within what the log shows (`cost.Logged`), and where the ensemble agrees (`cost.Agreement`); and visits of
+the gusts, as a share of those unguarded.
 """
 
 from __future__ import annotations

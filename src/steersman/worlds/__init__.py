@@ -21,6 +21,7 @@ from steersman.worlds.hazards import HazardsConfig, HazardState
 from steersman.worlds.hazards_env import Hazards
 from steersman.worlds.lqr import LQR, LQRCost, Rest
 from steersman.worlds.paced import PacedTrials
+from steersman.worlds.patches import PatchesConfig
 from steersman.worlds.reactor import Plant
 from steersman.worlds.recording import Behaviour, held, record, steps_of, uniform
 from steersman.worlds.rooms import Layout, Painter
@@ -33,7 +34,7 @@ __all__ = [
     "FILMED", "LQR", "OURS", "SHIFTS", "Aim", "Arm", "Behaviour", "Camera", "CameraEnv", "Consequence", "Corridor",
     "Escape", "Filmed", "FilmedGrid", "FilmedPushT", "FilmedReach", "FilmedTrials", "Grid", "GymnasiumTrials",
     "GymnasiumWorld", "Habit", "HazardState", "Hazards", "HazardsConfig", "LQRCost", "Labelled", "Layout", "Maze",
-    "PacedTrials", "Painter", "Plant", "Reach", "Rest", "Rooms", "Scene", "Shift", "Shifted", "Simulated", "Step",
-    "TabularCost", "TabularMDP", "Trials", "TwoRooms", "World", "feasible", "film", "held", "make_env",
+    "PacedTrials", "Painter", "PatchesConfig", "Plant", "Reach", "Rest", "Rooms", "Scene", "Shift", "Shifted",
+    "Simulated", "Step", "TabularCost", "TabularMDP", "Trials", "TwoRooms", "World", "feasible", "film", "held", "make_env",
     "make_scene", "make_world", "record", "square", "steps_of", "uniform", "walk", "wander",
 ]

@@ -67,8 +67,8 @@ class Fit(Extensible):
     name: str = ""
     """What --keep calls the guardrail: letters, digits, - and _."""
     level: float = 0.99
-    """Of --limit: with what probability a plan's errors stay within the margin, over new episodes. Of --known: the share
-    of logged windows or moments that is not refused."""
+    """Of --limit: with what probability a plan's errors stay within the margin, over new episodes. Of --known: the
+    share of logged windows or moments that is not refused."""
     recourse: Annotated[int | None, option("STEPS")] = None
     """Of --limit: steps after which a new decision could undo an error. Only they are promised, later ones keep as much
     as the last of them; plans may look any distance."""
