@@ -35,6 +35,6 @@ __all__ = [
     "Escape", "Filmed", "FilmedGrid", "FilmedPushT", "FilmedReach", "FilmedTrials", "Grid", "GymnasiumTrials",
     "GymnasiumWorld", "Habit", "HazardState", "Hazards", "HazardsConfig", "LQRCost", "Labelled", "Layout", "Maze",
     "PacedTrials", "Painter", "PatchesConfig", "Plant", "Reach", "Rest", "Rooms", "Scene", "Shift", "Shifted",
-    "Simulated", "Step", "TabularCost", "TabularMDP", "Trials", "TwoRooms", "World", "feasible", "film", "held", "make_env",
-    "make_scene", "make_world", "record", "square", "steps_of", "uniform", "walk", "wander",
+    "Simulated", "Step", "TabularCost", "TabularMDP", "Trials", "TwoRooms", "World", "feasible", "film", "held",
+    "make_env", "make_scene", "make_world", "record", "square", "steps_of", "uniform", "walk", "wander",
 ]

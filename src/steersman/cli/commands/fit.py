@@ -35,7 +35,8 @@ class Fit(Extensible):
     calibrates the margin of a limit on a column with the part of the log that was never trained on: it holds at all
     steps of a plan together, with the probability --level. --bad learns a guardrail from moments that are labelled as
     bad. --known keeps plans inside what the run knows: where its ensemble agrees as it does on the part of the log that
-    was never trained on, or where the log has been. --distance learns the fewest steps from one state to another, a cost for goals of every kind but code.
+    was never trained on, or where the log has been. --distance learns the fewest steps from one state to another, a
+    cost for goals of every kind but code.
 
     Afterwards `--keep NAME` puts the guardrail in force (run, serve, rehearse, export), and
     `--weight temporal-distance=0.1` weighs the cost (run). A folder that is exported carries them.
