@@ -5,6 +5,8 @@ Shapes: B problems, K candidates, T moments of history, H horizon, D latent size
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -218,8 +220,8 @@ class _Check:
         assert found.disagreement is not None
         first = None if outside is None else outside[:, :1]
         each = torch.stack([self.ledger.ask(
-            "one member alone", lambda m=m: m.imagine(belief, actions[:, :, :1], first)).states[:, :, 1]  # type: ignore[misc]
-            for m in members])
+            "one member alone", partial(member.imagine, belief, actions[:, :, :1], first)).states[:, :, 1]
+            for member in members])
         self.ledger.keep("moves by the mean of its members", same(found.states[:, :, 1], each.mean(0)), "one step",
                          worst(found.states[:, :, 1], each.mean(0)), "let the state move by the members' mean")
         apart = each.var(0).flatten(2).mean(-1).sqrt()
