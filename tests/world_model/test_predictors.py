@@ -20,6 +20,8 @@ CONFIGS = {
     "recurrent": RecurrentModel.Config(width=16),
     "transformer": TransformerModel.Config(width=16, depth=3, heads=2, head_width=8, hidden=32, context=3),
     "transformer-1": TransformerModel.Config(width=16, depth=2, heads=2, head_width=8, hidden=32, context=1),
+    "recurrent-heads": RecurrentModel.Config(width=16, members=3),
+    "transformer-heads": TransformerModel.Config(width=16, depth=2, heads=2, head_width=8, hidden=32, members=3),
     "transformer-8": TransformerModel.Config(width=16, depth=2, heads=2, head_width=8, hidden=32, context=8),
 }
 

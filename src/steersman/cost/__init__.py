@@ -1,6 +1,7 @@
 """Energies over actions, and limits that are never traded against them."""
 
 from steersman.cost.action import EffortCost, SmoothnessCost
+from steersman.cost.agreement import Agreement
 from steersman.cost.apart import Apart
 from steersman.cost.bad_states import BadStates
 from steersman.cost.between import Between
@@ -13,6 +14,7 @@ from steersman.cost.goal import GoalCost
 from steersman.cost.goals import column_names, resolve
 from steersman.cost.half_space import HalfSpace
 from steersman.cost.learned import LearnedCost
+from steersman.cost.logged import Logged
 from steersman.cost.margins import Margins, StepMargin, calibrate_margins
 from steersman.cost.on_columns import OnColumns
 from steersman.cost.reachable import ReachableCost
@@ -22,6 +24,7 @@ from steersman.cost.steps_to_go import StepsToGo
 from steersman.cost.temporal_distance import TemporalDistance
 
 __all__ = [
+    "Agreement",
     "Apart",
     "BadStates",
     "Between",
@@ -32,6 +35,7 @@ __all__ = [
     "GoalCost",
     "HalfSpace",
     "LearnedCost",
+    "Logged",
     "Margins",
     "OnColumns",
     "ReachableCost",

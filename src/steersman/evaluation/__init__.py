@@ -5,6 +5,7 @@ from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunctio
 from steersman.evaluation.futures import Shares, best_of, rank_histogram, shares, unevenness
 from steersman.evaluation.guarding import ClearGuard, Guard, fit_clear_guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
+from steersman.evaluation.known import fit_agreement, fit_logged
 from steersman.evaluation.margins import margins_kept, measure_margins
 from steersman.evaluation.offline import measure
 from steersman.evaluation.protocol import Evaluation, PlanningProtocol, Seen, evaluate
@@ -14,7 +15,7 @@ from steersman.evaluation.success import Tally, drifted
 
 __all__ = [
     "PROTOCOLS", "Acted", "ClearGuard", "Decides", "Evaluation", "FunctionPolicy", "Guard", "PlanningProtocol",
-    "PolicyFunction", "Seen", "Shares", "Tally", "act_in", "best_of", "drifted", "evaluate", "fit_clear_guard",
-    "fit_guard", "fitting", "margins_kept", "measure", "measure_margins", "protocol", "rank_histogram", "shares",
-    "show_columns", "show_seen", "unevenness", "wilson", "zero_of",
+    "PolicyFunction", "Seen", "Shares", "Tally", "act_in", "best_of", "drifted", "evaluate", "fit_agreement",
+    "fit_clear_guard", "fit_guard", "fit_logged", "fitting", "margins_kept", "measure", "measure_margins",
+    "protocol", "rank_histogram", "shares", "show_columns", "show_seen", "unevenness", "wilson", "zero_of",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steersman.agent import Agent
 from steersman.agent.fitting import measured_columns
-from steersman.core import DataError, Latent
+from steersman.core import DataError, Imagined, Latent
 from steersman.cost import column_names
 from steersman.data import Dataset
 
@@ -133,7 +133,16 @@ def ahead_of(tape: Tape, rows: Tensor, horizon: int) -> Tensor:
 @torch.inference_mode()
 def imagine(agent: Agent, tape: Tape, rows: Tensor, actions: Tensor) -> Tensor:
     """What the model expects after `actions` (W, K, H, A) from the moments `rows` (W,): (W, K, H+1, …)."""
-    return torch.cat([_imagine(agent, tape, rows[part], actions[part]) for part in _parts(len(rows), actions)])
+    return torch.cat([_imagine(agent, tape, rows[part], actions[part]).states.float()
+                      for part in _parts(len(rows), actions)])
+
+
+@torch.inference_mode()
+def disagreement(agent: Agent, tape: Tape, rows: Tensor, actions: Tensor) -> Tensor | None:
+    """How far an ensemble's members lie apart in each of these steps, (W, K, H); None: the model is no ensemble."""
+    each = [_imagine(agent, tape, rows[part], actions[part]).disagreement for part in _parts(len(rows), actions)]
+    found = [x.float() for x in each if x is not None]
+    return torch.cat(found) if found else None
 
 
 def _parts(windows: int, actions: Tensor) -> Iterator[slice]:
@@ -141,7 +150,7 @@ def _parts(windows: int, actions: Tensor) -> Iterator[slice]:
     return (slice(i, i + size) for i in range(0, windows, size))
 
 
-def _imagine(agent: Agent, tape: Tape, rows: Tensor, actions: Tensor) -> Tensor:
+def _imagine(agent: Agent, tape: Tape, rows: Tensor, actions: Tensor) -> Imagined:
     history = agent.config.history
     past = rows[:, None] + torch.arange(1 - history, 1)
     context = None
@@ -153,4 +162,4 @@ def _imagine(agent: Agent, tape: Tape, rows: Tensor, actions: Tensor) -> Tensor:
         known = tape.exogenous[past[:, :-1]]
         coming = tape.exogenous[ahead_of(tape, rows, actions.shape[2])[:, :-1]]
     belief = agent.world_model.begin(Latent(tape.states[past], context), tape.actions[past[:, :-1]], known)
-    return agent.world_model.imagine(belief, actions, coming).states.float()
+    return agent.world_model.imagine(belief, actions, coming)

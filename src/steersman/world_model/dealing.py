@@ -24,6 +24,10 @@ class Deal:
             return x[order]
         return x[torch.arange(self.members, device=x.device)[:, None], order]
 
+    def owned(self) -> Tensor:
+        """(E, N / E): which rows each member owns, padded."""
+        return self.scatter(torch.arange(self.rows, device=self.slot.device)[:, None])[..., 0]
+
     def gather(self, x: Tensor) -> Tensor:
         """(E, N / E, …) -> (N, …)."""
         return x[self.member[: self.rows], self.slot[: self.rows]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from steersman.core import (
 )
 from steersman.nn import ActionEmbedding
 from steersman.world_model.drive import drive_inputs
+from steersman.world_model.heads import head_of, last_layer
 from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained, forked, given_before
 from steersman.world_model.token_recurrent import TokenRecurrent
 from steersman.world_model.tokens import EARLIER, Tokens, in_tokens, require_grid
@@ -29,24 +32,29 @@ class RecurrentModel(WorldModel):
     The memory m (B, W) starts at zero before the history's first step, is run through the history once per problem,
     and is the belief's carry. Use it where one observation does not tell the state (velocities from positions).
 
+    With `members` E > 1 there are E heads on the one memory (`heads.Heads`): while training each row is answered by one
+    of them; otherwise the state moves by their mean, and disagreement is √(mean over D of the variance over heads).
+
     With a latent variable s' = s + W_o fork(m', z), its prior is given m': what is remembered does not depend on z but
     through the states that followed, as in Hafner et al. 2019 (RSSM).
     """
 
     @register(WorldModel, earlier=EARLIER)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="recurrent"):
-        """width of the memory; latent_variable: what is left to chance, None: nothing. For states of tokens
-        `TokenRecurrent` is built, with a memory of this width for each: tokens and grid as in `ResidualModel.Config`.
-        """
+        """width of the memory; members: heads on it, more than 1 make an ensemble (5 are usual); latent_variable: what
+        is left to chance, None: nothing. For states of tokens `TokenRecurrent` is built, with a memory of this width
+        for each: tokens and grid as in `ResidualModel.Config`."""
 
         width: int = 128
+        members: int = 1
         latent_variable: LatentVariableConfig | None = None
         tokens: Tokens = "places"
         grid: tuple[int, ...] = ()
 
         def __post_init__(self) -> None:
-            if self.width < 1:
-                raise ConfigError("width >= 1", f"{self.width}", "correct the world model's configuration")
+            if min(self.width, self.members) < 1:
+                raise ConfigError("width and members >= 1", f"{self.width}, {self.members}",
+                                  "correct the world model's configuration")
             require_grid(self.tokens, self.grid)
 
         def build(
@@ -54,20 +62,21 @@ class RecurrentModel(WorldModel):
         ) -> RecurrentModel | TokenRecurrent:
             if in_tokens(latent_shape, self.tokens, self.grid):
                 return TokenRecurrent(
-                    signature, latent_shape, self.width, self.latent_variable, self.tokens, self.grid)
-            return RecurrentModel(signature, latent_shape, self.width, self.latent_variable)
+                    signature, latent_shape, self.width, self.latent_variable, self.tokens, self.grid, self.members)
+            return RecurrentModel(signature, latent_shape, self.width, self.latent_variable, self.members)
 
     def __init__(
         self, signature: Signature, latent_shape: tuple[int, ...], width: int = 128,
-        latent_variable: LatentVariableConfig | None = None,
+        latent_variable: LatentVariableConfig | None = None, members: int = 1,
     ) -> None:
         super().__init__()
         size = torch.Size(latent_shape).numel()
+        self.members = members
         self.actions = ActionEmbedding(signature.action)
         self.cell = nn.GRUCell(size + self.actions.width + len(signature.exogenous), width)
-        self.to_change = nn.Linear(width, size)
-        nn.init.uniform_(self.to_change.weight, -0.1 * width**-0.5, 0.1 * width**-0.5)
-        nn.init.zeros_(self.to_change.bias)
+        self.to_change = last_layer(members, width, size)
+        if isinstance(self.to_change, nn.Linear):  # drawn again, as in every run that is to be reproduced
+            nn.init.uniform_(self.to_change.weight, -0.1 * width**-0.5, 0.1 * width**-0.5)
         self.fork: Fork | None = None
         if latent_variable is not None:
             self.latent_variable = latent_variable.build(signature, latent_shape, width)
@@ -101,6 +110,10 @@ class RecurrentModel(WorldModel):
         """The memory after the step, m'."""
         return given_before(self._roll, self.latent_variable, states, actions, exogenous, carry)
 
+    def singles(self) -> tuple[WorldModel, ...]:
+        """Each head with what all of them share; their weights are the ensemble's."""
+        return (self,) if self.members == 1 else tuple(cast(WorldModel, head_of(self, i)) for i in range(self.members))
+
     def _roll(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None, chance: Choosing | None
     ) -> Imagined:
@@ -109,10 +122,12 @@ class RecurrentModel(WorldModel):
         drive = drive_inputs(self.actions, actions, exogenous).flatten(0, 1)
         (memory,) = (x.repeat_interleave(k, 0) for x in belief.carry)
         state = belief.state.flatten(1).repeat_interleave(k, 0)
-        states = [state]
+        states, spread = [state], []
         for t in range(h):
             memory = self.cell(torch.cat([state, drive[:, t]], -1), memory)
-            state = forked(state, memory, chance, self.fork, self.to_change)
+            state, disagreement = forked(state, memory, chance, self.fork, self.to_change)
             states.append(state)
+            spread += [] if disagreement is None else [disagreement]
         imagined = torch.stack(states, 1).unflatten(0, (b, k)).unflatten(-1, shape)
-        return Imagined(imagined, belief.context, carry=(memory.unflatten(0, (b, k)),))
+        doubt = torch.stack(spread, -1).unflatten(0, (b, k)) if spread else None
+        return Imagined(imagined, belief.context, doubt, carry=(memory.unflatten(0, (b, k)),))

@@ -3,6 +3,8 @@ another. Shapes as in token_residual.py; T steps of history."""
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from steersman.core import Belief, Imagined, Latent, LatentVariableConfig, Signature, WorldModel
 from steersman.nn import ActionEmbedding, mlp
 from steersman.world_model.drive import drive_inputs
+from steersman.world_model.heads import head_of, last_layer
 from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained, given_before
 from steersman.world_model.tokens import TokenEmbedding, Tokens, forked_tokens, token_block
 
@@ -21,15 +24,18 @@ class TokenRecurrent(WorldModel):
     memories; c = MLP([a, x]), what drives the step, is added and conditions it (`nn.TokenBlock`). The memory m
     (B, N, W) starts at zero before the history's first step and is the belief's carry.
 
+    `members` are heads on the one memory, as in `RecurrentModel`; their disagreement is a mean over N and D.
+
     With a latent variable s_i' = s_i + W_o fork(m_i', z), one z for all tokens, whose prior is given the mean of m'.
     """
 
     def __init__(
         self, signature: Signature, latent_shape: tuple[int, ...], width: int = 128,
         latent_variable: LatentVariableConfig | None = None, tokens: Tokens = "places", grid: tuple[int, ...] = (),
+        members: int = 1,
     ) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.members = width, members
         self.actions = ActionEmbedding(signature.action)
         self.embed_drive = mlp([self.actions.width + len(signature.exogenous), 2 * width, width])
         self.embed_state = TokenEmbedding(latent_shape, width, tokens, grid)
@@ -37,10 +43,7 @@ class TokenRecurrent(WorldModel):
         self.block = token_block(width, grid)
         self.norm = nn.LayerNorm(width)
         self.cell = nn.GRUCell(width, width)
-        self.to_change = nn.Linear(width, latent_shape[1])
-        with torch.no_grad():
-            self.to_change.weight.mul_(0.1)
-            self.to_change.bias.zero_()
+        self.to_change = last_layer(members, width, latent_shape[1])
         self.fork: Fork | None = None
         if latent_variable is not None:
             self.latent_variable = latent_variable.build(signature, latent_shape, width)
@@ -74,19 +77,25 @@ class TokenRecurrent(WorldModel):
         """The mean over tokens of the memory after the step."""
         return given_before(self._roll, self.latent_variable, states, actions, exogenous, carry)
 
+    def singles(self) -> tuple[WorldModel, ...]:
+        """Each head with what all of them share; their weights are the ensemble's."""
+        return (self,) if self.members == 1 else tuple(cast(WorldModel, head_of(self, i)) for i in range(self.members))
+
     def _roll(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None, chance: Choosing | None
     ) -> Imagined:
         b, k = actions.shape[:2]
         drives = self._driven(actions, exogenous).flatten(0, 1).unbind(1)
         state, memory = (x.repeat_interleave(k, 0) for x in (belief.state, *belief.carry))
-        states = [state]
+        states, spread = [state], []
         for driven in drives:
             memory = self._remembered(state, memory, driven)
-            state = forked_tokens(state, memory, chance, self.fork, self.to_change)
+            state, disagreement = forked_tokens(state, memory, chance, self.fork, self.to_change)
             states.append(state)
+            spread += [] if disagreement is None else [disagreement]
         imagined = torch.stack(states, 1).unflatten(0, (b, k))
-        return Imagined(imagined, belief.context, carry=(memory.unflatten(0, (b, k)),))
+        doubt = torch.stack(spread, -1).unflatten(0, (b, k)) if spread else None
+        return Imagined(imagined, belief.context, doubt, carry=(memory.unflatten(0, (b, k)),))
 
     def _driven(self, actions: Tensor, exogenous: Tensor | None) -> Tensor:
         """(B, K, H, A) -> (B, K, H, W)."""

@@ -128,9 +128,8 @@ class TokenResidual(WorldModel):
         if not self.training or len(self.networks) == 1:
             return torch.stack([network(state, driven, z) for network in self.networks])
         deal = Deal(len(state), len(self.networks), state.device)
-        rows = deal.scatter(torch.arange(len(state), device=state.device)[:, None])[..., 0]
         each = [network(state[own], driven[own], None if z is None else z[own])
-                for network, own in zip(self.networks, rows, strict=True)]
+                for network, own in zip(self.networks, deal.owned(), strict=True)]
         return deal.gather(torch.stack(each))[None]
 
 

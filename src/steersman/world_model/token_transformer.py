@@ -17,6 +17,7 @@ from steersman.core import Belief, Imagined, Latent, LatentVariableConfig, Signa
 from steersman.nn import ActionEmbedding, mlp
 from steersman.nn.token_block import TokenBlock
 from steersman.world_model.drive import drive_inputs
+from steersman.world_model.heads import expected, head_of, last_layer
 from steersman.world_model.kept import begun, settled
 from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained, given_before
 from steersman.world_model.tokens import TokenEmbedding, Tokens, forked_tokens
@@ -33,6 +34,8 @@ class TokenTransformer(WorldModel):
     The belief's carry holds, layer by layer, P keys (B, N, I) and P values (B, N, I), oldest first, and once it was
     observed moment by moment an age (B,) int64 behind context - 1 of each, as in `TransformerModel`.
 
+    `members` are heads on the last layer, as in `TransformerModel`; their disagreement is a mean over N and D.
+
     With a latent variable s_{t+1,i} = s_{t,i} + W_o fork(h_{t,i}, z_t), one z for all tokens, whose prior is given the
     mean of h over tokens.
     """
@@ -41,8 +44,10 @@ class TokenTransformer(WorldModel):
         self, signature: Signature, latent_shape: tuple[int, ...], width: int = 128, depth: int = 3, heads: int = 4,
         head_width: int = 32, hidden: int = 256, context: int = 3, dropout: float = 0.0,
         latent_variable: LatentVariableConfig | None = None, tokens: Tokens = "places", grid: tuple[int, ...] = (),
+        members: int = 1,
     ) -> None:
         super().__init__()
+        self.members = members
         self.context, self.cache_shape = context, (latent_shape[0], heads * head_width)
         self.actions = ActionEmbedding(signature.action)
         self.embed_drive = mlp([self.actions.width + len(signature.exogenous), 2 * width, width])
@@ -51,10 +56,7 @@ class TokenTransformer(WorldModel):
             TokenBlock(width, heads, head_width, hidden, context, grid, dropout) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
-        self.to_change = nn.Linear(width, latent_shape[1])
-        with torch.no_grad():
-            self.to_change.weight.mul_(0.1)
-            self.to_change.bias.zero_()
+        self.to_change = last_layer(members, width, latent_shape[1])
         self.fork: Fork | None = None
         if latent_variable is not None:
             self.latent_variable = latent_variable.build(signature, latent_shape, width)
@@ -75,7 +77,7 @@ class TokenTransformer(WorldModel):
         for block in self._layers():
             x, key, value = block.whole(x, condition, apart)
             caches += [key, value]
-        return states + self.to_change(self.norm(x)), caches
+        return states + expected(self.to_change, self.norm(x)), caches
 
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         context = None if latent.context is None else latent.context[:, -1]
@@ -120,6 +122,10 @@ class TokenTransformer(WorldModel):
         """The mean over tokens of what the blocks make of the step and its history."""
         return given_before(self._roll, self.latent_variable, states, actions, exogenous, carry)
 
+    def singles(self) -> tuple[WorldModel, ...]:
+        """Each head with what all of them share; their weights are the ensemble's."""
+        return (self,) if self.members == 1 else tuple(cast(WorldModel, head_of(self, i)) for i in range(self.members))
+
     def _roll(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None, chance: Choosing | None
     ) -> Imagined:
@@ -129,7 +135,7 @@ class TokenTransformer(WorldModel):
         count, limit = past[0][0].shape[1] if past else 0, self.context - 1
         own: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.blocks]
         state = belief.state[:, None].expand(-1, k, -1, -1)
-        states = [state]
+        states, spread = [state], []
         for t in range(horizon):
             x = self.embed_state(state) + driven[:, :, t, None]
             gone = max(0, count + t - limit)  # moments that nobody looks at any more
@@ -138,8 +144,9 @@ class TokenTransformer(WorldModel):
                 before = (past[i][0][:, gone:], past[i][1][:, gone:]) if gone < count else None
                 x, new = block.step(x, block.modulation(condition[:, :, t]), before, own[i][max(0, t - limit):], seen)
                 own[i].append(new)
-            state = forked_tokens(state, self.norm(x), chance, self.fork, self.to_change)
+            state, disagreement = forked_tokens(state, self.norm(x), chance, self.fork, self.to_change)
             states.append(state)
+            spread += [] if disagreement is None else [disagreement]
         carry = []
         for i, kept in enumerate(own):
             for j in range(2):
@@ -147,7 +154,8 @@ class TokenTransformer(WorldModel):
                 carry += [*old, *(new[j] for new in kept)][max(0, count + horizon - limit):]
         if age is not None:
             carry.append((age + horizon).clamp(max=limit)[:, None].expand(b, k))
-        return Imagined(torch.stack(states, 2), belief.context, carry=tuple(carry))
+        doubt = torch.stack(spread, -1) if spread else None
+        return Imagined(torch.stack(states, 2), belief.context, doubt, carry=tuple(carry))
 
     def _layers(self) -> list[TokenBlock]:
         return cast(list[TokenBlock], list(self.blocks))

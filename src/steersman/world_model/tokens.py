@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from steersman.core import ConfigError
 from steersman.nn.positions import sincos
 from steersman.nn.token_block import TokenBlock
+from steersman.world_model.heads import answered, expected
 from steersman.world_model.latent_variable.choosing import Choosing, Fork
 
 Tokens = Literal["places", "set", "flat"]
@@ -92,19 +93,20 @@ def require_grid(tokens: Tokens, grid: tuple[int, ...]) -> None:
 
 def forked_tokens(
     state: Tensor, hidden: Tensor, chance: Choosing | None, fork: Fork | None, to_change: nn.Module
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
     """The next states (…, N, D) of a predictor whose last hidden layer is of tokens (…, N, W): one z for all of them,
-    its prior given their mean; without a fork nothing is left to chance."""
-    if chance is None or fork is None:
-        following: Tensor = state + to_change(hidden)
-        return following
-    rows, last = state.flatten(0, -3), hidden.flatten(0, -3)
+    its prior given their mean; and how far its heads disagree (…), if it has several. Without a fork nothing is left
+    to chance."""
+    if chance is not None and fork is not None:
+        rows, last = state.flatten(0, -3), hidden.flatten(0, -3)
 
-    def move(z: Tensor, times: int) -> Tensor:
-        each, before = (x.repeat_interleave(times, 0) for x in (last, rows))
-        return (before + to_change(fork_tokens(fork, each, z))).flatten(1)
+        def move(z: Tensor, times: int) -> Tensor:
+            each, before = (x.repeat_interleave(times, 0) for x in (last, rows))
+            return (before + expected(to_change, fork_tokens(fork, each, z))).flatten(1)
 
-    return move(chance.z(last.mean(1), move), 1).view(state.shape)
+        hidden = fork_tokens(fork, last, chance.z(last.mean(1), move)).view(hidden.shape)
+    change, disagreement = answered(to_change, hidden, 2)
+    return state + change, disagreement
 
 
 def fork_tokens(fork: Fork, hidden: Tensor, z: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from steersman.core import (
 )
 from steersman.nn import ActionEmbedding, CausalBlock, mlp, rotate
 from steersman.world_model.drive import drive_inputs
+from steersman.world_model.heads import expected, head_of, last_layer
 from steersman.world_model.kept import begun, settled
 from steersman.world_model.latent_variable.choosing import Choosing, Fork, choosing, explained, forked, given_before
 from steersman.world_model.token_transformer import TokenTransformer
@@ -45,6 +46,9 @@ class TransformerModel(WorldModel):
     them: so many of the newest count, the others are zeros that nobody looks at. So rows that began at different
     moments stand in one batch.
 
+    With `members` E > 1 the last layer is E heads (`heads.Heads`): while training each row is answered by one of them;
+    otherwise the state moves by their mean, and disagreement is √(mean over D of the variance over heads).
+
     With a latent variable s_{t+1} = s_t + W_o fork(h_t, z_t), h = LN(blocks(…)), and its prior is given h_t: keys and
     values do not depend on z but through the states that followed.
 
@@ -53,7 +57,8 @@ class TransformerModel(WorldModel):
 
     @register(WorldModel, earlier=EARLIER)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="transformer"):
-        """For states of tokens `TokenTransformer` is built: tokens and grid as in `ResidualModel.Config`."""
+        """members: heads on the last layer, more than 1 make an ensemble (5 are usual). `heads` are those of attention.
+        For states of tokens `TokenTransformer` is built: tokens and grid as in `ResidualModel.Config`."""
 
         width: int = 128
         depth: int = 3
@@ -62,12 +67,14 @@ class TransformerModel(WorldModel):
         hidden: int = 256
         context: int = 3
         dropout: float = 0.0
+        members: int = 1
         latent_variable: LatentVariableConfig | None = None
         tokens: Tokens = "places"
         grid: tuple[int, ...] = ()
 
         def __post_init__(self) -> None:
-            if min(self.width, self.depth, self.heads, self.hidden, self.context) < 1 or not 0 <= self.dropout < 1:
+            sizes = (self.width, self.depth, self.heads, self.hidden, self.context, self.members)
+            if min(sizes) < 1 or not 0 <= self.dropout < 1:
                 raise ConfigError("positive sizes and 0 <= dropout < 1", f"{self}", "correct the world model's sizes")
             if self.head_width < 2 or self.head_width % 2:
                 raise ConfigError(
@@ -86,12 +93,13 @@ class TransformerModel(WorldModel):
             if in_tokens(latent_shape, self.tokens, self.grid):
                 return TokenTransformer(
                     signature, latent_shape, self.width, self.depth, self.heads, self.head_width, self.hidden,
-                    self.context, self.dropout, self.latent_variable, self.tokens, self.grid)
+                    self.context, self.dropout, self.latent_variable, self.tokens, self.grid, self.members)
             return TransformerModel(self, signature, latent_shape)
 
     def __init__(self, config: Config, signature: Signature, latent_shape: tuple[int, ...]) -> None:
         super().__init__()
         size, width = torch.Size(latent_shape).numel(), config.width
+        self.members = config.members
         self.context, self.cache_width = config.context, config.heads * config.head_width
         self.actions = ActionEmbedding(signature.action)
         self.embed_drive = mlp([self.actions.width + len(signature.exogenous), 2 * width, width])
@@ -101,9 +109,9 @@ class TransformerModel(WorldModel):
             for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(width)
-        self.to_change = nn.Linear(width, size)
-        nn.init.uniform_(self.to_change.weight, -0.1 * width**-0.5, 0.1 * width**-0.5)
-        nn.init.zeros_(self.to_change.bias)
+        self.to_change = last_layer(config.members, width, size)
+        if isinstance(self.to_change, nn.Linear):  # drawn again, as in every run that is to be reproduced
+            nn.init.uniform_(self.to_change.weight, -0.1 * width**-0.5, 0.1 * width**-0.5)
         self.fork: Fork | None = None
         if config.latent_variable is not None:
             self.latent_variable = config.latent_variable.build(signature, latent_shape, width)
@@ -126,7 +134,7 @@ class TransformerModel(WorldModel):
         for block in self._layers():
             x, key, value = block.whole(x, condition, apart)
             caches += [key, value]
-        return states + self.to_change(self.norm(x)), caches
+        return states + expected(self.to_change, self.norm(x)), caches
 
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         context = None if latent.context is None else latent.context[:, -1]
@@ -177,6 +185,10 @@ class TransformerModel(WorldModel):
         """What the blocks make of the step and its history, h."""
         return given_before(self._roll, self.latent_variable, states, actions, exogenous, carry)
 
+    def singles(self) -> tuple[WorldModel, ...]:
+        """Each head with what all of them share; their weights are the ensemble's."""
+        return (self,) if self.members == 1 else tuple(cast(WorldModel, head_of(self, i)) for i in range(self.members))
+
     def _roll(
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None, chance: Choosing | None
     ) -> Imagined:
@@ -187,7 +199,7 @@ class TransformerModel(WorldModel):
         # with gradients rows are few: one product for all steps; without, many rows would not stay in the cache
         every = [block.modulation(condition).unbind(2) for block in self._layers()] if torch.is_grad_enabled() else None
         state = belief.state.flatten(1)[:, None].expand(b, k, -1)
-        states = [state]
+        states, spread = [state], []
         for t in range(horizon):
             x = self.embed_state(state)
             seen = None if known is None else torch.cat([known[t:], known.new_ones(min(t + 1, self.context), b, 1)])
@@ -199,13 +211,15 @@ class TransformerModel(WorldModel):
                 values.append(value)
                 evicted = max(0, len(keys) - self.context + 1)
                 del keys[:evicted], values[:evicted]
-            state = forked(state, self.norm(x), chance, self.fork, self.to_change)
+            state, disagreement = forked(state, self.norm(x), chance, self.fork, self.to_change)
             states.append(state)
+            spread += [] if disagreement is None else [disagreement]
         imagined = torch.stack(states, 2).unflatten(-1, shape)
         carry = [step.expand(b, k, -1) for steps in cache for step in steps]
         if age is not None:
             carry.append((age + horizon).clamp(max=self.context - 1)[:, None].expand(b, k))
-        return Imagined(imagined, belief.context, carry=tuple(carry))
+        doubt = torch.stack(spread, -1) if spread else None
+        return Imagined(imagined, belief.context, doubt, carry=tuple(carry))
 
     def _layers(self) -> list[CausalBlock]:
         return cast(list[CausalBlock], list(self.blocks))

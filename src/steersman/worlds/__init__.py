@@ -23,6 +23,7 @@ from steersman.worlds.hazards_env import Hazards
 from steersman.worlds.lqr import LQR, LQRCost, Rest
 from steersman.worlds.nine_rooms import NineRooms
 from steersman.worlds.paced import PacedTrials
+from steersman.worlds.patches import PatchesConfig
 from steersman.worlds.reactor import Plant
 from steersman.worlds.recording import Behaviour, held, record, steps_of, uniform
 from steersman.worlds.rooms import Layout, Painter
@@ -35,8 +36,8 @@ __all__ = [
     "FILMED", "LQR", "OURS", "SHIFTS", "Aim", "Arm", "Behaviour", "Branching", "Camera", "CameraEnv", "Consequence",
     "Corridor", "Escape", "Filmed", "FilmedGrid", "FilmedPushT", "FilmedReach", "FilmedTrials", "Fork", "Futures",
     "Gate", "Grid", "GymnasiumTrials", "GymnasiumWorld", "Habit", "HazardState", "Hazards", "HazardsConfig",
-    "LQRCost", "Labelled", "Layout", "Maze", "NineRooms", "PacedTrials", "Painter", "Plant", "Reach", "Rest",
-    "Rooms", "Scene", "Shift", "Shifted", "Simulated", "Step", "TabularCost", "TabularMDP", "Traffic", "Trials",
-    "TwoRooms", "World", "feasible", "film", "held", "make_env", "make_scene", "make_world", "record", "square",
-    "steps_of", "uniform", "walk", "wander",
+    "LQRCost", "Labelled", "Layout", "Maze", "NineRooms", "PacedTrials", "Painter", "PatchesConfig", "Plant",
+    "Reach", "Rest", "Rooms", "Scene", "Shift", "Shifted", "Simulated", "Step", "TabularCost", "TabularMDP",
+    "Traffic", "Trials", "TwoRooms", "World", "feasible", "film", "held", "make_env", "make_scene", "make_world",
+    "record", "square", "steps_of", "uniform", "walk", "wander",
 ]

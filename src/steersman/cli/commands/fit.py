@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from steersman.agent import Agent
+    from steersman.cost import Agreement, Logged
     from steersman.runs import Run
 
 _ROWS = 1 << 22  # of a file of labels
@@ -33,7 +34,9 @@ class Fit(Extensible):
     own shows, and has the columns beside it. Goals and limits on these columns can be given from then on. --limit
     calibrates the margin of a limit on a column with the part of the log that was never trained on: it holds at all
     steps of a plan together, with the probability --level. --bad learns a guardrail from moments that are labelled as
-    bad. --distance learns the fewest steps from one state to another, a cost for goals of every kind but code.
+    bad. --known keeps plans inside what the run knows: where its ensemble agrees as it does on the part of the log that
+    was never trained on, or where the log has been. --distance learns the fewest steps from one state to another, a
+    cost for goals of every kind but code.
 
     Afterwards `--keep NAME` puts the guardrail in force (run, serve, rehearse, export), and
     `--weight goal=0 --weight temporal-distance=1` plans by the cost alone (run, evaluate). A folder that is exported
@@ -44,7 +47,8 @@ class Fit(Extensible):
         "steersman fit runs/camera --labels labelled.npz\n"
         "steersman fit runs/pendulum --limit 'speed<=6' --level 0.9 --name slow\n"
         "steersman fit runs/plant --limit 'T_R<=140' --level 0.97 --recourse 5 --name cool\n"
-        "steersman fit runs/robot --bad tipped.csv --name tipped --share 0.95"
+        "steersman fit runs/robot --bad tipped.csv --name tipped --share 0.95\n"
+        "steersman fit runs/robot --known logged"
     )
 
     run: Annotated[Path, tyro.conf.Positional, option("RUN")]
@@ -57,17 +61,22 @@ class Fit(Extensible):
     bad: Annotated[Path | None, option("FILE")] = None
     """A CSV file of moments of the run's log that are bad: columns episode and row, counted from 0. With a third column
     bad (0 or 1) only the moments in it are labels; otherwise all others of the log are good."""
+    known: Literal["", "agreement", "logged"] = ""
+    """Keep plans where the members of the run's ensemble agree (agreement), or where the log has been, by its columns
+    (logged; any world model). Refuses logged moments with a probability of 1 - --level."""
     distance: Annotated[bool, option()] = False
     """Learn the temporal distance."""
     name: str = ""
     """What --keep calls the guardrail: letters, digits, - and _."""
     level: float = 0.99
-    """Of --limit: with what probability a plan's errors stay within the margin, over new episodes."""
+    """Of --limit: with what probability a plan's errors stay within the margin, over new episodes. Of --known: the
+    share of logged windows or moments that is not refused."""
     recourse: Annotated[int | None, option("STEPS")] = None
     """Of --limit: steps after which a new decision could undo an error. Only they are promised, later ones keep as much
     as the last of them; plans may look any distance."""
     horizon: Annotated[int | None, option("INT")] = None
-    """Of --limit: steps to calibrate (default: what the planner looks ahead). Plans that look farther are refused."""
+    """Of --limit: steps to calibrate (default: what the planner looks ahead). Plans that look farther are refused. Of
+    --known agreement: steps of a window."""
     share: float = 0.99
     """Of --bad: the share of bad moments that is to be refused."""
     seed: int = 0
@@ -82,9 +91,10 @@ class Fit(Extensible):
         from steersman.agent.fitted.additions import require_name
         from steersman.runs import Run
 
-        asked = [bool(self.labels), bool(self.limit), self.bad is not None, self.distance, bool(self.drop)]
+        asked = [bool(self.labels), bool(self.limit), self.bad is not None, bool(self.known), self.distance,
+                 bool(self.drop)]
         if sum(asked) != 1:
-            raise UsageError("one of --labels, --limit, --bad, --distance and --drop", f"{sum(asked)} of them",
+            raise UsageError("one of --labels, --limit, --bad, --known, --distance and --drop", f"{sum(asked)} of them",
                              "give one at a time")
         if (self.limit or self.bad is not None) and not self.name:
             raise UsageError("a name for the guardrail", "none", "give --name, e.g. --name slow")
@@ -97,8 +107,9 @@ class Fit(Extensible):
 
             return Done({"run": str(self.run), **fit_readout(run, self.labels, self.log, self.seed, terminal)})
         agent = Agent.load(run, additions=False)
-        facts = self._limit(run, agent, terminal) if self.limit else (
-            self._bad(run, agent, terminal) if self.bad is not None else self._distance(run, agent, terminal))
+        fit = self._limit if self.limit else self._bad if self.bad is not None else (
+            self._known if self.known else self._distance)
+        facts = fit(run, agent, terminal)
         kept = store_additions(agent, run)
         return Done({"run": str(self.run), "kept": kept, **facts})
 
@@ -141,6 +152,23 @@ class Fit(Extensible):
         terminal.say(f"kept: steersman run {self.run} … --keep {self.name}")
         return {"name": self.name, "share": rail.share, "good_refused": rail.good_refused, "bad": int(bad.sum()),
                 "good": int((~bad).sum())}
+
+    def _known(self, run: Run, agent: Agent, terminal: Terminal) -> dict[str, Any]:
+        from steersman.cli.trusting import require_held_out
+        from steersman.evaluation import fit_agreement, fit_logged
+
+        learned, later = require_held_out(run)
+        name = self.name or self.known
+        found: Agreement | Logged
+        if self.known == "agreement":
+            found = fit_agreement(agent, later, level=self.level, horizon=self.horizon or agent.planner.horizon or 10,
+                                  seed=self.seed, name=name)
+        else:
+            found = fit_logged(agent, learned, later, level=self.level, seed=self.seed, name=name)
+        agent.add_guardrail(name, found)
+        terminal.say(f"{name}: refuses a logged moment with a probability of {1 - self.level:.2g} at most")
+        terminal.say(f"kept: steersman run {self.run} … --keep {name}")
+        return {"name": name, "known": self.known, "level": self.level, "threshold": found.threshold}
 
     def _distance(self, run: Run, agent: Agent, terminal: Terminal) -> dict[str, Any]:
         from steersman.agent.distance import fit_distance

@@ -5,6 +5,8 @@ Shapes: B problems, K candidates, T moments of history, H horizon, D latent size
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -35,11 +37,12 @@ def check_world_model(
     for a candidate alone; no step knows a later action; imagining on from the end of a future is the longer future;
     so is `branch` from the ends of futures, unless it refuses; `as_perceptron`, where it says anything, says the same;
     inputs, weights and the global random generator are left alone; works in inference mode; finite gradients in
-    actions. What is believed is the same from `begin`, `filter` and `observe` moment by moment, also where a part or
-    nothing was measured, after several actions, and in rows that begin anew; surprise belongs to what was foreseen; a
-    belief keeps its size. Where something is left to chance: one future from one noise, whatever its neighbours and
-    whatever noise comes later; outcomes that are listed have probabilities that sum to 1 and are drawn as often; what
-    followed is explained by a rollout and information >= 0.
+    actions. An ensemble's step is the mean of its members' steps, and it says how far they lie apart. What is believed
+    is the same from `begin`, `filter` and `observe` moment by moment, also where a part or nothing was measured, after
+    several actions, and in rows that begin anew; surprise belongs to what was foreseen; a belief keeps its size. Where
+    something is left to chance: one future from one noise, whatever its neighbours and whatever noise comes later;
+    outcomes that are listed have probabilities that sum to 1 and are drawn as often; what followed is explained by a
+    rollout and information >= 0.
 
     action, latent_shape, context_shape   of the agent that it is for
     exogenous       size of the exogenous inputs
@@ -69,6 +72,7 @@ def check_world_model(
             check.closed_form()
             Chance(model, check.ledger, lambda b, k, h: check.draw(b, k, h, history), check.futures.generator).check()
             Following(model, check.futures, check.ledger, exogenous, history).check()
+            check.doubts()
         if differentiable and action.kind != "discrete":
             check.gradients()
     finally:
@@ -198,6 +202,31 @@ class _Check:
         said = form.step(belief.state.flatten(1).expand(5, -1), torch.arange(5))
         self.ledger.keep("says the same in closed form", same(said, each), "one step of 5 actions", worst(said, each),
                          "correct `as_perceptron`, or let it return None")
+
+    def doubts(self) -> None:
+        """An ensemble's step is the mean of its members' steps, and its disagreement how far they lie apart."""
+        members = self.model.singles()
+        belief, actions, outside = self.draw(3, 5, 2, self.history)
+        belief = self.model.settle(belief)
+        found = self.imagine("2 steps", belief, actions, outside)
+        if len(members) == 1:
+            self.ledger.keep("tells of disagreement only where there are members", found.disagreement is None,
+                             "2 steps", "disagreement of one model", "return several `singles`, or no disagreement")
+            return
+        fix = "report √(mean of the variance over `singles`) of each step"
+        wanted = (3, 5, 2)
+        got = None if found.disagreement is None else tuple(found.disagreement.shape)
+        self.ledger.keep("tells how far its members disagree, (B, K, H)", got == wanted, "2 steps", f"{got}", fix)
+        assert found.disagreement is not None
+        first = None if outside is None else outside[:, :1]
+        each = torch.stack([self.ledger.ask(
+            "one member alone", partial(member.imagine, belief, actions[:, :, :1], first)).states[:, :, 1]
+            for member in members])
+        self.ledger.keep("moves by the mean of its members", same(found.states[:, :, 1], each.mean(0)), "one step",
+                         worst(found.states[:, :, 1], each.mean(0)), "let the state move by the members' mean")
+        apart = each.var(0).flatten(2).mean(-1).sqrt()
+        self.ledger.keep("tells how far its members disagree, (B, K, H)", same(found.disagreement[:, :, 0], apart),
+                         "one step", worst(found.disagreement[:, :, 0], apart), fix)
 
     def gradients(self) -> None:
         belief, actions, outside = self.draw(2, 3, 4, self.history)

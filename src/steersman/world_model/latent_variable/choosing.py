@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from steersman.core import Belief, Imagined, LatentVariable
 from steersman.nn import DenseMembers
+from steersman.world_model.heads import answered, expected
 
 Move: TypeAlias = Callable[[Tensor, int], Tensor]
 """z (N·O, Z), O -> (N·O, D): the next states, if the O neighbours of a row are given these z."""
@@ -89,20 +90,19 @@ class Choosing:
 
 def forked(
     state: Tensor, hidden: Tensor, chance: Choosing | None, fork: Fork | None, to_change: nn.Module
-) -> Tensor:
-    """The next states (…, D) of a predictor with one last hidden layer (…, W), which the prior is given; without a
-    fork nothing is left to chance."""
-    if chance is None or fork is None:
-        following: Tensor = state + to_change(hidden)
-        return following
-    rows, last = state.flatten(0, -2), hidden.flatten(0, -2)
+) -> tuple[Tensor, Tensor | None]:
+    """The next states (…, D) of a predictor with one last hidden layer (…, W), which the prior is given, and how far
+    its heads disagree (…), if it has several (`heads.answered`); without a fork nothing is left to chance."""
+    if chance is not None and fork is not None:
+        rows, last = state.flatten(0, -2), hidden.flatten(0, -2)
 
-    def move(z: Tensor, times: int) -> Tensor:
-        each, before = (x.repeat_interleave(times, 0) for x in (last, rows))
-        after: Tensor = before + to_change(fork(each[None], z)[0])
-        return after
+        def move(z: Tensor, times: int) -> Tensor:
+            each, before = (x.repeat_interleave(times, 0) for x in (last, rows))
+            return before + expected(to_change, fork(each[None], z)[0])
 
-    return move(chance.z(last, move), 1).view(state.shape)
+        hidden = fork(last[None], chance.z(last, move))[0].view(hidden.shape)
+    change, disagreement = answered(to_change, hidden)
+    return state + change, disagreement
 
 
 def choosing(variable: LatentVariable | None, actions: Tensor, u: Tensor | None) -> Choosing | None:
