@@ -102,7 +102,7 @@ def test_the_temporal_distance_is_kept_as_a_cost(
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    ([], "one of --labels, --limit, --bad, --distance and --drop; got 0"),
+    ([], "one of --labels, --limit, --bad, --known, --distance and --drop; got 0"),
     (["--limit", "speed<=6"], "a name for the guardrail"),
     (["--limit", "speed<=6", "--name", "a b"], "letters, digits"),
     (["--limit", "heat<=6", "--name", "a"], "with a column of cos, sin, speed; got 'heat<=6'"),

@@ -209,7 +209,7 @@ def graphs(root: Path) -> object:
         def built(*rest: Any) -> Any:
             raise RunError("a graph", "none", "build it")
 
-        patch.setattr("steersman.agent.remembered._from_log", built)
+        patch.setattr("steersman.agent.remembered._encoded_log", built)
         for nodes in (5, 9):
             try:
                 graph(nodes)(root)

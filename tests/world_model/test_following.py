@@ -10,7 +10,7 @@ from steersman.core import Belief, Latent, PlanningError, WorldModel
 from steersman.core.records import tensors
 from steersman.world_model import ObserverModel, TabularModel, TransformerModel
 
-PARALLEL = ("residual", "ensemble", "transformer", "transformer-1", "transformer-8")
+PARALLEL = ("residual", "ensemble", "transformer", "transformer-1", "transformer-8", "transformer-heads")
 
 
 def streamed(model, latent, past, inputs, reset=None, measured=None):
