@@ -101,6 +101,26 @@ def test_the_temporal_distance_is_kept_as_a_cost(
     assert steersman("fit", swings, "--drop", "temporal-distance").code == 0
 
 
+def test_where_the_log_has_been_is_kept_by_some_of_its_columns(
+    swings: Path, steersman: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steersman.cost import Logged
+
+    quick = Logged.Config(hidden=(8,), steps=20)
+    monkeypatch.setattr(Logged, "Config", lambda: quick)
+    ended = steersman("fit", swings, "--known", "logged", "--columns", "cos, sin", "--level", "0.5", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["kept"] == ["guardrail.logged"]
+    assert Agent.load(swings).guardrails["logged"].config.columns == ("cos", "sin")
+    assert steersman("run", swings, "--env", "Pendulum-v1", "--goal", "speed=0", "--keep", "logged", "--episodes", "1",
+                     "--json").code == 0
+    wrong = steersman("fit", swings, "--known", "logged", "--columns", "height", "--level", "0.5")
+    assert (wrong.code, "expected columns among cos, sin, speed; got height" in wrong.err) == (1, True), wrong.err
+    single = steersman("fit", swings, "--known", "agreement", "--level", "0.5")
+    assert (single.code, "which can disagree; got a single model" in single.err) == (2, True), single.err
+    assert steersman("fit", swings, "--drop", "logged").code == 0
+
+
 @pytest.mark.parametrize(("words", "said"), [
     ([], "one of --labels, --limit, --bad, --known, --distance and --drop; got 0"),
     (["--limit", "speed<=6"], "a name for the guardrail"),

@@ -54,7 +54,7 @@ _COLUMNS = (
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """kind: of predictor; log: recordings of 60 steps; steps: of training; trips of at most `limit` actions; level: of
-    both guardrails; fitting: updates of `Logged`'s classifier."""
+    both guardrails; columns: by which `Logged` knows the log; fitting: updates of its classifier."""
 
     kind: Kind
     log: int = 800
@@ -62,7 +62,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     members: int = 5
     trips: int = 40
     limit: int = 60
-    level: float = 0.95
+    level: float = 0.9
+    columns: tuple[str, ...] = ("x", "y")
     fitting: int = 3000
 
 
@@ -103,7 +104,7 @@ def perform(context: Context) -> Found:
     rails: dict[str, tuple[Guardrail, ...]] = {
         "without": (),
         "logged": (fit_logged(agent, learned, later, level=settings.level, seed=seed,
-                              config=Logged.Config(steps=settings.fitting)),),
+                              columns=settings.columns, config=Logged.Config(steps=settings.fitting)),),
         "agreement": (fit_agreement(agent, later, level=settings.level, horizon=5, seed=seed),),
     }
     paths, reached = {}, {}

@@ -64,6 +64,9 @@ class Fit(Extensible):
     known: Literal["", "agreement", "logged"] = ""
     """Keep plans where the members of the run's ensemble agree (agreement), or where the log has been, by its columns
     (logged; any world model). Refuses logged moments with a probability of 1 - --level."""
+    columns: Annotated[str, option("NAMES")] = ""
+    """Of --known logged: which columns, with commas between them (default: all). Fewer are told apart more sharply:
+    name those that say where the plan must not go, e.g. --columns x,y."""
     distance: Annotated[bool, option()] = False
     """Learn the temporal distance."""
     name: str = ""
@@ -164,7 +167,8 @@ class Fit(Extensible):
             found = fit_agreement(agent, later, level=self.level, horizon=self.horizon or agent.planner.horizon or 10,
                                   seed=self.seed, name=name)
         else:
-            found = fit_logged(agent, learned, later, level=self.level, seed=self.seed, name=name)
+            columns = tuple(filter(None, map(str.strip, self.columns.split(","))))
+            found = fit_logged(agent, learned, later, columns=columns, level=self.level, seed=self.seed, name=name)
         agent.add_guardrail(name, found)
         terminal.say(f"{name}: refuses a logged moment with a probability of {1 - self.level:.2g} at most")
         terminal.say(f"kept: steersman run {self.run} … --keep {name}")
