@@ -7,12 +7,13 @@ from steersman.core import ConfigError, MismatchError, PerceptionConfig
 from steersman.core.parts import convert
 from steersman.nn.convolution import pictures
 from steersman.perception import ConvEncoder
+from steersman.perception.pooling import Keypoints
 
 SMALL = {"widths": (4, 6, 8), "size": 5}
 
 
 @pytest.mark.parametrize("size", [(16, 16, 3), (17, 30, 1), (64, 48, 4), (5, 5, 3)])
-@pytest.mark.parametrize("pool", ["flatten", "mean", "tokens"])
+@pytest.mark.parametrize("pool", ["flatten", "mean", "tokens", "keypoints"])
 def test_any_image_size_gives_the_declared_shapes(size, pool):
     sig = signature(size)
     encoder = ConvEncoder.Config(pool=pool, map_width=7, **SMALL).build(sig)
@@ -48,6 +49,46 @@ def test_frames_do_not_see_one_another():
     whole = encoder.encode({"image": seen}).state
     one = encoder.encode({"image": seen[1:, 2:]}).state
     torch.testing.assert_close(whole[1:, 2:], one, rtol=1e-4, atol=1e-5)
+
+
+def test_keypoints_are_places_strengths_and_a_mean():
+    torch.manual_seed(0)
+    found = Keypoints(5, 3)
+    features = torch.randn(2, 5, 4, 6)
+    y = found(features)
+    assert y.shape == (2, found.size)
+    maps = found.maps(features)
+    for n in range(2):
+        for k in range(3):
+            share = (3.0 * maps[n, k]).flatten().softmax(0).view(4, 6)
+            row = sum(share[i, j] * (2 * i / 3 - 1) for i in range(4) for j in range(6))
+            column = sum(share[i, j] * (2 * j / 5 - 1) for i in range(4) for j in range(6))
+            torch.testing.assert_close(torch.stack([row, column]), y[n, [k, 3 + k]], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close((share * maps[n, k]).sum(), y[n, 6 + k], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(y[:, 9:], features.mean((2, 3)))
+
+
+def test_keypoints_learned_in_one_half_hold_in_the_other():
+    """A dot is learned on the left and read on the right: weights for each place know nothing of there."""
+    place = torch.rand(400, 2, generator=torch.Generator().manual_seed(0)) * 44 + 10
+    grid = torch.arange(64.0)
+    near = (grid[None, :, None] - place[:, :1, None]) ** 2 + (grid[None, None] - place[:, 1:, None]) ** 2
+    images = (255 * torch.exp(-near / 18)).to(torch.uint8)[:, None, :, :, None]
+    left, right = place[:, 1] < 32, place[:, 1] > 38
+    missed = {}
+    for pool in ("keypoints", "flatten"):
+        torch.manual_seed(0)
+        config = ConvEncoder.Config(pool=pool, patch=4, widths=(16,), size=2, keypoints=4)
+        encoder = config.build(signature((64, 64, 1)))
+        optimiser = torch.optim.Adam(encoder.parameters(), 1e-2)
+        for _ in range(150):
+            error = encoder.encode({"image": images[left]}).state[:, 0] - place[left] / 32
+            optimiser.zero_grad()
+            error.square().mean().backward()
+            optimiser.step()
+        read = 32 * encoder.encode({"image": images[right]}).state[:, 0]
+        missed[pool] = float((read - place[right]).detach().abs().mean())
+    assert missed["keypoints"] < 2.5 < 4 < missed["flatten"], missed
 
 
 def test_flatten_knows_where_and_tokens_are_in_reading_order():

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import torch
 
-from steersman.core import ActionSpec, Episode, ObservationSpec, Pace, Signature
+from steersman.core import ActionSpec, ConfigError, Episode, ObservationSpec, Pace, Signature
 from steersman.core.parts import convert
 from steersman.data import CacheWriter, Dataset
 from steersman.objectives import Likeness
@@ -41,12 +41,18 @@ def test_views_are_one_objective_more_and_a_file_can_hold_them():
     assert convert(msgspec.to_builtins(viewed), TrainConfig) == viewed
 
 
-@pytest.mark.parametrize(("shape", "options"), [((16, 16, 3), {}), ((16, 16, 1), {}), ((64, 64, 3), {"tokens": True})])
+@pytest.mark.parametrize(("shape", "options"), [
+    ((16, 16, 3), {}), ((16, 16, 1), {}), ((16, 16, 3), {"encoder": "keypoints"}), ((64, 64, 3), {"tokens": True})])
 def test_it_trains_on_colour_and_on_grey_and_the_part_is_logged(tmp_path, shape, options):
     dataset, config = record(tmp_path / "log", shape), small(views=True, **options)
     with create_run(tmp_path / "run", config, dataset, recipe="pixels") as run:
         train(config, dataset, run)
     assert [row["step"] for row in run.metrics.read() if row.get("part/likeness", 0) > 0] == [1, 2, 3]
+
+
+def test_keypoints_have_no_tokens():
+    with pytest.raises(ConfigError, match="tokens of an encoder conv or vit"):
+        pixels.recipe(encoder="keypoints", tokens=True)
 
 
 def test_weights_differ_from_those_without(tmp_path):

@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from steersman import training
 from steersman.agent import Agent, load_parts
@@ -210,18 +209,19 @@ def foreseen(run: Run, tests: Labelled) -> tuple[dict[str, float], float | None]
     rows = tests.actions.shape[1]
     first = rows - (m + history - 1) * pace.step
     truth, spread = tests.values, tests.values.std(0).clamp(min=1e-6)
-    error = readout.read(_encoded(parts.parts.perception, tests.moments(pace))) - truth
+    error = readout.read(_encoded(parts.parts.perception, tests.moments(pace)).state) - truth
     r2 = 1 - error.square().mean(0) / truth.var(0).clamp(min=1e-12)
     read = {name: float(value) for name, value in zip(readout.columns, r2, strict=True)}
     if first < pace.before:
         return read, None
-    states = [_encoded(parts.parts.perception, _at(tests, first + i * pace.step, pace)) for i in range(history)]
+    seen = [_encoded(parts.parts.perception, _at(tests, first + i * pace.step, pace)) for i in range(history)]
     done = tests.actions[:, first:].unflatten(1, (-1, pace.step))
     actions = chunked(done, signature.action) if pace.step > 1 else done[:, :, 0]
-    past = torch.stack(states, 1)
-    belief = agent.world_model.begin(Latent(past), actions[:, : history - 1], None)
+    past, maps = torch.stack([latent.state for latent in seen], 1), [latent.context for latent in seen]
+    context = torch.stack([found for found in maps if found is not None], 1) if maps[-1] is not None else None
+    belief = agent.world_model.begin(Latent(past, context), actions[:, : history - 1], None)
     imagined = agent.world_model.imagine(belief, actions[:, None, history - 1 :]).states[:, 0, -1]
-    ahead, still = (((readout.read(x) - truth) / spread).norm(dim=-1).mean() for x in (imagined, states[-1]))
+    ahead, still = (((readout.read(x) - truth) / spread).norm(dim=-1).mean() for x in (imagined, past[:, -1]))
     return read, float(ahead / still)
 
 
@@ -233,7 +233,8 @@ def _at(labelled: Labelled, row: int, pace: Pace) -> Observation:
     return upto.moments(pace)
 
 
-def _encoded(perception: Any, moment: Observation) -> Tensor:
+def _encoded(perception: Any, moment: Observation) -> Latent:
     count = len(next(iter(moment.values())))
-    return torch.cat([encode(perception, {name: x[i : i + 100] for name, x in moment.items()}).state
-                      for i in range(0, count, 100)])
+    found = [encode(perception, {name: x[i : i + 100] for name, x in moment.items()}) for i in range(0, count, 100)]
+    maps = [latent.context for latent in found if latent.context is not None]
+    return Latent(torch.cat([latent.state for latent in found]), torch.cat(maps) if maps else None)

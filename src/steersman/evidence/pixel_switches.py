@@ -92,6 +92,8 @@ SWITCHES: dict[str, tuple[str, bool, Change]] = {
     "stem": ("patches of 2 pixels and four stages; without: of 4 and three", True,
              lambda c: seeing(c, patch=4, widths=(32, 64, 128))),
     "blocks": ("residual blocks in the encoder", False, lambda c: seeing(c, blocks=1)),
+    "keypoints": ("keypoints instead of a weight for each place", False,
+                  lambda c: _as_recipe(c, encoder="keypoints")),
     "tokens": ("a latent of tokens", False,
                lambda c: _as_recipe(c, tokens=True)),
     "vit": ("a vision transformer", False, lambda c: _as_recipe(c, encoder="vit")),

@@ -6,7 +6,7 @@ of a moment, (h, w) the last grid, D state size.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 import msgspec
 from torch import Tensor, nn
@@ -18,7 +18,9 @@ from steersman.core.signature import Signature
 from steersman.core.task import Task
 from steersman.core.types import Latent, Observation
 from steersman.nn.convolution import Activation, MapStem, grid, image_of, patch_convolution, residual_stack
-from steersman.perception.pooling import Pool, projector
+from steersman.perception.pooling import Keypoints, projector
+
+ConvPool = Literal["flatten", "mean", "tokens", "keypoints"]
 
 
 class ConvEncoder(Perception):
@@ -28,6 +30,7 @@ class ConvEncoder(Perception):
         state = project(flatten LN Y)                      pool "flatten": keeps where things are (default)
               | project(mean over places of LN Y)          pool "mean": does not, and has the fewest weights
               | project(LN Y) at each place, (h·w, D)      pool "tokens"
+              | project(keypoints of Y)                    pool "keypoints": says where things are, wherever that is
 
     A moment of several pictures (`ObservationSpec.frames`) enters as the newest one and its differences to the others,
     [x_0/255 - 1/2, g·(x_0 - x_i)/255] with g = `difference_gain`, so that motion is as loud as what stands still; the
@@ -54,6 +57,7 @@ class ConvEncoder(Perception):
 
         activation       "relu" trains about an eighth faster in bf16 on a CPU
         projector        hidden units; 0: linear
+        keypoints        how many maps are searched, for that pool alone (`perception.pooling.Keypoints`)
         difference_gain  4: measured on pendulum pictures, 3 frames, by R² of the speed
         """
 
@@ -62,7 +66,8 @@ class ConvEncoder(Perception):
         widths: tuple[int, ...] = (32, 64, 128)
         blocks: int = 1
         activation: Activation = "gelu"
-        pool: Pool = "flatten"
+        pool: ConvPool = "flatten"
+        keypoints: int = 32
         projector: int = 0
         difference_gain: float = 4.0
         size: int = 64
@@ -72,7 +77,8 @@ class ConvEncoder(Perception):
             if self.projector < 0 or not 0 <= self.difference_gain < float("inf"):
                 raise ConfigError("a projector and a difference_gain of at least 0",
                                   f"{self.projector} and {self.difference_gain}", "correct the perception's sizes")
-            if not self.widths or min(self.patch, *self.widths, self.size) < 1 or min(self.blocks, self.map_width) < 0:
+            positive = self.patch, *self.widths, self.size, self.keypoints
+            if not self.widths or min(positive) < 1 or min(self.blocks, self.map_width) < 0:
                 raise ConfigError("positive sizes and at least one stage", f"{self}", "correct the perception's sizes")
 
         def build(self, signature: Signature) -> ConvEncoder:
@@ -93,8 +99,12 @@ class ConvEncoder(Perception):
         places = self.coarse[0] * self.coarse[1]
         self.latent_shape = (places, config.size) if config.pool == "tokens" else (config.size,)
         self.stages = residual_stack(channels, config.patch, config.widths, config.blocks, config.activation)
-        self.norm = nn.LayerNorm(config.widths[-1])
         features = (places if config.pool == "flatten" else 1) * config.widths[-1]
+        if config.pool == "keypoints":
+            self.keypoints = Keypoints(config.widths[-1], config.keypoints)
+            features = self.keypoints.size
+        else:
+            self.norm = nn.LayerNorm(config.widths[-1])
         self.project = projector(features, config.projector, config.size, config.activation)
         stem = channels, config.patch, config.map_width, self.frames, config.difference_gain
         self.stem = MapStem(*stem) if config.map_width else None
@@ -103,12 +113,18 @@ class ConvEncoder(Perception):
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         images = image_of(observation, self.image, self.shape)
         features = patch_convolution(cast(nn.Conv2d, self.stages[0]), images, self.frames, self.config.difference_gain)
-        places = self.norm(self.stages[1:](features).permute(0, 2, 3, 1)).flatten(1, 2)
-        if self.config.pool == "flatten":
-            places = places.flatten(1)
-        elif self.config.pool == "mean":
-            places = places.mean(1)
-        return Latent(self.project(places.flatten(0, -2)).view(*images.shape[:-3], *self.latent_shape))
+        pooled = self._pooled(self.stages[1:](features))
+        return Latent(self.project(pooled).view(*images.shape[:-3], *self.latent_shape))
+
+    def _pooled(self, features: Tensor) -> Tensor:
+        """(N, width, h, w) -> (N, F), or (N·h·w, F) of tokens."""
+        if self.config.pool == "keypoints":
+            found: Tensor = self.keypoints(features)
+            return found
+        places: Tensor = self.norm(features.permute(0, 2, 3, 1)).flatten(1, 2)
+        if self.config.pool == "mean":
+            return places.mean(1)
+        return places.flatten(1) if self.config.pool == "flatten" else places.flatten(0, 1)
 
     def survey(self, observation: Observation) -> Tensor | None:
         return None if self.stem is None else self.stem.survey(image_of(observation, self.image, self.shape))

@@ -10,7 +10,7 @@ from typing import Literal
 
 from steersman.actor import ICEM
 from steersman.agent import AgentConfig
-from steersman.core import PerceptionConfig
+from steersman.core import ConfigError, PerceptionConfig
 from steersman.objectives import ExplainedPrediction, InverseDynamics, Likeness, Prediction, SIGReg, Straightening
 from steersman.perception import CameraChoice, ConvEncoder, KernelReadout, ViTEncoder
 from steersman.perception.views import AnotherLook
@@ -31,7 +31,7 @@ def recipe(
     batch_size: int = 32,
     size: int = 16,
     width: int = 192,
-    encoder: Literal["conv", "vit"] = "conv",
+    encoder: Literal["conv", "keypoints", "vit"] = "conv",
     tokens: bool = False,
     views: bool = False,
     inverse_dynamics: float = 0.0,
@@ -54,7 +54,7 @@ def recipe(
     batch_size  windows a step
     size        features of a state, or of each of its tokens
     width       width of the predictor's hidden layers
-    encoder     convolutional, or a vision transformer
+    encoder     convolutional, with a weight for each place or reading where its maps are high, or a vision transformer
     tokens      a state for each place of a coarse grid instead of one for all; the grid is that of pictures of 64 × 64,
                 for others say `--set agent.world_model.grid` and the encoder's sizes
     views       also learn that a moment seen otherwise is the same state: nearer, aside, in other colours, behind
@@ -71,7 +71,12 @@ def recipe(
                 pendulum balances where whole steps let go; 0 carries out whole steps, for as many times fewer decisions
     held_out    share of the log, its end, that is kept from training
     seed        of the training
+
+    Raises:
+        ConfigError: tokens of an encoder that has none.
     """
+    if tokens and encoder not in _GRIDS:
+        raise ConfigError(f"tokens of an encoder {' or '.join(_GRIDS)}", encoder, "leave out one of the two options")
     chance = Categorical.Config(codes=futures, temperature=OPEN) if futures else None
     numbers = size * (math.prod(_GRIDS[encoder]) if tokens else 1)
     return TrainConfig(
@@ -109,6 +114,9 @@ def recipe(
 
 
 def _picture(encoder: str, tokens: bool) -> PerceptionConfig:
+    if encoder == "keypoints":
+        return ConvEncoder.Config(activation="relu", projector=256, patch=2, widths=(16, 32, 64), blocks=0,
+                                  pool="keypoints")
     if encoder == "vit":
         return ViTEncoder.Config(patch=8, width=96, depth=3, heads=3, hidden=192, projector=256,
                                  pool="tokens" if tokens else "mean")
