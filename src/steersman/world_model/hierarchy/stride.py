@@ -37,7 +37,8 @@ def foreseen_share(level: Abstraction, states: Tensor, steps: int) -> Tensor:
 
 
 def measured_stride(level: Abstraction, states: Tensor, limit: int, share: float = 0.5) -> int:
-    """Steps of `level` that make one of the level above: as many as it foresees at least `share` of, from 2 to `limit`.
+    """Steps of `level` that make one of the level above: from 2 on as many as it foresees at least `share` of, up to
+    `limit`. A single step does not count: no change is hard to beat there.
 
     Above, a step shorter than that only repeats what this level knows; a longer one leaves out what it could say. Films
     as in `foreseen_share`; those it was not trained on say more.
@@ -48,4 +49,4 @@ def measured_stride(level: Abstraction, states: Tensor, limit: int, share: float
     most = max(2, min(limit, (states.shape[1] - 1) // level.every))
     found = foreseen_share(level, states, most)
     enough = found >= share
-    return max(2, int(enough.long().cumprod(0).sum()))
+    return max(2, 1 + int(enough[1:].long().cumprod(0).sum()))
