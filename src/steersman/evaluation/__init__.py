@@ -2,6 +2,7 @@
 
 from steersman.evaluation.acting import Acted, act_in
 from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction
+from steersman.evaluation.foresight import Foresight, encode_films, fit_levels, foresight
 from steersman.evaluation.futures import Shares, best_of, rank_histogram, shares, unevenness
 from steersman.evaluation.guarding import ClearGuard, Guard, fit_clear_guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
@@ -14,8 +15,9 @@ from steersman.evaluation.seen import show_columns, show_seen
 from steersman.evaluation.success import Tally, drifted
 
 __all__ = [
-    "PROTOCOLS", "Acted", "ClearGuard", "Decides", "Evaluation", "FunctionPolicy", "Guard", "PlanningProtocol",
-    "PolicyFunction", "Seen", "Shares", "Tally", "act_in", "best_of", "drifted", "evaluate", "fit_agreement",
-    "fit_clear_guard", "fit_guard", "fit_logged", "fitting", "margins_kept", "measure", "measure_margins",
-    "protocol", "rank_histogram", "shares", "show_columns", "show_seen", "unevenness", "wilson", "zero_of",
+    "PROTOCOLS", "Acted", "ClearGuard", "Decides", "Evaluation", "Foresight", "FunctionPolicy", "Guard",
+    "PlanningProtocol", "PolicyFunction", "Seen", "Shares", "Tally", "act_in", "best_of", "drifted", "encode_films",
+    "evaluate", "fit_agreement", "fit_clear_guard", "fit_guard", "fit_levels", "fit_logged", "fitting", "foresight",
+    "margins_kept", "measure", "measure_margins", "protocol", "rank_histogram", "shares", "show_columns", "show_seen",
+    "unevenness", "wilson", "zero_of",
 ]

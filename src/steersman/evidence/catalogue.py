@@ -31,6 +31,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "data-curve": (".data_curve", "the score of the recipe for cameras against the length of its log"),
     "pixel-peers": (".pixel_peers", "world models of other packages, and methods without one, on the same logs"),
     "hierarchy": (".hierarchy", "nine rooms and a car: goals beyond a flat horizon, by levels and without"),
+    "abstraction": (".abstraction", "films without actions: how far each level of abstraction foresees what is true"),
     "reach": (".reach", "goals that can be reached are; of others it is said why, in one of six ways"),
     "unknown-regions": (".unknown_regions", "who enters a region never logged, and a noisy one that is well known"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),

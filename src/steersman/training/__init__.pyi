@@ -1,3 +1,5 @@
+from .ascending import AbstractionConfig as AbstractionConfig, Ascended as Ascended, ascend as ascend
+from .ascending import open_hierarchy as open_hierarchy
 from .advice import Advice as Advice, advise as advise
 from .checkpoints import Checkpoint as Checkpoint, CheckpointStore as CheckpointStore
 from .config import ParameterLevel as ParameterLevel, RolloutStage as RolloutStage, TrainConfig as TrainConfig

@@ -1,0 +1,7 @@
+"""Films in which nobody acts, with what is true in every frame: a box of balls that rocks, digits that wander."""
+
+from steersman.worlds.clips.clips import Clips, Footage
+from steersman.worlds.clips.digits import CountingDigits
+from steersman.worlds.clips.rocking import RockingBalls
+
+__all__ = ["Clips", "CountingDigits", "Footage", "RockingBalls"]
