@@ -38,6 +38,7 @@ from steersman.evidence.peers.policy import GoalPolicy
 from steersman.evidence.seeds import spread
 from steersman.runs import Run
 from steersman.runs.artefacts import Column, Figure, Row, Table
+from steersman.world_model import ResidualModel
 
 SEEDS = 3
 OURS = "ours"
@@ -75,8 +76,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Played(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One agent, scored once. calls: predictor calls a decision, 0 where nothing is imagined; ms: of a decision, in
-    CPU-time, a share of its batch's; scores: returns of episodes, or 1 and 0 for goals reached, by range of rooms."""
+    """One agent, scored once.
+
+    scores  returns of episodes, or 1 and 0 for goals reached, by range of rooms
+    calls   predictor calls a decision, 0 where nothing is imagined
+    ms      CPU-time of a step of one episode, the world's included, where all are decided together
+    """
 
     scores: dict[str, list[float]]
     calls: float = 0.0
@@ -153,6 +158,7 @@ def _trained(context: Context, world: ControlWorld, log: Dataset, members: int) 
     given: dict[str, Any] = {} if sizes.ours is None else {"steps": sizes.ours}
     config = world.ours(seed=context.seed, **given, **({"nodes": sizes.nodes} if world.rooms else {}))
     if members > 1:
+        assert isinstance(config.agent.world_model, ResidualModel.Config)
         model = msgspec.structs.replace(config.agent.world_model, members=members)
         config = msgspec.structs.replace(config, agent=msgspec.structs.replace(config.agent, world_model=model))
     folder = context.folder / "run"
@@ -232,8 +238,8 @@ def play(
         else:
             acted = act_in(counted.who, world.env, task, episodes=sizes.episodes, seed=seed, longest=world.longest)
             scores, floor = {"": acted.returns}, {"": acted.random_returns}
-            if acted.decisions:
-                counted.calls, counted.decisions = sum(one.calls for one in acted.decisions), len(acted.decisions)
+            decided, counted.decisions = acted.decisions, sum(acted.lengths)
+            counted.calls = counted.decisions * sum(one.calls for one in decided) / max(1, len(decided))
     ms = 1000 * (time.process_time() - before) / max(1, counted.decisions)
     return (Played(scores=scores, calls=counted.calls / max(1, counted.decisions), ms=ms), Played(scores=floor))
 
@@ -242,7 +248,7 @@ class _Counted:
     """Counts the calls of decisions."""
 
     def __init__(self, who: Decides | PolicyFunction) -> None:
-        self.who, self.calls, self.decisions = who, 0, 0
+        self.who, self.calls, self.decisions = who, 0.0, 0
 
     def watch(self, seen: Seen) -> None:
         """After every decision."""
@@ -298,13 +304,16 @@ def _interval(scores: list[float], shares: bool) -> list[float]:
     return [] if figure.low is None or figure.high is None else [figure.low, figure.high]
 
 
+_JUDGED: tuple[str, ...] = ("score", "score_equal_calls", "random_score")
+_COUNTED: tuple[str, ...] = ("long", "calls", "equal_calls", "train_cpu_seconds")
+
+
 def _table(figures: dict[str, dict[str, Any]]) -> Table:
     rows = []
     for name, found in figures.items():
         world, agent = name.split("/")
-        cells = {key: _figure(found, key) for key in ("score", "score_equal_calls", "random_score") if key in found}
-        cells |= {key: Figure(value=found[key]) for key in ("long", "calls", "equal_calls", "train_cpu_seconds")
-                  if key in found}
+        cells: dict[str, Figure] = {key: _figure(found, key) for key in _JUDGED if key in found}
+        cells |= {key: Figure(value=found[key]) for key in _COUNTED if key in found}
         kind: Literal["agent", "baseline"] = "agent" if agent == OURS else "baseline"
         rows.append(Row(label=f"{agent}: {WORDS[agent]}", kind=kind, figures=cells,
                         group=f"{world}, {found['steps']:,} steps"))

@@ -24,9 +24,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     members: int = 5
     futures: int = 5
-    samples: int = 64
-    iterations: int = 3
-    elites: int = 8
+    samples: int = 32
+    iterations: int = 2
+    elites: int = 6
     horizon: int = 25
 
     def __post_init__(self) -> None:
