@@ -48,22 +48,28 @@ WORDS = {
     "td-mpc2": "latent from rewards and values, MPPI with a policy prior",
     "hiql": "goal-conditioned policy, two levels", "qrl": "goal-conditioned policy, a quasimetric",
     "sac": "Stable-Baselines3, acts while it learns"}
+EXECUTED = 4
+"""Actions of a plan that planners carry out in the rooms before they decide again, as ours does there."""
+FEW = pets.Config(futures=2, horizon=10, execute=EXECUTED)
+"""PETS in the rooms at equal calls: as it comes they would pay for one candidate."""
 _SECONDS = {OURS: 45.0, "pets": 75.0, "td-mpc2": 75.0, "hiql": 30.0, "qrl": 30.0, "sac": 75.0}
-_IN_ROOMS = {OURS: 100.0, "pets": 150.0, "td-mpc2": 110.0, "hiql": 40.0, "qrl": 40.0, "sac": 240.0}
+_IN_ROOMS = {OURS: 100.0, "pets": 150.0, "td-mpc2": 110.0, "hiql": 60.0, "qrl": 60.0, "sac": 200.0}
 _USUAL_ROOMS = (OURS, "pets", "td-mpc2", "hiql", "qrl")
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """episodes: scored in worlds with a return; trips: of each range of the rooms; steps: of the world, None: each
     world's own; ours: updates of our training, None: the recipe's; td_mpc2, policies: updates of TD-MPC2, and of HIQL
-    and QRL; nodes: of the rooms' graph."""
+    and QRL, about as many CPU-seconds as ours; in the rooms, where ours trains for longer, `longer` times as many;
+    nodes: of the rooms' graph."""
 
     episodes: int = 8
     trips: int = 12
     steps: int | None = None
     ours: int | None = None
-    td_mpc2: int = 2000
+    td_mpc2: int = 1500
     policies: int = 1500
+    longer: float = 2.0
     nodes: int = 3000
 
 
@@ -134,7 +140,7 @@ def perform(context: Context) -> Found:
     own, floor = play(made.own, world, made.task, sizes, context.seed)
     equal = None
     if made.equal is not None:
-        task = replace(made.task, budget=Budget(calls=world.calls))
+        task = replace(made.equal_task, budget=Budget(calls=world.calls))
         equal, _ = play(made.equal, world, task, sizes, context.seed)
     scored = Scored(own=own, equal=equal, random=floor, train=train, steps=log.steps)
     said = f"{settings.world}, {settings.agent}, seed {context.seed}: {_mean(own.all):.4g} at {own.calls:.0f} calls"
@@ -147,10 +153,13 @@ def perform(context: Context) -> Found:
 
 
 class Made:
-    """An agent that has learned. task: what it is asked; equal: the same where it plans, to be held to a budget."""
+    """An agent that has learned. task: what it is asked; equal: who is held to a budget, where it plans; equal_task:
+    what that one is asked, None: the same."""
 
-    def __init__(self, own: Decides | PolicyFunction, task: Task, equal: Decides | None = None) -> None:
-        self.own, self.task, self.equal = own, task, equal
+    def __init__(
+        self, own: Decides | PolicyFunction, task: Task, equal: Decides | None = None, equal_task: Task | None = None
+    ) -> None:
+        self.own, self.task, self.equal, self.equal_task = own, task, equal, equal_task or task
 
 
 def _trained(context: Context, world: ControlWorld, log: Dataset, members: int) -> Path:
@@ -175,28 +184,36 @@ def _learn_ours(context: Context, world: ControlWorld, log: Dataset) -> Made:
 
 
 def _learn_pets(context: Context, world: ControlWorld, log: Dataset) -> Made:
-    config = pets.Config()
-    made = pets.agent(_trained(context, world, log, config.members), world, config)
-    return Made(made, pets.task(world, config), made)
+    config = pets.Config(execute=EXECUTED if world.rooms else 1)
+    run = _trained(context, world, log, config.members)
+    few = FEW if world.rooms else config
+    return Made(pets.agent(run, world, config), pets.task(world, config),
+                pets.agent(run, world, few), pets.task(world, few))
 
 
 def _learn_tdmpc2(context: Context, world: ControlWorld, log: Dataset) -> Made:
-    config = tdmpc2.Config(steps=context.settings.sizes.td_mpc2)
+    config = tdmpc2.Config(steps=_updates(context, world, context.settings.sizes.td_mpc2))
+    planner = msgspec.structs.replace(config.planner, execute=EXECUTED if world.rooms else 1)
+    config = msgspec.structs.replace(config, planner=planner)
     made = tdmpc2.agent(tdmpc2.train(world, log, config, seed=context.seed).networks)
     return Made(made, world.task({tdmpc2.LearnedReturn.name: 1.0}), made)
 
 
 def _learn_hiql(context: Context, world: ControlWorld, log: Dataset) -> Made:
-    return _shown(world, hiql.train(log, hiql.Config(fit=_fit(context)), 0.0, context.seed).policy)
+    return _shown(world, hiql.train(log, hiql.Config(fit=_fit(context, world)), 0.0, context.seed).policy)
 
 
 def _learn_qrl(context: Context, world: ControlWorld, log: Dataset) -> Made:
-    return _shown(world, qrl.train(log, qrl.Config(fit=_fit(context)), 0.0, context.seed).policy)
+    return _shown(world, qrl.train(log, qrl.Config(fit=_fit(context, world)), 0.0, context.seed).policy)
 
 
-def _fit(context: Context) -> Fit:
+def _fit(context: Context, world: ControlWorld) -> Fit:
     return Fit(lr=1e-3, batch_size=128, hidden=(128, 128), features=64, target=0.01,
-               steps=context.settings.sizes.policies)
+               steps=_updates(context, world, context.settings.sizes.policies))
+
+
+def _updates(context: Context, world: ControlWorld, plain: int) -> int:
+    return round(plain * (context.settings.sizes.longer if world.rooms else 1))
 
 
 def _shown(world: ControlWorld, policy: GoalPolicy) -> Made:

@@ -170,12 +170,12 @@ def _ours(window: int, horizon: int, samples: int, lr: float, steps: int) -> Cal
 
 WORLDS: Mapping[str, ControlWorld] = {
     "pendulum": ControlWorld(
-        env="Pendulum-v1", columns=("cos", "sin", "speed"), steps=10_000, longest=200, stage=_pendulum,
+        env="Pendulum-v1", columns=("cos", "sin", "speed"), steps=5_000, longest=200, stage=_pendulum,
         ours=_ours(16, 35, 128, 8e-3, 1500), calls=2000, goal={"cos": 1.0, "sin": 0.0, "speed": 0.0},
         shown=(1.0, 0.0, 0.0)),
     "cartpole": ControlWorld(
-        env="CartPole-v1", columns=("position", "speed", "angle", "turn"), steps=10_000, longest=500, stage=_cartpole,
-        over=_fallen, ours=_ours(8, 20, 64, 4e-3, 1000), calls=1000, goal={"position": 0.0, "angle": 0.0},
+        env="CartPole-v1", columns=("position", "speed", "angle", "turn"), steps=5_000, longest=500, stage=_cartpole,
+        over=_fallen, ours=_ours(8, 20, 64, 4e-3, 1000), calls=2000, goal={"position": 0.0, "angle": 0.0},
         scale={"position": 2.4, "angle": 0.21}, shown=(0.0, 0.0, 0.0, 0.0)),
     "acrobot": ControlWorld(
         env="Acrobot-v1", columns=("cos1", "sin1", "cos2", "sin2", "speed1", "speed2"), steps=10_000, longest=500,

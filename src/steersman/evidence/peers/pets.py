@@ -20,7 +20,7 @@ from steersman.world_model import TrajectorySampling
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """members of the ensemble and futures of each candidate (5 and 20 there); samples, iterations, elites and horizon
-    of CEM (400, 5, 40 and 25 there)."""
+    of CEM (400, 5, 40 and 25 there); execute: actions of a plan carried out before the next decision (1 there)."""
 
     members: int = 5
     futures: int = 5
@@ -28,6 +28,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     iterations: int = 2
     elites: int = 6
     horizon: int = 25
+    execute: int = 1
 
     def __post_init__(self) -> None:
         if self.members < 2 or self.futures < 1:
@@ -37,7 +38,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def planner(self) -> CEM.Config:
         """CEM, its next decision beginning from the last one's mean."""
         return CEM.Config(samples=self.samples, iterations=self.iterations, elites=self.elites, horizon=self.horizon,
-                          spread=1.0, floor=0.05, momentum=0.1)
+                          execute=self.execute, spread=1.0, floor=0.05, momentum=0.1)
 
 
 def agent(run: Path, world: ControlWorld, config: Config) -> Agent:
