@@ -4,8 +4,8 @@ How to choose: iCEM for smooth continuous control, CEM for discrete actions or a
 where distance to the goal misleads (walls, detours), the gradient planners where actions are many and the model is
 smooth, the augmented Lagrangian where plans rest on guardrails, Newton where they do and
 unknowns are few (about a hundred); beam search, dynamic programming and tree search for
-choices, the latter two also where steps are left to chance; A* for far goals through remembered states. Greedy is the
-floor to measure them against.
+choices, the latter two also where steps are left to chance; A* for far goals through remembered states. Seeded shows
+any sampling planner what a policy would do. Greedy is the floor to measure them against.
 docs/planners.md has the measured table.
 """
 
@@ -29,6 +29,7 @@ from steersman.actor.ground.verdict import Verdict, score, verdict, weighted_ter
 from steersman.actor.hierarchy import Reach, why_not
 from steersman.actor.policy.manoeuvres import Brake, Constant
 from steersman.actor.policy.policy import DistilledPolicy, Reactive
+from steersman.actor.policy.seeded import Seeded
 from steersman.actor.safety.backup import Backup
 from steersman.actor.safety.barrier import Barrier
 from steersman.actor.sampling.cem import CEM
@@ -64,6 +65,7 @@ __all__ = [
     "Reactive",
     "Search",
     "Searched",
+    "Seeded",
     "Spending",
     "Verdict",
     "decide",

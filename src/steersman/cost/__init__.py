@@ -21,6 +21,7 @@ from steersman.cost.reachable import ReachableCost
 from steersman.cost.region import Region
 from steersman.cost.sealed import Sealed
 from steersman.cost.steps_to_go import StepsToGo
+from steersman.cost.td_value import TDValue
 from steersman.cost.temporal_distance import TemporalDistance
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "SmoothnessCost",
     "StepMargin",
     "StepsToGo",
+    "TDValue",
     "TemporalDistance",
     "calibrate_margins",
     "column_names",

@@ -3,6 +3,7 @@
 How to choose: residual where an observation tells the state, recurrent or transformer where only the history does,
 observer where measurements are noisy and unmeasured disturbances come and stay, map reader where what happens depends
 on the scene around the state. The first three take states of tokens as tokens (token_residual.py and its neighbours).
+Trajectory sampling is put round an ensemble for planning: what it is unsure of is then left to chance (PETS).
 Linear and tabular models are given, not learned: oracles to test planners with. LeWM's and V-JEPA 2's predictors come
 from files that others published (`agent.load_published`).
 """
@@ -17,10 +18,11 @@ from steersman.world_model.tabular import TabularModel
 from steersman.world_model.token_recurrent import TokenRecurrent
 from steersman.world_model.token_residual import TokenResidual
 from steersman.world_model.token_transformer import TokenTransformer
+from steersman.world_model.trajectory_sampling import TrajectorySampling
 from steersman.world_model.transformer import TransformerModel
 from steersman.world_model.vjepa2 import VJEPA2Model
 
 __all__ = [
     "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
-    "TokenRecurrent", "TokenResidual", "TokenTransformer", "TransformerModel", "VJEPA2Model",
+    "TokenRecurrent", "TokenResidual", "TokenTransformer", "TrajectorySampling", "TransformerModel", "VJEPA2Model",
 ]
