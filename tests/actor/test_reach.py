@@ -213,6 +213,46 @@ def test_guardrails_cut_ways_and_it_says_so(graph):
     assert not why_not(same_side.reason[0])
 
 
+class Steps(Guardrail):
+    """No step may cross the line x = 5 below y = 9: it judges steps, not places."""
+
+    name = "steps"
+
+    def margin(self, imagined, actions):
+        x, y = imagined.states[..., 0], imagined.states[..., 1]
+        over = (x[:, :, :-1] - 5) * (x[:, :, 1:] - 5) <= 0
+        return torch.where(over, 9.0 - y[:, :, 1:], -1.0)
+
+
+def test_ways_are_cut_by_guardrails_that_judge_steps_only(graph):
+    limit, asked = (Steps(),), problem(HERE, THERE, guardrails=(Steps(),))
+    free, cut = planner_of(graph), planner_of(graph, cut=False)
+    under = free.plan(asked).warm
+    assert bool((under.value >= under.free - 1e-4).all())
+    assert bool((under.value > under.free + 1).any()), "the way leads higher up"
+    blind = cut.plan(asked).warm
+    assert torch.equal(blind.value, blind.free)
+    path, plans = play(free, problem(HERE, THERE, guardrails=limit), 200)
+    x, y = path[..., 0], path[..., 1]
+    over = (x[:, :-1] - 5) * (x[:, 1:] - 5) <= 0
+    assert bool((y[:, 1:][over] >= 9 - 1e-4).all())
+    assert not why_not(plans[0].reason[0])
+
+
+def test_where_no_candidate_keeps_a_limit_it_takes_the_fallback_and_says_so(graph):
+    class Never(Guardrail):
+        name = "never"
+
+        def margin(self, imagined, actions):
+            return torch.ones(actions.shape[:3])
+
+    plan = planner_of(graph).plan(problem(HERE, THERE, guardrails=(Never(),)))
+    assert not bool(plan.feasible.any())
+    assert bool((plan.actions == 0).all())
+    assert "INFEASIBLE" in plan.reason[0]
+    assert CUT in why_not(plan.reason[0])
+
+
 def test_it_says_where_ways_break_and_that_no_push_was_held():
     states, pushes = logged(hold=1)
     left = [(s, a) for s, a in zip(states, pushes, strict=True) if bool((s[:, 0] < 4.3).all())]

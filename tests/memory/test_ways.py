@@ -7,8 +7,9 @@ import heapq
 import pytest
 import torch
 
-from steersman.core import Belief, ConfigError, DataError, Imagined, Readout, WorldModel
+from steersman.core import Belief, ConfigError, DataError, Guardrail, Imagined, Readout, WorldModel
 from steersman.memory import WayConfig, build_ways
+from steersman.memory.graphs.cutting import cut_by
 from steersman.memory.graphs.known import is_known, is_known_on_the_way, known_from
 from steersman.memory.graphs.places import units_of
 from steersman.memory.graphs.steps_to_go import FAR, from_anywhere, steps_to_go
@@ -138,7 +139,7 @@ def test_no_edge_leads_through_the_wall_although_the_model_does(graph):
 def test_an_edge_costs_the_steps_that_were_imagined_and_ends_where_it_says(graph):
     model = Square()
     here, edge = (graph.neighbour >= 0).nonzero(as_tuple=True)
-    there, cost, push = graph.neighbour[here, edge], graph.cost[here, edge], graph.action[here, edge]
+    there, cost, push = graph.neighbour[here, edge], graph.cost[here, edge], graph.tried[here, graph.way[here, edge], 0]
     held = (push[:, None] - FAN[None]).abs().amax(2).amin(1) < 1e-6  # edges of held actions can be done again
     state, off = graph.nodes[here], torch.full((len(here),), torch.inf)
     for step in range(1, 7):
@@ -185,3 +186,43 @@ def test_columns_are_read_where_a_readout_is_given():
     graph = build_ways(states, actions, Square(), FAN, WayConfig(nodes=50, chunk=4, stride=2), Reads())
     assert graph.places.shape == (len(graph), 1)
     assert torch.allclose(graph.places * graph.unit, 2 * graph.nodes[:, :1])
+
+
+class Low(Guardrail):
+    """No step ends above y = `most`, problem by problem where there are several; a step alone tells."""
+
+    name = "low"
+
+    def __init__(self, most):
+        self.most = torch.as_tensor(most)
+
+    def margin(self, imagined, actions):
+        return imagined.states[:, :, 1:, 1] - self.most.reshape(-1, 1, 1)
+
+    def rows(self, index):
+        return self if self.most.dim() == 0 else Low(self.most[index])
+
+
+def test_edges_are_cut_whose_imagined_way_crosses_a_limit_as_a_loop_says(graph):
+    model, cut = Square(), cut_by((Low(6.0),), graph, Square())
+    assert cut.edges.shape == (1, *graph.neighbour.shape)
+    assert not bool(cut.nodes.any()), "this guardrail judges steps only"
+    here, edge = (graph.neighbour >= 0).nonzero(as_tuple=True)
+    some = torch.randperm(len(here), generator=torch.Generator().manual_seed(0))[:200]
+    for n, e in zip(here[some].tolist(), edge[some].tolist(), strict=True):
+        state, broken = graph.nodes[n], False
+        for t in range(int(graph.steps[n, e])):
+            state = model.step(state, graph.tried[n, graph.way[n, e], t])
+            broken |= float(state[1]) > 6.0
+        assert bool(cut.edges[0, n, e]) == broken
+    left = cut.leaves(graph)
+    assert torch.equal(left.neighbour < 0, (graph.neighbour < 0) | cut.edges[0])
+    assert 0 < int((left.neighbour >= 0).sum()) < int((graph.neighbour >= 0).sum())
+
+
+def test_limits_that_differ_by_problem_cut_each_graph_apart(graph):
+    together = cut_by((Low([3.0, 6.0, 20.0]),), graph, Square(), 3)
+    assert together.edges.shape[0] == 3
+    for b, most in enumerate((3.0, 6.0, 20.0)):
+        assert torch.equal(together.edges[b], cut_by((Low(most),), graph, Square()).edges[0])
+    assert not bool((together.edges[2] & (graph.neighbour >= 0)).any())

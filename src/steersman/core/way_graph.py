@@ -1,7 +1,7 @@
 """A graph of ways: remembered and imagined states, and what imagining says of the ways between them. No algorithm.
 
-What memory builds and the actor values. Shapes: N nodes, E edges that leave a node at most, P entries of a place,
-D latent size, A action size.
+What memory builds and the actor values. Shapes: N nodes, E edges that leave a node at most, C ways tried from a node,
+H steps of a way, P entries of a place, D latent size, A action size.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class WayGraph(TensorRecord):
     unit       (P,) those units, in the columns' own
     neighbour  (N, E) int64: where an edge leads; -1 is padding
     cost       (N, E) steps to there, by level 1's imagination, and what is left of the way in steps; infinite: padding
-    action     (N, E, A) the first action of the way
+    tried      (N, C, H, A) the actions of every way that was tried from a node
+    way        (N, E) int64: which of these an edge goes, from the node on; steps (N, E) int64: how many of its actions
     touch      () an imagined state this near has reached a node
     held       () steps that an action of the log is held for, on average
     known      where the log has been
@@ -82,7 +83,9 @@ class WayGraph(TensorRecord):
     unit: Tensor
     neighbour: Tensor
     cost: Tensor
-    action: Tensor
+    tried: Tensor
+    way: Tensor
+    steps: Tensor
     touch: Tensor
     held: Tensor
     known: Known

@@ -32,6 +32,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "pixel-peers": (".pixel_peers", "world models of other packages, and methods without one, on the same logs"),
     "hierarchy": (".hierarchy", "nine rooms and a car: goals beyond a flat horizon, by levels and without"),
     "reach": (".reach", "goals that can be reached are; of others it is said why, in one of six ways"),
+    "levels-guarded": (".levels_guarded", "a disk in each of nine rooms: guardrails at the upper level, lower, both"),
     "unknown-regions": (".unknown_regions", "who enters a region never logged, and a noisy one that is well known"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }

@@ -23,6 +23,7 @@ from steersman.core import (
     Signature,
     TensorRecord,
 )
+from steersman.core.records import put
 from steersman.worlds import capsules, snake
 from steersman.worlds.held import holding
 from steersman.worlds.trials import Simulated, World
@@ -33,6 +34,9 @@ SUCCESS_RADIUS = 0.12
 RANGES = {"short": (0, 1), "middle": (2, 4), "long": (5, 8)}
 """Doors between start and goal."""
 _APART = 0.3  # m at least between start and goal
+DISK = 0.12
+"""Radius of the disks, m."""
+_ROUND = 0.12  # m at least between starts or goals and a disk's edge
 _CLEAR = 0.15  # m between the middle of a wall and starts or goals
 _CHUNK = 256
 _FLOOR, _WALL_RGB, _AGENT = (232, 228, 218), (66, 66, 74), (196, 64, 36)
@@ -40,13 +44,15 @@ _FLOOR, _WALL_RGB, _AGENT = (232, 228, 218), (66, 66, 74), (196, 64, 36)
 
 @dataclass(frozen=True)
 class Walk(TensorRecord):
-    """B moments: position, velocity, goal (B, 2), doors (B, D), wall (B, R, 4)."""
+    """B moments: position, velocity, goal (B, 2), doors (B, D), wall (B, R, 4); entered (B,) bool: whether the last
+    step entered a disk."""
 
     position: Tensor
     velocity: Tensor
     goal: Tensor
     doors: Tensor
     wall: Tensor
+    entered: Tensor
 
 
 class NineRooms(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -63,6 +69,8 @@ class NineRooms(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
     shown    whether the doors' places are observed, beside the rest
     look     "vector" or "picture"
     hold     logs hold each push for so many steps on average; 1 is white noise
+    disks    one disk of radius 0.12 m stands in each room, half-way between its doors, and is not to be entered. It is
+             neither seen nor felt: an agent knows of it by guardrails alone. `disk_places` says where they are
     """
 
     away: Literal["short", "middle", "long", "any"] = "any"
@@ -71,9 +79,11 @@ class NineRooms(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
     shown: bool = False
     look: Literal["vector", "picture"] = "vector"
     hold: float = 8.0
+    disks: bool = False
 
     step_limit: ClassVar[int] = 300
     success: ClassVar[str] = f"within {SUCCESS_RADIUS:g} m of the goal"
+    violation: ClassVar[str] = "enter a disk"
     recorded: ClassVar[tuple[int, int]] = (300, 200)
 
     def __post_init__(self) -> None:
@@ -96,8 +106,23 @@ class NineRooms(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
         generator = torch.Generator().manual_seed(seed % 2**63)
         return RoomWalks(self, self.sample(count, generator), generator)
 
+    def disk_places(self, doors: Tensor) -> Tensor:
+        """Doors (B, 8) -> (B, 9, 2) middles of the disks, of radius `DISK`."""
+        return snake.disks(doors, SIDE)
+
     def sample(self, count: int, generator: torch.Generator) -> Walk:
-        """`count` starts at rest, and goals so many doors away."""
+        """`count` starts at rest, and goals so many doors away; where disks are, none within 0.12 m of one."""
+        walk = self._sampled(count, generator)
+        while self.disks:
+            near = [(place[:, None] - self.disk_places(walk.doors)).norm(dim=2).amin(1) < DISK + _ROUND
+                    for place in (walk.position, walk.goal)]
+            again = near[0] | near[1]
+            if not bool(again.any()):
+                break
+            walk = put(walk, again, self._sampled(int(again.sum()), generator))
+        return walk
+
+    def _sampled(self, count: int, generator: torch.Generator) -> Walk:
         low, high = RANGES.get(self.away, (0, 8))
         rooms = SIDE * SIDE
         start, goal = (torch.randint(rooms, (64 * count,), generator=generator) for _ in range(2))
@@ -106,10 +131,11 @@ class NineRooms(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
         far = (places[0] - places[1]).norm(dim=1) >= _APART
         position, goal = (place[far][:count] for place in places)
         if len(position) < count:
-            more = self.sample(count, generator)
+            more = self._sampled(count, generator)
             position, goal = (torch.cat([a, b])[:count] for a, b in ((position, more.position), (goal, more.goal)))
         doors = self.sample_doors(count, generator)
-        return Walk(position, torch.zeros(count, 2), goal, doors, snake.walls(doors, SIDE))
+        inside = torch.zeros(count, dtype=torch.bool)
+        return Walk(position, torch.zeros(count, 2), goal, doors, snake.walls(doors, SIDE), inside)
 
     def sample_doors(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, 8) places of the doors."""
@@ -159,7 +185,14 @@ class RoomWalks(Simulated):
             raise ActionError(f"actions ({len(self)}, 2) within [-1, 1]", f"{tuple(action.shape)}", "clip the action")
         now = self.state
         position, velocity = snake.move(now.wall, now.position, now.velocity, action, SIDE)
-        return Walk(position, velocity, now.goal, now.doors, now.wall)
+        entered = torch.zeros(len(self), dtype=torch.bool)
+        if self.config.disks:
+            path = torch.stack([now.position, position], 1)
+            entered = snake.entered(path, self.config.disk_places(now.doors), DISK)
+        return Walk(position, velocity, now.goal, now.doors, now.wall, entered)
+
+    def bad(self) -> Tensor | None:
+        return self.state.entered if self.config.disks else None
 
     def solved(self) -> Tensor:
         return (self.state.position - self.state.goal).norm(dim=1) <= SUCCESS_RADIUS

@@ -16,15 +16,28 @@ from torch import Tensor
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.ranking import feasibility_first
 from steersman.actor.ground.rounds import Best, Searched, Spending, decide
-from steersman.actor.ground.verdict import imagine, refuse_scenarios, require_weights, verdict
+from steersman.actor.ground.verdict import Verdict, imagine, refuse_scenarios, require_weights, verdict
 from steersman.actor.hierarchy.pushes import constant_pushes, disturbed, held_pushes
 from steersman.actor.hierarchy.saying import said
 from steersman.actor.hierarchy.valuing import target_of
-from steersman.core import Imagined, Plan, Planner, PlanningError, Problem, Readout, Signature, Streams, register
+from steersman.core import (
+    Guardrail,
+    Imagined,
+    Plan,
+    Planner,
+    PlanningError,
+    Problem,
+    Readout,
+    Signature,
+    Streams,
+    WorldModel,
+    register,
+)
 from steersman.core.records import TensorRecord, put, rows
 from steersman.core.way_graph import WayConfig, WayGraph, WaySource
+from steersman.memory.graphs.cutting import Cut, cut_by
 from steersman.memory.graphs.places import read_places
-from steersman.memory.graphs.steps_to_go import from_anywhere
+from steersman.memory.graphs.steps_to_go import FAR, from_anywhere
 from steersman.memory.graphs.targets import Target, arrived_at, fewest_steps, value_of
 
 _COARSER = 3  # nodes of the graph of logged states over those that imagination grows from
@@ -36,6 +49,7 @@ class Underway(TensorRecord):
 
     goal      (B, P) place of the goal that `value` belongs to
     value     (B, N) steps to go from every node; infinite behind the last
+    free      (B, N) the same if no guardrail cut any way
     dearer    (B, N) steps that nodes count farther because aiming at them came to nothing
     best      (B,) fewest steps to go that were met so far
     stalled   (B,) decisions since then
@@ -47,6 +61,7 @@ class Underway(TensorRecord):
 
     goal: Tensor
     value: Tensor
+    free: Tensor
     dearer: Tensor
     best: Tensor
     stalled: Tensor
@@ -68,8 +83,10 @@ class Reach(Configured["Reach.Config"]):
            min over t of  t + |s_t - goal|  where the goal is touched,  t + V(s_t)  at every `execute`-th step,
 
        plus every other term that the task weighs. Of what leaves the region that the log knows, nothing is believed.
-       Guardrails veto as everywhere, and no way of the graph touches a node that stands beyond one.
-    4. Stall. Where `patience` decisions met no fewer steps to go, the nodes that the plan aims at count `aside` steps
+       Guardrails veto as everywhere.
+    4. Guard. The same guardrails act at the upper level: an edge whose imagined way crosses a limit is cut, before
+       ways are valued (`memory.cut_by`), so that no value leads where the lower level may not go.
+    5. Stall. Where `patience` decisions met no fewer steps to go, the nodes that the plan aims at count `aside` steps
        farther: a value that leads nowhere is not followed for ever.
 
     Goals that touch no logged state are looked for in a graph that imagination has grown beyond the log. Where there is
@@ -93,6 +110,7 @@ class Reach(Configured["Reach.Config"]):
         execute    actions of a plan to carry out before the next decision
         patience   decisions without progress after which the nodes that were aimed at count `aside` steps farther
         beyond     rounds by which imagination grows the graph for goals that touch no logged state, 0: never
+        cut        whether guardrails also cut ways of the graph; at the lower level they veto in any case
         allowed    most steps to the goal; a way that takes more is gone all the same, and said to. None: any number
         ways       how an agent makes the graph from its run's log
         """
@@ -106,6 +124,7 @@ class Reach(Configured["Reach.Config"]):
         patience: int = 5
         aside: float = 25.0
         beyond: int = 12
+        cut: bool = True
         allowed: int | None = None
         ways: WayConfig = WayConfig()
 
@@ -126,6 +145,7 @@ class Reach(Configured["Reach.Config"]):
         self.wider: WayGraph | None = None
         self.source: WaySource | None = None
         self._readout: Readout | None = None
+        self._cuts: tuple[WayGraph, WorldModel, tuple[Guardrail, ...], Cut] | None = None
 
     def prepare(self, signature: Signature, readout: Readout | None, latent_shape: tuple[int, ...]) -> None:
         self._readout = readout
@@ -199,11 +219,13 @@ class Reach(Configured["Reach.Config"]):
             later = self._examined(problem, graph, target, under, actions)
             found = later if found is None else found.followed(later)
         assert found is not None
-        plan = decide(problem, found, spending)
+        plan = decide(problem, found, spending,
+                      lambda problem, actions: self._judged(problem, graph, target, under, actions))
         under = self._after(problem, graph, under, now, plan)
         allowed = None if c.allowed is None else c.allowed - under.spent
-        words = said(graph, log or graph, target, now, here[:, 0], under.waypoint, under.stalls,
-                     self._cut(problem, graph), self._readout, allowed)
+        opened = from_anywhere(graph, under.free, here)[:, 0] < FAR
+        words = said(graph, log or graph, target, now, here[:, 0], under.waypoint, under.stalls, opened, self._readout,
+                     allowed)
         spent = under.spent + min(self.commits(problem.task), horizon)
         reason = tuple(f"{words}; {reason}" for words, reason in zip(words, plan.reason, strict=True))
         return replace(plan, warm=replace(under, spent=spent), reason=reason)
@@ -214,29 +236,37 @@ class Reach(Configured["Reach.Config"]):
         known = isinstance(kept, Underway) and len(kept.value) == b and kept.value.shape[1] >= n
         known = known and kept.actions.shape[1] == horizon
         if known:
-            kept = replace(kept, value=kept.value[:, :n], dearer=kept.dearer[:, :n])
+            kept = replace(kept, value=kept.value[:, :n], free=kept.free[:, :n], dearer=kept.dearer[:, :n])
         fresh = torch.ones(b, dtype=torch.bool)
         if known:
             fresh = (problem.decision == 0) | (kept.goal != target.place).any(1)
         if not bool(fresh.any()):
             return kept  # type: ignore[no-any-return]
         goal = Target(target.place[fresh], target.named)
-        value = value_of(graph, goal, self._cut(problem.rows(fresh), graph))
+        cut = self._cut(problem.rows(fresh), graph)
+        free = value_of(graph, goal)
+        value = free if cut is None else value_of(graph, goal, cut)
         few = len(value)
         dtype = torch.int64 if problem.action.kind == "discrete" else torch.float32
-        new = Underway(goal.place, value, torch.zeros(few, n), torch.full((few,), torch.inf),
+        new = Underway(goal.place, value, free, torch.zeros(few, n), torch.full((few,), torch.inf),
                        torch.zeros(few, dtype=torch.int64), torch.zeros(few, dtype=torch.int64),
                        torch.zeros_like(goal.place), torch.zeros(few, dtype=torch.int64),
                        torch.zeros(few, horizon, problem.action.size, dtype=dtype))
         return put(kept, fresh, new) if known else new
 
-    @staticmethod
-    def _cut(problem: Problem, graph: WayGraph) -> Tensor | None:
-        """(B, N) bool: nodes that stand beyond a guardrail; None: nobody limits where one stands."""
-        states = graph.nodes.expand(len(problem), -1, -1)
-        margins = [guardrail.standing(states, problem.belief.context) for guardrail in problem.task.guardrails]
-        beyond = [~(margin <= 0) for margin in margins if margin is not None]
-        return torch.stack(beyond).any(0) if beyond else None
+    def _cut(self, problem: Problem, graph: WayGraph) -> Cut | None:
+        """What the task's guardrails take from the graph; limits that are the same for all are asked once."""
+        limits, last = problem.task.guardrails, self._cuts
+        if not limits or not self.config.cut:
+            return None
+        known = last is not None and last[0] is graph and last[1] is problem.model and len(last[2]) == len(limits)
+        if known and last is not None and all(a is b for a, b in zip(last[2], limits, strict=True)):
+            return last[3]
+        context = None if problem.belief.context is None else problem.belief.context[:1]
+        cut = cut_by(limits, graph, problem.model, len(problem), context)
+        if len(cut.nodes) == 1:
+            self._cuts = (graph, problem.model, limits, cut)
+        return cut
 
     def _places(self, graph: WayGraph, problem: Problem, states: Tensor) -> Tensor:
         return read_places(states, self._readout, graph.unit, problem.belief.context)
@@ -257,14 +287,17 @@ class Reach(Configured["Reach.Config"]):
     def _examined(
         self, problem: Problem, graph: WayGraph, target: Target, under: Underway, actions: Tensor
     ) -> Searched:
+        scores = self._judged(problem, graph, target, under, actions)
+        order = feasibility_first(scores.energy, scores.violation, scores.feasible)
+        scored = torch.full((len(problem),), actions.shape[1], dtype=torch.int64)
+        return Searched(Best.of(actions, scores, order), scored, scored * actions.shape[2])
+
+    def _judged(self, problem: Problem, graph: WayGraph, target: Target, under: Underway, actions: Tensor) -> Verdict:
         imagined = imagine(problem, actions)
         steps = self._steps(problem, graph, target, under, imagined)
         weights = require_weights(problem)
         others = [name for name in weights if name != "goal"]
-        scores = verdict(problem, imagined, actions, weights.get("goal", 1.0) * steps, terms=others)
-        order = feasibility_first(scores.energy, scores.violation, scores.feasible)
-        scored = torch.full((len(problem),), actions.shape[1], dtype=torch.int64)
-        return Searched(Best.of(actions, scores, order), scored, scored * actions.shape[2])
+        return verdict(problem, imagined, actions, weights.get("goal", 1.0) * steps, terms=others)
 
     def _steps(
         self, problem: Problem, graph: WayGraph, target: Target, under: Underway, imagined: Imagined
@@ -294,4 +327,5 @@ def _padded(under: Underway, width: int) -> Underway:
     """The same for graphs of up to `width` nodes."""
     missing = (0, width - under.value.shape[1])
     pad = torch.nn.functional.pad
-    return replace(under, value=pad(under.value, missing, value=torch.inf), dearer=pad(under.dearer, missing))
+    value, free = (pad(steps, missing, value=torch.inf) for steps in (under.value, under.free))
+    return replace(under, value=value, free=free, dearer=pad(under.dearer, missing))

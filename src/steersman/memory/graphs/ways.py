@@ -68,8 +68,10 @@ def build_ways(
         steps = torch.tensor([0] * c.chunks + [c.chunk] * len(fan))
         known = torch.cat([known, steps.expand(len(more), -1)])
     ends, cost = _landed(model, nodes, placed, tried, known, unit, touch, seen, c, readout, context)
-    neighbour, cost, first = _listed(ends, cost, tried[:, :, 0])
-    return WayGraph(nodes, placed, unit, neighbour, cost, first, touch, _held(actions), seen)
+    neighbour, cost, which = _listed(ends, cost)
+    marks = ends.shape[1] // tried.shape[1]
+    way, steps = which // marks, (which % marks + 1) * c.stride
+    return WayGraph(nodes, placed, unit, neighbour, cost, tried, way, steps, touch, _held(actions), seen)
 
 
 def _grown(
@@ -202,19 +204,17 @@ def nearest(points: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(apart), torch.cat(index)
 
 
-def _listed(ends: Tensor, cost: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of several ways from one node to the same the cheapest: neighbour, cost (N, E), first action (N, E, A)."""
+def _listed(ends: Tensor, cost: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of several ways from one node to the same the cheapest: neighbour, cost, and which of `ends`, (N, E) each."""
     n = len(ends)
-    way = torch.arange(ends.shape[1]) // (ends.shape[1] // first.shape[1])
-    by_cost = cost.argsort(dim=1, stable=True)
-    ends, cost, way = ends.gather(1, by_cost), cost.gather(1, by_cost), way[by_cost]
+    which = cost.argsort(dim=1, stable=True)
+    ends, cost = ends.gather(1, which), cost.gather(1, which)
     ends = ends.masked_fill(~torch.isfinite(cost), n)
     by_end = ends.argsort(dim=1, stable=True)  # within one end still in the order of cost
-    ends, cost, way = ends.gather(1, by_end), cost.gather(1, by_end), way.gather(1, by_end)
+    ends, cost, which = ends.gather(1, by_end), cost.gather(1, by_end), which.gather(1, by_end)
     fresh = torch.cat([torch.ones(n, 1, dtype=torch.bool), ends[:, 1:] != ends[:, :-1]], 1) & (ends < n)
     width = max(1, int(fresh.sum(1).max()))
     kept = (~fresh).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
     there = fresh.gather(1, kept)
-    rows = torch.arange(n)[:, None]
     neighbour = torch.where(there, ends.gather(1, kept), -1)
-    return neighbour, cost.gather(1, kept).masked_fill(~there, torch.inf), first[rows, way.gather(1, kept)]
+    return neighbour, cost.gather(1, kept).masked_fill(~there, torch.inf), which.gather(1, kept)
