@@ -12,7 +12,7 @@ SMALL = hierarchy.Sizes(episodes=12, steps=4, played=2, flat=2, car=2, car_steps
 
 
 def test_small_cells_give_every_figure(tmp_path: Path) -> None:
-    wanted = {"rooms/reach", "rooms/flat-15", "mountain-car/white"}
+    wanted = {"rooms/reach", "rooms/leaks", "rooms/flat-15", "mountain-car/white"}
 
     def cells(seed: int) -> tuple[evidence.Cell, ...]:
         return tuple(cell for cell in hierarchy.cells(seed, SMALL) if cell.row in wanted and cell.seed == seed)
@@ -25,6 +25,10 @@ def test_small_cells_give_every_figure(tmp_path: Path) -> None:
         assert 0 <= result.figures[name]["success"] <= 1
     assert result.figures["rooms/long/reach"]["calls"] <= 60
     assert result.figures["mountain-car/white/reach"]["mean_return"] < 100
+    for name in ("recipe", "coarse"):
+        found = result.figures[f"rooms/leaks/{name}"]
+        assert all(0 <= found[f"{key}_{when}"] <= 1 for key in ("leaks", "impossible", "no_way")
+                   for when in ("before", "after"))
     table = read_all(tmp_path / "run", Table)[0][0]
     assert {row.group for row in table.rows} >= {"rooms, short", "rooms, long", "mountain-car, white"}
     assert len(read_all(tmp_path / "run", Picture)[0]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from steersman.core import Belief, ConfigError, DataError, Guardrail, Imagined, 
 from steersman.memory import WayConfig, build_ways
 from steersman.memory.graphs.cutting import cut_by
 from steersman.memory.graphs.known import is_known, is_known_on_the_way, known_from
+from steersman.memory.graphs.leaks import follow_ways
 from steersman.memory.graphs.places import units_of
 from steersman.memory.graphs.steps_to_go import FAR, from_anywhere, steps_to_go
 from steersman.memory.graphs.ways import nearest, spread_out
@@ -226,3 +228,35 @@ def test_limits_that_differ_by_problem_cut_each_graph_apart(graph):
     for b, most in enumerate((3.0, 6.0, 20.0)):
         assert torch.equal(together.edges[b], cut_by((Low(most),), graph, Square()).edges[0])
     assert not bool((together.edges[2] & (graph.neighbour >= 0)).any())
+
+
+def test_values_are_followed_in_imagination_and_what_leads_nowhere_is_noticed(graph):
+    g = torch.Generator().manual_seed(2)
+    frames = torch.cat(logged()[0])
+    starts, goals = frames[torch.randint(len(frames), (2, 60), generator=g)]
+    kept = follow_ways(graph, Square(), starts, goals, FAN)
+    assert float(kept.leaks.float().mean()) < 0.05
+    ways = kept.value.isfinite()
+    assert float(ways.float().mean()) > 0.9
+    assert bool((kept.taken[kept.taken.isfinite()] <= 2 * kept.value[kept.taken.isfinite()] + 12 + 4).all())
+    ghost = build_ways(*logged(), Square(ghost=True), FAN, WayConfig(nodes=300, chunk=6, stride=2))
+    ghost = replace(ghost, known=replace(ghost.known, seen=torch.ones_like(ghost.known.seen)), cost=ghost.cost / 8)
+    assert float(follow_ways(ghost, Square(), starts, goals, FAN).leaks.float().mean()) > 0.3
+
+
+def test_a_graph_that_is_too_coarse_is_made_finer_and_it_says_how_far_that_helped():
+    coarse = build_ways(*logged(), Square(), FAN, WayConfig(nodes=24, chunk=6, stride=2))
+    assert len(coarse.leaks) == 0
+    mended = build_ways(*logged(), Square(), FAN, WayConfig(nodes=24, chunk=6, stride=2, mend=4, leaks=0.0))
+    assert 1 < len(mended.leaks) <= 5, "a bound on how often"
+    assert mended.leaks[0, 0] == 24
+    assert bool((mended.leaks[1:, 0] > mended.leaks[:-1, 0]).all())
+    assert bool((mended.leaks[1:, 1] < mended.leaks[:-1, 1]).all())
+    worth = mended.leaks[:, 2:].sum(1)
+    assert len(mended) == int(mended.leaks[worth.argmin(), 0])
+    wide = build_ways(*logged(), Square(), FAN, WayConfig(nodes=300, touch=4.0, chunk=6, stride=2, mend=1, leaks=0.0))
+    assert wide.leaks[:, 1].tolist() == pytest.approx([4.0, 3.2])
+    fine = build_ways(*logged(), Square(), FAN, WayConfig(nodes=300, chunk=6, stride=2, mend=3))
+    assert len(fine.leaks) == 1, "what does not leak is not built again"
+    with pytest.raises(ConfigError, match="mend"):
+        WayConfig(mend=-1)

@@ -153,3 +153,17 @@ def test_a_disk_world_of_drawn_doors_is_sampled_too():
     trials = NineRooms(disks=True, varied=True).begin(50, 1)
     middles = trials.config.disk_places(trials.state.doors)
     assert float((trials.state.goal[:, None] - middles).norm(dim=2).min()) >= 2 * DISK - 1e-6
+
+
+def test_no_play_takes_fewer_steps_than_the_geometry_says_are_needed():
+    trials = NineRooms().begin(80, 6)
+    start, least = trials.state.position, None
+    push = trials.drift(torch.Generator().manual_seed(2))
+    for step in range(1, 61):
+        trials.step(push())
+        if step % 12 == 0:
+            least = snake.fewest_steps(trials.state.doors, start, trials.state.position, SIDE)
+            assert bool((least <= step).all())
+    assert float(least.max()) > 25, "held pushes come close to what is possible"
+    longest = snake.shortest_way(trials.state.doors, start, trials.state.goal, SIDE)
+    assert bool((snake.fewest_steps(trials.state.doors, start, trials.state.goal, SIDE) <= longest / 0.05 + 1e-4).all())

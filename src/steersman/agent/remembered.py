@@ -212,7 +212,7 @@ def _sane_ways(graph: WayGraph, by: Boxes) -> bool:
     ways, length = graph.tried.shape[1:3]
     shapes = ((n, *by.perception.latent_shape), (n, p), (p,), (n, e), (n, e),
               (n, ways, length, by.signature.action.size), (n, e), (n, e), (), (), (p,), (), (q, 2), (q,),
-              (q, side, side))
+              (q, side, side), (len(graph.leaks), 4))
     return (
         tuple(tuple(x.shape) for x in tensors(graph).values()) == shapes
         and bool(((graph.known.pairs >= 0) & (graph.known.pairs < p)).all())

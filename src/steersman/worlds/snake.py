@@ -124,8 +124,15 @@ def move(wall: Tensor, position: Tensor, velocity: Tensor, action: Tensor, side:
     return position, velocity * moving
 
 
-def shortest_way(doors: Tensor, start: Tensor, goal: Tensor, side: int) -> Tensor:
-    """Length (B,) of the shortest free way from start to goal (B, 2), m, to about 1 mm.
+def fewest_steps(doors: Tensor, start: Tensor, goal: Tensor, side: int) -> Tensor:
+    """Steps (B,) that no way from start to goal (B, 2) can do with less of: the shortest way in the norm in which a
+    step is at most 0.05 m, that of the longer axis."""
+    return (shortest_way(doors, start, goal, side, torch.inf) - 0.002).clamp_min(0) / (PUSH / (1 - KEPT))
+
+
+def shortest_way(doors: Tensor, start: Tensor, goal: Tensor, side: int, norm: float = 2.0) -> Tensor:
+    """Length (B,) of the shortest free way from start to goal (B, 2), m, to about 1 mm; each straight piece of it is
+    measured in the p-norm `norm`.
 
     A room is convex, so a way is a polyline through the doors between. Dynamic programming over 17 places of each face
     of a door's wall, door by door.
@@ -148,12 +155,12 @@ def shortest_way(doors: Tensor, start: Tensor, goal: Tensor, side: int) -> Tenso
         for face in (-sign, sign):
             face_at = torch.full_like(sideways, float(middle[axis]) + face * WALL / 2)
             new = torch.stack([face_at, sideways] if axis == 0 else [sideways, face_at], -1)
-            length = (best[:, None] + (new[:, :, None] - places[:, None]).norm(dim=-1)).amin(2)
+            length = (best[:, None] + (new[:, :, None] - places[:, None]).norm(norm, dim=-1)).amin(2)
             kept = places.expand(-1, _PLACES, -1) if places.shape[1] == 1 else places
             before = best.expand(-1, _PLACES) if best.shape[1] == 1 else best
             places = torch.where(passed[:, None, None], new, kept)
             best = torch.where(passed[:, None], length, before)
-    return (best + (there[:, None] - places).norm(dim=-1)).amin(1)
+    return (best + (there[:, None] - places).norm(norm, dim=-1)).amin(1)
 
 
 def crossed_wall(wall: Tensor, path: Tensor, side: int) -> Tensor:

@@ -126,7 +126,7 @@ class Reach(Configured["Reach.Config"]):
         beyond: int = 12
         cut: bool = True
         allowed: int | None = None
-        ways: WayConfig = WayConfig()
+        ways: WayConfig = WayConfig(mend=2)
 
         def __post_init__(self) -> None:
             require_ranges(self, {

@@ -6,21 +6,25 @@ H steps of a way, D latent size, P entries of a place, A action size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import msgspec
 import torch
 from torch import Tensor
 
 from steersman.core import Belief, DataError, Readout, WorldModel
 from steersman.core.way_graph import Known, WayConfig, WayGraph
 from steersman.memory.graphs.known import is_known, is_known_on_the_way, known_from
+from steersman.memory.graphs.leaks import follow_ways
 from steersman.memory.graphs.places import read_places, units_of
 
 _AT_ONCE = 4096  # ways that are imagined at a time
 _CHANGED = 0.05
 _BEYOND = 4  # imagined nodes over logged ones, at most
 _SLACK = 1.1  # touch, in the distance of the farthest logged state
+_FOLLOWED = 48  # ways that are followed in imagination
+_MORE, _SHRUNK = 1.5, 0.8  # nodes, and touch, of a graph that is made finer
 
 
 @torch.no_grad()
@@ -40,6 +44,9 @@ def build_ways(
     costs the steps to there and the rest of the way. So nothing is believed of two states that merely look alike, and
     nothing of a perceptron that imagines its way through a wall, as long as `touch` is less than the wall is thick.
 
+    With `mend`, values are checked in imagination (`follow_ways`), and a graph in which too many cannot be kept is made
+    finer, so many times at most; of those that were built the one that keeps most is returned.
+
     Raises:
         DataError: no step, latents that are not vectors, or episodes whose lengths do not fit.
     """
@@ -52,6 +59,43 @@ def build_ways(
     values = read_places(frames[None], readout, context=context)[0]
     unit = units_of(values.split([len(x) for x in latents]))
     places = values / unit
+    return _mended(lambda c: _built(frames, places, unit, latents, actions, model, fan, c, readout, context), c, frames,
+                   model, fan, readout, context)
+
+
+def _mended(
+    build: Callable[[WayConfig], tuple[WayGraph, Tensor]], c: WayConfig, frames: Tensor, model: WorldModel, fan: Tensor,
+    readout: Readout | None, context: Tensor | None,
+) -> WayGraph:
+    """The graph, made finer as long as its values leak, `mend` times at most. build -> the graph and the radius that
+    its nodes cover."""
+    graph, radius = build(c)
+    if not c.mend or c.beyond:
+        return graph
+    starts, goals = frames[torch.randint(len(frames), (2, _FOLLOWED), generator=torch.Generator().manual_seed(0))]
+    found: list[Tensor] = []
+    best, least = graph, torch.inf
+    for number in range(c.mend + 1):
+        followed = follow_ways(graph, model, starts, goals, fan, readout, context)
+        leaking, unknown = float(followed.leaks.float().mean()), float(followed.value.isinf().float().mean())
+        found.append(torch.tensor([len(graph), float(graph.touch), leaking, unknown]))
+        if leaking + unknown < least:
+            best, least = graph, leaking + unknown
+        if leaking <= c.leaks or number == c.mend:
+            break
+        if c.touch is not None and c.touch * _SHRUNK > _SLACK * float(radius):
+            c = msgspec.structs.replace(c, touch=c.touch * _SHRUNK)
+        else:
+            c = msgspec.structs.replace(c, nodes=int(_MORE * c.nodes))
+        graph, radius = build(c)
+    return replace(best, leaks=torch.stack(found))
+
+
+def _built(
+    frames: Tensor, places: Tensor, unit: Tensor, latents: Sequence[Tensor], actions: Sequence[Tensor],
+    model: WorldModel, fan: Tensor, c: WayConfig, readout: Readout | None, context: Tensor | None,
+) -> tuple[WayGraph, Tensor]:
+    """One graph of frames (F, D) at places (F, P), and the distance of the farthest frame from all nodes."""
     chosen, home, radius = spread_out(places, c.nodes)
     touch = (_SLACK * radius).clamp_min(1e-6) if c.touch is None else torch.tensor(float(c.touch))
     tried, known = _tried(home, chosen, [len(x) for x in latents], torch.cat([_padded(a) for a in actions]), fan, c)
@@ -71,7 +115,9 @@ def build_ways(
     neighbour, cost, which = _listed(ends, cost)
     marks = ends.shape[1] // tried.shape[1]
     way, steps = which // marks, (which % marks + 1) * c.stride
-    return WayGraph(nodes, placed, unit, neighbour, cost, tried, way, steps, touch, _held(actions), seen)
+    graph = WayGraph(nodes, placed, unit, neighbour, cost, tried, way, steps, touch, _held(actions), seen,
+                     torch.zeros(0, 4))
+    return graph, radius
 
 
 def _grown(
