@@ -23,7 +23,7 @@ def test_small_cells_give_every_figure(tmp_path: Path) -> None:
     for name in ("rooms/short/reach", "rooms/long/flat-15"):
         assert {"success", "calls", "cpu_seconds", "success_by_seed", "episodes"} <= set(result.figures[name])
         assert 0 <= result.figures[name]["success"] <= 1
-    assert result.figures["rooms/long/reach"]["calls"] <= 60
+    assert 48 <= result.figures["rooms/long/reach"]["calls"] <= 400, "an untrained graph leaks: strategies are tried"
     assert result.figures["mountain-car/white/reach"]["mean_return"] < 100
     for name in ("recipe", "coarse"):
         found = result.figures[f"rooms/leaks/{name}"]

@@ -24,6 +24,10 @@ class Target(TensorRecord):
     place: Tensor
     named: Tensor
 
+    def rows_of(self, index: Tensor) -> Target:
+        """Some of the goals: index is a mask (B,) or indices."""
+        return Target(self.place[index], self.named)
+
     def rest(self, places: Tensor, unit: Tensor) -> Tensor:
         """Places (B, …, P) -> (B, …): how far they lie from matching, in steps. What the goal does not name is as it
         may be, and so is what never changes."""
