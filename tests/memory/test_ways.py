@@ -13,9 +13,9 @@ from steersman.memory import WayConfig, build_ways
 from steersman.memory.graphs.cutting import cut_by
 from steersman.memory.graphs.known import is_known, is_known_on_the_way, known_from
 from steersman.memory.graphs.leaks import follow_ways
+from steersman.memory.graphs.nearest import along_curve, nearest, nearest_few, nearest_within, spread_out
 from steersman.memory.graphs.places import units_of
 from steersman.memory.graphs.steps_to_go import FAR, from_anywhere, steps_to_go
-from steersman.memory.graphs.ways import nearest, spread_out
 
 FAN = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [0.7, 0.7], [-0.7, 0.7], [-0.7, -0.7],
                     [0.7, -0.7]])
@@ -260,3 +260,43 @@ def test_a_graph_that_is_too_coarse_is_made_finer_and_it_says_how_far_that_helpe
     assert len(fine.leaks) == 1, "what does not leak is not built again"
     with pytest.raises(ConfigError, match="mend"):
         WayConfig(mend=-1)
+
+
+def test_many_places_are_searched_block_by_block_as_all_at_once(monkeypatch):
+    g = torch.Generator().manual_seed(3)
+    points, places = torch.randn(6000, 3, generator=g), torch.randn(900, 3, generator=g)
+    apart, index = nearest(points, places)
+    monkeypatch.setattr("steersman.memory.graphs.nearest._DENSE", 1)
+    found, which = nearest_within(points, places, 0.4)
+    inside = apart <= 0.4
+    assert torch.equal(found.isfinite(), inside)
+    assert torch.allclose(found[inside], apart[inside])
+    assert torch.equal(which[inside], index[inside])
+    lost = nearest_within(torch.cat([points, torch.full((1, 3), torch.nan)]), places, 0.4)
+    assert not bool(lost[0][-1] <= 0.4)
+    assert torch.equal(lost[0][:-1], found), "one that diverged hides no other"
+    order = along_curve(points)
+    assert torch.equal(order.sort().values, torch.arange(6000))
+    step = (points[order][1:] - points[order][:-1]).norm(dim=1).mean()
+    assert float(step) < 0.3 * float((points[1:] - points[:-1]).norm(dim=1).mean())
+
+
+def test_places_are_covered_block_by_block_nearly_as_well_as_at_once(monkeypatch):
+    g = torch.Generator().manual_seed(4)
+    places = torch.rand(4000, 2, generator=g)
+    whole = spread_out(places, 200)
+    monkeypatch.setattr("steersman.memory.graphs.nearest._SPREAD", 1e5)
+    chosen, home, radius = spread_out(places, 200)
+    assert len(chosen) == 200
+    apart, near = nearest(places, places[chosen])
+    assert torch.equal(home, near)
+    assert float(radius) == pytest.approx(float(apart.max()))
+    assert float(radius) < 1.8 * float(whole[2])
+
+
+def test_the_nearest_few_are_those_of_all():
+    g = torch.Generator().manual_seed(5)
+    for n in (4, 5, 17, 300, 901):
+        points, places = torch.randn(40, 3, generator=g), torch.randn(n, 3, generator=g)
+        wanted = torch.cdist(points, places).topk(4, dim=1, largest=False).indices.sort(1).values
+        assert torch.equal(nearest_few(points, places, 4).sort(1).values, wanted)

@@ -240,7 +240,9 @@ class Reach(Configured["Reach.Config"]):
         ends = self._places(graph, problem, plan.imagined.states[:, 0, -1:])[:, 0]
         under = self._after(graph, replace(under, actions=ahead), now, ends)
         allowed = None if c.allowed is None else c.allowed - under.spent
-        opened = from_anywhere(graph, under.free, here)[:, 0] < FAR
+        opened = now >= FAR
+        if bool(opened.any()):
+            opened = opened & (from_anywhere(graph, under.free, here)[:, 0] < FAR)
         words = said(graph, log or graph, target, now, here[:, 0], under.waypoint, under.stalls, opened, self._readout,
                      allowed)
         share = float(graph.leaks[-1, 2]) if kept_when_built(graph, c.ways.leaks) else None

@@ -17,6 +17,7 @@ from steersman.core import Belief, DataError, Readout, WorldModel
 from steersman.core.way_graph import Known, WayConfig, WayGraph
 from steersman.memory.graphs.known import is_known, is_known_on_the_way, known_from
 from steersman.memory.graphs.leaks import follow_ways
+from steersman.memory.graphs.nearest import along_curve, nearest, nearest_within, spread_out
 from steersman.memory.graphs.places import read_places, units_of
 
 _AT_ONCE = 4096  # ways that are imagined at a time
@@ -152,25 +153,6 @@ def _grown(
     return torch.cat(added) if added else nodes[:0]
 
 
-def spread_out(places: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices (N,) of places (F, P), each the farthest from those before; of every place the nearest of them, home
-    (F,); and the distance of the farthest place from all of them, ()."""
-    chosen = torch.zeros(min(limit, len(places)), dtype=torch.int64)
-    apart = (places - places[0]).square().sum(1)
-    home = torch.zeros(len(places), dtype=torch.int64)
-    columns = places.T.contiguous()
-    far, farthest = apart.max(0)
-    count = 1
-    while count < len(chosen) and float(far) > 0:  # over nodes, each against all frames at once
-        chosen[count] = farthest
-        new = (columns - columns[:, farthest, None]).square_().sum(0)
-        home.masked_fill_(new < apart, count)
-        torch.minimum(apart, new, out=apart)
-        far, farthest = apart.max(0)
-        count += 1
-    return chosen[:count], home, far.clamp_min(0).sqrt()
-
-
 def _held(actions: Sequence[Tensor]) -> Tensor:
     """Steps that an action lasts, on average: steps over changes, a change being more than a twentieth of the range."""
     every = torch.cat(list(actions)).double()
@@ -221,12 +203,12 @@ def _landed(
     ends = torch.zeros(n, ways, len(marks), dtype=torch.int64)
     cost = torch.full((n, ways, len(marks)), torch.inf)
     belief = Belief(nodes[:1], context)
-    for rows in torch.arange(n).split(max(1, _AT_ONCE // ways)):
+    for rows in along_curve(places).split(max(1, _AT_ONCE // ways)):  # neighbours together: their ends lie close
         starts = nodes[rows].repeat_interleave(ways, 0)
         states = model.branch(belief, starts[None], tried[rows].flatten(0, 1)[None]).states
         passed = read_places(states, readout, unit, context)[0]
         at = passed[:, marks].flatten(0, 1)
-        apart, node = nearest(at, places)
+        apart, node = nearest_within(at, places, float(touch))
         believed = is_known_on_the_way(seen, passed)[:, marks - 1]
         believed &= is_known(seen, (at + places[node]) / 2).view_as(believed)
         needed = marks + apart.view(-1, len(marks))
@@ -236,18 +218,6 @@ def _landed(
         ends[rows] = node.view(len(rows), ways, -1)
         cost[rows] = needed.masked_fill(~counts, torch.inf).view(len(rows), ways, -1)
     return ends.flatten(1), cost.flatten(1)
-
-
-def nearest(points: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance (Q,) and index (Q,) of the nearest of places (N, P) to points (Q, P)."""
-    half = places.square().sum(1) / 2
-    apart, index = [], []
-    for part in points.split(512):  # pieces that stay in cache
-        score = torch.addmm(half[None], part, places.T, alpha=-1.0)
-        node = score.argmin(1)
-        apart.append((part - places[node]).norm(dim=1))
-        index.append(node)
-    return torch.cat(apart), torch.cat(index)
 
 
 def _listed(ends: Tensor, cost: Tensor) -> tuple[Tensor, Tensor, Tensor]:
