@@ -18,7 +18,9 @@ from steersman.core import (
     ColumnGoal,
     ConfigError,
     Episode,
+    Goal,
     Observation,
+    ObservationGoal,
     ObservationSpec,
     Signature,
     TensorRecord,
@@ -61,13 +63,14 @@ class NineRooms(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Observation  {"vector": x, y, vx, vy}, or with look="picture" {"image": (64, 64, 3) uint8}, which shows no speed;
                  with `shown` also {"map": the places of the eight doors}
     Action       two pushes within [-1, 1]; see `snake.move`. Top speed 0.05 m a step along an axis
-    Goal         columns x, y; reached within 0.12 m, at any speed
+    Goal         columns x, y, or a picture; reached within 0.12 m, at any speed
 
     away     how many doors lie between start and goal: "short" 0 or 1, "middle" 2 to 4, "long" 5 to 8
     doors    middle of each door along its wall, m from the wall's middle, in the order of the way
     varied   draw the doors of every episode anew instead, within 0.3 m
     shown    whether the doors' places are observed, beside the rest
     look     "vector" or "picture"
+    goal     "columns", or with look="picture" a "picture" of the point at the goal; no log shows which one that is
     hold     logs hold each push for so many steps on average; 1 is white noise
     disks    one disk of radius 0.12 m stands in each room, half-way between its doors, and is not to be entered. It is
              neither seen nor felt: an agent knows of it by guardrails alone. `disk_places` says where they are
@@ -78,6 +81,7 @@ class NineRooms(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
     varied: bool = False
     shown: bool = False
     look: Literal["vector", "picture"] = "vector"
+    goal: Literal["columns", "picture"] = "columns"
     hold: float = 8.0
     disks: bool = False
 
@@ -91,6 +95,9 @@ class NineRooms(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
         if self.away not in (*RANGES, "any") or self.look not in ("vector", "picture") or not self.hold >= 1:
             raise ConfigError("away 'short', 'middle', 'long' or 'any'; look 'vector' or 'picture'; hold >= 1",
                               f"{self}", "correct the world's configuration")
+        if self.goal not in ("columns", "picture") or (self.goal == "picture" and self.look != "picture"):
+            raise ConfigError("goal 'columns', or 'picture' where look is 'picture'", f"{self.goal} of {self.look}",
+                              "correct the world's configuration")
 
     @property
     def signature(self) -> Signature:
@@ -166,7 +173,9 @@ class RoomWalks(Simulated):
         self.config = config
         self.shortest = snake.shortest_way(state.doors, state.position, state.goal, SIDE)
 
-    def goals(self) -> ColumnGoal:
+    def goals(self) -> Goal:
+        if self.config.goal == "picture":
+            return ObservationGoal({"image": paint(self.state.wall, self.state.goal)})
         return ColumnGoal({"x": self.state.goal[:, 0], "y": self.state.goal[:, 1]}, {"x": 1.0, "y": 1.0})
 
     def observe(self) -> Observation:
