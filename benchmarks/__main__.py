@@ -12,7 +12,8 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 SECTIONS = (
-    "planning", "solvers", "mppi", "mcts", "training", "pixels", "tokens", "reading", "looking", "logs", "startup", "ways",
+    "planning", "solvers", "mppi", "mcts", "training", "pixels", "tokens", "reading", "looking", "logs", "startup",
+    "ways",
 )
 
 

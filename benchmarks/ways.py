@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -80,8 +81,8 @@ def run(quick: bool) -> Table:
         fan = rays(world.signature.action, 16)
         config = WayConfig(nodes=nodes)
         repeats = 3 if nodes <= 3_000 and not quick else 1
-        seconds = [_timed(lambda: build_ways(latents, actions, model, fan, config, Columns()))
-                   for _ in range(repeats)]
+        build = partial(build_ways, latents, actions, model, fan, config, Columns())
+        seconds = [_timed(build) for _ in range(repeats)]
         graph = seconds[0][1]
         built = statistics.median(one[0] for one in seconds)
         decision, lookup, valued = _decision(graph, model, world)

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as decode
 from safetensors.torch import save as encode
 
-from steersman.actor.ground.primitives import rays
+from steersman.actor.ground.primitives import held_rays, rays
 from steersman.agent.believing import Boxes
 from steersman.agent.building.fingerprint import model_fingerprint
 from steersman.core import LatentGraph, Planner, PlanningError, Readout, RunError, TensorRecord
@@ -118,7 +118,7 @@ def ways_from(dataset: Dataset, by: Boxes, readout: Readout | None, config: WayC
     """
     _require_searchable(by, config.rays)
     latents, actions = _encoded_log(dataset, by, WAY_FRAMES)
-    return build_ways(latents, actions, by.world_model, rays(by.signature.action, config.rays), config, readout)
+    return build_ways(latents, actions, by.world_model, held_rays(by.signature.action, config.rays), config, readout)
 
 
 def _require_searchable(by: Boxes, fan: int) -> None:

@@ -27,7 +27,7 @@ from steersman.worlds import NineRooms
 from steersman.worlds.nine_rooms import DISK
 
 WORLD = NineRooms(disks=True)
-PROTOCOL = PlanningProtocol(world=WORLD, stream=16)
+PROTOCOL = PlanningProtocol(world=WORLD)
 Where = Literal["none", "upper", "lower", "both"]
 WHERE: tuple[Where, ...] = ("none", "upper", "lower", "both")
 

@@ -25,10 +25,10 @@ from steersman.core import (
     Signature,
     TensorRecord,
 )
-from steersman.core.records import put
+from steersman.core.records import join, put
 from steersman.worlds import capsules, snake
 from steersman.worlds.held import holding
-from steersman.worlds.trials import Simulated, World
+from steersman.worlds.trials import Labelled, Simulated, World
 
 SIDE = 3
 DOORS = (0.25, -0.2, 0.1, 0.3, -0.25, 0.2, -0.1, -0.3)
@@ -41,6 +41,7 @@ DISK = 0.12
 _ROUND = 0.12  # m at least between starts or goals and a disk's edge
 _CLEAR = 0.15  # m between the middle of a wall and starts or goals
 _CHUNK = 256
+_SETTLED = 40  # steps before a labelled frame: pushes bring the point to places that starts are clear of
 _FLOOR, _WALL_RGB, _AGENT = (232, 228, 218), (66, 66, 74), (196, 64, 36)
 
 
@@ -153,16 +154,29 @@ class NineRooms(World, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """Pushes that are held for `hold` steps on average, from anywhere: no goal, no reward."""
         generator = torch.Generator().manual_seed(seed % 2**63)
         for first in range(0, episodes, _CHUNK):
-            trials = RoomWalks(self, self.sample(min(_CHUNK, episodes - first), generator), generator)
-            act = holding(self.signature.action, len(trials), self.hold, generator)
-            observed, actions = [trials.observe()], list[Tensor]()
-            for _ in range(steps):  # over time
-                actions.append(act())
-                trials.step(actions[-1])
-                observed.append(trials.observe())
-            seen = {name: torch.stack([o[name] for o in observed], 1) for name in observed[0]}
-            for i, done in enumerate(torch.stack(actions, 1)):
+            seen, actions, _ = self._walked(min(_CHUNK, episodes - first), steps, generator)
+            for i, done in enumerate(actions):
                 yield Episode({name: value[i] for name, value in seen.items()}, done, info={"world": "NineRooms"})
+
+    def labelled(self, count: int, before: int, generator: torch.Generator) -> Labelled:
+        """Of the log's kind, one frame an episode: where the point is."""
+        walks = [self._walked(min(_CHUNK, count - first), max(before, _SETTLED), generator)
+                 for first in range(0, count, _CHUNK)]
+        seen, actions, places = (join(part) for part in zip(*walks, strict=True))
+        last = {name: value[:, -before - 1 :] for name, value in seen.items()}
+        return Labelled(last, actions[:, actions.shape[1] - before :], places, ("x", "y"))
+
+    def _walked(self, count: int, steps: int, generator: torch.Generator) -> tuple[Observation, Tensor, Tensor]:
+        """Held pushes from anywhere: observations name -> (B, T+1, …), actions (B, T, 2), last places (B, 2)."""
+        trials = RoomWalks(self, self.sample(count, generator), generator)
+        act = holding(self.signature.action, len(trials), self.hold, generator)
+        observed, actions = [trials.observe()], list[Tensor]()
+        for _ in range(steps):  # over time
+            actions.append(act())
+            trials.step(actions[-1])
+            observed.append(trials.observe())
+        seen = {name: torch.stack([o[name] for o in observed], 1) for name in observed[0]}
+        return seen, torch.stack(actions, 1), trials.state.position
 
 
 class RoomWalks(Simulated):
