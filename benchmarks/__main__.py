@@ -13,6 +13,7 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 SECTIONS = (
     "planning", "solvers", "mppi", "mcts", "training", "pixels", "tokens", "reading", "looking", "logs", "startup",
+    "ways",
 )
 
 
@@ -45,6 +46,7 @@ def main() -> None:
         startup,
         tokens,
         training,
+        ways,
     )
     from benchmarks.tables import Table
 
@@ -61,6 +63,7 @@ def main() -> None:
         "reading": lambda: reading.run(arguments.quick),
         "looking": lambda: looking.run(arguments.quick),
         "logs": lambda: logs.run(arguments.quick),
+        "ways": lambda: [ways.run(arguments.quick)],
         "startup": lambda: [startup.run(arguments.quick)],
         "tokens": lambda: tokens.run(host, arguments.quick),
     }

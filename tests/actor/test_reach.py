@@ -131,7 +131,7 @@ def test_it_goes_round_the_wall_where_a_flat_planner_stays(graph):
     flat.prepare(None, Columns(), (4,))
     stays, _ = play(flat, problem(HERE, THERE))
     assert not bool(((stays[..., :2] - goal[:, None]).norm(dim=2) < 0.7).any(1).any())
-    assert plans[0].calls.tolist() == [16 * 8] * 3
+    assert plans[1].calls.tolist() == [16 * 8] * 3
     assert "steps to go" in plans[0].reason[0]
     assert not why_not(plans[0].reason[0])
 
@@ -211,6 +211,83 @@ def test_guardrails_cut_ways_and_it_says_so(graph):
     assert float(path[..., 1].max()) <= 6.5 + 1e-4
     same_side = planner_of(graph).plan(problem(HERE[:1], [[1.0, 2.0]], guardrails=(Below(),)))
     assert not why_not(same_side.reason[0])
+
+
+def test_in_doubt_strategies_are_gone_in_imagination_and_the_one_that_arrives_is_taken(graph):
+    plan = planner_of(graph).plan(problem(HERE, THERE))  # nobody looked whether this graph leaks
+    assert "by graph value, arrived in imagination after" in plan.reason[0]
+    for b, reason in enumerate(plan.reason):
+        assert "by graph value" in reason
+        assert ("flat did not" in reason) == ("none arrived" in reason), "who comes first in the list is taken"
+        assert int(plan.calls[b]) > 1000
+    assert plan.warm.chosen.tolist() == [0, 0, 0]
+    alone = planner_of(graph).plan(problem(HERE, THERE).rows(torch.tensor([1])))
+    assert torch.equal(alone.warm.arrival[0].nan_to_num(-1), plan.warm.arrival[1].nan_to_num(-1))
+    assert int(alone.calls[0]) == int(plan.calls[1])
+    checked = replace(graph, leaks=torch.tensor([[len(graph), float(graph.touch), 0.02, 0.0]]))
+    trusting = planner_of(checked).plan(problem(HERE, THERE))
+    assert trusting.calls.tolist() == [16 * 8] * 3
+    assert all("kept in imagination (2% leaked)" in reason for reason in trusting.reason)
+    leaky = replace(graph, leaks=torch.tensor([[len(graph), float(graph.touch), 0.5, 0.0]]))
+    assert "arrived in imagination" in planner_of(leaky).plan(problem(HERE, THERE)).reason[0]
+    budget = planner_of(graph).plan(problem(HERE, THERE, budget=Budget(calls=16 * 8)))
+    assert budget.calls.tolist() == [16 * 8] * 3
+    assert planner_of(graph, choose=False).plan(problem(HERE, THERE)).calls.tolist() == [16 * 8] * 3
+
+
+def test_where_the_graph_knows_no_way_another_strategy_goes_if_it_arrives_in_imagination(graph):
+    empty = replace(graph, neighbour=torch.full_like(graph.neighbour, -1), cost=torch.full_like(graph.cost, torch.inf))
+    start, goal = [[3.0, 1.0], [3.0, 1.0]], [[1.0, 6.0], [7.0, 1.0]]  # the second lies behind the wall
+    path, plans = play(planner_of(empty), problem(start, goal), 60)
+    first = plans[0]
+    assert first.warm.chosen[0] > 0
+    assert "arrived in imagination" in first.reason[0]
+    assert not why_not(first.reason[0])
+    assert float((path[0, :, :2] - torch.tensor(goal[0])).norm(dim=1).min()) < 0.7
+    assert first.warm.chosen[1] == 0
+    assert why_not(first.reason[1]) == (NO_WAY,)
+    assert "none arrived" in first.reason[1]
+    assert first.actions.shape == (2, 8, 2), "a longer horizon's plan is shown as far as the others"
+
+
+class Steps(Guardrail):
+    """No step may cross the line x = 5 below y = 9: it judges steps, not places."""
+
+    name = "steps"
+
+    def margin(self, imagined, actions):
+        x, y = imagined.states[..., 0], imagined.states[..., 1]
+        over = (x[:, :, :-1] - 5) * (x[:, :, 1:] - 5) <= 0
+        return torch.where(over, 9.0 - y[:, :, 1:], -1.0)
+
+
+def test_ways_are_cut_by_guardrails_that_judge_steps_only(graph):
+    limit, asked = (Steps(),), problem(HERE, THERE, guardrails=(Steps(),))
+    free, cut = planner_of(graph), planner_of(graph, cut=False)
+    under = free.plan(asked).warm
+    assert bool((under.value >= under.free - 1e-4).all())
+    assert bool((under.value > under.free + 1).any()), "the way leads higher up"
+    blind = cut.plan(asked).warm
+    assert torch.equal(blind.value, blind.free)
+    path, plans = play(free, problem(HERE, THERE, guardrails=limit), 200)
+    x, y = path[..., 0], path[..., 1]
+    over = (x[:, :-1] - 5) * (x[:, 1:] - 5) <= 0
+    assert bool((y[:, 1:][over] >= 9 - 1e-4).all())
+    assert not why_not(plans[0].reason[0])
+
+
+def test_where_no_candidate_keeps_a_limit_it_takes_the_fallback_and_says_so(graph):
+    class Never(Guardrail):
+        name = "never"
+
+        def margin(self, imagined, actions):
+            return torch.ones(actions.shape[:3])
+
+    plan = planner_of(graph).plan(problem(HERE, THERE, guardrails=(Never(),)))
+    assert not bool(plan.feasible.any())
+    assert bool((plan.actions == 0).all())
+    assert "INFEASIBLE" in plan.reason[0]
+    assert CUT in why_not(plan.reason[0])
 
 
 def test_it_says_where_ways_break_and_that_no_push_was_held():

@@ -9,7 +9,7 @@ import torch
 
 from steersman.core import ActionError, ConfigError
 from steersman.worlds import NineRooms, snake
-from steersman.worlds.nine_rooms import DOORS, RANGES, SIDE, paint
+from steersman.worlds.nine_rooms import DISK, DOORS, RANGES, SIDE, paint
 
 
 def arena(count: int = 1) -> torch.Tensor:
@@ -120,3 +120,50 @@ def test_actions_out_of_bounds_are_refused():
     trials = NineRooms().begin(2, 0)
     with pytest.raises(ActionError, match="within"):
         trials.step(torch.full((2, 2), 1.5))
+
+
+def test_disks_stand_between_doors_and_are_entered_by_what_crosses_them():
+    world = NineRooms(disks=True)
+    trials = world.begin(300, 4)
+    middles = world.disk_places(trials.state.doors)
+    assert middles.shape == (300, 9, 2)
+    assert bool(snake.is_free(trials.state.wall, middles, SIDE).all())
+    for place in (trials.state.position, trials.state.goal):
+        assert float((place[:, None] - middles).norm(dim=2).min()) >= 2 * DISK - 1e-6
+    assert not bool(trials.bad().any())
+    # a step across a disk's edge counts, also where both of its ends lie outside
+    path = torch.stack([middles[:, 4] + torch.tensor([-DISK, 0.05]), middles[:, 4] + torch.tensor([DISK, 0.05])], 1)
+    assert bool(snake.entered(path, middles, DISK).all())
+    assert not bool(snake.entered(path + torch.tensor([0.0, 0.1]), middles[:, 4:5], DISK).any())
+    assert NineRooms().begin(3, 0).bad() is None
+    entered = torch.zeros(300, dtype=torch.bool)
+    push = trials.drift(torch.Generator().manual_seed(1))
+    for _ in range(60):
+        before = trials.state.position
+        trials.step(push())
+        fractions = torch.linspace(0, 1, 50)[:, None, None]
+        on = before + fractions * (trials.state.position - before)
+        slow = ((on[:, :, None] - middles).norm(dim=3) < DISK).flatten(2).any(2).any(0)
+        assert int((slow != trials.bad()).sum()) <= 3, "a swept step is what many places of it are"
+        entered |= trials.bad()
+    assert bool(entered.any())
+
+
+def test_a_disk_world_of_drawn_doors_is_sampled_too():
+    trials = NineRooms(disks=True, varied=True).begin(50, 1)
+    middles = trials.config.disk_places(trials.state.doors)
+    assert float((trials.state.goal[:, None] - middles).norm(dim=2).min()) >= 2 * DISK - 1e-6
+
+
+def test_no_play_takes_fewer_steps_than_the_geometry_says_are_needed():
+    trials = NineRooms().begin(80, 6)
+    start, least = trials.state.position, None
+    push = trials.drift(torch.Generator().manual_seed(2))
+    for step in range(1, 61):
+        trials.step(push())
+        if step % 12 == 0:
+            least = snake.fewest_steps(trials.state.doors, start, trials.state.position, SIDE)
+            assert bool((least <= step).all())
+    assert float(least.max()) > 25, "held pushes come close to what is possible"
+    longest = snake.shortest_way(trials.state.doors, start, trials.state.goal, SIDE)
+    assert bool((snake.fewest_steps(trials.state.doors, start, trials.state.goal, SIDE) <= longest / 0.05 + 1e-4).all())

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as decode
 from safetensors.torch import save as encode
 
-from steersman.actor.ground.primitives import rays
+from steersman.actor.ground.primitives import held_rays, rays
 from steersman.agent.believing import Boxes
 from steersman.agent.building.fingerprint import model_fingerprint
 from steersman.core import LatentGraph, Planner, PlanningError, Readout, RunError, TensorRecord
@@ -34,7 +34,7 @@ from steersman.runs.files import parse_json, pretty, read_capped, sha256, write_
 from steersman.runs.folders import whole, writing
 from steersman.runs.seals import seal, seal_holds
 
-FOLDER, WAYS, FORMAT = "memory", "ways", 1
+FOLDER, WAYS, FORMAT = "memory", "ways", 2
 FRAMES = 20_000
 """Most moments of the log that are encoded for a graph, in whole episodes drawn at random."""
 WAY_FRAMES = 60_000
@@ -118,7 +118,7 @@ def ways_from(dataset: Dataset, by: Boxes, readout: Readout | None, config: WayC
     """
     _require_searchable(by, config.rays)
     latents, actions = _encoded_log(dataset, by, WAY_FRAMES)
-    return build_ways(latents, actions, by.world_model, rays(by.signature.action, config.rays), config, readout)
+    return build_ways(latents, actions, by.world_model, held_rays(by.signature.action, config.rays), config, readout)
 
 
 def _require_searchable(by: Boxes, fan: int) -> None:
@@ -209,13 +209,17 @@ def _sane(graph: LatentGraph, by: Boxes) -> bool:
 def _sane_ways(graph: WayGraph, by: Boxes) -> bool:
     n, e, p = len(graph.nodes), graph.neighbour.shape[-1], graph.places.shape[-1]
     q, side = graph.known.seen.shape[:2]
-    shapes = ((n, *by.perception.latent_shape), (n, p), (p,), (n, e), (n, e), (n, e, by.signature.action.size), (),
-              (), (p,), (), (q, 2), (q,), (q, side, side))
+    ways, length = graph.tried.shape[1:3]
+    shapes = ((n, *by.perception.latent_shape), (n, p), (p,), (n, e), (n, e),
+              (n, ways, length, by.signature.action.size), (n, e), (n, e), (), (), (p,), (), (q, 2), (q,),
+              (q, side, side), (len(graph.leaks), 4))
     return (
         tuple(tuple(x.shape) for x in tensors(graph).values()) == shapes
         and bool(((graph.known.pairs >= 0) & (graph.known.pairs < p)).all())
         and bool(((graph.known.sides >= 1) & (graph.known.sides <= side - 4)).all())
         and graph.neighbour.dtype == torch.int64 and bool(((graph.neighbour >= -1) & (graph.neighbour < n)).all())
+        and graph.way.dtype == graph.steps.dtype == torch.int64
+        and bool(((graph.way >= 0) & (graph.way < ways) & (graph.steps >= 1) & (graph.steps <= length)).all())
     )
 
 

@@ -1,7 +1,7 @@
 """A graph of ways: remembered and imagined states, and what imagining says of the ways between them. No algorithm.
 
-What memory builds and the actor values. Shapes: N nodes, E edges that leave a node at most, P entries of a place,
-D latent size, A action size.
+What memory builds and the actor values. Shapes: N nodes, E edges that leave a node at most, C ways tried from a node,
+H steps of a way, P entries of a place, D latent size, A action size.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ class WayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
              number of them, from `stride` on
     chunks   stretches of the log tried from a node
     rays     held actions tried from a node, in as many directions (every choice of discrete actions)
+    mend     how often a graph whose values leak is built again, with half as many nodes again or, if `touch` is given
+             and wider than it need be, a touch of 0.8 of it: values are followed in imagination between 48 pairs of
+             logged states, and where more than `leaks` of them take more than twice the steps that were said (and 12),
+             it is too coarse. 0: nothing is checked
+    leaks    share of them that is tolerated
     beyond   rounds in which imagined ends that touch no node become nodes, at most four times as many as there were,
              and what the log does not know is believed: for goals outside the log, in worlds without walls
     """
@@ -36,6 +41,8 @@ class WayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     stride: int = 3
     chunks: int = 8
     rays: int = 16
+    mend: int = 0
+    leaks: float = 0.1
     beyond: int = 0
 
     def __post_init__(self) -> None:
@@ -43,6 +50,8 @@ class WayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         if least < 1 or self.beyond < 0 or self.chunk < self.stride or not (self.touch is None or self.touch > 0):
             raise ConfigError("positive sizes, and a chunk of at least a stride", f"{self}",
                               "correct the graph's configuration")
+        if self.mend < 0 or not 0 <= self.leaks <= 1:
+            raise ConfigError("mend >= 0, and leaks within [0, 1]", f"{self}", "correct the graph's configuration")
 
 
 @dataclass(frozen=True)
@@ -71,10 +80,13 @@ class WayGraph(TensorRecord):
     unit       (P,) those units, in the columns' own
     neighbour  (N, E) int64: where an edge leads; -1 is padding
     cost       (N, E) steps to there, by level 1's imagination, and what is left of the way in steps; infinite: padding
-    action     (N, E, A) the first action of the way
+    tried      (N, C, H, A) the actions of every way that was tried from a node
+    way        (N, E) int64: which of these an edge goes, from the node on; steps (N, E) int64: how many of its actions
     touch      () an imagined state this near has reached a node
     held       () steps that an action of the log is held for, on average
     known      where the log has been
+    leaks      (R, 4) what was found in R graphs, this one last: nodes, touch, shares of ways that could not be kept in
+               imagination and of those that were not known; R is 0 where nothing was checked
     """
 
     nodes: Tensor
@@ -82,10 +94,13 @@ class WayGraph(TensorRecord):
     unit: Tensor
     neighbour: Tensor
     cost: Tensor
-    action: Tensor
+    tried: Tensor
+    way: Tensor
+    steps: Tensor
     touch: Tensor
     held: Tensor
     known: Known
+    leaks: Tensor
 
     def __len__(self) -> int:
         return len(self.nodes)

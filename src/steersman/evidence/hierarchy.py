@@ -27,6 +27,7 @@ from steersman.core import ColumnGoal, Episode, Signature, Task
 from steersman.data import CacheWriter, Dataset
 from steersman.evaluation import PROTOCOLS, evaluate, wilson
 from steersman.evaluation.protocol import Seen
+from steersman.evidence import hierarchy_leaks
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
 from steersman.recipes import far
@@ -98,7 +99,8 @@ def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 
     found: list[Cell] = []
     for s in range(seed, seed + SEEDS):
         learned = Cell("rooms/learned", learn_rooms, 100, s, sizes)
-        found += [learned, Cell("rooms/reach", play_rooms, 60, s, sizes, needs=(learned,))]
+        found += [learned, Cell("rooms/reach", play_rooms, 60, s, sizes, needs=(learned,)),
+                  Cell("rooms/leaks", hierarchy_leaks.perform, 60, s, sizes, needs=(learned,))]
         found += [Cell(f"rooms/{name}", play_flat, 180, s, Flat(name, sizes), needs=(learned,), usual=s == seed)
                   for name in FLAT]
         found += [Cell(f"mountain-car/{log}", drive, 60, s, sizes) for log in HOLDS]
@@ -201,12 +203,14 @@ def _found(context: Context, world: str, played: list[Played], seconds: float = 
 def summary(results: Results) -> Outcome:
     """Over all seeds; `*_by_seed` tell them apart."""
     every: dict[str, list[Played]] = {}
-    for one in results:
+    for one in (one for one in results if one.cell.row != "rooms/leaks"):
         world = one.cell.row.partition("/")[0]
         for played in one.record(Scored).played:
             every.setdefault(f"{world}/{played.range}/{played.label}", []).append(played)
     figures = {row: _summed(found) for row, found in every.items()}
-    trained = [one.record(Scored).train for one in results if one.record(Scored).train]
+    found = [one.record(hierarchy_leaks.Leaks).graphs for one in results.of("rooms/leaks")]
+    figures |= hierarchy_leaks.figures([graph for graphs in found for graph in graphs])
+    trained = [one.record(Scored).train for one in results.of("rooms/learned")]
     if trained:
         figures["training"] = {"cpu_seconds": max(trained)}
     shown = picture(_draw(every), "rooms", "Nine rooms by distance",

@@ -45,7 +45,7 @@ def recipe(
         agent=AgentConfig(
             perception=VectorEncoder.Config(size=0, hidden=(), keep=True),
             world_model=ResidualModel.Config(width=width, linear=True, waves=waves),
-            planner=Reach.Config(horizon=horizon, samples=samples, rounds=rounds, ways=WayConfig(nodes=nodes)),
+            planner=Reach.Config(horizon=horizon, samples=samples, rounds=rounds, ways=WayConfig(nodes=nodes, mend=2)),
             readout=LinearReadout.Config(),
         ),
         objectives=(Prediction.Config(per_change=True),),

@@ -66,6 +66,33 @@ def _wall(column: int, row: int, across: bool, door: Tensor | None, count: int) 
     return [torch.stack([near, a, far, b] if across else [a, near, b, far], 1) for a, b in spans]
 
 
+def door_places(doors: Tensor, side: int) -> Tensor:
+    """Doors (B, D), the middle of each along its wall, m from the wall's middle -> (B, D, 2) in the arena."""
+    order = rooms_in_order(side).to(doors)
+    a, b = order[:-1], order[1:]
+    middle = (a + b + 1) * (ROOM / 2)
+    along = ((b - a) == 0).to(doors)  # a door's place varies along its wall
+    return middle + doors[..., None] * along
+
+
+def disks(doors: Tensor, side: int) -> Tensor:
+    """The middles (B, N², 2) of one disk in each room, half-way between its two doors, where straight ways cross; in
+    the first and the last room, which have one, in the middle."""
+    through = door_places(doors, side)
+    ends = rooms_in_order(side)[[0, -1]].to(doors) + ROOM / 2
+    between = (through[:, 1:] + through[:, :-1]) / 2
+    first, last = ends.expand(len(doors), -1, -1).split(1, 1)
+    return torch.cat([first, between, last], 1)
+
+
+def entered(path: Tensor, middle: Tensor, radius: float) -> Tensor:
+    """Whether paths (B, T+1, 2), swept, enter disks of this radius around middles (B, R, 2): (B,) bool."""
+    a, along = path[:, :-1, None], path[:, 1:, None] - path[:, :-1, None]
+    share = ((middle[:, None] - a) * along).sum(-1) / along.square().sum(-1).clamp_min(1e-12)
+    nearest = a + share.clamp(0, 1)[..., None] * along
+    return ((nearest - middle[:, None]).norm(dim=-1) < radius).flatten(1).any(1)
+
+
 def is_free(wall: Tensor, position: Tensor, side: int) -> Tensor:
     """Whether points (B, …, 2) lie in no wall (B, R, 4) and inside the arena."""
     shape = (len(wall),) + (1,) * (position.ndim - 2) + wall.shape[1:]
@@ -97,8 +124,15 @@ def move(wall: Tensor, position: Tensor, velocity: Tensor, action: Tensor, side:
     return position, velocity * moving
 
 
-def shortest_way(doors: Tensor, start: Tensor, goal: Tensor, side: int) -> Tensor:
-    """Length (B,) of the shortest free way from start to goal (B, 2), m, to about 1 mm.
+def fewest_steps(doors: Tensor, start: Tensor, goal: Tensor, side: int) -> Tensor:
+    """Steps (B,) that no way from start to goal (B, 2) can do with less of: the shortest way in the norm in which a
+    step is at most 0.05 m, that of the longer axis."""
+    return (shortest_way(doors, start, goal, side, torch.inf) - 0.002).clamp_min(0) / (PUSH / (1 - KEPT))
+
+
+def shortest_way(doors: Tensor, start: Tensor, goal: Tensor, side: int, norm: float = 2.0) -> Tensor:
+    """Length (B,) of the shortest free way from start to goal (B, 2), m, to about 1 mm; each straight piece of it is
+    measured in the p-norm `norm`.
 
     A room is convex, so a way is a polyline through the doors between. Dynamic programming over 17 places of each face
     of a door's wall, door by door.
@@ -121,12 +155,12 @@ def shortest_way(doors: Tensor, start: Tensor, goal: Tensor, side: int) -> Tenso
         for face in (-sign, sign):
             face_at = torch.full_like(sideways, float(middle[axis]) + face * WALL / 2)
             new = torch.stack([face_at, sideways] if axis == 0 else [sideways, face_at], -1)
-            length = (best[:, None] + (new[:, :, None] - places[:, None]).norm(dim=-1)).amin(2)
+            length = (best[:, None] + (new[:, :, None] - places[:, None]).norm(norm, dim=-1)).amin(2)
             kept = places.expand(-1, _PLACES, -1) if places.shape[1] == 1 else places
             before = best.expand(-1, _PLACES) if best.shape[1] == 1 else best
             places = torch.where(passed[:, None, None], new, kept)
             best = torch.where(passed[:, None], length, before)
-    return (best + (there[:, None] - places).norm(dim=-1)).amin(1)
+    return (best + (there[:, None] - places).norm(norm, dim=-1)).amin(1)
 
 
 def crossed_wall(wall: Tensor, path: Tensor, side: int) -> Tensor:

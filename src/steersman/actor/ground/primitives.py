@@ -35,3 +35,10 @@ def rays(action: ActionSpec, count: int, turn: float = 0.0, reach: float = 1.0) 
         normal = torch.erfinv((2 * place - 1).clamp(-0.999, 0.999))
         unit = normal / normal.norm(dim=1, keepdim=True)
     return bounds.action(reach * unit)
+
+
+def held_rays(action: ActionSpec, count: int) -> Tensor:
+    """The same, held throughout where one action is a chunk of several: directions of one of them, again and again."""
+    if action.kind == "discrete" or action.chunk == 1:
+        return rays(action, count)
+    return rays(action.single, count).repeat(1, action.chunk)

@@ -7,7 +7,7 @@ Shapes: B problems, K candidates, H horizon, A action size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -203,13 +203,16 @@ def examine(problem: Problem, actions: Tensor, passes: int = 1) -> tuple[Searche
 
 
 @torch.no_grad()
-def decide(problem: Problem, found: Searched, spending: Spending) -> Plan:
-    """The best candidates as a plan; where none is feasible, the declared fallback, said so."""
+def decide(
+    problem: Problem, found: Searched, spending: Spending, judge: Callable[[Problem, Tensor], Verdict] = score,
+) -> Plan:
+    """The best candidates as a plan; where none is feasible, the declared fallback, said so. judge: what candidates
+    (B, K, H, A) are worth, by the same terms as those that were found."""
     best, calls = found.best, found.calls
     actions, imagined, energy = best.actions, best.imagined, dict(best.parts)
     if not bool(best.feasible.all()):
         spare = fallback_action(problem).to(actions.dtype).expand_as(actions)
-        scores = score(problem, spare[:, None])
+        scores = judge(problem, spare[:, None])
         there = scores.future(torch.zeros_like(best.kept))
         actions, imagined = where(best.feasible, (actions, imagined), (spare, there))
         energy = {name: where(best.feasible, part, scores.parts[name][:, 0]) for name, part in energy.items()}

@@ -16,15 +16,29 @@ from torch import Tensor
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.ranking import feasibility_first
 from steersman.actor.ground.rounds import Best, Searched, Spending, decide
-from steersman.actor.ground.verdict import imagine, refuse_scenarios, require_weights, verdict
+from steersman.actor.ground.verdict import VALUE, Verdict, imagine, refuse_scenarios, require_weights, verdict
+from steersman.actor.hierarchy.choosing import STRATEGIES, Strategy, choice_said, kept_when_built, shortened
 from steersman.actor.hierarchy.pushes import constant_pushes, disturbed, held_pushes
 from steersman.actor.hierarchy.saying import said
 from steersman.actor.hierarchy.valuing import target_of
-from steersman.core import Imagined, Plan, Planner, PlanningError, Problem, Readout, Signature, Streams, register
+from steersman.core import (
+    Guardrail,
+    Imagined,
+    Plan,
+    Planner,
+    PlanningError,
+    Problem,
+    Readout,
+    Signature,
+    Streams,
+    WorldModel,
+    register,
+)
 from steersman.core.records import TensorRecord, put, rows
 from steersman.core.way_graph import WayConfig, WayGraph, WaySource
+from steersman.memory.graphs.cutting import Cut, cut_by
 from steersman.memory.graphs.places import read_places
-from steersman.memory.graphs.steps_to_go import from_anywhere
+from steersman.memory.graphs.steps_to_go import FAR, from_anywhere
 from steersman.memory.graphs.targets import Target, arrived_at, fewest_steps, value_of
 
 _COARSER = 3  # nodes of the graph of logged states over those that imagination grows from
@@ -36,17 +50,21 @@ class Underway(TensorRecord):
 
     goal      (B, P) place of the goal that `value` belongs to
     value     (B, N) steps to go from every node; infinite behind the last
+    free      (B, N) the same if no guardrail cut any way
     dearer    (B, N) steps that nodes count farther because aiming at them came to nothing
     best      (B,) fewest steps to go that were met so far
     stalled   (B,) decisions since then
     stalls    (B,) how often they came to nothing, since the last progress after one
     waypoint  (B, P) where a plan that came to nothing last aimed at
     spent     (B,) steps since the goal was set
-    actions   (B, H, A) the plan of the decision before
+    actions   (B, L, A) the plan of the decision before, as long as the longest strategy looks
+    chosen    (B,) which of the strategies goes for the goal
+    arrival   (B, S) steps by which each arrived in imagination; infinite: it did not, NaN: it was not tried
     """
 
     goal: Tensor
     value: Tensor
+    free: Tensor
     dearer: Tensor
     best: Tensor
     stalled: Tensor
@@ -54,6 +72,8 @@ class Underway(TensorRecord):
     waypoint: Tensor
     spent: Tensor
     actions: Tensor
+    chosen: Tensor
+    arrival: Tensor
 
 
 class Reach(Configured["Reach.Config"]):
@@ -68,9 +88,18 @@ class Reach(Configured["Reach.Config"]):
            min over t of  t + |s_t - goal|  where the goal is touched,  t + V(s_t)  at every `execute`-th step,
 
        plus every other term that the task weighs. Of what leaves the region that the log knows, nothing is believed.
-       Guardrails veto as everywhere, and no way of the graph touches a node that stands beyond one.
-    4. Stall. Where `patience` decisions met no fewer steps to go, the nodes that the plan aims at count `aside` steps
+       Guardrails veto as everywhere.
+    4. Guard. The same guardrails act at the upper level: an edge whose imagined way crosses a limit is cut, before
+       ways are valued (`memory.cut_by`), so that no value leads where the lower level may not go.
+    5. Stall. Where `patience` decisions met no fewer steps to go, the nodes that the plan aims at count `aside` steps
        farther: a value that leads nowhere is not followed for ever.
+
+    6. Choose. When a goal is set and the graph's ways were kept in imagination as it was built (`WayGraph.leaks`), its
+       value is followed. In doubt, where they were not, nobody looked, or no way is known, each strategy is gone in
+       imagination, in closed loop, as many samples a decision as later: the graph's value; flat, by the task's own
+       costs; pushes held for 10 steps over a horizon of 60. The first of them that arrives goes for the goal, and
+       `Plan.reason` says which and why. What that took is among `Plan.calls`; a task that limits calls or seconds of a
+       decision leaves no room for it, and the graph is followed.
 
     Goals that touch no logged state are looked for in a graph that imagination has grown beyond the log. Where there is
     no way, `Plan.reason` says why, in one of six ways: the goal lies outside the log (nearest state, by column); no way
@@ -93,6 +122,9 @@ class Reach(Configured["Reach.Config"]):
         execute    actions of a plan to carry out before the next decision
         patience   decisions without progress after which the nodes that were aimed at count `aside` steps farther
         beyond     rounds by which imagination grows the graph for goals that touch no logged state, 0: never
+        choose     whether strategies are tried in imagination where the graph is in doubt, each for at most `patient`
+                   steps; else the graph's value is always followed
+        cut        whether guardrails also cut ways of the graph; at the lower level they veto in any case
         allowed    most steps to the goal; a way that takes more is gone all the same, and said to. None: any number
         ways       how an agent makes the graph from its run's log
         """
@@ -106,13 +138,17 @@ class Reach(Configured["Reach.Config"]):
         patience: int = 5
         aside: float = 25.0
         beyond: int = 12
+        choose: bool = True
+        patient: int = 150
+        cut: bool = True
         allowed: int | None = None
-        ways: WayConfig = WayConfig()
+        ways: WayConfig = WayConfig(mend=2)
 
         def __post_init__(self) -> None:
             require_ranges(self, {
                 "horizon, hold, samples, rounds, execute, patience >= 1": min(
                     self.horizon, self.hold, self.samples, self.rounds, self.execute, self.patience) >= 1,
+                "patient >= 1": self.patient >= 1,
                 "fan >= 2, aside >= 0, beyond >= 0": self.fan >= 2 and self.aside >= 0 and self.beyond >= 0,
             })
 
@@ -126,6 +162,7 @@ class Reach(Configured["Reach.Config"]):
         self.wider: WayGraph | None = None
         self.source: WaySource | None = None
         self._readout: Readout | None = None
+        self._cuts: tuple[WayGraph, WorldModel, tuple[Guardrail, ...], Cut] | None = None
 
     def prepare(self, signature: Signature, readout: Readout | None, latent_shape: tuple[int, ...]) -> None:
         self._readout = readout
@@ -183,88 +220,217 @@ class Reach(Configured["Reach.Config"]):
         c = self.config
         target = target_of(problem, graph, self._readout, "reach")
         horizon = problem.horizon(c.horizon)
-        under = self._underway(problem, graph, target, horizon)
+        under, chosen_now, tried = self._underway(problem, graph, target)
         here = self._places(graph, problem, problem.belief.state[:, None])
-        now = torch.minimum(from_anywhere(graph, under.value + under.dearer, here), target.rest(here, graph.unit).where(
-            target.rest(here, graph.unit) <= graph.touch, torch.tensor(torch.inf)))[:, 0]
-        spending, streams = Spending(problem, horizon), Streams(problem.seeds, problem.decision)
+        now = self._to_go(graph, target, under, here)
+        plan: Plan | None = None
+        reasons = [""] * len(problem)
+        for number in sorted(set(under.chosen.tolist())):
+            mine = under.chosen == number
+            part = self._decided(problem.rows(mine), graph, target.rows_of(mine), under.rows(mine), STRATEGIES[number],
+                                 horizon)
+            for b, sentence in zip(mine.nonzero()[:, 0].tolist(), part.reason, strict=True):
+                reasons[b] = sentence
+            part = replace(part, reason=(), warm=None)
+            whole = rows(part, torch.where(mine, mine.cumsum(0) - 1, 0)) if plan is None else put(plan, mine, part)
+            plan = whole
+        assert plan is not None
+        longer = self._longest(problem) - plan.actions.shape[1]
+        ahead = torch.cat([plan.actions, plan.actions[:, -1:].expand(-1, longer, -1)], 1)
+        ends = self._places(graph, problem, plan.imagined.states[:, 0, -1:])[:, 0]
+        under = self._after(graph, replace(under, actions=ahead), now, ends)
+        allowed = None if c.allowed is None else c.allowed - under.spent
+        opened = now >= FAR
+        if bool(opened.any()):
+            opened = opened & (from_anywhere(graph, under.free, here)[:, 0] < FAR)
+        words = said(graph, log or graph, target, now, here[:, 0], under.waypoint, under.stalls, opened, self._readout,
+                     allowed)
+        share = float(graph.leaks[-1, 2]) if kept_when_built(graph, c.ways.leaks) else None
+        choice = choice_said(under.chosen, under.arrival, log is not None, share)
+        spent = under.spent + min(self.commits(problem.task), horizon)
+        reason = tuple("; ".join(three) for three in zip(words, choice, reasons, strict=True))
+        calls = plan.calls + torch.zeros_like(plan.calls).masked_scatter(chosen_now, tried)
+        return replace(plan, warm=replace(under, spent=spent), reason=reason, calls=calls)
+
+    def _longest(self, problem: Problem) -> int:
+        """L: steps of the strategy that looks farthest."""
+        return max(self._horizon(problem, strategy) for strategy in STRATEGIES)
+
+    def _horizon(self, problem: Problem, strategy: Strategy) -> int:
+        return problem.horizon(strategy.horizon or self.config.horizon)
+
+    def _to_go(self, graph: WayGraph, target: Target, under: Underway, here: Tensor) -> Tensor:
+        """(B,): steps to go by the graph, or as imagined where another strategy goes for the goal."""
+        rest = target.rest(here, graph.unit)
+        by_graph = torch.minimum(from_anywhere(graph, under.value + under.dearer, here),
+                                 rest.masked_fill(rest > graph.touch, torch.inf))[:, 0]
+        left = under.arrival.gather(1, under.chosen[:, None])[:, 0] - under.spent
+        return torch.where(under.chosen == 0, by_graph, left.clamp_min(1.0))
+
+    def _decided(
+        self, problem: Problem, graph: WayGraph, target: Target, under: Underway, strategy: Strategy, horizon: int,
+    ) -> Plan:
+        """One decision of one strategy, its first `horizon` steps."""
+        spending = Spending(problem, self._horizon(problem, strategy))
+        found = self._searched(problem, graph, target, under, strategy, spending)
+        plan = decide(problem, found, spending,
+                      lambda problem, actions: self._judged(problem, graph, target, under, actions, strategy))
+        terms = frozenset({VALUE, *(name for name, weight in require_weights(problem).items() if weight)})
+        return shortened(plan, horizon, terms if self.config.choose else frozenset())
+
+    def _searched(
+        self, problem: Problem, graph: WayGraph, target: Target, under: Underway, strategy: Strategy,
+        spending: Spending,
+    ) -> Searched:
+        streams, horizon = Streams(problem.seeds, problem.decision), self._horizon(problem, strategy)
         found: Searched | None = None
-        for _ in range(c.rounds):
-            count = spending.affords(c.samples)
+        for _ in range(self.config.rounds):
+            count = spending.affords(self.config.samples)
             if count < 1:
                 break
-            actions = self._candidates(problem, count, horizon, streams, under, found)
+            hold = strategy.hold or self.config.hold
+            actions = self._candidates(problem, count, horizon, hold, streams, under, found)
             spending.spend(count)
             spending.rounds += 1
-            later = self._examined(problem, graph, target, under, actions)
+            later = self._examined(problem, graph, target, under, actions, strategy)
             found = later if found is None else found.followed(later)
         assert found is not None
-        plan = decide(problem, found, spending)
-        under = self._after(problem, graph, under, now, plan)
-        allowed = None if c.allowed is None else c.allowed - under.spent
-        words = said(graph, log or graph, target, now, here[:, 0], under.waypoint, under.stalls,
-                     self._cut(problem, graph), self._readout, allowed)
-        spent = under.spent + min(self.commits(problem.task), horizon)
-        reason = tuple(f"{words}; {reason}" for words, reason in zip(words, plan.reason, strict=True))
-        return replace(plan, warm=replace(under, spent=spent), reason=reason)
+        return found
 
-    def _underway(self, problem: Problem, graph: WayGraph, target: Target, horizon: int) -> Underway:
-        """What was handed on, made anew where an episode begins or the goal is another."""
+    def _tried(
+        self, problem: Problem, graph: WayGraph, target: Target, under: Underway,
+    ) -> tuple[Underway, Tensor]:
+        """The choice, and predictor calls (B,) that it took."""
+        c, b = self.config, len(problem)
+        calls = torch.zeros(b, dtype=torch.int64)
+        here = self._places(graph, problem, problem.belief.state[:, None])
+        said_ = self._to_go(graph, target, under, here)
+        doubt = (said_ >= FAR) | (not kept_when_built(graph, c.ways.leaks))
+        limited = problem.task.budget.calls is not None or problem.task.budget.seconds is not None
+        if not c.choose or limited or not bool(doubt.any()):
+            return under, calls
+        arrival = under.arrival.clone()
+        for number, strategy in enumerate(STRATEGIES):
+            open_ = doubt & ~(arrival < torch.inf).any(1)  # by none so far
+            on = open_ & ((said_ < FAR) | (strategy.judges != "value"))
+            if bool(on.any()):
+                arrival[on, number], spent = self._gone(problem.rows(on), graph, target.rows_of(on), under.rows(on),
+                                                        strategy)
+                calls[on] += spent
+        best = arrival.nan_to_num(nan=torch.inf, posinf=torch.inf)
+        chosen = torch.where(best.amin(1).isfinite(), best.argmin(1), 0)
+        return replace(under, arrival=arrival, chosen=chosen), calls
+
+    def _gone(
+        self, problem: Problem, graph: WayGraph, target: Target, under: Underway, strategy: Strategy,
+    ) -> tuple[Tensor, Tensor]:
+        """Go for the goal in imagination: steps (B,) until it is touched, infinite where it is not within `patient`
+        steps or where no candidate keeps every guardrail, and predictor calls (B,)."""
+        b, step = len(problem), 0
+        arrival, calls = torch.full((b,), torch.inf), torch.zeros(b, dtype=torch.int64)
+        state, on = problem.belief.state.clone(), torch.arange(b)
+        while len(on):  # over time
+            some = problem.rows(on)
+            some = replace(some, belief=replace(some.belief, state=state[on]), decision=some.decision + 1 + step)
+            aim, own = target.rows_of(on), under.rows(on)
+            here = self._places(graph, some, some.belief.state[:, None])
+            spending = Spending(some, self._horizon(some, strategy))
+            found = self._searched(some, graph, aim, own, strategy, spending)
+            calls[on] += found.calls
+            places = self._places(graph, some, found.best.imagined.states[:, 0, 1:])
+            ahead = found.best.imagined.states[:, 0, 1 : self.config.execute + 1]
+            rest = aim.rest(places[:, : self.config.execute], graph.unit)
+            touched = (rest <= graph.touch) & found.best.feasible[:, None]
+            there = touched.any(1)
+            arrival[on[there]] = (step + 1 + touched.to(torch.uint8).argmax(1)).to(arrival)[there]
+            state[on], step = ahead[:, -1], step + ahead.shape[1]
+            missing = under.actions.shape[1] - found.best.actions.shape[1]
+            longer = torch.cat([found.best.actions, found.best.actions[:, -1:].expand(-1, missing, -1)], 1)
+            own = self._after(graph, replace(own, actions=longer), self._to_go(graph, aim, own, here), places[:, -1])
+            under = put(under, on, own)
+            on = on[~there & found.best.feasible & (step < self.config.patient)]
+        return arrival, calls
+
+    def _underway(
+        self, problem: Problem, graph: WayGraph, target: Target,
+    ) -> tuple[Underway, Tensor, Tensor]:
+        """What was handed on, made anew where an episode begins or the goal is another; where that is, (B,) bool; and
+        the predictor calls that the choice of a strategy took there."""
         kept, b, n = problem.warm, len(problem), len(graph)
         known = isinstance(kept, Underway) and len(kept.value) == b and kept.value.shape[1] >= n
-        known = known and kept.actions.shape[1] == horizon
+        length = self._longest(problem)
+        known = known and kept.actions.shape[1] == length
         if known:
-            kept = replace(kept, value=kept.value[:, :n], dearer=kept.dearer[:, :n])
+            kept = replace(kept, value=kept.value[:, :n], free=kept.free[:, :n], dearer=kept.dearer[:, :n])
         fresh = torch.ones(b, dtype=torch.bool)
         if known:
             fresh = (problem.decision == 0) | (kept.goal != target.place).any(1)
         if not bool(fresh.any()):
-            return kept  # type: ignore[no-any-return]
+            return kept, fresh, torch.zeros(0, dtype=torch.int64)
         goal = Target(target.place[fresh], target.named)
-        value = value_of(graph, goal, self._cut(problem.rows(fresh), graph))
+        some = problem.rows(fresh)
+        cut = self._cut(some, graph)
+        free = value_of(graph, goal)
+        value = free if cut is None else value_of(graph, goal, cut)
         few = len(value)
         dtype = torch.int64 if problem.action.kind == "discrete" else torch.float32
-        new = Underway(goal.place, value, torch.zeros(few, n), torch.full((few,), torch.inf),
+        new = Underway(goal.place, value, free, torch.zeros(few, n), torch.full((few,), torch.inf),
                        torch.zeros(few, dtype=torch.int64), torch.zeros(few, dtype=torch.int64),
                        torch.zeros_like(goal.place), torch.zeros(few, dtype=torch.int64),
-                       torch.zeros(few, horizon, problem.action.size, dtype=dtype))
-        return put(kept, fresh, new) if known else new
+                       torch.zeros(few, length, problem.action.size, dtype=dtype),
+                       torch.zeros(few, dtype=torch.int64), torch.full((few, len(STRATEGIES)), torch.nan))
+        new, calls = self._tried(some, graph, goal, new)
+        return put(kept, fresh, new) if known else new, fresh, calls
 
-    @staticmethod
-    def _cut(problem: Problem, graph: WayGraph) -> Tensor | None:
-        """(B, N) bool: nodes that stand beyond a guardrail; None: nobody limits where one stands."""
-        states = graph.nodes.expand(len(problem), -1, -1)
-        margins = [guardrail.standing(states, problem.belief.context) for guardrail in problem.task.guardrails]
-        beyond = [~(margin <= 0) for margin in margins if margin is not None]
-        return torch.stack(beyond).any(0) if beyond else None
+    def _cut(self, problem: Problem, graph: WayGraph) -> Cut | None:
+        """What the task's guardrails take from the graph; limits that are the same for all are asked once."""
+        limits, last = problem.task.guardrails, self._cuts
+        if not limits or not self.config.cut:
+            return None
+        known = last is not None and last[0] is graph and last[1] is problem.model and len(last[2]) == len(limits)
+        if known and last is not None and all(a is b for a, b in zip(last[2], limits, strict=True)):
+            return last[3]
+        context = None if problem.belief.context is None else problem.belief.context[:1]
+        cut = cut_by(limits, graph, problem.model, len(problem), context)
+        if len(cut.nodes) == 1:
+            self._cuts = (graph, problem.model, limits, cut)
+        return cut
 
     def _places(self, graph: WayGraph, problem: Problem, states: Tensor) -> Tensor:
         return read_places(states, self._readout, graph.unit, problem.belief.context)
 
     def _candidates(
-        self, problem: Problem, count: int, horizon: int, streams: Streams, under: Underway, found: Searched | None,
+        self, problem: Problem, count: int, horizon: int, hold: int, streams: Streams, under: Underway,
+        found: Searched | None,
     ) -> Tensor:
         """(B, count, H, A): the plan before, a fan, held pushes; later the best one disturbed."""
         c = self.config
         if found is not None:
-            return disturbed(problem, found.best.actions, count, c.hold, streams)
+            return disturbed(problem, found.best.actions, count, hold, streams)
         last = under.actions[:, -1:].expand(-1, c.execute, -1)
         before = torch.cat([under.actions[:, c.execute:], last], 1)[:, None, :horizon]
         fan = constant_pushes(problem, c.fan, horizon)
-        drawn = held_pushes(problem, count, horizon, c.hold, streams)
+        drawn = held_pushes(problem, count, horizon, hold, streams)
         return torch.cat([before.to(drawn.dtype), fan.to(drawn.dtype), drawn], 1)[:, :count]
 
     def _examined(
-        self, problem: Problem, graph: WayGraph, target: Target, under: Underway, actions: Tensor
+        self, problem: Problem, graph: WayGraph, target: Target, under: Underway, actions: Tensor, strategy: Strategy,
     ) -> Searched:
-        imagined = imagine(problem, actions)
-        steps = self._steps(problem, graph, target, under, imagined)
-        weights = require_weights(problem)
-        others = [name for name in weights if name != "goal"]
-        scores = verdict(problem, imagined, actions, weights.get("goal", 1.0) * steps, terms=others)
+        scores = self._judged(problem, graph, target, under, actions, strategy)
         order = feasibility_first(scores.energy, scores.violation, scores.feasible)
         scored = torch.full((len(problem),), actions.shape[1], dtype=torch.int64)
         return Searched(Best.of(actions, scores, order), scored, scored * actions.shape[2])
+
+    def _judged(
+        self, problem: Problem, graph: WayGraph, target: Target, under: Underway, actions: Tensor, strategy: Strategy,
+    ) -> Verdict:
+        imagined = imagine(problem, actions)
+        if strategy.judges == "cost":
+            return verdict(problem, imagined, actions)
+        steps = self._steps(problem, graph, target, under, imagined)
+        weights = require_weights(problem)
+        others = [name for name in weights if name != "goal"]
+        return verdict(problem, imagined, actions, weights.get("goal", 1.0) * steps, terms=others)
 
     def _steps(
         self, problem: Problem, graph: WayGraph, target: Target, under: Underway, imagined: Imagined
@@ -273,25 +439,24 @@ class Reach(Configured["Reach.Config"]):
         places = self._places(graph, problem, imagined.states)
         return fewest_steps(graph, under.value + under.dearer, target, places, self.config.execute)
 
-    def _after(self, problem: Problem, graph: WayGraph, under: Underway, now: Tensor, plan: Plan) -> Underway:
+    def _after(self, graph: WayGraph, under: Underway, now: Tensor, ends: Tensor) -> Underway:
+        """Progress, or none: now (B,) steps to go where the decision was made, ends (B, P) where its plan ends."""
         c = self.config
         better = now < under.best - 1
         stalled = torch.where(better, 0, under.stalled + 1)
         best, dearer, tired = torch.where(better, now, under.best), under.dearer, stalled >= c.patience
         if bool(tired.any()):
-            end = self._places(graph, problem, plan.imagined.states[:, 0, -1:])
-            near = torch.cdist(end, graph.places.expand(len(end), -1, -1))[:, 0] <= graph.touch
+            near = torch.cdist(ends[:, None], graph.places.expand(len(ends), -1, -1))[:, 0] <= graph.touch
             dearer = dearer + c.aside * (near & tired[:, None])
             stalled, best = torch.where(tired, 0, stalled), torch.where(tired, now, best)
         stalls = torch.where(tired, under.stalls + 1, torch.where(better, 0, under.stalls))
-        waypoint = torch.where(tired[:, None], self._places(graph, problem, plan.imagined.states[:, 0, -1:])[:, 0],
-                               under.waypoint)
-        return replace(under, dearer=dearer, best=best, stalled=stalled, stalls=stalls, waypoint=waypoint,
-                       actions=plan.actions)
+        waypoint = torch.where(tired[:, None], ends, under.waypoint)
+        return replace(under, dearer=dearer, best=best, stalled=stalled, stalls=stalls, waypoint=waypoint)
 
 
 def _padded(under: Underway, width: int) -> Underway:
     """The same for graphs of up to `width` nodes."""
     missing = (0, width - under.value.shape[1])
     pad = torch.nn.functional.pad
-    return replace(under, value=pad(under.value, missing, value=torch.inf), dearer=pad(under.dearer, missing))
+    value, free = (pad(steps, missing, value=torch.inf) for steps in (under.value, under.free))
+    return replace(under, value=value, free=free, dearer=pad(under.dearer, missing))

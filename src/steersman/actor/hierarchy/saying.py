@@ -11,7 +11,7 @@ from torch import Tensor
 from steersman.core import Readout
 from steersman.core.way_graph import WayGraph
 from steersman.memory.graphs.steps_to_go import FAR
-from steersman.memory.graphs.targets import Target, value_of
+from steersman.memory.graphs.targets import Target
 
 OUTSIDE = "the goal lies outside the log"
 NO_WAY = "no way is known there"
@@ -31,7 +31,7 @@ def why_not(reason: str) -> tuple[str, ...]:
 
 def said(
     graph: WayGraph, log: WayGraph, target: Target, now: Tensor, here: Tensor, stalled: Tensor, stalls: Tensor,
-    cut: Tensor | None, readout: Readout | None, allowed: Tensor | None,
+    opened: Tensor, readout: Readout | None, allowed: Tensor | None,
 ) -> tuple[str, ...]:
     """One sentence a problem.
 
@@ -39,13 +39,12 @@ def said(
     now      (B,) steps to go; FAR or more: no way
     here     (B, P) where each stands; stalled (B, P) where it last came to nothing, stalls (B,) how often since the
              goal was set without progress after it
-    cut      (B, N) nodes beyond a guardrail, or None
+    opened   (B,) bool: whether there would be a way if no guardrail cut any
     allowed  (B,) steps that are left, or None
     """
     nearest, node = target.rest(log.places.expand(len(now), -1, -1), log.unit).min(1)
     outside = nearest > log.touch
     far = now >= FAR / 2
-    opened = value_of(graph, target).isfinite().any(1) if cut is not None and bool(far.any()) else ~far
     ends = _where_it_breaks(graph, target, here) if bool(far.any()) else here
     sentences = []
     for b in range(len(now)):  # words, not numbers
@@ -53,7 +52,7 @@ def said(
         if outside[b]:
             words.append(f"{OUTSIDE} (nearest: {_named(log, log.places[node[b]], readout, target.named)})")
         if far[b]:
-            if cut is not None and bool(cut[b].any()) and bool(opened[b]):
+            if opened[b]:
                 words.append(CUT)
             elif not outside[b]:
                 words.append(f"{NO_WAY} (it breaks at {_named(graph, ends[b], readout)})")

@@ -60,8 +60,9 @@ def is_known(known: Known, places: Tensor) -> Tensor:
 def is_known_on_the_way(known: Known, places: Tensor) -> Tensor:
     """Futures (…, H+1, P) -> (…, H) bool: known at each step, half-way there, and at all steps before."""
     half = (places[..., 1:, :] + places[..., :-1, :]) / 2
-    each = is_known(known, places[..., 1:, :]) & is_known(known, half)
-    return each.cumprod(-1).bool()
+    steps = half.shape[-2]
+    each = is_known(known, torch.cat([places[..., 1:, :], half], -2))
+    return (each[..., :steps] & each[..., steps:]).cumprod(-1).bool()
 
 
 def _covered(at: Tensor, side: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steersman.core.way_graph import WayGraph
 from steersman.memory.graphs.known import is_known
+from steersman.memory.graphs.nearest import nearest_few
 
 FAR = 1e6
 """Steps from where no way is known; beyond it, nearer to the graph is still less."""
@@ -45,9 +46,7 @@ def from_anywhere(graph: WayGraph, value: Tensor, points: Tensor) -> Tensor:
     """
     b, k = points.shape[:2]
     count = min(_NEAR, len(graph))
-    half = graph.places.square().sum(1) / 2
-    score = torch.addmm(half[None], points.flatten(0, 1), graph.places.T, alpha=-1.0)
-    near = score.topk(count, dim=1, largest=False).indices
+    near = nearest_few(points.flatten(0, 1), graph.places, count)
     apart = (points.flatten(0, 1)[:, None] - graph.places[near]).norm(dim=2).view(b, k, count)
     there = value.gather(1, near.view(b, -1)).view(b, k, count)
     between = (points[:, :, None] + graph.places[near].view(b, k, count, -1)) / 2

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steersman.core import TensorRecord
 from steersman.core.way_graph import WayGraph
+from steersman.memory.graphs.cutting import Cut
 from steersman.memory.graphs.known import is_known_on_the_way
 from steersman.memory.graphs.steps_to_go import FAR, from_anywhere, steps_to_go
 
@@ -22,6 +23,10 @@ class Target(TensorRecord):
 
     place: Tensor
     named: Tensor
+
+    def rows_of(self, index: Tensor) -> Target:
+        """Some of the goals: index is a mask (B,) or indices."""
+        return Target(self.place[index], self.named)
 
     def rest(self, places: Tensor, unit: Tensor) -> Tensor:
         """Places (B, …, P) -> (B, …): how far they lie from matching, in steps. What the goal does not name is as it
@@ -36,13 +41,12 @@ def arrived_at(graph: WayGraph, target: Target) -> Tensor:
     return rest.masked_fill(rest > graph.touch, torch.inf)
 
 
-def value_of(graph: WayGraph, target: Target, cut: Tensor | None = None) -> Tensor:
-    """Steps to go from every node, (B, N), infinite where no way is known. cut (B, N) bool: nodes that no way may
-    touch."""
+def value_of(graph: WayGraph, target: Target, cut: Cut | None = None) -> Tensor:
+    """Steps to go from every node, (B, N), infinite where no way is known. cut: what guardrails take from the graph."""
     arrived, cost = arrived_at(graph, target), graph.cost
     if cut is not None:
-        arrived = arrived.masked_fill(cut, torch.inf)
-        cost = cost.masked_fill(cut[:, graph.neighbour.clamp(min=0)], torch.inf)
+        arrived = arrived.masked_fill(cut.nodes, torch.inf)
+        cost = cost.masked_fill(cut.edges, torch.inf)
     return steps_to_go(graph.neighbour, cost, arrived)
 
 

@@ -6,21 +6,26 @@ H steps of a way, D latent size, P entries of a place, A action size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import msgspec
 import torch
 from torch import Tensor
 
 from steersman.core import Belief, DataError, Readout, WorldModel
 from steersman.core.way_graph import Known, WayConfig, WayGraph
 from steersman.memory.graphs.known import is_known, is_known_on_the_way, known_from
+from steersman.memory.graphs.leaks import follow_ways
+from steersman.memory.graphs.nearest import along_curve, nearest, nearest_within, spread_out
 from steersman.memory.graphs.places import read_places, units_of
 
 _AT_ONCE = 4096  # ways that are imagined at a time
 _CHANGED = 0.05
 _BEYOND = 4  # imagined nodes over logged ones, at most
 _SLACK = 1.1  # touch, in the distance of the farthest logged state
+_FOLLOWED = 48  # ways that are followed in imagination
+_MORE, _SHRUNK = 1.5, 0.8  # nodes, and touch, of a graph that is made finer
 
 
 @torch.no_grad()
@@ -40,6 +45,9 @@ def build_ways(
     costs the steps to there and the rest of the way. So nothing is believed of two states that merely look alike, and
     nothing of a perceptron that imagines its way through a wall, as long as `touch` is less than the wall is thick.
 
+    With `mend`, values are checked in imagination (`follow_ways`), and a graph in which too many cannot be kept is made
+    finer, so many times at most; of those that were built the one that keeps most is returned.
+
     Raises:
         DataError: no step, latents that are not vectors, or episodes whose lengths do not fit.
     """
@@ -52,6 +60,43 @@ def build_ways(
     values = read_places(frames[None], readout, context=context)[0]
     unit = units_of(values.split([len(x) for x in latents]))
     places = values / unit
+    return _mended(lambda c: _built(frames, places, unit, latents, actions, model, fan, c, readout, context), c, frames,
+                   model, fan, readout, context)
+
+
+def _mended(
+    build: Callable[[WayConfig], tuple[WayGraph, Tensor]], c: WayConfig, frames: Tensor, model: WorldModel, fan: Tensor,
+    readout: Readout | None, context: Tensor | None,
+) -> WayGraph:
+    """The graph, made finer as long as its values leak, `mend` times at most. build -> the graph and the radius that
+    its nodes cover."""
+    graph, radius = build(c)
+    if not c.mend or c.beyond:
+        return graph
+    starts, goals = frames[torch.randint(len(frames), (2, _FOLLOWED), generator=torch.Generator().manual_seed(0))]
+    found: list[Tensor] = []
+    best, least = graph, torch.inf
+    for number in range(c.mend + 1):
+        followed = follow_ways(graph, model, starts, goals, fan, readout, context)
+        leaking, unknown = float(followed.leaks.float().mean()), float(followed.value.isinf().float().mean())
+        found.append(torch.tensor([len(graph), float(graph.touch), leaking, unknown]))
+        if leaking + unknown < least:
+            best, least = graph, leaking + unknown
+        if leaking <= c.leaks or number == c.mend:
+            break
+        if c.touch is not None and c.touch * _SHRUNK > _SLACK * float(radius):
+            c = msgspec.structs.replace(c, touch=c.touch * _SHRUNK)
+        else:
+            c = msgspec.structs.replace(c, nodes=int(_MORE * c.nodes))
+        graph, radius = build(c)
+    return replace(best, leaks=torch.stack(found))
+
+
+def _built(
+    frames: Tensor, places: Tensor, unit: Tensor, latents: Sequence[Tensor], actions: Sequence[Tensor],
+    model: WorldModel, fan: Tensor, c: WayConfig, readout: Readout | None, context: Tensor | None,
+) -> tuple[WayGraph, Tensor]:
+    """One graph of frames (F, D) at places (F, P), and the distance of the farthest frame from all nodes."""
     chosen, home, radius = spread_out(places, c.nodes)
     touch = (_SLACK * radius).clamp_min(1e-6) if c.touch is None else torch.tensor(float(c.touch))
     tried, known = _tried(home, chosen, [len(x) for x in latents], torch.cat([_padded(a) for a in actions]), fan, c)
@@ -68,8 +113,12 @@ def build_ways(
         steps = torch.tensor([0] * c.chunks + [c.chunk] * len(fan))
         known = torch.cat([known, steps.expand(len(more), -1)])
     ends, cost = _landed(model, nodes, placed, tried, known, unit, touch, seen, c, readout, context)
-    neighbour, cost, first = _listed(ends, cost, tried[:, :, 0])
-    return WayGraph(nodes, placed, unit, neighbour, cost, first, touch, _held(actions), seen)
+    neighbour, cost, which = _listed(ends, cost)
+    marks = ends.shape[1] // tried.shape[1]
+    way, steps = which // marks, (which % marks + 1) * c.stride
+    graph = WayGraph(nodes, placed, unit, neighbour, cost, tried, way, steps, touch, _held(actions), seen,
+                     torch.zeros(0, 4))
+    return graph, radius
 
 
 def _grown(
@@ -102,25 +151,6 @@ def _grown(
         every = torch.cat([every, at[chosen[kept]]])
         added.append(newest)
     return torch.cat(added) if added else nodes[:0]
-
-
-def spread_out(places: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices (N,) of places (F, P), each the farthest from those before; of every place the nearest of them, home
-    (F,); and the distance of the farthest place from all of them, ()."""
-    chosen = torch.zeros(min(limit, len(places)), dtype=torch.int64)
-    apart = (places - places[0]).square().sum(1)
-    home = torch.zeros(len(places), dtype=torch.int64)
-    columns = places.T.contiguous()
-    far, farthest = apart.max(0)
-    count = 1
-    while count < len(chosen) and float(far) > 0:  # over nodes, each against all frames at once
-        chosen[count] = farthest
-        new = (columns - columns[:, farthest, None]).square_().sum(0)
-        home.masked_fill_(new < apart, count)
-        torch.minimum(apart, new, out=apart)
-        far, farthest = apart.max(0)
-        count += 1
-    return chosen[:count], home, far.clamp_min(0).sqrt()
 
 
 def _held(actions: Sequence[Tensor]) -> Tensor:
@@ -173,12 +203,12 @@ def _landed(
     ends = torch.zeros(n, ways, len(marks), dtype=torch.int64)
     cost = torch.full((n, ways, len(marks)), torch.inf)
     belief = Belief(nodes[:1], context)
-    for rows in torch.arange(n).split(max(1, _AT_ONCE // ways)):
+    for rows in along_curve(places).split(max(1, _AT_ONCE // ways)):  # neighbours together: their ends lie close
         starts = nodes[rows].repeat_interleave(ways, 0)
         states = model.branch(belief, starts[None], tried[rows].flatten(0, 1)[None]).states
         passed = read_places(states, readout, unit, context)[0]
         at = passed[:, marks].flatten(0, 1)
-        apart, node = nearest(at, places)
+        apart, node = nearest_within(at, places, float(touch))
         believed = is_known_on_the_way(seen, passed)[:, marks - 1]
         believed &= is_known(seen, (at + places[node]) / 2).view_as(believed)
         needed = marks + apart.view(-1, len(marks))
@@ -190,31 +220,17 @@ def _landed(
     return ends.flatten(1), cost.flatten(1)
 
 
-def nearest(points: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance (Q,) and index (Q,) of the nearest of places (N, P) to points (Q, P)."""
-    half = places.square().sum(1) / 2
-    apart, index = [], []
-    for part in points.split(512):  # pieces that stay in cache
-        score = torch.addmm(half[None], part, places.T, alpha=-1.0)
-        node = score.argmin(1)
-        apart.append((part - places[node]).norm(dim=1))
-        index.append(node)
-    return torch.cat(apart), torch.cat(index)
-
-
-def _listed(ends: Tensor, cost: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of several ways from one node to the same the cheapest: neighbour, cost (N, E), first action (N, E, A)."""
+def _listed(ends: Tensor, cost: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of several ways from one node to the same the cheapest: neighbour, cost, and which of `ends`, (N, E) each."""
     n = len(ends)
-    way = torch.arange(ends.shape[1]) // (ends.shape[1] // first.shape[1])
-    by_cost = cost.argsort(dim=1, stable=True)
-    ends, cost, way = ends.gather(1, by_cost), cost.gather(1, by_cost), way[by_cost]
+    which = cost.argsort(dim=1, stable=True)
+    ends, cost = ends.gather(1, which), cost.gather(1, which)
     ends = ends.masked_fill(~torch.isfinite(cost), n)
     by_end = ends.argsort(dim=1, stable=True)  # within one end still in the order of cost
-    ends, cost, way = ends.gather(1, by_end), cost.gather(1, by_end), way.gather(1, by_end)
+    ends, cost, which = ends.gather(1, by_end), cost.gather(1, by_end), which.gather(1, by_end)
     fresh = torch.cat([torch.ones(n, 1, dtype=torch.bool), ends[:, 1:] != ends[:, :-1]], 1) & (ends < n)
     width = max(1, int(fresh.sum(1).max()))
     kept = (~fresh).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
     there = fresh.gather(1, kept)
-    rows = torch.arange(n)[:, None]
     neighbour = torch.where(there, ends.gather(1, kept), -1)
-    return neighbour, cost.gather(1, kept).masked_fill(~there, torch.inf), first[rows, way.gather(1, kept)]
+    return neighbour, cost.gather(1, kept).masked_fill(~there, torch.inf), which.gather(1, kept)
