@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from steersman.agent import Agent
-from steersman.core import ObservationGoal, Task
+from steersman.agent.distance import weights_towards
+from steersman.core import ColumnGoal, ObservationGoal, Task
 from steersman.runs import Run
 from steersman.worlds import OURS
 
@@ -32,6 +33,14 @@ def test_a_camera_agent_is_trained_measured_and_given_a_picture_as_its_goal(stee
     assert steersman("fit", "run", "--distance").code == 0
     by_steps = steersman("evaluate", "run", *far, "--json")
     assert by_steps.code == 0, by_steps.err
+    agent = Agent.load("run")
+    picture = OURS["arm"].begin(1, 0).observe()
+    assert weights_towards(agent, ObservationGoal(picture)) == {"goal": 0.0, "temporal-distance": 1.0}
+    assert weights_towards(agent, ColumnGoal({"finger_x": 0.0})) == {"goal": 1.0}
+    unsaid = steersman("evaluate", "run", *far[:4], "--json")
+    alike = steersman("evaluate", "run", *far[:4], "--weight", "goal=1", "--json")
+    assert (unsaid.json["steps"], unsaid.json["success"]) == (by_steps.json["steps"], by_steps.json["success"])
+    assert alike.code == 0, alike.err
     own = steersman("evaluate", "run", "--episodes", "2", "--json")  # its columns were not labelled
     assert own.code != 0
     assert "finger_x" in own.err

@@ -62,16 +62,17 @@ def test_labels_in_a_file_are_read_as_any_log_is(filmed: Path, steersman: Callab
 
     log = log_of(tmp_path / "labels", 6, 12, labelled=True)
     data.write("labels.npz", log.signature, (e.recording() for e in log.episodes()))
-    ended = steersman("fit", filmed, "--labels", "labels.npz", "--json")
+    ended = steersman("fit", filmed, "--labels", "labels.npz", "--distance", "--json")
     assert ended.code == 0, ended.err
     assert ended.json["columns"] == ["x", "y"]
+    assert ended.json["kept"] == ["cost.temporal-distance"]
 
 
 @pytest.mark.parametrize(("words", "said"), [
     (["--labels", "nowhere.npz"], "nowhere.npz"),
     (["--labels", "silent"], "columns of numbers beside the pictures"),
     (["--labels", "few"], "at least 20 labelled moments; got 12; label more"),
-    (["--labels", "few", "--distance"], "--known, --distance and --drop; got 2 of them"),
+    (["--labels", "few", "--known", "logged"], "--known, --distance and --drop; got 2 of them"),
 ])
 def test_mistakes_in_labels_are_one_line(
     filmed: Path, steersman: Callable, tmp_path: Path, words: list[str], said: str

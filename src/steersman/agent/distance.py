@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steersman.agent.agent import Agent
-from steersman.core import Observation
+from steersman.core import Goal, Observation, ObservationGoal
 from steersman.cost import TemporalDistance
 
 _TOGETHER = 512  # moments that are encoded at a time
@@ -53,3 +53,19 @@ def fit_distance(agent: Agent, log: Moments, seed: int = 0) -> tuple[TemporalDis
     config = TemporalDistance.Config() if readout is None else TemporalDistance.Located(columns=readout.columns)
     distance = config.build(agent.perception.latent_shape)
     return distance, distance.fit(states, episode, values=values, seed=seed)
+
+
+def weights_towards(agent: Agent, goal: Goal) -> dict[str, float]:
+    """How plans weigh an agent's terms where nobody says: a goal that is a picture by the temporal distance alone, if
+    one was fitted and kept; every other goal by how alike it is.
+
+    Likeness to a picture saturates a few steps away and does not know which way leads there (`fit_distance`). Columns
+    are exact near the goal, and a distance to them knows the log's nearest moments only.
+    """
+    name = TemporalDistance.name
+    kept = any(getattr(cost, "name", "") == name for cost in agent.costs)
+    shown = goal.observation if isinstance(goal, ObservationGoal) else {}
+    if kept and any(agent.signature.observations[key].kind == "image" for key in shown
+                    if key in agent.signature.observations):
+        return {"goal": 0.0, name: 1.0}
+    return {"goal": 1.0}

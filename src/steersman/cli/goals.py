@@ -310,12 +310,17 @@ def limits(texts: tuple[str, ...], agent: Agent) -> tuple[Guardrail, ...]:
     return tuple(_kept(text, agent) or limit(text, agent.readout) for text in texts)
 
 
-def weights(texts: tuple[str, ...], agent: Agent) -> dict[str, float]:
-    """What `--weight` says: cost terms of the agent and numbers; the goal weighs 1 unless it is named.
+def weights(texts: tuple[str, ...], agent: Agent, goal: Goal) -> dict[str, float]:
+    """What `--weight` says: cost terms of the agent and numbers; the goal weighs 1 unless it is named. Nothing said:
+    `agent.distance.weights_towards`.
 
     Raises:
         UsageError: not of the form TERM=NUMBER, or no such term.
     """
+    from steersman.agent.distance import weights_towards
+
+    if not texts:
+        return weights_towards(agent, goal)
     known = [getattr(cost, "name", "") for cost in agent.costs]
     found = {"goal": 1.0}
     for text in texts:

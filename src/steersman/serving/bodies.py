@@ -57,7 +57,7 @@ class ActRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST /act. There is no field for guardrails: they were given when the server started.
 
     exogenous  name of each exogenous input -> its value while each of the next steps acts, at least `horizon` of them
-    weights    name of a cost term -> weight (default: the goal alone)
+    weights    name of a cost term -> weight (default: the goal alone; a picture by a temporal distance, if one is kept)
     horizon    steps to look ahead (default: the planner's)
     seed       of the session's first decision
     session    decisions of one session go on from one another: history, warm start; "" remembers nothing

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from steersman.actor.ground.verdict import guardrail_names, margins_of
 from steersman.agent import Agent
+from steersman.agent.distance import weights_towards
 from steersman.agent.moments import require_acting
 from steersman.core import (
     Budget,
@@ -134,8 +135,9 @@ class Desk:
         """
         words: ActRequest = body.words
         moment, single = self._moment(body.observation(), "observation")
+        goal = self._goal(body)
         task = Task(
-            self._goal(body), weights=words.weights or {"goal": 1.0}, guardrails=self.guardrails,
+            goal, weights=words.weights or weights_towards(self.agent, goal), guardrails=self.guardrails,
             horizon=self._horizon(words.horizon), budget=self._budget(words), fallback=self.fallback,
         )
         agent = self._session(words)

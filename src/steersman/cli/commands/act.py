@@ -92,7 +92,7 @@ class Act(Command):
         gathering(agent, run, self.experience, self.learn)
         recorder = None if self.no_record else record_decisions(agent, run, world=self.env)
         goal = goals.goal(self.goal, agent, self.run) if self.goal else own_goal(self.env, self.episodes, self.seed)
-        task = Task(goal, goals.weights(self.weight, agent), goals.limits(self.keep, agent))
+        task = Task(goal, goals.weights(self.weight, agent, goal), goals.limits(self.keep, agent))
         with Watcher(terminal) as watcher:
             acted = act_in(agent, self.env, task, episodes=self.episodes, seed=self.seed,
                            watch=lambda steps, done, total: watcher.count(f"{total} episodes, step", steps, None))

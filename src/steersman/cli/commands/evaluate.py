@@ -100,8 +100,8 @@ class Evaluate(Command):
         if not self.protocol:
             terminal.say(f"protocol {name}: its world shows the same columns as this run's log; if yours is another "
                          "world, --offline measures from the log alone")
-        # each episode has its own goal
-        task = Task(ColumnGoal({}), goals.weights(self.weight, agent), goals.limits(self.keep, agent))
+        asked = protocol.world.begin(1, protocol.seed(self.seed)).goals()  # each episode has its own, all of this kind
+        task = Task(ColumnGoal({}), goals.weights(self.weight, agent, asked), goals.limits(self.keep, agent))
         guard = None
         if not self.unguarded and protocol.log is not None:
             guard = evaluation.fit_guard(agent, protocol.log, derived(self.seed, GUARD), labels=self.labels)

@@ -38,13 +38,13 @@ class Fit(Extensible):
     was never trained on, or where the log has been. --distance learns the fewest steps from one state to another, a
     cost for goals of every kind but code.
 
-    Afterwards `--keep NAME` puts the guardrail in force (run, serve, rehearse, export), and
-    `--weight goal=0 --weight temporal-distance=1` plans by the cost alone (run, evaluate). A folder that is exported
-    carries them.
+    Afterwards `--keep NAME` puts the guardrail in force (run, serve, rehearse, export). Plans towards a picture go by
+    the distance alone (run, evaluate, serve); `--weight goal=0 --weight temporal-distance=1` says so for other goals,
+    `--weight goal=1` takes it back. A folder that is exported carries them.
     """
 
     EXAMPLE: ClassVar[str] = (
-        "steersman fit runs/camera --labels labelled.npz\n"
+        "steersman fit runs/camera --labels labelled.npz --distance\n"
         "steersman fit runs/pendulum --limit 'speed<=6' --level 0.9 --name slow\n"
         "steersman fit runs/plant --limit 'T_R<=140' --level 0.97 --recourse 5 --name cool\n"
         "steersman fit runs/robot --bad tipped.csv --name tipped --share 0.95\n"
@@ -94,27 +94,30 @@ class Fit(Extensible):
         from steersman.agent.fitted.additions import require_name
         from steersman.runs import Run
 
-        asked = [bool(self.labels), bool(self.limit), self.bad is not None, bool(self.known), self.distance,
+        asked = [bool(self.labels) or self.distance, bool(self.limit), self.bad is not None, bool(self.known),
                  bool(self.drop)]
         if sum(asked) != 1:
-            raise UsageError("one of --labels, --limit, --bad, --known, --distance and --drop", f"{sum(asked)} of them",
-                             "give one at a time")
+            raise UsageError("one of --labels (with or without --distance), --limit, --bad, --known, --distance and "
+                             "--drop", f"{sum(asked)} of them", "give one at a time")
         if (self.limit or self.bad is not None) and not self.name:
             raise UsageError("a name for the guardrail", "none", "give --name, e.g. --name slow")
         require_name(self.name or "unnamed")
         run = Run.open(self.run)
         if self.drop:
             return self._drop(run, terminal)
+        read: dict[str, Any] = {}
         if self.labels:
             from steersman.cli.labels import fit_readout
 
-            return Done({"run": str(self.run), **fit_readout(run, self.labels, self.log, self.seed, terminal)})
+            read = fit_readout(run, self.labels, self.log, self.seed, terminal)
+            if not self.distance:
+                return Done({"run": str(self.run), **read})
         agent = Agent.load(run, additions=False)
         fit = self._limit if self.limit else self._bad if self.bad is not None else (
             self._known if self.known else self._distance)
         facts = fit(run, agent, terminal)
         kept = store_additions(agent, run)
-        return Done({"run": str(self.run), "kept": kept, **facts})
+        return Done({"run": str(self.run), "kept": kept, **read, **facts})
 
     def _limit(self, run: Run, agent: Agent, terminal: Terminal) -> dict[str, Any]:
         from steersman.cli.goals import limit
@@ -183,7 +186,8 @@ class Fit(Extensible):
         distance, step = fit_distance(agent, dataset, self.seed)
         agent.add_cost(distance)
         terminal.say(f"temporal distance from {moments:,} moments: a step counts as {step:.2f}")
-        terminal.say(f"kept: steersman run {self.run} … --weight goal=0 --weight {distance.name}=1 plans by it alone")
+        terminal.say(f"kept: plans towards a picture go by it alone from now on, towards columns with --weight goal=0 "
+                     f"--weight {distance.name}=1")
         return {"name": distance.name, "step": step, "moments": moments}
 
     def _drop(self, run: Run, terminal: Terminal) -> Done:
