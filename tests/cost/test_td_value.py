@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from steersman.agent.fitted.additions import record_cost
 from steersman.core import ConfigError, DataError, Imagined, LatentGoal, PlanningError, Task
 from steersman.core.types import Latent
 from steersman.cost import TDValue
@@ -78,3 +79,14 @@ def test_bad_input_is_refused_in_words() -> None:
         value.fit(states, torch.full((4,), torch.inf), states)
     with pytest.raises(ConfigError, match="0 <= discount < 1"):
         TDValue.Config(discount=1.0)
+
+
+def test_a_run_keeps_it() -> None:
+    value = _fitted(steps=2)
+    record, tensors = record_cost(value, (STATES,))
+    assert record.fitted is not None
+    built = record.fitted.build(record.latent_shape)
+    assert isinstance(built, TDValue)
+    built.load_state_dict(tensors)
+    states = torch.randn(5, STATES)
+    assert torch.equal(built.value(states), value.value(states))

@@ -17,7 +17,7 @@ from steersman.evidence.peers import pets, sac, tdmpc2
 from steersman.runs.artefacts import Picture, Table, read_all
 
 SMALL = control.Sizes(episodes=1, trips=1, steps=400, ours=2, td_mpc2=2, policies=2, nodes=60)
-WANTED = ("cartpole/pets", "cartpole/td-mpc2", "cartpole/hiql", "rooms/qrl")
+WANTED = ("cartpole/pets", "cartpole/td-mpc2", "rooms/qrl")
 
 
 class Columns(Readout):
