@@ -177,17 +177,17 @@ class Exact(Recalling):
         return (latents + 0.12 * actions).clamp(0, 1)
 
 
-@pytest.mark.parametrize("by_columns", [False, True])
-def test_our_planner_reaches_goals_with_anybody_s_model(square: Callable[..., Any], by_columns: bool) -> None:
+@pytest.mark.parametrize("by", ["latent", "columns", "distance"])
+def test_our_planner_reaches_goals_with_anybody_s_model(square: Callable[..., Any], by: str) -> None:
     world, log = square("continuous", "image")
     perception, model = (box(Exact(log.signature, 2, 2)) for box in (PictureLatent, WindowModel))
     readout = None
-    if by_columns:
+    if by == "columns":
         place = torch.rand(300, 2, generator=torch.Generator().manual_seed(1))
         shown = {"image": world.show(place)["image"][:, None]}
         readout = read_out(perception, Labelled(shown, torch.zeros(300, 0, 2), place, ("x", "y")))
     planner = ICEM.Config(samples=24, iterations=2, elites=4, horizon=4)
-    ours = OurPlanner(log.signature, perception, model, readout, planner)
+    ours = OurPlanner(log.signature, perception, model, readout, planner, log=log if by == "distance" else None)
     assert world.reached(ours, count=25) > 0.9
     assert world.random_floor() < 0.3
 

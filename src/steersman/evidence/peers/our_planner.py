@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steersman.actor import ICEM
 from steersman.agent import Agent, AgentConfig
+from steersman.agent.distance import Moments, fit_distance
 from steersman.core import (
     ColumnGoal,
     Observation,
@@ -42,21 +43,30 @@ class _Seeing:
 
 
 class OurPlanner(GoalPolicy):
-    """Plans towards the goal's picture: by distance in the latent, or, with a read-out, by the columns that are read
-    off the goal's latent. Every decision starts anew from one moment."""
+    """Plans towards the goal's picture: by distance in the latent; with a read-out, by the columns that are read off
+    the goal's latent; with a log, by a temporal distance that is fitted to it. Every decision starts anew from one
+    moment.
+
+    log  in the moments of the signature; without a read-out
+    """
 
     def __init__(self, signature: Signature, perception: Perception, world_model: WorldModel,
                  readout: Readout | None = None, planner: PlannerConfig = PLANNER, execute: int = 1,
-                 seed: int = 0) -> None:
+                 seed: int = 0, log: Moments | None = None) -> None:
         self.signature, self.readout, self.execute, self.seed, self.calls = signature, readout, execute, seed, 0
         config = AgentConfig(perception=_Seeing(perception), planner=planner)
         self.agent = Agent(config, signature, perception, world_model, readout=readout)
+        self.weights = {"goal": 1.0}
+        if log is not None:
+            distance, _ = fit_distance(self.agent, log, seed)
+            self.agent.add_cost(distance)
+            self.weights = {"goal": 0.0, distance.name: 1.0}
 
     @torch.no_grad()
     def act(self, observation: Observation, goal: Observation) -> Tensor:
         self.agent.reset((self.seed * 1_000_003 + self.calls) % 2**31)
         self.calls += 1
-        plan = self.agent.act(observation, Task(self._goal(goal)))
+        plan = self.agent.act(observation, Task(self._goal(goal), weights=self.weights))
         return plan.actions[:, : self.execute]
 
     def _goal(self, goal: Observation) -> ObservationGoal | ColumnGoal:
