@@ -17,8 +17,8 @@ from steersman.world_model.latent_variable import Gaussian
 
 _FRAMES = 192  # of a batch at the first level
 OPEN = 0.5
-"""Variance that a latent variable leaves open, where the numbers of a state have about 1: far ahead most is open, and at
-a tenth of this z also tells what could have been foreseen."""
+"""Variance that a latent variable leaves open, where the numbers of a state have about 1: far ahead most is open, and
+at a tenth of this z also tells what could have been foreseen."""
 
 
 def levels(
