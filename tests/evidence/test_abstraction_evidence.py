@@ -31,7 +31,8 @@ def test_small_cells_give_every_figure(tmp_path: Path) -> None:
     assert result.figures["physics/lean"]["seeds"] == 1
     assert result.figures["physics/levels-1"]["train_cpu_seconds"] > 0
     assert {row.label for row in read_all(tmp_path / "run", Table)[0][0].rows} == {
-        "level 1 of 1", "level 1 of 1 ahead 16", "level 2 of 2", "level 1 of 3", "level 2 of 3", "level 3 of 3"}
+        "level 1 of 1", "level 1 of 1 ahead 16", "level 2 of 2", "level 2 of 2 stride 16", "level 1 of 3",
+        "level 2 of 3", "level 3 of 3"}
     assert [one.name for one in read_all(tmp_path / "run", Picture)[0]] == ["abstraction"]
     three, one = (msgspec.json.decode((tmp_path / "run" / "cells" / f"physics+levels-{n}@3" / "cell.json").read_bytes())
                   ["record"] for n in (3, 1))  # one level is given the seconds of three

@@ -2,7 +2,8 @@
 
 Two films: balls in a box that rocks, a digit that wanders and counts. For each, trainings of three seeds: three levels;
 two levels on the same first one, whose second is trained for the seconds that the other's two took; one level, trained
-for the seconds of all three, and once more with a training that looks 16 frames ahead. What counts is decoded: true
+for the seconds of all three, and once more with a training that looks 16 frames ahead; and two levels whose second
+steps as far as the third of three, so that depth and stride can be told apart. What counts is decoded: true
 factors of frames, fast and slow, read off each level's states, at the same moments of films that were not trained on,
 beside no change and the mean.
 """
@@ -50,17 +51,24 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Levels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How many levels a cell trains, over which film; ahead: frames that the first one's training looks ahead."""
+    """How many levels a cell trains, over which film.
+
+    ahead   frames that the first one's training looks ahead
+    stride  of every level above it, in steps of the level below; a level sees so many of its states at once
+    """
 
     film: str
     count: int
     sizes: Sizes
     ahead: int = 2
+    stride: int = 4
 
     @property
     def label(self) -> str:
         """Row of the cell behind the film."""
-        return f"levels-{self.count}" + (f"-ahead-{self.ahead}" if self.ahead != 2 else "")
+        told = (f"-ahead-{self.ahead}" if self.ahead != 2 else "") + (
+            f"-stride-{self.stride}" if self.stride != 4 else "")
+        return f"levels-{self.count}{told}"
 
 
 class Curve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -95,13 +103,15 @@ def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 
         for film in FILMS:
             log = Cell(f"{film}/filmed", record, 20, i, Levels(film=film, count=0, sizes=sizes))
 
-            def of(count: int, needs: tuple[Cell, ...], ahead: int = 2, film: str = film, i: int = i) -> Cell:
-                settings = Levels(film=film, count=count, sizes=sizes, ahead=ahead)
+            def of(count: int, needs: tuple[Cell, ...], ahead: int = 2, stride: int = 4, film: str = film,
+                   i: int = i) -> Cell:
+                settings = Levels(film=film, count=count, sizes=sizes, ahead=ahead, stride=stride)
                 usual = (ahead == 2 and count != 2) or i == seed
                 return Cell(f"{film}/{settings.label}", perform, 75, i, settings, needs, usual)
 
             three = of(3, (log,))
-            found += [three, of(1, (log, three)), of(2, (log, three)), of(1, (log, three), 16)]
+            both = (log, three)
+            found += [three, of(1, both), of(2, both), of(2, both, stride=16), of(1, both, ahead=16)]
     return tuple(found)
 
 
@@ -144,7 +154,7 @@ def _trained(context: Context, log: Dataset, other: Finished | None) -> tuple[Hi
     other  the cell with three levels, whose seconds the shorter hierarchies are given; None: this is it
     """
     settings: Levels = context.settings
-    strides, ahead = (4, 4)[: settings.count - 1], settings.ahead
+    strides, ahead = (settings.stride,) * (settings.count - 1), settings.ahead
     if other is None:
         steps = settings.sizes.steps
         found = training.ascend(abstraction.levels(strides=strides, steps=steps, first_ahead=ahead,
@@ -153,7 +163,8 @@ def _trained(context: Context, log: Dataset, other: Finished | None) -> tuple[Hi
     took = other.record(Measured)
     level, free = settings.count - 1, sum(took.seconds[settings.count - 1 :])
     steps_ = [*took.steps[:level], round(took.steps[level] * free / took.seconds[level])]
-    config = abstraction.levels(strides=strides, steps=steps_, first_ahead=ahead, seed=context.seed)
+    config = abstraction.levels(strides=strides, steps=steps_, first_ahead=ahead, window=settings.stride,
+                                seed=context.seed)
     if level == 0:
         found = training.ascend(config, log, context.folder, progress=context.progress)
         return found.hierarchy, list(found.seconds), steps_
@@ -226,7 +237,8 @@ def summary(results: Results) -> Outcome:
 
 def _lines(every: dict[tuple[str, str], list[Measured]], film: str) -> list[tuple[int, str, list[Measured]]]:
     """(level, its name, seeds) in the order of the table: every level of three, the top of the others."""
-    labels = [label for label in ("levels-1", "levels-1-ahead-16", "levels-2", "levels-3") if (film, label) in every]
+    labels = [label for label in ("levels-1", "levels-1-ahead-16", "levels-2", "levels-2-stride-16", "levels-3")
+              if (film, label) in every]
     return [(level, _name(seeds[0], level).replace("-", " "), seeds) for seeds in (every[film, x] for x in labels)
             for level in range(1, seeds[0].count + 1) if seeds[0].count == 3 or level == seeds[0].count]
 
