@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steersman.agent import AgentConfig
-from steersman.core import Pace
+from steersman.core import ConfigError, Pace
 from steersman.objectives import ExplainedPrediction, Prediction, SIGReg
 from steersman.perception import ConvEncoder, VectorEncoder
 from steersman.training import AbstractionConfig, RolloutStage, TrainConfig
@@ -47,7 +47,13 @@ def levels(
     width    of hidden layers above the first level
     futures  numbers of a Gaussian latent variable above the first level; 0: what is expected, alone
     seed     of the training
+
+    Raises:
+        ConfigError: no steps for one of the levels.
     """
+    if len(steps) < len(strides) + 1:
+        raise ConfigError(f"steps of {len(strides) + 1} levels, one more than strides", f"{list(steps)}",
+                          "name as many, the lowest level's first")
     found = [AbstractionConfig(train=_first(steps[0], size, frames, first_ahead, seed))]
     for number, stride in enumerate(strides, 1):
         found.append(AbstractionConfig(
