@@ -32,14 +32,12 @@ _MORE, _SHRUNK = 1.5, 0.8  # nodes, and touch, of a graph that is made finer
 def build_ways(
     latents: Sequence[Tensor], actions: Sequence[Tensor], model: WorldModel, fan: Tensor,
     config: WayConfig | None = None, readout: Readout | None = None, context: Tensor | None = None,
-    known: Callable[[Tensor], Known] | None = None,
 ) -> WayGraph:
     """Episodes' latents, each (T+1, D), and actions, each (T, A) -> the graph.
 
     fan      (R, A) held actions that are tried from every node (`actor.primitives.rays`)
     readout  reads the columns in which states are near or far; None: latents
     context  (1, M, C) the scene map that all of them share, if the model reads one
-    known    units (P,) -> where one can be; states elsewhere are no nodes. None: where the latents are
 
     Nodes are logged states, each the farthest from those before (Gonzalez 1985). From each, level 1 imagines what was
     done in the log from states near it, and held actions; every `stride` steps it looks which node lies nearest. An
@@ -62,13 +60,8 @@ def build_ways(
     values = read_places(frames[None], readout, context=context)[0]
     unit = units_of(values.split([len(x) for x in latents]))
     places = values / unit
-    seen = None if known is None else known(unit)
-    inside = torch.arange(len(frames)) if seen is None else is_known(seen, places).nonzero()[:, 0]
-
-    def built(c: WayConfig) -> tuple[WayGraph, Tensor]:
-        return _built(frames, places, unit, latents, actions, model, fan, c, readout, context, inside, seen)
-
-    return _mended(built, c, frames[inside], model, fan, readout, context)
+    return _mended(lambda c: _built(frames, places, unit, latents, actions, model, fan, c, readout, context), c, frames,
+                   model, fan, readout, context)
 
 
 def _mended(
@@ -101,18 +94,14 @@ def _mended(
 
 def _built(
     frames: Tensor, places: Tensor, unit: Tensor, latents: Sequence[Tensor], actions: Sequence[Tensor],
-    model: WorldModel, fan: Tensor, c: WayConfig, readout: Readout | None, context: Tensor | None, inside: Tensor,
-    seen: Known | None,
+    model: WorldModel, fan: Tensor, c: WayConfig, readout: Readout | None, context: Tensor | None,
 ) -> tuple[WayGraph, Tensor]:
-    """One graph of frames (F, D) at places (F, P), and the distance of the farthest frame from all nodes. inside:
-    indices of frames that may be nodes."""
-    picked, near, radius = spread_out(places[inside], c.nodes)
-    chosen, home = inside[picked], torch.full((len(places),), -1)
-    home[inside] = near
+    """One graph of frames (F, D) at places (F, P), and the distance of the farthest frame from all nodes."""
+    chosen, home, radius = spread_out(places, c.nodes)
     touch = (_SLACK * radius).clamp_min(1e-6) if c.touch is None else torch.tensor(float(c.touch))
     tried, known = _tried(home, chosen, [len(x) for x in latents], torch.cat([_padded(a) for a in actions]), fan, c)
     nodes = frames[chosen]
-    seen, placed = known_from(places) if seen is None else seen, places[chosen]
+    seen, placed = known_from(places), places[chosen]
     if c.beyond:
         seen = replace(seen, seen=torch.ones_like(seen.seen))
         more = _grown(model, nodes, placed, fan, unit, touch, c, readout, context)
@@ -190,7 +179,7 @@ def _tried(
     shuffled = torch.randperm(f, generator=torch.Generator().manual_seed(0))
     shuffled[chosen] = -1
     order = (home * (f + 1) + shuffled + 1).argsort()
-    order = order[(left[order] >= c.stride) & (home[order] >= 0)]
+    order = order[left[order] >= c.stride]
     at = home[order]
     first = torch.searchsorted(at, torch.arange(n))
     rank = torch.arange(len(order)) - first[at]
