@@ -250,6 +250,21 @@ def test_where_the_graph_knows_no_way_another_strategy_goes_if_it_arrives_in_ima
     assert first.actions.shape == (2, 8, 2), "a longer horizon's plan is shown as far as the others"
 
 
+def test_what_is_imagined_through_a_wall_that_the_log_knows_is_not_taken_for_an_arrival(graph):
+    class Ghost(Yard):
+        def step(self, state, action):
+            speed = 0.5 * state[..., 2:] + 0.3 * action
+            return torch.cat([(state[..., :2] + speed).clamp(0, 10), speed], -1)
+
+    empty = replace(graph, neighbour=torch.full_like(graph.neighbour, -1), cost=torch.full_like(graph.cost, torch.inf))
+    asked = replace(problem([[3.9, 2.0]], [[7.5, 2.0]]), model=Ghost())
+    (reason,) = planner_of(empty).plan(asked).reason
+    assert "none arrived" in reason
+    anywhere = replace(empty, known=replace(empty.known, seen=torch.ones_like(empty.known.seen)))
+    (reason,) = planner_of(anywhere).plan(asked).reason
+    assert "by flat, arrived in imagination" in reason, "the walls are what the log knows, not what the model sees"
+
+
 class Steps(Guardrail):
     """No step may cross the line x = 5 below y = 9: it judges steps, not places."""
 

@@ -27,7 +27,7 @@ from steersman.core import ColumnGoal, Episode, Signature, Task
 from steersman.data import CacheWriter, Dataset
 from steersman.evaluation import PROTOCOLS, evaluate, wilson
 from steersman.evaluation.protocol import Seen
-from steersman.evidence import hierarchy_leaks
+from steersman.evidence import hierarchy_leaks, hierarchy_pendulum, hierarchy_pixels, pendulum
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
 from steersman.recipes import far
@@ -43,7 +43,8 @@ HOLDS = {"held": 10.0, "white": 1.0}
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """episodes: of the log of rooms; steps: of training, None: the recipe's; played: episodes of every range; flat: of
-    each flat planner; car: episodes of the car, car_steps: of its training; nodes: of graphs."""
+    each flat planner; car: episodes of the car, car_steps: of its training; nodes: of graphs;
+    filmed, swing: of rooms as pictures, of the pendulum."""
 
     episodes: int = 300
     steps: int | None = None
@@ -52,6 +53,8 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     car: int = 30
     car_steps: int = 2500
     nodes: int = 3000
+    filmed: hierarchy_pixels.Filmed = hierarchy_pixels.Filmed()
+    swing: pendulum.Sizes = pendulum.Sizes()
 
 
 class Played(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -104,6 +107,10 @@ def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 
         found += [Cell(f"rooms/{name}", play_flat, 180, s, Flat(name, sizes), needs=(learned,), usual=s == seed)
                   for name in FLAT]
         found += [Cell(f"mountain-car/{log}", drive, 60, s, sizes) for log in HOLDS]
+        filmed = Cell("pixels/learned", hierarchy_pixels.learn, 300, s, sizes.filmed, usual=False)
+        found += [filmed, Cell("pixels/reach", hierarchy_pixels.play, 180, s, sizes.filmed, (filmed,), usual=False),
+                  Cell("pendulum/reach", hierarchy_pendulum.swing, 60, s, sizes.swing, usual=False,
+                       needs=(Cell("pendulum", pendulum.perform, 150, s, sizes.swing, usual=False),))]
     return tuple(found)
 
 
@@ -203,13 +210,18 @@ def _found(context: Context, world: str, played: list[Played], seconds: float = 
 def summary(results: Results) -> Outcome:
     """Over all seeds; `*_by_seed` tell them apart."""
     every: dict[str, list[Played]] = {}
-    for one in (one for one in results if one.cell.row != "rooms/leaks"):
+    own = [one for one in results if one.cell.row.startswith(("rooms/", "mountain-car/"))]
+    for one in (one for one in own if one.cell.row != "rooms/leaks"):
         world = one.cell.row.partition("/")[0]
         for played in one.record(Scored).played:
             every.setdefault(f"{world}/{played.range}/{played.label}", []).append(played)
     figures = {row: _summed(found) for row, found in every.items()}
     found = [one.record(hierarchy_leaks.Leaks).graphs for one in results.of("rooms/leaks")]
     figures |= hierarchy_leaks.figures([graph for graphs in found for graph in graphs])
+    filmed = [one.record(hierarchy_pixels.Pictured).seen for one in results.of("pixels/reach")]
+    figures |= hierarchy_pixels.figures([one for seen in filmed for one in seen])
+    swung = [one.record(hierarchy_pendulum.Swung) for one in results.of("pendulum/reach")]
+    figures |= hierarchy_pendulum.figures(swung)
     trained = [one.record(Scored).train for one in results.of("rooms/learned")]
     if trained:
         figures["training"] = {"cpu_seconds": max(trained)}

@@ -30,15 +30,16 @@ from steersman.runs import Run
 from steersman.worlds import NineRooms
 
 PACE = Pace(step=2, frames=3)
-LABELS = 500
 WORLD = NineRooms(look="picture", goal="picture")
 PROTOCOLS = {name: PlanningProtocol(world=msgspec.structs.replace(WORLD, away=name)) for name in ("short", "long")}
 
 
 class Filmed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """episodes: of the log, 200 rows each; steps: of training; played: episodes; nodes: of the graph."""
+    """episodes: of the log, 200 rows each; steps: of training; labels: frames of which the place is told; played:
+    episodes; nodes: of the graph."""
 
     episodes: int = 150
+    labels: int = 500
     steps: int = 1200
     played: int = 30
     nodes: int = 3000
@@ -74,7 +75,7 @@ def learn(context: Context) -> Found:
     with training.create_run(context.folder / "run", config, log, recipe="pixels") as run:
         training.train(config, log, run, progress=context.progress)
     seconds = time.process_time() - before
-    told = WORLD.labelled(LABELS, 8, torch.Generator().manual_seed(derived(context.seed, FRAMES)))
+    told = WORLD.labelled(sizes.labels, 8, torch.Generator().manual_seed(derived(context.seed, FRAMES)))
     fit_labelled(Run.open(context.folder / "run"), told)
     return Found({"pixels/level-1": {"train_cpu_seconds": seconds}}, Pictured([], seconds))
 

@@ -37,6 +37,7 @@ from steersman.core import (
 from steersman.core.records import TensorRecord, put, rows
 from steersman.core.way_graph import WayConfig, WayGraph, WaySource
 from steersman.memory.graphs.cutting import Cut, cut_by
+from steersman.memory.graphs.known import is_known_on_the_way
 from steersman.memory.graphs.places import read_places
 from steersman.memory.graphs.steps_to_go import FAR, from_anywhere
 from steersman.memory.graphs.targets import Target, arrived_at, fewest_steps, value_of
@@ -324,8 +325,9 @@ class Reach(Configured["Reach.Config"]):
     def _gone(
         self, problem: Problem, graph: WayGraph, target: Target, under: Underway, strategy: Strategy,
     ) -> tuple[Tensor, Tensor]:
-        """Go for the goal in imagination: steps (B,) until it is touched, infinite where it is not within `patient`
-        steps or where no candidate keeps every guardrail, and predictor calls (B,)."""
+        """Go for the goal in imagination: steps (B,) until it is touched, and predictor calls (B,). Infinite where it
+        is not touched within `patient` steps, where no candidate keeps every guardrail, and where the way leaves what
+        the log knows: level 1 may have imagined it through a wall."""
         b, step = len(problem), 0
         arrival, calls = torch.full((b,), torch.inf), torch.zeros(b, dtype=torch.int64)
         state, on = problem.belief.state.clone(), torch.arange(b)
@@ -340,7 +342,9 @@ class Reach(Configured["Reach.Config"]):
             places = self._places(graph, some, found.best.imagined.states[:, 0, 1:])
             ahead = found.best.imagined.states[:, 0, 1 : self.config.execute + 1]
             rest = aim.rest(places[:, : self.config.execute], graph.unit)
-            touched = (rest <= graph.touch) & found.best.feasible[:, None]
+            begun = torch.cat([here, places], 1)[:, : self.config.execute + 1]
+            believed = is_known_on_the_way(graph.known, begun) & found.best.feasible[:, None]
+            touched = (rest <= graph.touch) & believed
             there = touched.any(1)
             arrival[on[there]] = (step + 1 + touched.to(torch.uint8).argmax(1)).to(arrival)[there]
             state[on], step = ahead[:, -1], step + ahead.shape[1]
@@ -348,7 +352,7 @@ class Reach(Configured["Reach.Config"]):
             longer = torch.cat([found.best.actions, found.best.actions[:, -1:].expand(-1, missing, -1)], 1)
             own = self._after(graph, replace(own, actions=longer), self._to_go(graph, aim, own, here), places[:, -1])
             under = put(under, on, own)
-            on = on[~there & found.best.feasible & (step < self.config.patient)]
+            on = on[~there & believed.all(1) & (step < self.config.patient)]
         return arrival, calls
 
     def _underway(
