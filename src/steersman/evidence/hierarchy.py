@@ -103,7 +103,7 @@ def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 
     for s in range(seed, seed + SEEDS):
         learned = Cell("rooms/learned", learn_rooms, 100, s, sizes)
         found += [learned, Cell("rooms/reach", play_rooms, 60, s, sizes, needs=(learned,)),
-                  Cell("rooms/leaks", hierarchy_leaks.perform, 60, s, sizes, needs=(learned,))]
+                  Cell("rooms/leaks", hierarchy_leaks.perform, 60, s, sizes, needs=(learned,), usual=s == seed)]
         found += [Cell(f"rooms/{name}", play_flat, 180, s, Flat(name, sizes), needs=(learned,), usual=s == seed)
                   for name in FLAT]
         found += [Cell(f"mountain-car/{log}", drive, 60, s, sizes) for log in HOLDS]
