@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _DENSE = 2**26  # pairs up to which all are looked at
+_WHOLE = 4096  # places of which the nearest few are found in one round
 _SPREAD = 4e8  # pairs up to which places are spread in one block
 _BLOCK = 2048  # points that are looked at together
 _BITS = 10  # of a place's code, for each of at most four entries
@@ -27,13 +28,13 @@ def nearest(points: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nearest_few(points: Tensor, places: Tensor, count: int) -> Tensor:
-    """Indices (Q, count) of the nearest of places (N, P), in no order. In two rounds: they lie in the `count` groups of
-    about √N places whose nearest are nearest."""
+    """Indices (Q, count) of the nearest of places (N, P), in no order. Of many in two rounds: they lie in the
+    `count` groups of about √N places whose nearest are nearest."""
     n = len(places)
     width = max(count, round(n**0.5))
     groups = -(-n // width)
     half, spare = places.square().sum(1) / 2, groups * width - n
-    if groups <= count:
+    if groups <= count or n < _WHOLE:
         score = torch.addmm(half[None], points, places.T, alpha=-1.0)
         return score.topk(count, dim=1, largest=False, sorted=False).indices
     half = torch.cat([half, half.new_full((spare,), torch.inf)])
