@@ -42,9 +42,9 @@ class Frames(Protocol):
 def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> ColumnReadout | None:
     """Fit the read-out that the run's configuration asks for, and save it as the run's "observation" read-out.
 
-    Latents of `rows` moments of the log, drawn uniformly, against the vector columns of the same moments; a value that
-    only repeats an earlier measurement does not count. None if the configuration asks for none, or if no observation
-    is a vector.
+    Latents of `rows` moments of the log, drawn uniformly, against the vector columns of the same moments, or against
+    what the perception itself reads there (`Perception.columns`); a value that only repeats an earlier measurement does
+    not count. None if the configuration asks for none, or if there are no columns.
 
     Raises:
         StorageError: the disk refused.
@@ -52,8 +52,8 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
     loaded = load_parts(run)
     if not loaded.signature.pace.plain:
         dataset = dataset.paced(loaded.signature.pace)
-    columns = column_names(dataset.signature)
     config, perception = loaded.config.readout, loaded.parts.perception
+    columns = perception.columns or column_names(dataset.signature)
     if config is None or not columns:
         return None
     generator = torch.Generator().manual_seed(seed)
@@ -67,11 +67,15 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
     for start in range(0, len(picked), _BATCH):
         batch = slice(start, start + _BATCH)
         frames = dataset.frames(episode[batch], row[batch])
+        moment = moment_of(frames, loaded.signature)
         with torch.inference_mode():
-            states.append(encode(perception, moment_of(frames, loaded.signature)).state)
-        values.append(torch.cat([frames[name] for name in names], -1))
+            states.append(encode(perception, moment).state)
+            read = perception.told({name: x[:, None] for name, x in moment.items()})[:, 0] if perception.columns else (
+                torch.cat([frames[name] for name in names], -1))
+        values.append(read)
+    known = None if perception.columns else measured_columns(dataset, names, episode, row)
     readout = build_readout(config, columns, perception.latent_shape)
-    readout.fit(torch.cat(states).clone(), torch.cat(values), seed, measured_columns(dataset, names, episode, row))
+    readout.fit(torch.cat(states).clone(), torch.cat(values).clone(), seed, known)
     save_readout(run, NAME, readout, config, perception.latent_shape, loaded.step, len(picked))
     return readout
 

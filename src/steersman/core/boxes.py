@@ -59,6 +59,20 @@ class Perception(nn.Module, ABC):
         """
         return None
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Quantities with names that it reads off observations by itself; (): none."""
+        return ()
+
+    def told(self, observation: Observation) -> Tensor:
+        """Named observations, each (B, T, …) -> the values of `columns`, (B, T, C), in their units."""
+        raise ConfigError("a perception that reads columns", type(self).__name__, "use ReadEncoder")
+
+    def fixed(self, observation: Observation) -> Observation | None:
+        """The part of encoding that never learns, done: name -> (B, T, …), which `encode`, `calibrate` and `told` take
+        in place of the observation; None: nothing of it is fixed. Training asks for it once for the whole log."""
+        return None
+
     def measured(self, rows: Mapping[str, Tensor]) -> Tensor:
         """Which entries of a state stem from measurements only: name -> (B, T) bool, as `Window.measured`, at least
         one -> bool that broadcasts to (B, T, [N,] D).

@@ -22,6 +22,7 @@ from steersman import training
 from steersman.agent import Agent, load_parts
 from steersman.agent.believing import encode
 from steersman.agent.distance import fit_distance
+from steersman.agent.fitting import fit_readout
 from steersman.agent.labelling import fit_labelled
 from steersman.core import Latent, Observation, ObservationGoal, Pace, Task, UsageError
 from steersman.core.pacing import chunked
@@ -29,6 +30,7 @@ from steersman.data import CacheWriter, Dataset
 from steersman.evaluation import PROTOCOLS, Evaluation, evaluate
 from steersman.evaluation.seeds import FRAMES, LOG, derived
 from steersman.evidence.cell import Context, Found
+from steersman.recipes import read
 from steersman.runs import Run
 from steersman.training import TrainConfig
 from steersman.worlds import Labelled
@@ -46,6 +48,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     episodes, steps   how many, of at most how many steps; 0: as the world says
     labels    frames of which the truth is told
     far       plans go by a temporal distance also where goals are columns: the way there first leads away from them
+    read      goals on columns are planned to in what is read, by a second training (`recipes.read`)
     """
 
     protocol: str
@@ -54,6 +57,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     steps: int = 0
     labels: int = LABELS
     far: bool = False
+    read: bool = False
 
 
 class Scored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -105,7 +109,7 @@ def record(context: Context) -> Found:
     recorded = time.perf_counter() - began
     generator = torch.Generator().manual_seed(derived(context.seed, FRAMES))
     _keep(context.folder / "labels.safetensors", world.labelled(log.labels, 8, generator))
-    _keep(context.folder / "tests.safetensors", world.labelled(TESTED, AHEAD + 16, generator))
+    _keep(context.folder / "tests.safetensors", world.labelled(TESTED, AHEAD + 32, generator))
     found = Dataset.open(context.folder / "log")
     return Found({"": {"steps": found.steps, "seconds": recorded}})
 
@@ -143,6 +147,24 @@ def learn(
     return run, trained.seconds, cpu
 
 
+def learn_read(
+    context: Context, learned: tuple[Run, float, float], log: Path, dataset: Dataset | None = None, seed: int = 0,
+) -> tuple[Run, float, float]:
+    """The second training, over what the read-out of the first one reads -> its run, seconds and CPU-seconds of both.
+
+    dataset  the part of the log that both may know
+    """
+    first, seconds, cpu = learned
+    dataset, path, config = dataset or Dataset.open(log / "log"), context.folder / "read", read.recipe(
+        over=str(first.path), seed=seed)
+    began = time.process_time()
+    with training.create_run(path, config, dataset, recipe="read") as run:
+        trained = training.train(config, dataset, run, progress=context.progress)
+    run = Run.open(path)
+    fit_readout(run, training.split(config, dataset)[0])
+    return run, seconds + trained.seconds, cpu + time.process_time() - began
+
+
 def within(
     config: TrainConfig, dataset: Dataset, seconds: float, clock: Callable[[], float] = time.process_time,
 ) -> TrainConfig:
@@ -178,8 +200,8 @@ def judge(
         task = Task(goal, weights={"goal": 0.0, distance.name: 1.0})
     with torch.inference_mode():
         found = evaluate(agent, asked, episodes, asked.seed(context.seed), task=task)
-        read, ratio = foreseen(run, labels(log / "tests.safetensors"))
-    return scored(found, seconds, cpu, read, ratio, agent.signature.pace)
+        told, ratio = foreseen(run, labels(log / "tests.safetensors"))
+    return scored(found, seconds, cpu, told, ratio, agent.signature.pace)
 
 
 def scored(
@@ -211,9 +233,9 @@ def foreseen(run: Run, tests: Labelled) -> tuple[dict[str, float], float | None]
     truth, spread = tests.values, tests.values.std(0).clamp(min=1e-6)
     error = readout.read(_encoded(parts.parts.perception, tests.moments(pace)).state) - truth
     r2 = 1 - error.square().mean(0) / truth.var(0).clamp(min=1e-12)
-    read = {name: float(value) for name, value in zip(readout.columns, r2, strict=True)}
+    told = {name: float(value) for name, value in zip(readout.columns, r2, strict=True)}
     if first < pace.before:
-        return read, None
+        return told, None
     seen = [_encoded(parts.parts.perception, _at(tests, first + i * pace.step, pace)) for i in range(history)]
     done = tests.actions[:, first:].unflatten(1, (-1, pace.step))
     actions = chunked(done, signature.action) if pace.step > 1 else done[:, :, 0]
@@ -222,7 +244,7 @@ def foreseen(run: Run, tests: Labelled) -> tuple[dict[str, float], float | None]
     belief = agent.world_model.begin(Latent(past, context), actions[:, : history - 1], None)
     imagined = agent.world_model.imagine(belief, actions[:, None, history - 1 :]).states[:, 0, -1]
     ahead, still = (((readout.read(x) - truth) / spread).norm(dim=-1).mean() for x in (imagined, past[:, -1]))
-    return read, float(ahead / still)
+    return told, float(ahead / still)
 
 
 def _at(labelled: Labelled, row: int, pace: Pace) -> Observation:

@@ -29,8 +29,8 @@ SEEDS = 3
 WORLDS: dict[str, Log] = {
     "pendulum": Log(protocol="pendulum-pixels"),
     "pendulum-by-picture": Log(protocol="pendulum-pixels-by-picture"),
-    "cartpole": Log(protocol="cartpole-pixels"),
-    "acrobot": Log(protocol="acrobot-pixels", far=True),
+    "cartpole": Log(protocol="cartpole-pixels", episodes=800, read=True),
+    "acrobot": Log(protocol="acrobot-pixels", read=True),
     "mountain-car": Log(protocol="mountain-car-pixels"),
     "push-t": Log(protocol="push-t"),
     "empty-8x8": Log(protocol="empty-8x8"),
@@ -95,6 +95,8 @@ def perform(context: Context) -> Found:
         config = filmed.within(training.settled(config, dataset), dataset, TWIN_SECONDS)
     world = WORLDS[settings.world]
     learned = filmed.learn(context, config, log.folder)
+    if world.read and settings.method == "ours":
+        learned = filmed.learn_read(context, learned, log.folder, seed=context.seed)
     found = filmed.judge(context, learned, log.folder, world.protocol, settings.episodes, far=world.far)
     context.say(f"{settings.world}, {settings.method}, seed {context.seed}: {found.score:.3g} (random "
                 f"{found.random or 0:.3g}), {found.seconds:.0f} s of training")

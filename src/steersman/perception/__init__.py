@@ -15,6 +15,7 @@ from steersman.perception.field import FieldEncoder
 from steersman.perception.gaussian_process import GaussianProcessReadout
 from steersman.perception.mixed import MixedEncoder
 from steersman.perception.published import PublishedEncoder
+from steersman.perception.read_columns import ReadEncoder
 from steersman.perception.readout import ColumnReadout, KernelReadout, LinearReadout, MLPReadout
 from steersman.perception.scene import SceneEncoder
 from steersman.perception.token import TokenEncoder
@@ -35,6 +36,7 @@ __all__ = [
     "MixedEncoder",
     "PlainChoice",
     "PublishedEncoder",
+    "ReadEncoder",
     "SceneEncoder",
     "TokenEncoder",
     "VectorEncoder",

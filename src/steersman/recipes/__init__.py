@@ -16,6 +16,7 @@ from steersman.core.errors import UsageError
 RECIPES: dict[str, tuple[str, str]] = {
     "two-rooms": (".two_rooms", "rooms seen as pixels: one encoder with a map of the scene, search in imagination"),
     "pixels": (".pixels", "any log with a camera: moments, model steps and parts as the log shows them to be needed"),
+    "read": (".read", "what a read-out reads off pictures, told by a few labels: how it moves, seen over many moments"),
     "vectors": (".vectors", "any log of vectors: a small encoder, a residual predictor, goals on decoded columns"),
     "far": (".far", "a log of vectors that tell the state, walls and all: goals far beyond any horizon"),
     "foresee": (".foresee", "any log, also one in which nobody acts: films, sounds, fields, text; what comes next"),

@@ -37,6 +37,7 @@ from steersman.training.gauges import (
     within_share,
 )
 from steersman.training.learner import Learner, Step, foresees
+from steersman.training.once import encoded_once
 from steersman.training.parts import split
 from steersman.training.processes import Processes
 from steersman.training.settling import BATCHES, has_statistics, settle
@@ -143,6 +144,7 @@ class Session:
         """Fresh, or as the checkpoint says; then have the first windows gathered."""
         if checkpoint is None:
             self.learner.initialise()
+            self._encode_once()
             self._calibrate()
             self.pending = self._draw(0)
             self._decide_precision()
@@ -150,8 +152,15 @@ class Session:
         else:
             assert self.store is not None
             self._restore(self.store.load(checkpoint))
+            self._encode_once()
         self.started = self.saved_at = time.perf_counter()
         self._order()
+
+    def _encode_once(self) -> None:
+        """Have what never changes of encoding done for the whole log, if there is any."""
+        perception = self.learner.perception
+        self.source = encoded_once(self.source, perception, self.device)
+        self.held_out = None if self.held_out is None else encoded_once(self.held_out, perception, self.device)
 
     def _calibrate(self) -> None:
         """Let perception fit its normalisation to a sample of the log."""

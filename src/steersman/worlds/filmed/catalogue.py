@@ -27,8 +27,8 @@ _COLUMNS: dict[str, Filmed] = {
         reached={"cos": (0.98, 1.0), "speed": (-0.5, 0.5)}, sustained=True),
     "cartpole-pixels": FilmedReach(
         id="CartPole-v1", goal={"angle": 0.0, "position": 0.0},
-        reached={"angle": (-0.2095, 0.2095), "position": (-2.4, 2.4)}, sustained=True, limit=500, hold=2.0,
-        scripted=0.5),
+        reached={"angle": (-0.2095, 0.2095), "position": (-2.4, 2.4)}, scale={"angle": 0.2095, "position": 2.4},
+        sustained=True, limit=500, hold=2.0, scripted=0.5),
     "acrobot-pixels": FilmedReach(
         id="Acrobot-v1", goal={"height": 2.0}, reached={"height": (1.0, 2.0)}, limit=500, scripted=0.5),
     "mountain-car-pixels": FilmedReach(

@@ -9,6 +9,7 @@ import itertools
 import math
 from typing import ClassVar, Literal
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -28,6 +29,7 @@ class FilmedReach(Filmed, frozen=True, forbid_unknown_fields=True, kw_only=True)
     id         of the environment, see `make_scene`
     goal       column -> value to bring it to
     reached    column -> least and largest value that counts as there
+    scale      column -> size of an error that counts as 1; a column that is not named: its deviation in the log
     sustained  it counts at the last step only, and no episode ends with it; else the first time counts
     scored     what counts in tables
 
@@ -43,6 +45,7 @@ class FilmedReach(Filmed, frozen=True, forbid_unknown_fields=True, kw_only=True)
     id: str
     goal: dict[str, float]
     reached: dict[str, tuple[float, float]]
+    scale: dict[str, float] = msgspec.field(default_factory=dict)
     sustained: bool = False
     scored: Literal["success", "return"] = "return"  # type: ignore[misc]
 
@@ -80,8 +83,8 @@ class FilmedReach(Filmed, frozen=True, forbid_unknown_fields=True, kw_only=True)
         if unknown or not self.reached or not self.goal:
             raise ConfigError(f"a goal and a place of columns {', '.join(columns) or '(none)'} of {self.id}",
                               ", ".join(unknown) or "none", "correct the names")
-        aim = Within(ColumnGoal({name: torch.full((count,), value) for name, value in self.goal.items()}), columns,
-                     self.reached)
+        told = ColumnGoal({name: torch.full((count,), value) for name, value in self.goal.items()}, self.scale)
+        aim = Within(told, columns, self.reached)
         seeds, pictures = itertools.count(1_000_003 * (seed + 1)), list[Tensor]()
         for camera in cameras:
             for one in itertools.islice(seeds, _LEFT_OUT):
