@@ -1,5 +1,8 @@
 """World models from pixels by the general recipe: what each world comes to, beside what it must be held against.
 
+The recipe takes pictures by their tiles where the log's are drawn on a lattice (`data.lattice_for`), and as they are
+elsewhere; what it is held against always takes them as they are.
+
 A row for each world: the score of the recipe over its seeds, of the strongest policy that looks at nothing, of a twin
 that predicts pixels with the same encoder, predictor and planner in as many CPU-seconds, and of an encoder that never
 learned.
@@ -13,7 +16,7 @@ from typing import Any
 import msgspec
 
 from steersman import training
-from steersman.data import Dataset
+from steersman.data import Dataset, lattice_for
 from steersman.evidence import filmed
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
@@ -89,13 +92,15 @@ def perform(context: Context) -> Found:
     """Train by one method, fit the read-out on a few labels, act."""
     (log,), settings = context.needs, context.settings
     given = {} if settings.steps is None else {"steps": settings.steps}
-    config = method(pixels.recipe(seed=context.seed, **given), settings.method)
+    dataset = Dataset.open(log.folder / "log")
+    tiles = settings.method == "ours" and lattice_for(dataset) is not None
+    config = method(pixels.recipe(seed=context.seed, tiles=tiles, **given), settings.method)
     if settings.method == "pixel_twin" and settings.steps is None:
-        dataset = Dataset.open(log.folder / "log")
         config = filmed.within(training.settled(config, dataset), dataset, TWIN_SECONDS)
     world = WORLDS[settings.world]
     learned = filmed.learn(context, config, log.folder)
-    found = filmed.judge(context, learned, log.folder, world.protocol, settings.episodes, far=world.far)
+    found = filmed.judge(context, learned, log.folder, world.protocol, settings.episodes, far=world.far,
+                         searched=tiles)
     context.say(f"{settings.world}, {settings.method}, seed {context.seed}: {found.score:.3g} (random "
                 f"{found.random or 0:.3g}), {found.seconds:.0f} s of training")
     return Found({settings.world: {settings.method: found.score}}, found)

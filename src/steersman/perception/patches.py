@@ -105,7 +105,7 @@ class PatchEncoder(Perception):
         variance, directions = variance.flip(0).clamp(min=0), directions.flip(1)
         d = min(self.config.size, len(variance))
         used = directions[:, :d]
-        used = used * used.gather(0, used.abs().argmax(0, keepdim=True)).sign()  # eigenvectors have no sign of their own
+        used = used * used.gather(0, used.abs().argmax(0, keepdim=True)).sign()  # they have no sign of their own
         scale = (variance[:d] + _FLOOR * variance[0].clamp(min=1e-12)).rsqrt()
         self.mean.copy_(mean)
         self.basis.zero_()

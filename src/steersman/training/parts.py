@@ -87,7 +87,8 @@ def _tiled(config: TrainConfig, dataset: Any) -> TrainConfig:
             "pictures that are drawn on a lattice of tiles, for an encoder of patches with patch=0",
             "a log whose pictures are not", "train without tiles, or say the patch and its offset")
     picture = replace(picture, patch=found.patch, offset=found.offset)
-    perception: Any = replace(agent.perception, picture=picture) if camera else picture
+    seen: Any = agent.perception
+    perception: Any = replace(seen, picture=picture) if camera else picture
     model = agent.world_model
     if isinstance(model, TokenConvolution.Config) and not model.grid:
         shape = dataset.signature.observations[dataset.signature.image(picture.image)].shape

@@ -27,5 +27,6 @@ from steersman.world_model.vjepa2 import VJEPA2Model
 
 __all__ = [
     "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
-    "TokenConvolution", "TokenRecurrent", "TokenResidual", "TokenTransformer", "TrajectorySampling", "TransformerModel", "VJEPA2Model",
+    "TokenConvolution", "TokenRecurrent", "TokenResidual", "TokenTransformer", "TrajectorySampling", "TransformerModel",
+    "VJEPA2Model",
 ]

@@ -128,8 +128,10 @@ class BreadthFirst(Configured["BreadthFirst.Config"]):
         c, b, state = self.config, len(problem), problem.belief.state.flatten(1)
         every, device = torch.ones(b, dtype=torch.bool), state.device
         goal, warm = _target(problem), problem.warm
-        none = Way(torch.zeros(b, 0, dtype=torch.int64, device=device), state[:, None], torch.zeros(b, dtype=torch.int64),
-                   torch.zeros(b), goal, torch.ones(b), torch.zeros(b, c.remember, dtype=torch.int64, device=device))
+        empty = torch.zeros(b, 0, dtype=torch.int64, device=device)
+        closed = torch.zeros(b, c.remember, dtype=torch.int64, device=device)
+        at, ones = torch.zeros(b, dtype=torch.int64), torch.ones(b)
+        none = Way(empty, state[:, None], at, torch.zeros(b), goal, ones, closed)
         if not isinstance(warm, Way) or warm.choices.shape != (b, depth) or (
                 warm.states.shape[-1] != state.shape[-1]):
             return none, every
