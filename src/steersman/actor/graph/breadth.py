@@ -53,8 +53,8 @@ class BreadthFirst(Configured["BreadthFirst.Config"]):
     Exact for deterministic models and up to `resolution`: where distance to the goal misleads, detours, a key behind
     one, none is too long, and a state is imagined once however many ways lead to it. Growth ends where a node's energy
     is a millionth of a first step's (it is the goal), where nothing new is reached, after `layers` layers or `nodes`
-    nodes. If the goal was not found the plan goes where the energy is least, another state than the present one in any
-    case. Continuous actions are chosen from a fan as in beam search, each held for `hold` steps.
+    nodes. If the goal was not found the plan goes where the energy is least, to another state than the present one if
+    there is any. Continuous actions are chosen from a fan as in beam search, each held for `hold` steps.
 
     Energies are those of states: what a way costs beside its steps is not added up. A choice that a guardrail refuses
     is no edge; no allowed choice at the start -> the declared fallback.
@@ -193,6 +193,7 @@ class _Growth:
         parent, choice = torch.zeros_like(slots), torch.full_like(slots, -1)
         energy = torch.full((b, 1), torch.inf, device=device, dtype=torch.float64)
         seen, calls = None, torch.zeros(b, dtype=torch.int64)
+        spare = torch.full((b,), -1, dtype=torch.int64, device=device), last[:, 0].flatten(1)
         scale = enough = torch.ones(b, device=device)
         self.allowance.require(r * c.hold, f"one layer of {r} choices")
         left, count = self.allowance.left(), live.new_ones(b, dtype=torch.int64)
@@ -212,6 +213,7 @@ class _Growth:
                 scale = torch.where(torch.isfinite(change), change, 0).amax((1, 2)).clamp_min(1e-12)
                 enough = _REACHED * torch.where(torch.isfinite(value), value, 0).abs().amax(1)
                 seen = keys(last.flatten(2) / scale[:, None, None], c.resolution)
+                spare = _least(step, value, each)
             here = keys(last.flatten(2) / scale[:, None, None], c.resolution)[:, origin]
             key = keys(ends / scale[:, None, None], c.resolution)
             may = live[:, origin] & ~step.unsafe[:, :, 0] & ~_among(_edge(here, each), closed)
@@ -230,12 +232,14 @@ class _Growth:
             arrived = energy.amin(1) <= enough
             count = count + found.live.sum(1)
             live = found.live & (~arrived & (count < c.nodes))[:, None]
-        return self._traced(torch.cat(states, 1).flatten(2), parent, choice, energy, closed, scale), calls
+        return self._traced(torch.cat(states, 1).flatten(2), parent, choice, energy, closed, scale, spare), calls
 
     def _traced(
-        self, states: Tensor, parent: Tensor, choice: Tensor, energy: Tensor, closed: Tensor, scale: Tensor
+        self, states: Tensor, parent: Tensor, choice: Tensor, energy: Tensor, closed: Tensor, scale: Tensor,
+        spare: tuple[Tensor, Tensor],
     ) -> Way:
-        """From the node of least energy back to the start, at once for all problems."""
+        """From the node of least energy back to the start, at once for all problems. Where no other state is reached,
+        the spare choice (B,) and where it ends (B, D), if there is one."""
         b, device = len(states), states.device
         rows = torch.arange(b, device=device)
         least, node = energy.min(1)
@@ -253,8 +257,19 @@ class _Growth:
         every = torch.stack(nodes, 1)
         back = (length[:, None] - torch.arange(depth + 1, device=device)).clamp_min(0)
         path = states[rows[:, None], every.gather(1, back)]
+        stays = (length == 0) & (spare[0] >= 0)
+        choices[:, 0] = torch.where(stays, spare[0], choices[:, 0])
+        path[:, 1] = torch.where(stays[:, None], spare[1], path[:, 1])
         return Way(choices, path, torch.zeros(b, dtype=torch.int64), least.cpu(), _target(self.problem), scale.cpu(),
                    closed)
+
+
+def _least(step: Step, value: Tensor, choice: Tensor) -> tuple[Tensor, Tensor]:
+    """The allowed choice (B,) of a first step that ends in the least energy, -1 where none is; where it ends (B, D)."""
+    worth = value.masked_fill(step.unsafe[:, :, 0], torch.inf)
+    least, which = worth.min(1)
+    rows = torch.arange(len(value), device=value.device)
+    return torch.where(torch.isfinite(least), choice[rows, which], -1), step.states[rows, which].flatten(1)
 
 
 _NOBODY = torch.iinfo(torch.int64).min
