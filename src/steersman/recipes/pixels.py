@@ -62,8 +62,8 @@ def recipe(
                 for others say `--set agent.world_model.grid` and the encoder's sizes
     tiles       the pictures are drawn on a lattice, as grids and board games are: a state for each tile, whose size and
                 place the log shows (`data.lattice_for`), a predictor that looks nearby, and a search through all that
-                can be reached; goals are pictures. Trained by prediction alone, in windows of 2 steps: what a tile becomes is
-                fixed, so nothing can collapse
+                can be reached; goals are pictures. Trained by prediction alone, in windows of 2 steps: what a tile
+                becomes is fixed, so nothing can collapse
     views       also learn that a moment seen otherwise is the same state: nearer, aside, in other colours, behind
                 something that moves, with noise
     inverse_dynamics   weight of telling actions from the states around them: keeps small things that only actions
