@@ -77,6 +77,15 @@ def test_tokens_that_change_in_their_rollout_count_as_many_times_more_as_a_loop_
     assert found == pytest.approx(wanted / (2 * 3 * 2 * 5 * 4), rel=1e-5)
 
 
+def test_noise_that_all_tokens_have_is_no_change():
+    g = torch.Generator().manual_seed(4)
+    states = torch.randn(2, 3, 1, 50, 4, generator=g) + 0.05 * torch.randn(2, 3, 3, 50, 4, generator=g)
+    still = LearningBatch.rolled(
+        batch().window, Latent(states.flatten(1, 2)), torch.tensor([0, 3, 6]), Imagined(states * 1.1))
+    plain = float(build()(still).parts["prediction"])
+    assert float(build(changed=9.0)(still).parts["prediction"]) == pytest.approx(plain, rel=0.01)
+
+
 def test_a_weight_of_change_below_nothing_is_refused():
     with pytest.raises(ConfigError, match="changed"):
         Prediction.Config(changed=-1.0)

@@ -52,11 +52,13 @@ def step_errors(
 def _moved(starts: Tensor, targets: Tensor) -> Tensor:
     """Rollouts' starts (B, S, 1, N, D) and what followed (B, S, n, N, D) -> (B, S, 1, N, 1): 1 for tokens that change.
 
-    A token has changed that lies farther from its start than a hundredth of the tokens' spread over the batch.
+    A token has changed that lies farther from its start than a hundredth of the tokens' spread over the batch, and than
+    three times what is usual there: the median, which is 0 where pictures are drawn and the camera's noise elsewhere.
     """
     apart = (targets - starts).detach().norm(dim=-1).amax(2, keepdim=True)
     spread = targets.detach().flatten(0, -2).std(0, correction=0).norm()
-    return (apart > 0.01 * spread)[..., None].to(targets)
+    least = torch.maximum(0.01 * spread, 3 * apart.median())
+    return (apart > least)[..., None].to(targets)
 
 
 def measured_share(batch: LearningBatch) -> Tensor | None:
@@ -83,8 +85,8 @@ class Prediction(Objective):
     With `changed` c > 0, of states of tokens, the error of a token that changes anywhere in its rollout counts 1 + c
     times. Where one token in a hundred does, a predictor that copies is nearly right, and what is rare, a door that
     opens, is learned last: on MiniGrid's DoorKey in 40 CPU-seconds not at all with c = 0, without a miss with 10
-    (LOG.md). A token has changed if it moves by more than a hundredth of the tokens' spread; for tokens in which every
-    entry always moves a little it does nothing but scale.
+    (LOG.md). A token has changed if it moves by more than a hundredth of the tokens' spread and three times as far as
+    half of them do, which leaves a camera's noise out.
 
     Gradients reach the targets unless `stop_gradient`: joint training without EMA or stop-gradient as in PLDM (Sobal
     et al. 2025) and LeWM (Maes et al. 2026) needs an objective beside it that prevents collapse.
