@@ -46,6 +46,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     episodes, steps   how many, of at most how many steps; 0: as the world says
     labels    frames of which the truth is told
     far       plans go by a temporal distance also where goals are columns: the way there first leads away from them
+    tiles     pictures are taken by their tiles
     """
 
     protocol: str
@@ -54,6 +55,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     steps: int = 0
     labels: int = LABELS
     far: bool = False
+    tiles: bool = False
 
 
 class Scored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

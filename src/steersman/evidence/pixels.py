@@ -1,7 +1,7 @@
 """World models from pixels by the general recipe: what each world comes to, beside what it must be held against.
 
-The recipe takes pictures by their tiles where the log's are drawn on a lattice (`data.lattice_for`), and as they are
-elsewhere; what it is held against always takes them as they are.
+Where layouts change from episode to episode the recipe takes pictures by their tiles (`--tiles`); what it is held
+against always takes them as they are.
 
 A row for each world: the score of the recipe over its seeds, of the strongest policy that looks at nothing, of a twin
 that predicts pixels with the same encoder, predictor and planner in as many CPU-seconds, and of an encoder that never
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from steersman import training
-from steersman.data import Dataset, lattice_for
+from steersman.data import Dataset
 from steersman.evidence import filmed
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
 from steersman.evidence.drawing import canvas, picture
@@ -37,8 +37,8 @@ WORLDS: dict[str, Log] = {
     "mountain-car": Log(protocol="mountain-car-pixels"),
     "push-t": Log(protocol="push-t"),
     "empty-8x8": Log(protocol="empty-8x8"),
-    "door-key-6x6": Log(protocol="door-key-6x6"),
-    "simple-crossing": Log(protocol="simple-crossing"),
+    "door-key-6x6": Log(protocol="door-key-6x6", tiles=True),
+    "simple-crossing": Log(protocol="simple-crossing", tiles=True),
     "arm": Log(protocol="arm"),
     "arm-by-picture": Log(protocol="arm-picture"),
     "two-rooms": Log(protocol="held-out", log="two-rooms", episodes=1000),
@@ -93,7 +93,7 @@ def perform(context: Context) -> Found:
     (log,), settings = context.needs, context.settings
     given = {} if settings.steps is None else {"steps": settings.steps}
     dataset = Dataset.open(log.folder / "log")
-    tiles = settings.method == "ours" and lattice_for(dataset) is not None
+    tiles = settings.method == "ours" and WORLDS[settings.world].tiles
     config = method(pixels.recipe(seed=context.seed, tiles=tiles, **given), settings.method)
     if settings.method == "pixel_twin" and settings.steps is None:
         config = filmed.within(training.settled(config, dataset), dataset, TWIN_SECONDS)
