@@ -13,6 +13,7 @@ from steersman.actor import (
     MPPI,
     AugmentedLagrangian,
     Beam,
+    BreadthFirst,
     DynamicProgramming,
     Gradient,
     Greedy,
@@ -25,7 +26,7 @@ from steersman.core import ConfigError
 
 @pytest.mark.parametrize("kind", [
     CEM, ICEM, MPPI, PredictiveSampling, Gradient, AugmentedLagrangian, Beam, DynamicProgramming, MCTS, Greedy, Newton,
-    Search,
+    Search, BreadthFirst,
 ])
 def test_a_planner_without_a_configuration_has_the_default(kind):
     assert kind().config == kind.Config() == kind.Config().build().config

@@ -15,6 +15,7 @@ from steersman.actor import (
     AugmentedLagrangian,
     Barrier,
     Beam,
+    BreadthFirst,
     DynamicProgramming,
     Gradient,
     Greedy,
@@ -37,6 +38,7 @@ OURS = {
     "beam": (Beam.Config(width=16, horizon=3), False),
     "dynamic programming": (DynamicProgramming.Config(horizon=3, states=64), False),
     "search": (Search.Config(nodes=16, directions=6, look=6, expand=8), False),
+    "breadth-first": (BreadthFirst.Config(layers=3, nodes=64), False),
     "greedy": (Greedy.Config(directions=8, ahead=2), False),
     "barrier": (Barrier.Config(planner=ICEM.Config(**SMALL, elites=4), fan=32), True),
 }

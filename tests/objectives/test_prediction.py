@@ -2,6 +2,8 @@ import pytest
 import torch
 from objective_batches import STARTS, STEPS, batch, signature
 
+from steersman.core import ConfigError, Imagined, Latent
+from steersman.core.learning import LearningBatch
 from steersman.objectives import Prediction
 
 
@@ -54,3 +56,36 @@ def test_errors_count_in_units_of_what_a_step_changes():
     loss = build(per_change=True)(b)
     assert float(loss.parts["prediction"]) == pytest.approx(float(wanted), rel=1e-5)
     assert float(loss.parts["prediction"]) != pytest.approx(float(build()(b).parts["prediction"]), rel=1e-2)
+
+
+def test_tokens_that_change_in_their_rollout_count_as_many_times_more_as_a_loop_says():
+    g = torch.Generator().manual_seed(3)
+    start = torch.randn(2, 3, 5, 4, generator=g)
+    states = start[:, :, None].repeat(1, 1, 3, 1, 1)
+    states[0, 0, 2, 1] += 1.0
+    states[1, 2, 1:, 4] -= 2.0
+    predicted = states + 0.1 * torch.randn(states.shape, generator=g)
+    predicted[:, :, 0] = states[:, :, 0]
+    wanted = 0.0
+    for b, s, token in [(b, s, token) for b in range(2) for s in range(3) for token in range(5)]:
+        moves = bool((states[b, s, :, token] != states[b, s, 0, token]).any())
+        error = (predicted[b, s, 1:, token] - states[b, s, 1:, token]).square().sum()
+        wanted += float(error) * (1 + 7 * moves)
+    seen = states.flatten(1, 2)  # rollouts begin at rows 0, 3 and 6
+    made = LearningBatch.rolled(batch().window, Latent(seen), torch.tensor([0, 3, 6]), Imagined(predicted))
+    found = float(build(changed=7.0)(made).parts["prediction"])
+    assert found == pytest.approx(wanted / (2 * 3 * 2 * 5 * 4), rel=1e-5)
+
+
+def test_noise_that_all_tokens_have_is_no_change():
+    g = torch.Generator().manual_seed(4)
+    states = torch.randn(2, 3, 1, 50, 4, generator=g) + 0.05 * torch.randn(2, 3, 3, 50, 4, generator=g)
+    still = LearningBatch.rolled(
+        batch().window, Latent(states.flatten(1, 2)), torch.tensor([0, 3, 6]), Imagined(states * 1.1))
+    plain = float(build()(still).parts["prediction"])
+    assert float(build(changed=9.0)(still).parts["prediction"]) == pytest.approx(plain, rel=0.01)
+
+
+def test_a_weight_of_change_below_nothing_is_refused():
+    with pytest.raises(ConfigError, match="changed"):
+        Prediction.Config(changed=-1.0)

@@ -1,11 +1,11 @@
 """The actor: Mode-2 planners, one file each, what they share, and a Mode-1 policy distilled from their plans.
 
 How to choose: iCEM for smooth continuous control, CEM for discrete actions or as the reference, search in imagination
-where distance to the goal misleads (walls, detours), the gradient planners where actions are many and the model is
-smooth, the augmented Lagrangian where plans rest on guardrails, Newton where they do and
-unknowns are few (about a hundred); beam search, dynamic programming and tree search for
-choices, the latter two also where steps are left to chance; A* for far goals through remembered states. Seeded shows
-any sampling planner what a policy would do. Greedy is the floor to measure them against.
+where distance to the goal misleads (walls, detours), breadth-first where states can be counted (grids, boards), the
+gradient planners where actions are many and the model is smooth, the augmented Lagrangian where plans rest on
+guardrails, Newton where they do and unknowns are few (about a hundred); beam search, dynamic programming and tree
+search for choices, the latter two also where steps are left to chance; A* for far goals through remembered states.
+Seeded shows any sampling planner what a policy would do. Greedy is the floor to measure them against.
 docs/planners.md has the measured table.
 """
 
@@ -13,6 +13,7 @@ from steersman.actor.descent.augmented_lagrangian import AugmentedLagrangian
 from steersman.actor.descent.gradient import Gradient
 from steersman.actor.descent.newton import Newton
 from steersman.actor.graph.astar import AStar
+from steersman.actor.graph.breadth import BreadthFirst
 from steersman.actor.graph.search import Search
 from steersman.actor.ground.bounds import Bounds, fallback_action
 from steersman.actor.ground.ranking import feasibility_first
@@ -53,6 +54,7 @@ __all__ = [
     "Beam",
     "Bounds",
     "Brake",
+    "BreadthFirst",
     "Constant",
     "DistilledPolicy",
     "DynamicProgramming",

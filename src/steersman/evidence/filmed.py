@@ -49,6 +49,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     labels    frames of which the truth is told
     far       plans go by a temporal distance also where goals are columns: the way there first leads away from them
     read      goals on columns are planned to in what is read, by a second training (`recipes.read`)
+    tiles     pictures are taken by their tiles
     """
 
     protocol: str
@@ -58,6 +59,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     labels: int = LABELS
     far: bool = False
     read: bool = False
+    tiles: bool = False
 
 
 class Scored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -180,12 +182,13 @@ def within(
 def judge(
     context: Context, learned: tuple[Run, float, float], log: Path, protocol: str, episodes: int | None = None,
     change: Callable[[Agent], Agent] | None = None, task: Task | None = None, dataset: Dataset | None = None,
-    far: bool = False,
+    far: bool = False, searched: bool = False,
 ) -> Scored:
     """What an agent of the run does under the protocol, and how well it reads and foresees the truth. Where goals are
     pictures, or `far`, and no task says otherwise, plans go by a temporal distance that is fitted to the log.
 
     far      plan so also to goals on columns
+    searched  the planner finds ways by itself: no distance is fitted
     dataset  the part of the log that the run may know; None: all of it
     """
     run, seconds, cpu = learned
@@ -193,7 +196,7 @@ def judge(
     agent = agent if change is None else change(agent)
     asked = PROTOCOLS[protocol]
     goal = asked.world.begin(1, asked.seed(context.seed)).goals()
-    if task is None and (far or isinstance(goal, ObservationGoal)):
+    if task is None and not searched and (far or isinstance(goal, ObservationGoal)):
         known, pace = dataset or Dataset.open(log / "log"), agent.signature.pace
         distance, _ = fit_distance(agent, known if pace.plain else known.paced(pace), context.seed)
         agent.add_cost(distance)

@@ -1,5 +1,8 @@
 """World models from pixels by the general recipe: what each world comes to, beside what it must be held against.
 
+Where layouts change from episode to episode the recipe takes pictures by their tiles (`--tiles`); what it is held
+against always takes them as they are.
+
 A row for each world: the score of the recipe over its seeds, of the strongest policy that looks at nothing, of a twin
 that predicts pixels with the same encoder, predictor and planner in as many CPU-seconds, and of an encoder that never
 learned.
@@ -34,8 +37,8 @@ WORLDS: dict[str, Log] = {
     "mountain-car": Log(protocol="mountain-car-pixels"),
     "push-t": Log(protocol="push-t"),
     "empty-8x8": Log(protocol="empty-8x8"),
-    "door-key-6x6": Log(protocol="door-key-6x6"),
-    "simple-crossing": Log(protocol="simple-crossing"),
+    "door-key-6x6": Log(protocol="door-key-6x6", tiles=True),
+    "simple-crossing": Log(protocol="simple-crossing", tiles=True),
     "arm": Log(protocol="arm"),
     "arm-by-picture": Log(protocol="arm-picture"),
     "two-rooms": Log(protocol="held-out", log="two-rooms", episodes=1000),
@@ -89,15 +92,17 @@ def perform(context: Context) -> Found:
     """Train by one method, fit the read-out on a few labels, act."""
     (log,), settings = context.needs, context.settings
     given = {} if settings.steps is None else {"steps": settings.steps}
-    config = method(pixels.recipe(seed=context.seed, **given), settings.method)
+    dataset = Dataset.open(log.folder / "log")
+    tiles = settings.method == "ours" and WORLDS[settings.world].tiles
+    config = method(pixels.recipe(seed=context.seed, tiles=tiles, **given), settings.method)
     if settings.method == "pixel_twin" and settings.steps is None:
-        dataset = Dataset.open(log.folder / "log")
         config = filmed.within(training.settled(config, dataset), dataset, TWIN_SECONDS)
     world = WORLDS[settings.world]
     learned = filmed.learn(context, config, log.folder)
     if world.read and settings.method == "ours":
         learned = filmed.learn_read(context, learned, log.folder, seed=context.seed)
-    found = filmed.judge(context, learned, log.folder, world.protocol, settings.episodes, far=world.far)
+    found = filmed.judge(context, learned, log.folder, world.protocol, settings.episodes, far=world.far,
+                         searched=tiles)
     context.say(f"{settings.world}, {settings.method}, seed {context.seed}: {found.score:.3g} (random "
                 f"{found.random or 0:.3g}), {found.seconds:.0f} s of training")
     return Found({settings.world: {settings.method: found.score}}, found)

@@ -1,9 +1,10 @@
 """Perception: observation -> latent; and read-outs, the other way round.
 
 How to choose: vector for columns of numbers; scene for pictures in which something small moves through a layout;
-conv for other pictures on a CPU; vit for large pictures, many frames or a GPU; field, waveform and token for what their
-names say; mixed for several observations at once; published for weights that others trained; backbone for any other
-network as it is, of timm or your own. `for_signature` takes the plain one for whatever a log has.
+patches for pictures made of tiles, as of grids and board games; conv for other pictures on a CPU; vit for large
+pictures, many frames or a GPU; field, waveform and token for what their names say; mixed for several observations at
+once; published for weights that others trained; backbone for any other network as it is, of timm or your own.
+`for_signature` takes the plain one for whatever a log has.
 """
 
 from steersman.perception import masks, views
@@ -14,6 +15,7 @@ from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.field import FieldEncoder
 from steersman.perception.gaussian_process import GaussianProcessReadout
 from steersman.perception.mixed import MixedEncoder
+from steersman.perception.patches import PatchEncoder
 from steersman.perception.published import PublishedEncoder
 from steersman.perception.read_columns import ReadEncoder
 from steersman.perception.readout import ColumnReadout, KernelReadout, LinearReadout, MLPReadout
@@ -34,6 +36,7 @@ __all__ = [
     "LinearReadout",
     "MLPReadout",
     "MixedEncoder",
+    "PatchEncoder",
     "PlainChoice",
     "PublishedEncoder",
     "ReadEncoder",

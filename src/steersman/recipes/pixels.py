@@ -8,18 +8,20 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from steersman.actor import ICEM
+from steersman.actor import ICEM, BreadthFirst
 from steersman.agent import AgentConfig
 from steersman.core import ConfigError, PerceptionConfig
 from steersman.objectives import ExplainedPrediction, InverseDynamics, Likeness, Prediction, SIGReg, Straightening
-from steersman.perception import CameraChoice, ConvEncoder, KernelReadout, ViTEncoder
+from steersman.perception import CameraChoice, ConvEncoder, KernelReadout, PatchEncoder, ViTEncoder
 from steersman.perception.views import AnotherLook
 from steersman.training import RolloutStage, TrainConfig
-from steersman.world_model import ResidualModel
+from steersman.world_model import ResidualModel, TokenConvolution
 from steersman.world_model.latent_variable import Categorical
 
 _GRIDS = {"conv": (4, 4), "vit": (8, 8)}
 """Places of the tokens of a picture of 64 × 64."""
+_TILE, _CODES = 24, 256
+"""Features of a tile, at least, and how many different ones are told apart."""
 OPEN = 0.05
 """Variance that a latent variable leaves open, where the numbers of a state have about 1."""
 
@@ -33,6 +35,7 @@ def recipe(
     width: int = 192,
     encoder: Literal["conv", "keypoints", "vit"] = "conv",
     tokens: bool = False,
+    tiles: bool = False,
     views: bool = False,
     inverse_dynamics: float = 0.0,
     futures: int = 0,
@@ -57,6 +60,10 @@ def recipe(
     encoder     convolutional, with a weight for each place or reading where its maps are high, or a vision transformer
     tokens      a state for each place of a coarse grid instead of one for all; the grid is that of pictures of 64 × 64,
                 for others say `--set agent.world_model.grid` and the encoder's sizes
+    tiles       the pictures are drawn on a lattice, as grids and board games are: a state for each tile, whose size and
+                place the log shows (`data.lattice_for`), a predictor that looks nearby, and a search through all that
+                can be reached; goals are pictures. Trained by prediction alone, in windows of 2 steps: what a tile
+                becomes is fixed, so nothing can collapse
     views       also learn that a moment seen otherwise is the same state: nearer, aside, in other colours, behind
                 something that moves, with noise
     inverse_dynamics   weight of telling actions from the states around them: keeps small things that only actions
@@ -73,8 +80,13 @@ def recipe(
     seed        of the training
 
     Raises:
-        ConfigError: tokens of an encoder that has none.
+        ConfigError: tokens of an encoder that has none; tiles with what only other encoders have.
     """
+    if tiles:
+        if tokens or views or inverse_dynamics or futures or encoder != "conv":
+            raise ConfigError("tiles without tokens, views, inverse dynamics, futures and another encoder",
+                              "one of them beside tiles", "leave out one of the two options")
+        return _tiled(steps, batch_size, size, lr, react, held_out, seed)
     if tokens and encoder not in _GRIDS:
         raise ConfigError(f"tokens of an encoder {' or '.join(_GRIDS)}", encoder, "leave out one of the two options")
     chance = Categorical.Config(codes=futures, temperature=OPEN) if futures else None
@@ -106,6 +118,33 @@ def recipe(
             RolloutStage(starts=1, horizon=window),
         ),
         lr=lr,
+        precision="bf16",
+        held_out=held_out,
+        probe=False,
+        seed=seed,
+    )
+
+
+def _tiled(
+    steps: int, batch_size: int, size: int, lr: float, react: int, held_out: float, seed: int
+) -> TrainConfig:
+    """For pictures that are made of tiles."""
+    return TrainConfig(
+        agent=AgentConfig(
+            perception=CameraChoice(picture=PatchEncoder.Config(patch=0), size=max(size, _TILE)),
+            world_model=TokenConvolution.Config(codes=_CODES),
+            planner=BreadthFirst.Config(),
+            readout=KernelReadout.Config(),
+            react=react,
+        ),
+        objectives=(Prediction.Config(weight=1.0, changed=10.0),),
+        steps=steps,
+        pace="auto",
+        window=2,
+        batch_size=batch_size,
+        lr=1.5 * lr,
+        clip=1.0,
+        weight_decay=1e-4,
         precision="bf16",
         held_out=held_out,
         probe=False,

@@ -198,7 +198,7 @@ def _with_pace(config: TrainConfig, dataset: WindowSource, run: Run | None) -> T
     """The configuration with the pace that the run keeps, or else with the one that the log needs."""
     if config.pace != "auto" or run is None:
         return settled(config, dataset)
-    return msgspec.structs.replace(config, pace=stored_config(run).pace)
+    return settled(msgspec.structs.replace(config, pace=stored_config(run).pace), dataset)
 
 
 def _identity(dataset: WindowSource) -> dict[str, Any]:

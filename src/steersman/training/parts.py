@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from steersman.agent.config import require_react
-from steersman.core.errors import DataError
+from steersman.core.errors import ConfigError, DataError
+from steersman.perception import CameraChoice, PatchEncoder
 from steersman.training.config import TrainConfig
+from steersman.world_model import TokenConvolution
 
 
 def split(config: TrainConfig, dataset: Any) -> tuple[Any, Any]:
@@ -55,18 +57,43 @@ def rows_of(config: TrainConfig) -> int:
 
 
 def settled(config: TrainConfig, dataset: Any) -> TrainConfig:
-    """The same with a pace that is said: the log's own where it is "auto".
+    """The same with a pace that is said: the log's own where it is "auto"; and with the tiles of its pictures where the
+    encoder of patches is to find them.
 
     Raises:
-        ConfigError: an agent that decides anew at a part of a step that the pace does not have.
+        ConfigError: an agent that decides anew at a part of a step that the pace does not have; patches to be found
+            in pictures that are not made of tiles.
     """
     if config.pace == "auto":
         from steersman.data import pace_for
 
-        config = msgspec.structs.replace(config, pace=pace_for(dataset))
+        config = replace(config, pace=pace_for(dataset))
     assert config.pace != "auto"
     require_react(config.agent.react, config.pace.step)
-    return config
+    return _tiled(config, dataset)
+
+
+def _tiled(config: TrainConfig, dataset: Any) -> TrainConfig:
+    """With the patch and the offset of an encoder that leaves them to the log, and the grid of its predictor."""
+    agent, camera = config.agent, isinstance(config.agent.perception, CameraChoice)
+    picture: Any = agent.perception.picture if isinstance(agent.perception, CameraChoice) else agent.perception
+    if not isinstance(picture, PatchEncoder.Config) or picture.patch:
+        return config
+    from steersman.data import lattice_for
+
+    found = lattice_for(dataset, picture.image)
+    if found is None:
+        raise ConfigError(
+            "pictures that are drawn on a lattice of tiles, for an encoder of patches with patch=0",
+            "a log whose pictures are not", "train without tiles, or say the patch and its offset")
+    picture = replace(picture, patch=found.patch, offset=found.offset)
+    seen: Any = agent.perception
+    perception: Any = replace(seen, picture=picture) if camera else picture
+    model = agent.world_model
+    if isinstance(model, TokenConvolution.Config) and not model.grid:
+        shape = dataset.signature.observations[dataset.signature.image(picture.image)].shape
+        model = replace(model, grid=picture.grid(shape))
+    return replace(config, agent=replace(agent, perception=perception, world_model=model))
 
 
 def held_out(dataset: Any, share: float, embargo: int) -> tuple[Any, Any]:

@@ -228,6 +228,10 @@ def _looked(terminal: Terminal, config: Any, dataset: Any) -> Any:
     blind = next((f for f in looked.findings if f.kind == "constant-image" or "range" in f.figures), None)
     if blind is not None and len(dataset.signature.observations) == 1:
         raise DataError("a camera that shows something", blind.what, blind.fix)
+    name = next((name for name, spec in dataset.signature.observations.items() if spec.kind == "image"), "")
+    tiles = data.lattice_for(dataset, name) if name else None
+    if tiles is not None:
+        terminal.say(f"  {name} is drawn in tiles of {tiles.patch} pixels: recipe pixels takes them with --tiles")
     if not chosen:
         return config
     if looked.visibility is not None:
