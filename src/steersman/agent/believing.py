@@ -26,6 +26,7 @@ from steersman.core import (
     PlanningError,
     Signature,
     Surprise,
+    Task,
     WorldModel,
 )
 from steersman.core.pacing import chunked, unchunked
@@ -34,7 +35,8 @@ from steersman.core.surprising import nothing_foreseen, surprise_of
 
 @dataclass(frozen=True)
 class Boxes:
-    """What was learned, for whose world, and how it is to be used; see `AgentConfig` for history and streaming."""
+    """What was learned, for whose world, and how it is to be used; see `AgentConfig` for history and streaming. task:
+    what perception is to attend to."""
 
     perception: Perception
     world_model: WorldModel
@@ -42,6 +44,7 @@ class Boxes:
     history: int = 1
     streaming: bool = False
     react: int = 0
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         require_react(self.react, self.signature.pace.step)
@@ -67,7 +70,7 @@ class Boxes:
 
     def encode(self, moment: Observation) -> Latent:
         """name -> (B, …) -> state (B, D) and the scene map (B, M, C), if there is one."""
-        return encode(self.perception, moment)
+        return encode(self.perception, moment, self.task)
 
     def no_actions(self, batch: int) -> Tensor:
         """(B, 0, A)."""
@@ -81,10 +84,10 @@ class Boxes:
         return torch.zeros(batch, 0, len(names)) if names else None
 
 
-def encode(perception: Perception, moment: Observation) -> Latent:
+def encode(perception: Perception, moment: Observation, task: Task | None = None) -> Latent:
     """name -> (B, …) -> state (B, D) and the scene map (B, M, C), if there is one."""
     each = {name: value[:, None] for name, value in moment.items()}
-    state, context = perception.encode(each).state[:, 0], perception.survey(each)
+    state, context = perception.encode(each, task).state[:, 0], perception.survey(each)
     return Latent(state, None if context is None else context[:, 0])
 
 

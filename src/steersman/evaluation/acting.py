@@ -18,7 +18,7 @@ from steersman.agent.flight.recorder import pooled
 from steersman.agent.nearing import notice
 from steersman.core import Observation, ObservationGoal, Plan, Surprise, Task, UsageError
 from steersman.core.records import rows
-from steersman.evaluation.deciding import Decides, PolicyFunction, deciding, rows_between
+from steersman.evaluation.deciding import Decides, PolicyFunction, deciding, rows_between, set_to
 from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.protocol import in_steps
 from steersman.evaluation.success import Tally, drifted
@@ -86,6 +86,7 @@ def act_in(
     worlds, seeds = [make_world(env) for _ in range(episodes)], [start_seed(seed, i) for i in range(episodes)]
     try:
         agent = deciding(agent, worlds[0].signature)
+        set_to(agent, task)
         agent.signature.world.require(worlds[0].signature, "the agent", env)
         played = GymnasiumTrials(worlds, seeds)
         trials = in_steps(played, agent, longest)
