@@ -16,6 +16,7 @@ from steersman.core import (
     TaskSettings,
 )
 from steersman.perception import MixedEncoder, VectorEncoder, ViTEncoder
+from steersman.perception.attending import evenly
 
 SEEN = Signature({"image": ObservationSpec("image", (8, 8, 1)), "vector": ObservationSpec("vector", (2,))},
                  ActionSpec("none"))
@@ -94,3 +95,8 @@ def test_tasks_that_were_not_learned_are_refused():
     for wrong in (("red", "red"), ("",)):
         with pytest.raises(ConfigError, match="tasks of different names"):
             ViTEncoder.Config(tasks=wrong)
+
+
+def test_read_outs_are_fitted_to_all_tasks_in_turn():
+    assert evenly((), 3) is None
+    assert evenly(TASKS, 4, first=2).settings.attend == ("green", "", "red", "green")

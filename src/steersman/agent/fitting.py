@@ -16,6 +16,7 @@ from steersman.agent.building.readouts import build_readout, save_readout
 from steersman.agent.moments import moment_of
 from steersman.core import Pace, Signature
 from steersman.cost import column_names
+from steersman.perception.attending import evenly
 from steersman.perception.readout import ColumnReadout
 from steersman.runs import Run
 
@@ -43,7 +44,8 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
     """Fit the read-out that the run's configuration asks for, and save it as the run's "observation" read-out.
 
     Latents of `rows` moments of the log, drawn uniformly, against the vector columns of the same moments; a value that
-    only repeats an earlier measurement does not count. None if the configuration asks for none, or if no observation
+    only repeats an earlier measurement does not count. Of a perception that knows tasks, latents of all of them and of
+    none in particular, in turn. None if the configuration asks for none, or if no observation
     is a vector.
 
     Raises:
@@ -68,7 +70,8 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
         batch = slice(start, start + _BATCH)
         frames = dataset.frames(episode[batch], row[batch])
         with torch.inference_mode():
-            states.append(encode(perception, moment_of(frames, loaded.signature)).state)
+            task = evenly(perception.tasks, len(episode[batch]), start)
+            states.append(encode(perception, moment_of(frames, loaded.signature), task).state)
         values.append(torch.cat([frames[name] for name in names], -1))
     readout = build_readout(config, columns, perception.latent_shape)
     readout.fit(torch.cat(states).clone(), torch.cat(values), seed, measured_columns(dataset, names, episode, row))

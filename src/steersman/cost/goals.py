@@ -62,7 +62,9 @@ def resolve(
     if missing:
         raise PlanningError(f"every observation of {', '.join(signature.observations)} in a goal that is encoded",
                             f"none of {', '.join(missing)}", "add it (on the command line: NAME=…;NAME=…)")
-    observation = {n: (x if batched else x[None])[:, None] for n, x in goal.observation.items()}
+    attend = "" if task is None else task.settings.attend
+    each = 1 if isinstance(attend, str) else len(attend)  # one goal, seen for what each problem attends to
+    observation = {n: (x if batched else x.expand(each, *x.shape))[:, None] for n, x in goal.observation.items()}
     return LatentGoal(perception.encode(observation, task).map(lambda x: x[:, 0]))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steersman.core.errors import ConfigError, MismatchError
-from steersman.core.task import Task
+from steersman.core.task import ColumnGoal, Task, TaskSettings
 
 
 def task_numbers(task: Task | None, tasks: Sequence[str], episodes: int) -> Tensor:
@@ -30,6 +30,16 @@ def task_numbers(task: Task | None, tasks: Sequence[str], episodes: int) -> Tens
     if unknown is not None:
         raise MismatchError(f"a learned task of {', '.join(tasks)}", repr(unknown), "correct `attend`")
     return torch.tensor([places[name] for name in names])
+
+
+def evenly(tasks: Sequence[str], episodes: int, first: int = 0) -> Task | None:
+    """A task by which so many episodes attend to all learned tasks and to none, in turn from number `first` on: what a
+    read-out for all of them is fitted to. None: there are no tasks."""
+    if not tasks:
+        return None
+    names = ("", *tasks)
+    attend = tuple(names[i % len(names)] for i in range(first, first + episodes))
+    return Task(ColumnGoal({}), settings=TaskSettings(attend=attend))
 
 
 def require_tasks(tasks: Sequence[str]) -> None:
