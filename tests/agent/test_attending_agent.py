@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from plain_point import PLANNER, SIGNATURE, Plain, Pushed
 
 from steersman.agent import Agent, AgentConfig
-from steersman.core import Latent, ObservationGoal, SubTask, Task, TaskSettings, UsageError
+from steersman.core import Latent, ObservationGoal, PlanningError, SubTask, Task, TaskSettings, UsageError
 from steersman.perception import VectorEncoder
 from steersman.world_model import ResidualModel
 
@@ -90,3 +90,16 @@ def test_stages_attend_to_what_the_whole_task_does():
     task = replace(aim("y"), stages=(stage,))
     plan = agent().act({"vector": torch.tensor([[0.5, 0.0]])}, task)
     assert plan.imagined.states[0, 0, 0].tolist() == [0.0, 0.5]
+
+
+def test_a_history_of_one_task_is_not_read_for_another():
+    acting, start = agent(history=2), {"vector": torch.tensor([0.5, 0.0])}
+    acting.act(start, aim("x"))
+    with pytest.raises(PlanningError, match="got 'y' after 'x'"):
+        acting.act(start, aim("y"))
+    acting.reset()
+    acting.act(start, aim("y"))
+    single = agent()
+    single.act(start, aim("x"))
+    single.act(start, aim("y"))
+    assert not single.surprise.known.any()  # what was foreseen for the other task says nothing of this one

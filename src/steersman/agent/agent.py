@@ -540,6 +540,12 @@ class Agent:
                                 "reset() the agent, and configure(task) before the first decision")
         if react and self.config.streaming:
             raise ConfigError("react = 0 for an agent that streams", f"{react}", "leave `react` out of the task")
+        if self._task is not None and self._task.settings.attend != task.settings.attend and self.state is not None:
+            if self.config.history > 1 or self.config.streaming or self._boxes.hasty:
+                raise PlanningError("one learned task for as long as an episode lasts, where an agent has a history",
+                                    f"{task.settings.attend!r} after {self._task.settings.attend!r}",
+                                    "reset() the agent, or begin() these episodes, before it attends to another")
+            self.state = replace(self.state, foreseen=None, near=None, warm=None)
         if self._task is None or before is None or before.settings.attend != asked.settings.attend:
             self._goals = []
         goal, *goals = (self._encoded(at, asked) for at in (asked, *(stage.task for stage in asked.stages)))

@@ -114,7 +114,9 @@ class MixedEncoder(Perception):
         if self.config.balanced:
             states = {name: self.balance[name](x) for name, x in states.items()}
         state = self.project(torch.cat(list(states.values()), -1))
-        return Latent(state, attention=latents[self.mapped].attention if self.mapped is not None else None)
+        number = next((latent.task for latent in latents.values() if latent.task is not None), None)
+        attention = latents[self.mapped].attention if self.mapped is not None else None
+        return Latent(state, attention=attention, task=number)
 
     def measured(self, rows: Mapping[str, Tensor]) -> Tensor:
         """Block by block if the parts' states stand side by side; a linear map of all of them mixes them."""

@@ -149,10 +149,11 @@ class ViTEncoder(Perception):
         images = image_of(observation, self.image, self.shape)
         x = self._embedded(self._patches(images))
         used = slice(0, 1) if self.config.pool == "class" else slice(self.before, None)
-        x = self._attended(x + self.positions.to(x.dtype), used, self._tokens_of(task, images.shape[:-3]))
+        number = self._numbers(task, images.shape[:-3])
+        x = self._attended(x + self.positions.to(x.dtype), used, number)
         x = x if self.config.pool == "tokens" else x.mean(1)
         state = self.project(x.flatten(0, -2))
-        return Latent(state.view(*images.shape[:-3], *self.latent_shape))
+        return Latent(state.view(*images.shape[:-3], *self.latent_shape), task=number)
 
     def encode_visible(self, observation: Observation, visible: Tensor) -> Tensor:
         images = image_of(observation, self.image, self.shape)
@@ -162,7 +163,7 @@ class ViTEncoder(Perception):
                 "flatten moments into rows, and give each row its masks",
             )
         x = self._embedded(self._patches(images).take_along_dim(visible[..., None], 1))
-        none = self._tokens_of(None, visible.shape[:1])
+        none = self._numbers(None, visible.shape[:1])
         x = self._attended(x + self.positions.to(x.dtype)[visible], slice(self.before, None), none)
         state: Tensor = self.project(x.flatten(0, -2))
         return state.view(*visible.shape, -1)
@@ -180,19 +181,19 @@ class ViTEncoder(Perception):
         weight = difference_weight(weight, self.frames, self.config.difference_gain, 2).flatten(1)
         return F.linear(x, weight, self.embed.bias)
 
-    def _tokens_of(self, task: Task | None, lead: torch.Size) -> Tensor | None:
-        """The token of the task of each moment, (N, 1, W), of moments (B, …)."""
+    def _numbers(self, task: Task | None, lead: torch.Size) -> Tensor | None:
+        """Which task each of the moments (B, …) is encoded for; None: there are none."""
         if self.task_tokens is None:
             return None
         number = task_numbers(task, self.config.tasks, lead[0]).to(self.task_tokens.device)
-        every: Tensor = self.task_tokens[number.repeat_interleave(lead[1:].numel())]
-        return every[:, None]
+        return number.view(-1, *[1] * (len(lead) - 1)).expand(lead)
 
-    def _attended(self, x: Tensor, used: slice, asked: Tensor | None) -> Tensor:
-        """Embedded patches (N, V, W), with the special tokens and those of tasks (N, 1, W) before them -> those tokens
-        that are `used`, normed."""
-        if asked is not None:
-            x = torch.cat([asked.to(x.dtype), x], 1)
+    def _attended(self, x: Tensor, used: slice, number: Tensor | None) -> Tensor:
+        """Embedded patches (N, V, W), with the special tokens and that of each moment's task before them -> those
+        tokens that are `used`, normed."""
+        if number is not None:
+            assert self.task_tokens is not None
+            x = torch.cat([self.task_tokens[number.flatten()][:, None].to(x.dtype), x], 1)
         if self.tokens is not None:
             x = torch.cat([self.tokens.to(x.dtype).expand(len(x), -1, -1), x], 1)
         for block in self.blocks[:-1]:
