@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -15,8 +16,20 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "agent"))
 from plain_point import PLANNER, SIGNATURE, Always, agent, walk
 
 from steersman.actor import CEM, ICEM, Reactive, Seeded
+from steersman.agent.levels import begin_ledger
 from steersman.configurator import Preset, Presets
-from steersman.core import Budget, ColumnGoal, ConfigError, Cost, PlanningError, SubTask, Task, TaskSettings
+from steersman.core import (
+    Budget,
+    ColumnGoal,
+    ConfigError,
+    Cost,
+    Memory,
+    PlanningError,
+    SubTask,
+    Task,
+    TaskSettings,
+    TensorRecord,
+)
 from steersman.core.parts import ConfiguratorConfig, convert
 
 AIM = Task(ColumnGoal({"x": 1.0}, {"x": 0.1}))
@@ -145,3 +158,43 @@ def test_presets_are_stored_and_read_as_other_parts_are():
     assert not list(PRESETS.build(SIGNATURE).parameters())
     with pytest.raises(ConfigError, match="at least 1 in 'slow'"):
         Presets.Config(tasks={"slow": Preset(horizon=0, calls=0)})
+
+
+# Levels that rest ---------------------------------------------------------------------------------------------------
+
+
+class Counting(Memory):
+    """How often each episode was written to."""
+
+    def initial(self, batch):
+        return Held(torch.zeros(batch))
+
+    def read(self, state, query):
+        return query
+
+    def write(self, state, key, value):
+        return Held(state.times + 1)
+
+
+@dataclass(frozen=True)
+class Held(TensorRecord):
+    times: torch.Tensor
+
+
+def test_a_memory_that_rests_is_not_written_to():
+    acting = agent()
+    acting.further = replace(acting.further, memory=Counting())
+    acting.ledger = begin_ledger(acting.further, acting.world_model, False)
+    for levels, times in ((None, 1.0), (("plan", "memory"), 2.0), (("plan",), 2.0)):
+        acting.act({"vector": torch.zeros(1, 2)}, replace(AIM, settings=TaskSettings(levels=levels)))
+        assert acting.state.memory.times.tolist() == [times], levels
+
+
+def test_a_corrector_that_rests_is_not_asked():
+    acting, asked = agent(), []
+    acting.log = SimpleNamespace(append=lambda *a, **k: None, count=3, flush=lambda: None)
+    acting.learning = SimpleNamespace(due=lambda count: True, learn=asked.append)
+    for levels in (("plan",), ("plan", "corrector")):
+        acting.act({"vector": torch.zeros(1, 2)}, replace(AIM, settings=TaskSettings(levels=levels)))
+        acting.experience(None)
+    assert asked == [3]
