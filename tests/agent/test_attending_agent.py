@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from plain_point import PLANNER, SIGNATURE, Plain, Pushed
 
-from steersman.agent import Agent, AgentConfig
+from steersman.agent import Agent, AgentConfig, FurtherBoxes
+from steersman.configurator import Preset, Presets
 from steersman.core import Latent, ObservationGoal, PlanningError, SubTask, Task, TaskSettings, UsageError
 from steersman.perception import VectorEncoder
 from steersman.world_model import ResidualModel
@@ -83,6 +84,17 @@ def test_what_is_encoded_outside_of_a_decision_attends_to_what_it_is_told():
 def test_a_task_that_was_not_learned_is_refused_with_those_that_were(task):
     with pytest.raises(UsageError, match="a learned task of x, y; got 'z'"):
         agent().act({"vector": torch.zeros(len(task.settings.attend), 2)}, task)
+
+
+def test_what_a_configurator_says_of_a_task_is_attended_to():
+    presets = Presets.Config(tasks={"swapped": Preset(attend="y")})
+    config = AgentConfig(perception=VectorEncoder.Config(), world_model=ResidualModel.Config(), planner=PLANNER,
+                         goal_space="latent", configurator=presets)
+    acting = Agent(config, SIGNATURE, Turning(), Pushed(),
+                   further=FurtherBoxes(configurator=presets.build(SIGNATURE)))
+    plan = acting.act({"vector": torch.tensor([[0.5, 0.0]])}, replace(aim(""), name="swapped"))
+    assert plan.imagined.states[0, 0, 0].tolist() == [0.0, 0.5]
+    assert acting._asked.goal.latent.state.tolist() == [[-0.5, 0.5]]
 
 
 def test_stages_attend_to_what_the_whole_task_does():

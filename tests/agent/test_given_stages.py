@@ -22,7 +22,7 @@ from steersman.actor import ICEM
 from steersman.agent import Agent, record_decisions
 from steersman.agent.fitting import fit_readout
 from steersman.agent.replay import replay, replays
-from steersman.core import ColumnGoal, ConfigError, PlanningError, SubTask, Task, TaskSettings
+from steersman.core import CallableGoal, ColumnGoal, ConfigError, PlanningError, SubTask, Task, TaskSettings
 from steersman.cost import Box
 from steersman.perception import LinearReadout
 from steersman.runs import Run
@@ -151,6 +151,15 @@ def test_an_end_by_columns_that_nobody_reads_is_refused():
     task = replace(to(x=1.0), stages=(SubTask(to("a", x=1.0), {"speed": (0.0, 1.0)}),))
     with pytest.raises(PlanningError, match="columns of x, y; got speed"):
         agent().act({"vector": torch.zeros(1, 2)}, task)
+
+
+def test_a_stage_whose_goal_is_code_is_for_episodes_that_are_at_it_together():
+    code = Task(CallableGoal(lambda columns, imagined: (columns["x"] - 1).square()), name="code")
+    task = replace(to("end", x=0.0), stages=(SubTask(code, {"x": near(1.0)}),))
+    places, _ = walk(agent(), task, [[0.5, 0.0], [0.5, 0.3]], 5)
+    assert places[:, -1, 0].min() > 0.9
+    with pytest.raises(PlanningError, match="all episodes at one stage where its goal is code; got 1 of 2"):
+        walk(agent(), task, [[0.0, 0.0], [1.0, 0.0]], 1)
 
 
 # Recorded and replayed --------------------------------------------------------------------------------------------

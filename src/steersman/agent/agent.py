@@ -38,12 +38,14 @@ from steersman.agent.memorising import memorise
 from steersman.agent.moments import moment_of, require_acting, require_done, require_forecast, require_measured
 from steersman.agent.nearing import Near, looked, same_goal
 from steersman.agent.remembered import graph_of, ways_of
+from steersman.agent.resolving import ResolvedGoals
 from steersman.agent.staging import (
     everybody,
     guarded,
     joined,
     kept_of,
     near_of,
+    part_of,
     place,
     require_columns,
     staged,
@@ -57,7 +59,6 @@ from steersman.core import (
     Cost,
     Critic,
     FittedPolicy,
-    Goal,
     Guardrail,
     Latent,
     Memory,
@@ -78,7 +79,8 @@ from steersman.core import (
 )
 from steersman.core.planner import GraphSource
 from steersman.core.way_graph import WaySource
-from steersman.cost import Sealed, resolve
+from steersman.cost import Sealed
+from steersman.cost.goals import GoalSpace
 from steersman.nn import retain_freed_memory
 from steersman.runs import Run
 from steersman.runs.trust import trusted_horizon
@@ -303,7 +305,7 @@ class Agent:
         self.surprise: Surprise | None = None
         self._seeds = seeds
         self._task: Task | None = None
-        self._goals: list[tuple[Goal, Goal]] = []
+        self._goals = ResolvedGoals(self.perception, self.signature)
         self._asked: Task | None = None
 
     def resume(self, state: AgentState) -> None:
@@ -480,8 +482,7 @@ class Agent:
             plans, nears = [], []
             for group in groups:
                 rails = tuple(seen.task.guardrails[i] for i in held[group.stage])
-                part = replace(seen, task=replace(tasks[group.stage], guardrails=rails))
-                part = part if len(group.rows) == count else part.rows(group.rows)
+                part = part_of(replace(seen, task=replace(tasks[group.stage], guardrails=rails)), group)
                 part = replace(part, warm=warm_of(state.warm, group, count))
                 plan, nearer = self._planned(part, kept_of(state.near, group, count))
                 plans.append((group, plan))
@@ -540,22 +541,25 @@ class Agent:
                                 "reset() the agent, and configure(task) before the first decision")
         if react and self.config.streaming:
             raise ConfigError("react = 0 for an agent that streams", f"{react}", "leave `react` out of the task")
-        if self._task is not None and self._task.settings.attend != task.settings.attend and self.state is not None:
+        attend = asked.settings.attend
+        other = before is not None and before.settings.attend != attend
+        if before is not None and other and self._task is not None and self.state is not None:
             if self.config.history > 1 or self.config.streaming or self._boxes.hasty:
                 raise PlanningError("one learned task for as long as an episode lasts, where an agent has a history",
-                                    f"{task.settings.attend!r} after {self._task.settings.attend!r}",
-                                    "reset() the agent, or begin() these episodes, before it attends to another")
+                                    f"{attend!r} after {before.settings.attend!r}",
+                                    "reset() the agent before it attends to another")
             self.state = replace(self.state, foreseen=None, near=None, warm=None)
-        if self._task is None or before is None or before.settings.attend != asked.settings.attend:
-            self._goals = []
-        goal, *goals = (self._encoded(at, asked) for at in (asked, *(stage.task for stage in asked.stages)))
+        if self._task is None or other:
+            self._goals.forget()
+        each = (asked, *(stage.task for stage in asked.stages))
+        goal, *goals = self._goals.of([(at.goal, self._space(at, asked)) for at in each], asked, self.readout)
         stages = tuple(replace(stage, task=replace(stage.task, goal=own))
                        for stage, own in zip(asked.stages, goals, strict=True))
         if self.state is not None and before is not None and not same_goal(before.goal, goal):
             self.state = replace(self.state, near=None)
         if self.state is not None and self._task is not None and self._task.stage_names != task.stage_names:
             self.state = replace(self.state, stage=None, spent=None, near=None, warm=None)
-        self._boxes = replace(self._boxes, react=react, task=task)
+        self._boxes = replace(self._boxes, react=react, task=asked)
         self._task, self._asked = task, replace(asked, goal=goal, stages=stages)
         return self._limited(self._asked)
 
@@ -564,16 +568,11 @@ class Agent:
         limits = [x for x in (task.trusted, self.trusted) if x is not None]
         return replace(task, trusted=min(limits, default=None))
 
-    def _encoded(self, at: Task, asked: Task) -> Goal:
-        """The goal of a task, or of one of its stages."""
-        for given, found in self._goals:
-            if given is at.goal:
-                return found
-        wanted, planner = self.config.goal_space, self._planners.of(at.settings.over(asked.settings))
-        space = "latent" if wanted == "auto" and planner.wants_latent_goal() else wanted
-        found = resolve(at.goal, self.perception, self.signature, self.readout, space, asked)
-        self._goals.append((at.goal, found))
-        return found
+    def _space(self, at: Task, asked: Task) -> GoalSpace:
+        """Where the goal of a task, or of one of its stages, is compared."""
+        planner = self._planners.of(at.settings.over(asked.settings))
+        latent = self.config.goal_space == "auto" and planner.wants_latent_goal()
+        return "latent" if latent else self.config.goal_space
 
 
 def _told(plan: Plan, problem: Problem) -> Plan:

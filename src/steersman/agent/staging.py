@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steersman.agent.nearing import Near
 from steersman.agent.state import AgentState
-from steersman.core import Belief, Imagined, Plan, PlanningError, Readout, Task
+from steersman.core import Belief, CallableGoal, Imagined, Plan, PlanningError, Problem, Readout, Task
 from steersman.core.records import apply, put, rows
 
 
@@ -111,6 +111,20 @@ def guarded(
     if len(tasks) > 1:
         whole = replace(asked, stages=(), guardrails=tuple(rails))
     return tasks, whole, held
+
+
+def part_of(problem: Problem, group: Group) -> Problem:
+    """The problem of these episodes; the task is their stage's.
+
+    Raises:
+        PlanningError: a goal that is code, which cannot be told apart by episode.
+    """
+    if len(group.rows) == len(problem):
+        return problem
+    if isinstance(problem.task.goal, CallableGoal):
+        raise PlanningError("all episodes at one stage where its goal is code", f"{len(group.rows)} of {len(problem)}",
+                            "let these episodes act one by one, or aim at columns")
+    return problem.rows(group.rows)
 
 
 def kept_of(value: Any, group: Group, count: int) -> Any:

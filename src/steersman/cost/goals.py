@@ -24,13 +24,16 @@ from steersman.core import (
 )
 from steersman.core.pacing import still
 
+GoalSpace = Literal["auto", "columns", "latent"]
+"""Where an observation that is the goal is compared; see `resolve`."""
+
 
 def resolve(
     goal: Goal,
     perception: Perception,
     signature: Signature,
     readout: Readout | None = None,
-    space: Literal["auto", "columns", "latent"] = "auto",
+    space: GoalSpace = "auto",
     task: Task | None = None,
 ) -> Goal:
     """What `GoalCost` scores.

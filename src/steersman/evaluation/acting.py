@@ -195,6 +195,8 @@ def _alone(agent: Decides, starts: Observation, task: Task) -> float:
     goal = task.goal
     if isinstance(goal, ObservationGoal) and next(iter(goal.observation.values())).dim() in (2, 4):
         starts, task = rows(starts, slice(1)), replace(task, goal=goal.rows(slice(1)))  # one goal for each episode
+    if not isinstance(task.settings.attend, str):
+        task = replace(task, settings=replace(task.settings, attend=task.settings.attend[0]))
     times: list[float] = []
     for i in range(_ALONE):
         plan = agent.act({name: value[i % len(value)] for name, value in starts.items()}, task)
