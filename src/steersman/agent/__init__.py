@@ -12,10 +12,12 @@ from steersman.agent.published import PublishedModel, load_published
 from steersman.agent.row_by_row import RowByRow
 from steersman.agent.sharing.agents import from_pretrained, push_to_hub, save_pretrained
 from steersman.agent.state import AgentState
+from steersman.agent.tasks import read_task
 
 __all__ = [
     "Agent", "AgentConfig", "AgentState", "ExperienceLog", "FurtherBoxes", "Loaded", "Origin", "PublishedModel",
     "RowByRow", "Transition", "correct_with", "corrector_of", "from_pretrained", "load_parts", "load_published",
-    "load_readout", "push_to_hub", "record_decisions", "record_experience", "save_pretrained", "save_readout",
+    "load_readout", "push_to_hub", "read_task", "record_decisions", "record_experience", "save_pretrained",
+    "save_readout",
     "store_additions",
 ]

@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steersman.agent.believing import Boxes, believe
+from steersman.agent.believing import Boxes, believe, encode
 from steersman.agent.building.fingerprint import model_fingerprint
 from steersman.agent.building.further import FurtherBoxes, require_named
 from steersman.agent.building.loading import load_parts
 from steersman.agent.building.origin import Origin, origin_of
 from steersman.agent.building.readouts import load_readout
 from steersman.agent.config import AgentConfig, require_name, require_world_model
+from steersman.agent.configuring import Planners, configured, require_settings
 from steersman.agent.experience import ExperienceLog, Transition
 from steersman.agent.fitted.additions import Additions
 from steersman.agent.fitted.in_run import load_additions
@@ -32,11 +33,24 @@ from steersman.agent.fitted.sealing import build_sealed, distinct, verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.flight.recorder import Inputs
 from steersman.agent.learning import Learning, Standing
-from steersman.agent.levels import CORRECTOR, PLAN, begin_ledger, count_moments
+from steersman.agent.levels import CORRECTOR, MEMORY, PLAN, begin_ledger, count_moments
 from steersman.agent.memorising import memorise
 from steersman.agent.moments import moment_of, require_acting, require_done, require_forecast, require_measured
-from steersman.agent.nearing import looked, same_goal
+from steersman.agent.nearing import Near, looked, same_goal
 from steersman.agent.remembered import graph_of, ways_of
+from steersman.agent.resolving import ResolvedGoals
+from steersman.agent.staging import (
+    everybody,
+    guarded,
+    joined,
+    kept_of,
+    near_of,
+    part_of,
+    place,
+    require_columns,
+    staged,
+    warm_of,
+)
 from steersman.agent.state import AgentState
 from steersman.core import (
     Belief,
@@ -45,7 +59,6 @@ from steersman.core import (
     Cost,
     Critic,
     FittedPolicy,
-    Goal,
     Guardrail,
     Latent,
     Memory,
@@ -64,7 +77,10 @@ from steersman.core import (
     UsageError,
     WorldModel,
 )
-from steersman.cost import Sealed, resolve
+from steersman.core.planner import GraphSource
+from steersman.core.way_graph import WaySource
+from steersman.cost import Sealed
+from steersman.cost.goals import GoalSpace
 from steersman.nn import retain_freed_memory
 from steersman.runs import Run
 from steersman.runs.trust import trusted_horizon
@@ -112,7 +128,9 @@ class Agent:
                             config.react)
         self.planner = planner or config.planner.build()
         self.readout = readout
-        self.planner.prepare(signature, readout, perception.latent_shape)
+        self._sources: tuple[GraphSource, WaySource] | None = None
+        self._ready(self.planner)
+        self._planners = Planners(self.planner, self._ready, lambda: self.policies)
         scale = None if readout is None else readout.scale
         self.sealed = build_sealed(config, signature)
         self.costs = distinct(
@@ -159,9 +177,16 @@ class Agent:
         agent = cls(loaded.config, loaded.signature, perception, model, planner=planner, readout=readout,
                     origin=origin_of(run, loaded.step), trusted=limit, additions=added, further=loaded.parts.further)
         verify_sealed(agent.own_sealed, run.manifest.config.get("seals", {}))
-        agent.planner.remember(partial(graph_of, run, agent._boxes))
-        agent.planner.recall(partial(ways_of, run, agent._boxes, agent.readout))
+        agent._sources = partial(graph_of, run, agent._boxes), partial(ways_of, run, agent._boxes, agent.readout)
+        agent._ready(agent.planner)
         return agent
+
+    def _ready(self, planner: Planner) -> None:
+        """Tell a planner for whom it plans, and where its graphs come from."""
+        planner.prepare(self.signature, self.readout, self.perception.latent_shape)
+        if self._sources is not None:
+            planner.remember(self._sources[0])
+            planner.recall(self._sources[1])
 
     def add_cost(self, cost: Cost, *, intrinsic: bool = False) -> None:
         """One more term, for instance a fitted one (`TemporalDistance`, `LearnedCost`); tasks weigh it by its name.
@@ -243,8 +268,25 @@ class Agent:
 
     def commits(self, task: Task) -> int:
         """`execute` for this task. Some planners look again after one action where the task has guardrails, and an
-        agent that decides several times a step carries out the first of the first one's `rows`."""
-        return 1 if self._boxes.hasty else self.planner.commits(task)
+        agent that decides several times a step carries out the first of the first one's `rows`. Of several stages the
+        one counts that looks again first."""
+        if self._boxes.hasty:
+            return 1
+        asked = configured(task, self.configurator)
+        here = set() if self.state is None or self.state.stage is None else set(self.state.stage.tolist())
+        every = [asked.at(i) for i in range(max(1, len(asked.stage_names))) if not here or i in here]
+        return min(self._planners.of(at.settings).commits(at) for at in every)
+
+    def configure(self, task: Task) -> None:
+        """Set the boxes to a task before its first decision: what it asks for by name is looked up, its goals are
+        encoded, and `rows` is what it says. `act` does so by itself.
+
+        Raises:
+            UsageError, ConfigError: a skill, a level, a planner or a learned task that there is not.
+            PlanningError: goals or ends of stages that do not fit; another `react` in the middle of an episode.
+        """
+        with torch.inference_mode():
+            self._resolve(task)
 
     @property
     def rows(self) -> int:
@@ -263,7 +305,8 @@ class Agent:
         self.surprise: Surprise | None = None
         self._seeds = seeds
         self._task: Task | None = None
-        self._resolved: Goal | None = None
+        self._goals = ResolvedGoals(self.perception, self.signature)
+        self._asked: Task | None = None
 
     def resume(self, state: AgentState) -> None:
         """Go on from the state of another time."""
@@ -331,15 +374,14 @@ class Agent:
         exogenous = require_forecast(exogenous, self.signature, batch)
         since = require_done(since, self.signature, batch)
         measured = require_measured(measured, self.signature, batch)
-        self._resolve(task)
+        asked = self._resolve(task)
         state = self._state(batch)
         through = 0 if self.log is None else self.log.count
-        inputs = Inputs(moment, since, measured, state, task, self.standing, through)
+        inputs = Inputs(moment, since, measured, state, task, asked, self.standing, through)
         belief, state, self.surprise = believe(self._boxes, state, moment, since, measured)
-        state = memorise(self.memory, state, belief)
-        self.ledger.declare(self.planner.level(task))
-        count_moments(self.ledger, batch, 1 if since is None else since.shape[1], self.surprise)
-        return self._decide(belief, state, task, exogenous, inputs)
+        if not asked.settings.rests(MEMORY):
+            state = memorise(self.memory, state, belief)
+        return self._decide(belief, state, asked, exogenous, inputs)
 
     def experience(self, transition: Transition, *, durable: bool = False) -> Update | None:
         """Add what was observed after an action to the experience of the run (`record_experience` begins that).
@@ -358,7 +400,8 @@ class Agent:
             raise UsageError("an agent whose experience is recorded", "one whose is not",
                              "begin with record_experience(agent, run)")
         self.log.append(transition, durable=durable)
-        return self.learn() if self.learning is not None and self.learning.due(self.log.count) else None
+        rests = self._task is not None and self._task.settings.rests(CORRECTOR)
+        return self.learn() if self.learning is not None and self.learning.due(self.log.count) and not rests else None
 
     def learn(self) -> Update | None:
         """Ask the corrector for an update from all that was experienced, make it and note it; None: it proposed none,
@@ -397,8 +440,7 @@ class Agent:
         """Decide from a belief instead of an observation, as if the model were the world; never recorded."""
         require_acting(self.signature)
         exogenous = require_forecast(exogenous, self.signature, len(belief))
-        self._resolve(task)
-        return self._decide(belief, self._state(len(belief)), task, exogenous, None)
+        return self._decide(belief, self._state(len(belief)), self._resolve(task), exogenous, None)
 
     def _state(self, batch: int) -> AgentState:
         """The state to go on from; another one where there was none, or was one of other episodes."""
@@ -412,36 +454,62 @@ class Agent:
         return AgentState.begin(self._seeds, batch, int(self.state.decision.max()))
 
     def _decide(
-        self, belief: Belief, state: AgentState, task: Task, exogenous: Tensor | None, inputs: Inputs | None
+        self, belief: Belief, state: AgentState, asked: Task, exogenous: Tensor | None, inputs: Inputs | None
     ) -> Plan:
-        assert self._resolved is not None
-        if PLAN not in self.ledger.entries:
-            self.ledger.declare(self.planner.level(task))
+        count, done = len(belief), None if inputs is None else inputs.since
+        steps = 1 if done is None else done.shape[1]
+        if asked.stages:
+            state, groups = staged(state, asked, self.readout, belief, steps)
+        else:
+            state, groups = everybody(state)
+        tasks, problem_task, held = guarded(asked, groups)
+        first = tasks[groups[0].stage]
+        if inputs is not None or PLAN not in self.ledger.entries:
+            self.ledger.declare(self._planners.of(first.settings).level(first))
+        if inputs is not None:
+            count_moments(self.ledger, count, steps, self.surprise)
         problem = Problem(
-            self.world_model, belief, self.costs, self._limited(task, self._resolved), self.signature.action,
+            self.world_model, belief, self.costs, problem_task, self.signature.action,
             state.seeds, state.decision, exogenous, state.warm, passed=self._boxes.passed(state.decision),
         )
         near = state.near
 
-        def decided(asked: Problem) -> Plan:
+        def decided(seen: Problem) -> Plan:
             nonlocal near
-            plan, near = looked(state.near, _told(self.planner.plan(asked), asked), asked, self.planner,
-                                self._boxes.rows / self.signature.pace.step if self._boxes.hasty else 1.0)
-            self.ledger.count(PLAN, points=0, writes=len(asked) * plan.rounds)
-            return plan
+            if not asked.stages:
+                plan, near = self._planned(seen, near)
+                return plan
+            plans, nears = [], []
+            for group in groups:
+                rails = tuple(seen.task.guardrails[i] for i in held[group.stage])
+                part = part_of(replace(seen, task=replace(tasks[group.stage], guardrails=rails)), group)
+                part = replace(part, warm=warm_of(state.warm, group, count))
+                plan, nearer = self._planned(part, kept_of(state.near, group, count))
+                plans.append((group, plan))
+                nears.append((group, nearer))
+            near = near_of(nears, count)
+            return joined(plans, count, partial(place, asked))
 
         if self.recorder is None or inputs is None:
             plan = decided(problem)
         else:
-            plan = self.recorder.decide(decided, problem, inputs, self.surprise)
+            plan = self.recorder.decide(decided, problem, inputs, self.surprise, state.stage)
         self.state = replace(
             state, decision=state.decision + 1, fresh=torch.zeros_like(state.fresh), near=near, warm=plan.warm,
             done=plan.actions[:, :1], foreseen=plan.imagined.states[:, 0, 1],
             outside=self._coming(state, exogenous, plan),
         )
-        if self.recorder is not None:
-            self.recorder.decided(self.state, task, self.standing)
+        if self.recorder is not None and self._task is not None:
+            self.recorder.decided(self.state, self._task, self.standing)
         return plan
+
+    def _planned(self, problem: Problem, near: Near | None) -> tuple[Plan, Near]:
+        """The plan of the planner that the task asks for, and how near it comes to the goal."""
+        planner = self._planners.of(problem.task.settings)
+        plan, near = looked(near, _told(planner.plan(problem), problem), problem, planner,
+                            self._boxes.rows / self.signature.pace.step if self._boxes.hasty else 1.0)
+        self.ledger.count(PLAN, points=0, writes=len(problem) * plan.rounds)
+        return plan, near
 
     def _coming(self, state: AgentState, exogenous: Tensor | None, plan: Plan) -> Tensor | None:
         """What the next decision has to know of the exogenous inputs of this one."""
@@ -452,25 +520,59 @@ class Agent:
         before = exogenous[:, :0] if state.outside is None else state.outside
         return torch.cat([before, exogenous[:, :1]], 1)[:, 1 - self.config.history :]
 
-    def _limited(self, task: Task, goal: Goal) -> Task:
-        """The task as the planner gets it: its goal resolved, its horizon within what is trusted."""
-        limits = [x for x in (task.trusted, self.trusted) if x is not None]
-        return replace(task, goal=goal, trusted=min(limits, default=None))
-
-    def encode(self, observation: Mapping[str, Any]) -> Latent:
-        """One moment, or B of them -> Latent with state (B, D) and the scene map (B, M, C), if there is one."""
+    def encode(self, observation: Mapping[str, Any], task: Task | None = None) -> Latent:
+        """One moment, or B of them -> Latent with state (B, D) and the scene map (B, M, C), if there is one. task: what
+        perception is to attend to."""
         with torch.inference_mode():
-            return self._boxes.encode(moment_of(observation, self.signature))
+            return encode(self.perception, moment_of(observation, self.signature), task)
 
-    def _resolve(self, task: Task) -> None:
-        if self._task is None or task.goal is not self._task.goal:
-            wanted = self.config.goal_space
-            space = "latent" if wanted == "auto" and self.planner.wants_latent_goal() else wanted
-            before, self._resolved = self._resolved, resolve(
-                task.goal, self.perception, self.signature, self.readout, space)
-            if self.state is not None and before is not None and not same_goal(before, self._resolved):
-                self.state = replace(self.state, near=None)
-        self._task = task
+    def _resolve(self, task: Task) -> Task:
+        """The task with what the configurator adds and with its goals as costs score them, and boxes that are set to
+        it."""
+        before = self._asked
+        if before is not None and task is self._task:
+            return self._limited(before)
+        asked = configured(task, self.configurator)
+        require_settings(asked, self.perception.tasks, self.memory is not None)
+        require_columns(asked, self.readout)
+        react = self.config.react if asked.settings.react is None else asked.settings.react
+        if react != self._boxes.react and self.state is not None:
+            raise PlanningError(f"react {self._boxes.react} for as long as an episode lasts", f"{react}",
+                                "reset() the agent, and configure(task) before the first decision")
+        if react and self.config.streaming:
+            raise ConfigError("react = 0 for an agent that streams", f"{react}", "leave `react` out of the task")
+        attend = asked.settings.attend
+        other = before is not None and before.settings.attend != attend
+        if before is not None and other and self._task is not None and self.state is not None:
+            if self.config.history > 1 or self.config.streaming or self._boxes.hasty:
+                raise PlanningError("one learned task for as long as an episode lasts, where an agent has a history",
+                                    f"{attend!r} after {before.settings.attend!r}",
+                                    "reset() the agent before it attends to another")
+            self.state = replace(self.state, foreseen=None, near=None, warm=None)
+        if self._task is None or other:
+            self._goals.forget()
+        each = (asked, *(stage.task for stage in asked.stages))
+        goal, *goals = self._goals.of([(at.goal, self._space(at, asked)) for at in each], asked, self.readout)
+        stages = tuple(replace(stage, task=replace(stage.task, goal=own))
+                       for stage, own in zip(asked.stages, goals, strict=True))
+        if self.state is not None and before is not None and not same_goal(before.goal, goal):
+            self.state = replace(self.state, near=None)
+        if self.state is not None and self._task is not None and self._task.stage_names != task.stage_names:
+            self.state = replace(self.state, stage=None, spent=None, near=None, warm=None)
+        self._boxes = replace(self._boxes, react=react, task=asked)
+        self._task, self._asked = task, replace(asked, goal=goal, stages=stages)
+        return self._limited(self._asked)
+
+    def _limited(self, task: Task) -> Task:
+        """The task, its horizon within what is trusted."""
+        limits = [x for x in (task.trusted, self.trusted) if x is not None]
+        return replace(task, trusted=min(limits, default=None))
+
+    def _space(self, at: Task, asked: Task) -> GoalSpace:
+        """Where the goal of a task, or of one of its stages, is compared."""
+        planner = self._planners.of(at.settings.over(asked.settings))
+        latent = self.config.goal_space == "auto" and planner.wants_latent_goal()
+        return "latent" if latent else self.config.goal_space
 
 
 def _told(plan: Plan, problem: Problem) -> Plan:

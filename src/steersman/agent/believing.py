@@ -26,6 +26,7 @@ from steersman.core import (
     PlanningError,
     Signature,
     Surprise,
+    Task,
     WorldModel,
 )
 from steersman.core.pacing import chunked, unchunked
@@ -34,7 +35,8 @@ from steersman.core.surprising import nothing_foreseen, surprise_of
 
 @dataclass(frozen=True)
 class Boxes:
-    """What was learned, for whose world, and how it is to be used; see `AgentConfig` for history and streaming."""
+    """What was learned, for whose world, and how it is to be used; see `AgentConfig` for history and streaming. task:
+    what perception is to attend to."""
 
     perception: Perception
     world_model: WorldModel
@@ -42,6 +44,7 @@ class Boxes:
     history: int = 1
     streaming: bool = False
     react: int = 0
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         require_react(self.react, self.signature.pace.step)
@@ -67,7 +70,7 @@ class Boxes:
 
     def encode(self, moment: Observation) -> Latent:
         """name -> (B, …) -> state (B, D) and the scene map (B, M, C), if there is one."""
-        return encode(self.perception, moment)
+        return encode(self.perception, moment, self.task)
 
     def no_actions(self, batch: int) -> Tensor:
         """(B, 0, A)."""
@@ -81,11 +84,17 @@ class Boxes:
         return torch.zeros(batch, 0, len(names)) if names else None
 
 
-def encode(perception: Perception, moment: Observation) -> Latent:
+def encode(perception: Perception, moment: Observation, task: Task | None = None) -> Latent:
     """name -> (B, …) -> state (B, D) and the scene map (B, M, C), if there is one."""
     each = {name: value[:, None] for name, value in moment.items()}
-    state, context = perception.encode(each).state[:, 0], perception.survey(each)
-    return Latent(state, None if context is None else context[:, 0])
+    latent, context = perception.encode(each, task), perception.survey(each)
+    return Latent(latent.state[:, 0], None if context is None else context[:, 0],
+                  task=None if latent.task is None else latent.task[:, 0])
+
+
+def _always(latent: Latent, moments: int) -> Tensor | None:
+    """(B, T): the task of this moment, for a history of so many."""
+    return None if latent.task is None else latent.task[:, None].expand(-1, moments)
 
 
 def believe(
@@ -108,7 +117,8 @@ def believe(
     actions = boxes.no_actions(len(state)) if state.actions is None else state.actions
     outside = boxes.nothing_from_outside(len(state)) if state.outside is None else state.outside
     context = None if latent.context is None else latent.context[:, None]
-    return boxes.world_model.begin(Latent(state.states, context), actions, outside), state, surprise
+    history = Latent(state.states, context, task=_always(latent, state.states.shape[1]))
+    return boxes.world_model.begin(history, actions, outside), state, surprise
 
 
 def _hastily(boxes: Boxes, state: AgentState, latent: Latent) -> tuple[Belief, AgentState, Surprise]:
@@ -128,13 +138,15 @@ def _hastily(boxes: Boxes, state: AgentState, latent: Latent) -> tuple[Belief, A
         chunks = chunked(did[:, whole.start :].flatten(1, 2).unflatten(1, (moments.shape[1] - 1, -1)), spec)
     surprise = nothing_foreseen(latent.state)
     if chunks.shape[1] and latent.context is None and not boxes.signature.exogenous:
-        before = boxes.world_model.begin(Latent(moments[:, :-1]), chunks[:, :-1])
+        past = Latent(moments[:, :-1], task=_always(latent, moments.shape[1] - 1))
+        before = boxes.world_model.begin(past, chunks[:, :-1])
         ends = boxes.world_model.imagine(before, chunks[:, None, -1:]).last()
         surprise = surprise_of(ends.state, latent.state, 1, fresh=state.fresh | (state.decision < n))
     kept = n * max(1, boxes.history - 1)
     context = None if latent.context is None else latent.context[:, None]
+    shown = moments[:, -boxes.history :]
     belief = boxes.world_model.begin(
-        Latent(moments[:, -boxes.history :], context), chunks[:, chunks.shape[1] + 1 - boxes.history :]
+        Latent(shown, context, task=_always(latent, shown.shape[1])), chunks[:, chunks.shape[1] + 1 - boxes.history :]
         if boxes.history > 1 else boxes.no_actions(len(state)), boxes.nothing_from_outside(len(state)))
     return belief, replace(state, lately=states[:, -kept:], did=None if did is None else did[:, 1 - kept :]), surprise
 

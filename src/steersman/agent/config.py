@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from steersman import memory, perception, world_model  # noqa: F401  their parts are registered
+from steersman import configurator, memory, perception, world_model  # noqa: F401  their parts are registered
 from steersman.actor import ICEM
 from steersman.core import (
     ConfigError,

@@ -16,6 +16,7 @@ from steersman.agent.building.readouts import build_readout, save_readout
 from steersman.agent.moments import moment_of
 from steersman.core import Pace, Signature
 from steersman.cost import column_names
+from steersman.perception.attending import evenly
 from steersman.perception.readout import ColumnReadout
 from steersman.runs import Run
 
@@ -44,7 +45,8 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
 
     Latents of `rows` moments of the log, drawn uniformly, against the vector columns of the same moments, or against
     what the perception itself reads there (`Perception.columns`); a value that only repeats an earlier measurement does
-    not count. None if the configuration asks for none, or if there are no columns.
+    not count. Of a perception that knows tasks, latents of all of them and of none in particular, in turn. None if the
+    configuration asks for none, or if there are no columns.
 
     Raises:
         StorageError: the disk refused.
@@ -69,7 +71,8 @@ def fit_readout(run: Run, dataset: Frames, rows: int = 8192, seed: int = 0) -> C
         frames = dataset.frames(episode[batch], row[batch])
         moment = moment_of(frames, loaded.signature)
         with torch.inference_mode():
-            states.append(encode(perception, moment).state)
+            task = evenly(perception.tasks, len(episode[batch]), start)
+            states.append(encode(perception, moment, task).state)
             read = perception.told({name: x[:, None] for name, x in moment.items()})[:, 0] if perception.columns else (
                 torch.cat([frames[name] for name in names], -1))
         values.append(read)

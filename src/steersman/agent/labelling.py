@@ -19,6 +19,7 @@ from steersman.agent.moments import moment_of
 from steersman.core import DataError, MismatchError, ReadoutConfig, Signature
 from steersman.core.pacing import stacked
 from steersman.cost import column_names
+from steersman.perception.attending import evenly
 from steersman.perception.readout import ColumnReadout, LinearReadout
 from steersman.runs import Run
 from steersman.worlds import Labelled
@@ -117,7 +118,8 @@ def fit_labelled(run: Run, labelled: Labelled, config: ReadoutConfig | None = No
     moments = moment_of(labelled.moments(loaded.signature.pace), loaded.signature)
     with torch.inference_mode():
         states = torch.cat([
-            encode(loaded.parts.perception, {name: x[i : i + _BATCH] for name, x in moments.items()}).state.float()
+            encode(loaded.parts.perception, {name: x[i : i + _BATCH] for name, x in moments.items()},
+                   evenly(loaded.parts.perception.tasks, min(_BATCH, len(labelled.values) - i), i)).state.float()
             for i in range(0, len(labelled.values), _BATCH)
         ])
     readout = build_readout(config, labelled.columns, shape)
@@ -156,13 +158,14 @@ def _read(loaded: Loaded, log: Frames, episode: Tensor, row: Tensor) -> tuple[Te
     """States (n, …), values (n, C) and which of them are measurements (n, C), or None: all."""
     pace, specs = loaded.signature.pace, log.signature.observations
     vectors = [name for name, spec in sorted(specs.items()) if spec.kind == "vector"]
-    states, values = [], []
+    states, values = list[Tensor](), list[Tensor]()
     for e, r in zip(episode.split(_BATCH), row.split(_BATCH), strict=True):
         earlier = (r[:, None] - pace.apart * torch.arange(pace.frames)).clamp(min=0)
         seen = log.frames(e[:, None].expand_as(earlier), earlier)
         moment = {name: stacked(x) if specs[name].kind == "image" else x[:, 0] for name, x in seen.items()}
         with torch.inference_mode():
-            states.append(encode(loaded.parts.perception, moment_of(moment, loaded.signature)).state.float())
+            task = evenly(loaded.parts.perception.tasks, len(e), _BATCH * len(states))
+            states.append(encode(loaded.parts.perception, moment_of(moment, loaded.signature), task).state.float())
         values.append(torch.cat([seen[name][:, 0] for name in vectors], -1))
     return torch.cat(states).clone(), torch.cat(values), measured_columns(log, vectors, episode, row)
 

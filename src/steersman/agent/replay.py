@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ class _Again:
             stored = record.task
             self.task = self.given or task_of(stored, tensors, self.agent.readout)
             state = {k.removeprefix("carried."): v for k, v in tensors.items() if k.startswith("carried.")}
-            if any(name.startswith("warm") for name in state) and self._form is None:
+            if any(name.startswith("warm") for name in state) and (self._form is None or "stage" in state):
                 self._form = self._warm_form(tensors, record)
             seeds = tensors["decided"]
             self.agent.resume(AgentState.restored(
@@ -172,6 +172,10 @@ class _Again:
         """What a warm start of this planner looks like: that of a decision without one."""
         assert self.task is not None
         self.agent.reset(tensors["decided"])
+        if "carried.stage" in tensors:  # each stage has a warm start of its own
+            begun = AgentState.begin(tensors["decided"], len(tensors["decided"]))
+            self.agent.resume(replace(begun, fresh=torch.zeros_like(begun.fresh), stage=tensors["carried.stage"],
+                                      spent=tensors["carried.spent"]))
         with taped(record.clock) if record.clock else nullcontext():
             return self._act(tensors, self.task).warm
 

@@ -55,5 +55,6 @@ class RowByRow:
             chunks = self.plan.actions[:, : max(1, self.agent.commits(task))]
             spec = self.agent.signature.action
             rows = unchunked(chunks, spec).flatten(1, 2) if spec.chunk > 1 else chunks
-            self._due = list((rows[:, : self.agent.rows] if self.agent.config.react else rows).unbind(1))
+            hasty = self.agent.rows < self.agent.signature.pace.step
+            self._due = list((rows[:, : self.agent.rows] if hasty else rows).unbind(1))
         return self._due.pop(0)

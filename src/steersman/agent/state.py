@@ -36,6 +36,7 @@ class AgentState(TensorRecord):
     lately    (B, n, …) of an agent that decides several times a step: the states at the last n decisions
     did       (B, n - 1, r, A) the rows of actions carried out between them
     memory    what the agent's memory holds of each episode, as `core.Memory` calls its state
+    stage     (B,) int64 stage of a task that is carried out in stages, and spent (B,) int64, steps since it began
     outside   (B, n, E) exogenous inputs: between the moments, or of a streaming agent those of the last plan
     """
 
@@ -53,6 +54,8 @@ class AgentState(TensorRecord):
     lately: Tensor | None = None
     did: Tensor | None = None
     memory: TensorRecord | None = None
+    stage: Tensor | None = None
+    spent: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.seeds)

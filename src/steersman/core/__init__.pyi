@@ -106,7 +106,9 @@ from .task import (
     LatentGoal as LatentGoal,
     ObservationGoal as ObservationGoal,
     Risk as Risk,
+    SubTask as SubTask,
     Task as Task,
+    TaskSettings as TaskSettings,
 )
 from .types import (
     Belief as Belief,

@@ -29,6 +29,11 @@ class Perception(nn.Module, ABC):
         """(D,) or (N, D): shape of one state."""
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the learned tasks that it can attend to (`TaskSettings.attend`); none by default."""
+        return ()
+
+    @property
     def context_shape(self) -> tuple[int, int, int] | None:
         """(rows, columns, C): form of the scene map that goes with a state, or None.
 
@@ -38,7 +43,10 @@ class Perception(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
-        """Named observations, each (B, T, …) -> Latent with state (B, T, [N,] D), without context."""
+        """Named observations, each (B, T, …) -> Latent with state (B, T, [N,] D), without context.
+
+        task: says by `settings.attend` which learned task each of B episodes belongs to; None: none in particular.
+        """
 
     @property
     def token_grid(self) -> tuple[int, ...] | None:
@@ -194,10 +202,13 @@ class Memory(nn.Module, ABC):
 
 
 class Configurator(nn.Module, ABC):
-    """Task -> settings of every other box. May own parameters (embeddings of tasks)."""
+    """Task -> settings of every other box. May own parameters."""
 
     @abstractmethod
-    def configure(self, task: Task) -> Mapping[str, object]: ...
+    def configure(self, task: Task) -> Mapping[str, object]:
+        """Name -> setting. The agent reads "weights" of terms that the task does not name, "horizon", "calls" and
+        "seconds" of the budget, and "planner", "skill", "levels", "react" and "attend" as in `TaskSettings`, each where
+        the task leaves it open; other names are for boxes of your own that ask for them."""
 
 
 class Objective(nn.Module, ABC):

@@ -53,7 +53,18 @@ class Seen(TensorRecord):
 
 @dataclass(frozen=True)
 class Encoded(Need[Seen]):
-    """The latents of all L+1 moments."""
+    """The latents of all L+1 moments; of a perception that knows tasks, under the tasks of `Attending`."""
+
+
+@dataclass(frozen=True)
+class Attending(Need[Tensor]):
+    """What each window is encoded for, (B,) int64: 1 + the place of a learned task, 0 for none in particular. Drawn
+    evenly among these for each window, so that the same moments are seen for every task; `Encoded` follows it.
+
+    tasks  in whose order they are counted, all that the perception knows; (): in the perception's own
+    """
+
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -104,11 +104,14 @@ class Latent(TensorRecord):
     state      (…, D) or (…, N, D): what the world model predicts
     context    (…, M, C) or None: a map of the scene that the predictor may read and that no action changes
     attention  (…, M) or None: logits of where on the map the state was read from
+    task       (…) int64 or None: which of perception's learned tasks each state was encoded for, counted from 1; 0: for
+               none in particular
     """
 
     state: Tensor
     context: Tensor | None = None
     attention: Tensor | None = None
+    task: Tensor | None = None
 
 
 @dataclass(frozen=True)

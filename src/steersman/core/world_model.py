@@ -113,7 +113,8 @@ class WorldModel(nn.Module, ABC):
 
     def start(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         """Beliefs that begin with one moment: state (B, D), actions (B, 0, A), exogenous (B, 0, E)."""
-        first = Latent(latent.state[:, None], None if latent.context is None else latent.context[:, None])
+        first = Latent(latent.state[:, None], None if latent.context is None else latent.context[:, None],
+                       task=None if latent.task is None else latent.task[:, None])
         return self.settle(self.begin(first, actions, exogenous))
 
     def settle(self, belief: Belief) -> Belief:
@@ -246,7 +247,8 @@ class WorldModel(nn.Module, ABC):
         past: deque[tuple[Belief, Tensor]] = deque(maxlen=ahead)  # beliefs, and the states foreseen from each (B, P, …)
         for t in range(steps):
             context = None if latent.context is None else latent.context[:, min(t, latent.context.shape[1] - 1)]
-            moment, since = Latent(latent.state[:, t], context), slice(max(t - 1, 0), t)
+            task = None if latent.task is None else latent.task[:, t]
+            moment, since = Latent(latent.state[:, t], context, task=task), slice(max(t - 1, 0), t)
             mask, anew = (None if x is None else x[:, t] for x in (seen, reset))
             belief, surprise = self.observe(
                 belief, actions[:, since], moment, None if exogenous is None else exogenous[:, since], mask, anew)

@@ -20,8 +20,12 @@ from steersman.core import (
     PlanningError,
     Readout,
     Signature,
+    Task,
 )
 from steersman.core.pacing import still
+
+GoalSpace = Literal["auto", "columns", "latent"]
+"""Where an observation that is the goal is compared; see `resolve`."""
 
 
 def resolve(
@@ -29,14 +33,15 @@ def resolve(
     perception: Perception,
     signature: Signature,
     readout: Readout | None = None,
-    space: Literal["auto", "columns", "latent"] = "auto",
+    space: GoalSpace = "auto",
+    task: Task | None = None,
 ) -> Goal:
     """What `GoalCost` scores.
 
     An observation goal made of vectors whose columns the read-out knows becomes a column goal ("columns"; "auto" where
     possible): distance on decoded columns is robust, while plain latent distance was a lottery over seeds (Pendulum:
     returns from -116 to -763). Otherwise the observation is encoded ("latent"); one picture, for a model whose moments
-    show several, stands still. Other goals pass.
+    show several, stands still. Other goals pass. task: what perception is to attend to.
 
     Raises:
         PlanningError: the observation does not fit the signature, has no columns that the read-out knows, or is to be
@@ -60,8 +65,10 @@ def resolve(
     if missing:
         raise PlanningError(f"every observation of {', '.join(signature.observations)} in a goal that is encoded",
                             f"none of {', '.join(missing)}", "add it (on the command line: NAME=…;NAME=…)")
-    observation = {n: (x if batched else x[None])[:, None] for n, x in goal.observation.items()}
-    return LatentGoal(perception.encode(observation).map(lambda x: x[:, 0]))
+    attend = "" if task is None else task.settings.attend
+    each = 1 if isinstance(attend, str) else len(attend)  # one goal, seen for what each problem attends to
+    observation = {n: (x if batched else x.expand(each, *x.shape))[:, None] for n, x in goal.observation.items()}
+    return LatentGoal(perception.encode(observation, task).map(lambda x: x[:, 0]))
 
 
 def column_names(signature: Signature) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from steersman.agent.flight.recorder import pooled
 from steersman.agent.nearing import notice
 from steersman.core import Observation, ObservationGoal, Plan, Surprise, Task, UsageError
 from steersman.core.records import rows
-from steersman.evaluation.deciding import Decides, PolicyFunction, deciding, rows_between
+from steersman.evaluation.deciding import Decides, PolicyFunction, deciding, rows_between, set_to
 from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.protocol import in_steps
 from steersman.evaluation.success import Tally, drifted
@@ -86,6 +86,7 @@ def act_in(
     worlds, seeds = [make_world(env) for _ in range(episodes)], [start_seed(seed, i) for i in range(episodes)]
     try:
         agent = deciding(agent, worlds[0].signature)
+        set_to(agent, task)
         agent.signature.world.require(worlds[0].signature, "the agent", env)
         played = GymnasiumTrials(worlds, seeds)
         trials = in_steps(played, agent, longest)
@@ -194,6 +195,8 @@ def _alone(agent: Decides, starts: Observation, task: Task) -> float:
     goal = task.goal
     if isinstance(goal, ObservationGoal) and next(iter(goal.observation.values())).dim() in (2, 4):
         starts, task = rows(starts, slice(1)), replace(task, goal=goal.rows(slice(1)))  # one goal for each episode
+    if not isinstance(task.settings.attend, str):
+        task = replace(task, settings=replace(task.settings, attend=task.settings.attend[0]))
     times: list[float] = []
     for i in range(_ALONE):
         plan = agent.act({name: value[i % len(value)] for name, value in starts.items()}, task)

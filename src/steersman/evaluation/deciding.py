@@ -232,3 +232,10 @@ def _asked(goal: Goal, signature: Signature, count: int) -> dict[str, Tensor]:
         return {name: torch.as_tensor(value, dtype=torch.float32).expand(count) for name, value in goal.targets.items()}
     raise UsageError("a goal that is an observation or columns, for a function", type(goal).__name__,
                      "give an ObservationGoal or a ColumnGoal")
+
+
+def set_to(agent: Decides, task: Task) -> None:
+    """Let an agent decide as often as the task says, before its first decision."""
+    if isinstance(agent, Agent) and task.settings.react is not None:
+        agent.reset()
+        agent.configure(task)

@@ -19,7 +19,14 @@ import torch
 from torch import Tensor
 
 from steersman.core import ColumnGoal, Goal, Guardrail, MismatchError, ObservationGoal, Plan, Task, UsageError
-from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction, deciding, rows_between
+from steersman.evaluation.deciding import (
+    Decides,
+    FunctionPolicy,
+    PolicyFunction,
+    deciding,
+    rows_between,
+    set_to,
+)
 from steersman.evaluation.experiencing import Experiencing
 from steersman.evaluation.intervals import wilson
 from steersman.evaluation.seeds import FRAMES, GUARD, LOG, derived
@@ -170,6 +177,8 @@ def evaluate(
         ConfigError: the world cannot be sampled (no room for the disk, …).
     """
     agent = deciding(agent, protocol.world.signature)
+    if task is not None:
+        set_to(agent, task)
     protocol.world.signature.require(agent.signature.world, "the protocol's world", "the agent")
     trials, again = (_begun(protocol, episodes, seed, first) for _ in range(2))
     trials = in_steps(trials, agent, protocol.limit)

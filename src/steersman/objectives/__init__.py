@@ -1,6 +1,7 @@
 """Energies over parameters, one file each: what training descends. Each states its formula and normalisation."""
 
 from steersman.core import ObjectiveConfig
+from steersman.objectives.asked_columns import AskedColumns
 from steersman.objectives.clip_variance import ClipVariance
 from steersman.objectives.combine import Sum, combine
 from steersman.objectives.energy_score import EnergyScore
@@ -20,6 +21,7 @@ from steersman.objectives.vicreg import VICReg
 from steersman.objectives.visreg import VISReg
 
 __all__ = [
+    "AskedColumns",
     "ClipVariance",
     "EnergyScore",
     "ExplainedPrediction",

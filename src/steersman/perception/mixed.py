@@ -50,7 +50,8 @@ class MixedEncoder(Perception):
     attention are this perception's.
 
     Raises:
-        ConfigError: a part for an observation that does not exist or of the wrong kind, two scene maps.
+        ConfigError: a part for an observation that does not exist or of the wrong kind, two scene maps, parts of
+            different tasks.
         MismatchError: an observation is missing.
     """
 
@@ -81,6 +82,11 @@ class MixedEncoder(Perception):
         mapped = [name for name in self.parts if self._of(name).context_shape is not None]
         if len(mapped) > 1:
             raise ConfigError("at most one part with a scene map", ", ".join(mapped), "set map_width = 0 in the others")
+        known = sorted({self._of(name).tasks for name in self.parts if self._of(name).tasks})
+        if len(known) > 1:
+            raise ConfigError("the same tasks in every part that has any", " and ".join(map(str, known)),
+                              "name the same ones, in one order")
+        self._tasks = known[0] if known else ()
         self.mapped = mapped[0] if mapped else None
         whole = sum(math.prod(self._of(name).latent_shape) for name in self.parts)
         self.balance = nn.ModuleDict({
@@ -89,6 +95,10 @@ class MixedEncoder(Perception):
         self.project = nn.Linear(whole, config.size) if config.size else nn.Identity()
         self.latent_shape = (config.size or whole,)
         self.context_shape = self._of(self.mapped).context_shape if self.mapped is not None else None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return self._tasks
 
     def initialise(self) -> None:
         for name in self.parts:
@@ -104,7 +114,9 @@ class MixedEncoder(Perception):
         if self.config.balanced:
             states = {name: self.balance[name](x) for name, x in states.items()}
         state = self.project(torch.cat(list(states.values()), -1))
-        return Latent(state, attention=latents[self.mapped].attention if self.mapped is not None else None)
+        number = next((latent.task for latent in latents.values() if latent.task is not None), None)
+        attention = latents[self.mapped].attention if self.mapped is not None else None
+        return Latent(state, attention=attention, task=number)
 
     def measured(self, rows: Mapping[str, Tensor]) -> Tensor:
         """Block by block if the parts' states stand side by side; a linear map of all of them mixes them."""

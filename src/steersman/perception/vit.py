@@ -1,7 +1,7 @@
 """Vision transformer: patches of an image attend to one another; a state from a class token, their mean, or all.
 
-Knows nothing of what the picture shows. Shapes: B batch, T steps, (H, W) pixels, F frames of a moment, p pixels along
-the side of a patch, n = (H/p)·(W/p) patches, W width, D state size.
+Knows nothing of what the picture shows; a token for each learned task says what to look for. Shapes: B batch, T steps,
+(H, W) pixels, F frames of a moment, p pixels along the side of a patch, n = (H/p)·(W/p) patches, W width, D state size.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from steersman.core.types import Latent, Observation
 from steersman.nn.attention import attend
 from steersman.nn.convolution import MapStem, centred, difference_weight, grid, image_of, padded
 from steersman.nn.positions import sincos
+from steersman.perception.attending import require_tasks, task_numbers
 from steersman.perception.pooling import projector
 
 
 class ViTEncoder(Perception):
     """State from an image by a plain pre-norm vision transformer (Dosovitskiy et al. 2021).
 
-        x = [class token, registers, W_p · patch_i + position_i]
+        x = [class token, registers, token of the task, W_p · patch_i + position_i]
         x = x + W_o Attention(LN x),   x = x + W_2 gelu(W_1 LN x),   `depth` times
         state = projector(LN x at the class token | mean of LN x over patches | LN x at every patch)
 
@@ -47,12 +48,17 @@ class ViTEncoder(Perception):
 
     `map_width` > 0 adds a scene map for a predictor to read: a stem of its own on the same patches.
 
+    With `tasks` a learned token for each of them, and one for none in particular, stands among the tokens of its
+    moment: `TaskSettings.attend` says which, episode by episode, and what is extracted depends on it. Training draws
+    one for each window (`core.learning.Attending`), and `objectives.AskedColumns` says what each is for.
+    `encode_visible` attends to none in particular.
+
     `token_grid` is the grid of patches. `encode_visible` embeds the visible ones alone and lets them attend to one
     another and to the special tokens, whatever `pool` is; with all of them it gives what `encode` gives with "tokens".
 
     Raises:
-        ConfigError: no such image, a width that heads do not divide or that is no multiple of 4.
-        MismatchError: an image of another size than the signature's.
+        ConfigError: no such image, a width that heads do not divide or that is no multiple of 4, tasks of one name.
+        MismatchError: an image of another size than the signature's; a task that was not learned.
     """
 
     @register(Perception)
@@ -61,6 +67,7 @@ class ViTEncoder(Perception):
 
         projector        hidden units; 0: linear
         difference_gain  g; 0: the pictures of a moment as they are
+        tasks            names of tasks that have a token
         """
 
         image: str = ""
@@ -75,8 +82,10 @@ class ViTEncoder(Perception):
         difference_gain: float = 4.0
         size: int = 64
         map_width: int = 0
+        tasks: tuple[str, ...] = ()
 
         def __post_init__(self) -> None:
+            require_tasks(self.tasks)
             if self.projector < 0 or not 0 <= self.difference_gain < float("inf"):
                 raise ConfigError("a projector and a difference_gain of at least 0",
                                   f"{self.projector} and {self.difference_gain}", "correct the perception's sizes")
@@ -118,6 +127,9 @@ class ViTEncoder(Perception):
         self.special = config.registers + (config.pool == "class")
         self.embed = nn.Linear(channels * config.patch**2, config.width)
         self.tokens = nn.Parameter(0.02 * torch.randn(self.special, config.width)) if self.special else None
+        self.task_tokens = nn.Parameter(0.02 * torch.randn(1 + len(config.tasks), config.width)) if config.tasks \
+            else None
+        self.before = self.special + bool(config.tasks)
         self.register_buffer("positions", positions(*self.grid, config.width), persistent=False)
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.hidden) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
@@ -126,17 +138,22 @@ class ViTEncoder(Perception):
         self.stem = MapStem(*stem) if config.map_width else None
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        return self.config.tasks
+
+    @property
     def token_grid(self) -> tuple[int, int]:
         return self.grid
 
     def encode(self, observation: Observation, task: Task | None = None) -> Latent:
         images = image_of(observation, self.image, self.shape)
         x = self._embedded(self._patches(images))
-        used = slice(0, 1) if self.config.pool == "class" else slice(self.special, None)
-        x = self._attended(x + self.positions.to(x.dtype), used)
+        used = slice(0, 1) if self.config.pool == "class" else slice(self.before, None)
+        number = self._numbers(task, images.shape[:-3])
+        x = self._attended(x + self.positions.to(x.dtype), used, number)
         x = x if self.config.pool == "tokens" else x.mean(1)
         state = self.project(x.flatten(0, -2))
-        return Latent(state.view(*images.shape[:-3], *self.latent_shape))
+        return Latent(state.view(*images.shape[:-3], *self.latent_shape), task=number)
 
     def encode_visible(self, observation: Observation, visible: Tensor) -> Tensor:
         images = image_of(observation, self.image, self.shape)
@@ -146,7 +163,8 @@ class ViTEncoder(Perception):
                 "flatten moments into rows, and give each row its masks",
             )
         x = self._embedded(self._patches(images).take_along_dim(visible[..., None], 1))
-        x = self._attended(x + self.positions.to(x.dtype)[visible], slice(self.special, None))
+        none = self._numbers(None, visible.shape[:1])
+        x = self._attended(x + self.positions.to(x.dtype)[visible], slice(self.before, None), none)
         state: Tensor = self.project(x.flatten(0, -2))
         return state.view(*visible.shape, -1)
 
@@ -163,8 +181,19 @@ class ViTEncoder(Perception):
         weight = difference_weight(weight, self.frames, self.config.difference_gain, 2).flatten(1)
         return F.linear(x, weight, self.embed.bias)
 
-    def _attended(self, x: Tensor, used: slice) -> Tensor:
-        """Embedded patches (N, V, W), with the special tokens before them -> those tokens that are `used`, normed."""
+    def _numbers(self, task: Task | None, lead: torch.Size) -> Tensor | None:
+        """Which task each of the moments (B, …) is encoded for; None: there are none."""
+        if self.task_tokens is None:
+            return None
+        number = task_numbers(task, self.config.tasks, lead[0]).to(self.task_tokens.device)
+        return number.view(-1, *[1] * (len(lead) - 1)).expand(lead)
+
+    def _attended(self, x: Tensor, used: slice, number: Tensor | None) -> Tensor:
+        """Embedded patches (N, V, W), with the special tokens and that of each moment's task before them -> those
+        tokens that are `used`, normed."""
+        if number is not None:
+            assert self.task_tokens is not None
+            x = torch.cat([self.task_tokens[number.flatten()][:, None].to(x.dtype), x], 1)
         if self.tokens is not None:
             x = torch.cat([self.tokens.to(x.dtype).expand(len(x), -1, -1), x], 1)
         for block in self.blocks[:-1]:

@@ -123,6 +123,7 @@ class Recorded(_Part, frozen=True, kw_only=True):
     clock      what the planner's clock read, where a limit of seconds held; () otherwise
     updates    that the weights held, and `learned`, which weights those are, both as in `Session`; `through`: moments
                of the experience that there were
+    stage      (B,) stage of a task that is carried out in stages, counted from 0; () for other tasks
     levels     what changed since the decision before: name -> its declared level, data points that went by, writes
     tensors    a safetensors file: observations, inputs, the state where `whole`, tensors of the task
     """
@@ -153,6 +154,7 @@ class Recorded(_Part, frozen=True, kw_only=True):
     learned: str = ""
     through: int = 0
     levels: dict[str, tuple[Any, int, int]] = {}
+    stage: tuple[int, ...] = ()
     tensors: bytes = b""
 
 

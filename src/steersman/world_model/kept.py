@@ -23,7 +23,7 @@ def settled(belief: Belief, sets: int, past: int, shape: tuple[int, ...]) -> Bel
     zero = belief.state.new_zeros(b, *shape)
     carry = [x for i in range(sets) for x in (*[zero] * (past - count), *belief.carry[i * count : (i + 1) * count])]
     age = torch.full((b,), count, device=zero.device)
-    return Belief(belief.state, belief.context, (*carry, age))
+    return Belief(belief.state, belief.context, (*carry, age), belief.shared)
 
 
 def begun(states: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -7,6 +7,7 @@ P = min(T - 1, context - 1) cached moments, I = heads x head_width.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from steersman.core import Belief, Imagined, Latent, LatentVariableConfig, Signature, WorldModel, every_moment
 from steersman.nn import ActionEmbedding, mlp
 from steersman.nn.token_block import TokenBlock
+from steersman.world_model.attending import task_tokens
 from steersman.world_model.drive import drive_inputs
 from steersman.world_model.heads import expected, head_of, last_layer
 from steersman.world_model.kept import begun, settled
@@ -34,6 +36,8 @@ class TokenTransformer(WorldModel):
     The belief's carry holds, layer by layer, P keys (B, N, I) and P values (B, N, I), oldest first, and once it was
     observed moment by moment an age (B,) int64 behind context - 1 of each, as in `TransformerModel`.
 
+    `tasks` have tokens that are added to c, as in `TransformerModel`.
+
     `members` are heads on the last layer, as in `TransformerModel`; their disagreement is a mean over N and D.
 
     With a latent variable s_{t+1,i} = s_{t,i} + W_o fork(h_{t,i}, z_t), one z for all tokens, whose prior is given the
@@ -44,7 +48,7 @@ class TokenTransformer(WorldModel):
         self, signature: Signature, latent_shape: tuple[int, ...], width: int = 128, depth: int = 3, heads: int = 4,
         head_width: int = 32, hidden: int = 256, context: int = 3, dropout: float = 0.0,
         latent_variable: LatentVariableConfig | None = None, tokens: Tokens = "places", grid: tuple[int, ...] = (),
-        members: int = 1,
+        members: int = 1, tasks: int = 0,
     ) -> None:
         super().__init__()
         self.members = members
@@ -57,22 +61,27 @@ class TokenTransformer(WorldModel):
         )
         self.norm = nn.LayerNorm(width)
         self.to_change = last_layer(members, width, latent_shape[1])
+        self.task_tokens = task_tokens(tasks, width, latent_variable is not None)
         self.fork: Fork | None = None
         if latent_variable is not None:
             self.latent_variable = latent_variable.build(signature, latent_shape, width)
             self.fork = Fork(width, self.latent_variable.size)
 
-    def predict(self, states: Tensor, actions: Tensor, exogenous: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+    def predict(
+        self, states: Tensor, actions: Tensor, exogenous: Tensor | None = None, token: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """Next state after every step of a recorded sequence, in parallel: (B, T, N, D), (B, T, A) -> (B, T, N, D),
-        and keys and values (B, min(T, context - 1), N, I) of each layer, ready to be a belief's carry."""
-        following, caches = self._whole(states, actions, exogenous)
+        and keys and values (B, min(T, context - 1), N, I) of each layer, ready to be a belief's carry. token: (B, W) of
+        each problem's task."""
+        following, caches = self._whole(states, actions, exogenous, token=token)
         return following, [x[:, max(0, x.shape[1] - self.context + 1):] for x in caches]
 
     def _whole(
-        self, states: Tensor, actions: Tensor, exogenous: Tensor | None, apart: Tensor | None = None
+        self, states: Tensor, actions: Tensor, exogenous: Tensor | None, apart: Tensor | None = None,
+        token: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """`predict` with every step's keys and values (B, T, N, I); apart (B, T, T): steps of different episodes."""
-        driven, condition = (x[:, 0] for x in self._driven(actions[:, None], exogenous))
+        driven, condition = (x[:, 0] for x in self._driven(actions[:, None], exogenous, token))
         x, caches = self.embed_state(states) + driven[..., None, :], []
         for block in self._layers():
             x, key, value = block.whole(x, condition, apart)
@@ -81,24 +90,29 @@ class TokenTransformer(WorldModel):
 
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         context = None if latent.context is None else latent.context[:, -1]
+        token = None if self.task_tokens is None else self.task_tokens.of(latent)
+        shared = () if token is None else (token,)
         if actions.shape[1] == 0 or self.context == 1:
-            return Belief(latent.state[:, -1], context)
-        _, caches = self.predict(latent.state[:, :-1], actions, exogenous)
-        return Belief(latent.state[:, -1], context, tuple(step for cache in caches for step in cache.unbind(1)))
+            return Belief(latent.state[:, -1], context, shared=shared)
+        _, caches = self.predict(latent.state[:, :-1], actions, exogenous, token)
+        carry = tuple(step for cache in caches for step in cache.unbind(1))
+        return Belief(latent.state[:, -1], context, carry, shared)
 
     def beliefs(
         self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, reset: Tensor | None = None
     ) -> Belief:
         """One causal pass in which no step looks beyond the beginning of its episode."""
         steps, past = latent.state.shape[1], self.context - 1
-        every = every_moment(latent)
+        every, token = every_moment(latent), None
+        if self.task_tokens is not None:
+            every, token = replace(every, shared=(self.task_tokens.of_each(latent),)), self.task_tokens.of(latent)
         if not past or steps == 1:
             return self.settle(every)
         old, apart = begun(latent.state, reset)
-        _, caches = self._whole(latent.state[:, :-1], actions, exogenous, apart)
+        _, caches = self._whole(latent.state[:, :-1], actions, exogenous, apart, token)
         padded = [F.pad(cache, (0, 0, 0, 0, past, 1)) for cache in caches]  # slot j of moment t: step t - past + j
         carry = [x[:, j : j + steps].flatten(0, 1) for x in padded for j in range(past)]
-        return Belief(every.state, every.context, (*carry, old.clamp(max=past).flatten()))
+        return Belief(every.state, every.context, (*carry, old.clamp(max=past).flatten()), every.shared)
 
     def settle(self, belief: Belief) -> Belief:
         """Keys and values of context - 1 moments, and an age."""
@@ -130,7 +144,8 @@ class TokenTransformer(WorldModel):
         self, belief: Belief, actions: Tensor, exogenous: Tensor | None, chance: Choosing | None
     ) -> Imagined:
         b, k, horizon = actions.shape[:3]
-        driven, condition = self._driven(actions, exogenous)
+        token = None if self.task_tokens is None else self.task_tokens(belief)
+        driven, condition = self._driven(actions, exogenous, token)
         past, known, age = self._past(belief)
         count, limit = past[0][0].shape[1] if past else 0, self.context - 1
         own: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.blocks]
@@ -155,14 +170,17 @@ class TokenTransformer(WorldModel):
         if age is not None:
             carry.append((age + horizon).clamp(max=limit)[:, None].expand(b, k))
         doubt = torch.stack(spread, -1) if spread else None
-        return Imagined(torch.stack(states, 2), belief.context, doubt, carry=tuple(carry))
+        return Imagined(torch.stack(states, 2), belief.context, doubt, carry=tuple(carry), shared=belief.shared)
 
     def _layers(self) -> list[TokenBlock]:
         return cast(list[TokenBlock], list(self.blocks))
 
-    def _driven(self, actions: Tensor, exogenous: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _driven(
+        self, actions: Tensor, exogenous: Tensor | None, token: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """What is added to every token of a moment, and what its layers are conditioned by: (B, K, H, W) each."""
         driven = self.embed_drive(drive_inputs(self.actions, actions, exogenous))
+        driven = driven if token is None else driven + token[:, None, None].to(driven.dtype)
         return driven, F.silu(driven)
 
     def _past(self, belief: Belief) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None, Tensor | None]:

@@ -6,6 +6,7 @@ P = min(T - 1, context - 1) cached steps, I = heads x head_width. Knows nothing 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import msgspec
@@ -25,6 +26,7 @@ from steersman.core import (
     register,
 )
 from steersman.nn import ActionEmbedding, CausalBlock, mlp, rotate
+from steersman.world_model.attending import task_tokens
 from steersman.world_model.drive import drive_inputs
 from steersman.world_model.heads import expected, head_of, last_layer
 from steersman.world_model.kept import begun, settled
@@ -49,6 +51,9 @@ class TransformerModel(WorldModel):
     With `members` E > 1 the last layer is E heads (`heads.Heads`): while training each row is answered by one of them;
     otherwise the state moves by their mean, and disagreement is √(mean over D of the variance over heads).
 
+    With `tasks` K > 0 a learned token of the task that the states were encoded for (`Latent.task`) is added to what
+    conditions every layer: one predictor of several tasks' states, each by its own dynamics (`TaskTokens`).
+
     With a latent variable s_{t+1} = s_t + W_o fork(h_t, z_t), h = LN(blocks(…)), and its prior is given h_t: keys and
     values do not depend on z but through the states that followed.
 
@@ -58,7 +63,8 @@ class TransformerModel(WorldModel):
     @register(WorldModel, earlier=EARLIER)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="transformer"):
         """members: heads on the last layer, more than 1 make an ensemble (5 are usual). `heads` are those of attention.
-        For states of tokens `TokenTransformer` is built: tokens and grid as in `ResidualModel.Config`."""
+        For states of tokens `TokenTransformer` is built: tokens and grid as in `ResidualModel.Config`. tasks: how many
+        the perception knows, if they are to be told apart."""
 
         width: int = 128
         depth: int = 3
@@ -71,6 +77,7 @@ class TransformerModel(WorldModel):
         latent_variable: LatentVariableConfig | None = None
         tokens: Tokens = "places"
         grid: tuple[int, ...] = ()
+        tasks: int = 0
 
         def __post_init__(self) -> None:
             sizes = (self.width, self.depth, self.heads, self.hidden, self.context, self.members)
@@ -93,7 +100,8 @@ class TransformerModel(WorldModel):
             if in_tokens(latent_shape, self.tokens, self.grid):
                 return TokenTransformer(
                     signature, latent_shape, self.width, self.depth, self.heads, self.head_width, self.hidden,
-                    self.context, self.dropout, self.latent_variable, self.tokens, self.grid, self.members)
+                    self.context, self.dropout, self.latent_variable, self.tokens, self.grid, self.members,
+                    self.tasks)
             return TransformerModel(self, signature, latent_shape)
 
     def __init__(self, config: Config, signature: Signature, latent_shape: tuple[int, ...]) -> None:
@@ -112,24 +120,29 @@ class TransformerModel(WorldModel):
         self.to_change = last_layer(config.members, width, size)
         if isinstance(self.to_change, nn.Linear):  # drawn again, as in every run that is to be reproduced
             nn.init.uniform_(self.to_change.weight, -0.1 * width**-0.5, 0.1 * width**-0.5)
+        self.task_tokens = task_tokens(config.tasks, width, config.latent_variable is not None)
         self.fork: Fork | None = None
         if config.latent_variable is not None:
             self.latent_variable = config.latent_variable.build(signature, latent_shape, width)
             self.fork = Fork(width, self.latent_variable.size)
 
-    def predict(self, states: Tensor, actions: Tensor, exogenous: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+    def predict(
+        self, states: Tensor, actions: Tensor, exogenous: Tensor | None = None, token: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """Next state after every step of a recorded sequence, in parallel: (B, T, D), (B, T, A) -> (B, T, D), caches.
+        token: (B, W) of each problem's task.
 
         The caches are the keys and values (B, min(T, context - 1), I) of each layer, ready to be a belief's carry.
         """
-        following, caches = self._whole(states, actions, exogenous)
+        following, caches = self._whole(states, actions, exogenous, token=token)
         return following, [x[:, max(0, x.shape[1] - self.context + 1):] for x in caches]
 
     def _whole(
-        self, states: Tensor, actions: Tensor, exogenous: Tensor | None, apart: Tensor | None = None
+        self, states: Tensor, actions: Tensor, exogenous: Tensor | None, apart: Tensor | None = None,
+        token: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """`predict` with every step's keys and values (B, T, I); apart (B, T, T): steps of different episodes."""
-        condition = self._condition(actions[:, None], exogenous)[:, 0]
+        condition = self._condition(actions[:, None], exogenous, token)[:, 0]
         x, caches = self.embed_state(states), []
         for block in self._layers():
             x, key, value = block.whole(x, condition, apart)
@@ -138,21 +151,26 @@ class TransformerModel(WorldModel):
 
     def begin(self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None) -> Belief:
         context = None if latent.context is None else latent.context[:, -1]
+        token = None if self.task_tokens is None else self.task_tokens.of(latent)
+        shared = () if token is None else (token,)
         if actions.shape[1] == 0 or self.context == 1:
-            return Belief(latent.state[:, -1], context)
-        _, caches = self.predict(latent.state[:, :-1].flatten(2), actions, exogenous)
-        return Belief(latent.state[:, -1], context, tuple(step for cache in caches for step in cache.unbind(1)))
+            return Belief(latent.state[:, -1], context, shared=shared)
+        _, caches = self.predict(latent.state[:, :-1].flatten(2), actions, exogenous, token)
+        carry = tuple(step for cache in caches for step in cache.unbind(1))
+        return Belief(latent.state[:, -1], context, carry, shared)
 
     def beliefs(
         self, latent: Latent, actions: Tensor, exogenous: Tensor | None = None, reset: Tensor | None = None
     ) -> Belief:
         """One causal pass in which no step looks beyond the beginning of its episode."""
         steps, past = latent.state.shape[1], self.context - 1
-        every = every_moment(latent)
+        every, token = every_moment(latent), None
+        if self.task_tokens is not None:
+            every, token = replace(every, shared=(self.task_tokens.of_each(latent),)), self.task_tokens.of(latent)
         if not past or steps == 1:
             return self.settle(every)
         old, apart = begun(latent.state, reset)
-        _, caches = self._whole(latent.state[:, :-1].flatten(2), actions, exogenous, apart)
+        _, caches = self._whole(latent.state[:, :-1].flatten(2), actions, exogenous, apart, token)
         ahead = torch.arange(steps - 1, -1, -1, device=latent.state.device)
         turn = ahead[:, None, None] * self._layers()[0].frequencies
         carry: list[Tensor] = []
@@ -161,7 +179,7 @@ class TransformerModel(WorldModel):
             if i % 2 == 0:
                 slots = [rotate(x.unflatten(-1, (-1, 2 * turn.shape[-1])), turn).flatten(-2) for x in slots]
             carry += [x.flatten(0, 1) for x in slots]
-        return Belief(every.state, every.context, (*carry, old.clamp(max=past).flatten()))
+        return Belief(every.state, every.context, (*carry, old.clamp(max=past).flatten()), every.shared)
 
     def settle(self, belief: Belief) -> Belief:
         """Keys and values of context - 1 steps, and an age."""
@@ -194,7 +212,8 @@ class TransformerModel(WorldModel):
     ) -> Imagined:
         b, k, horizon = actions.shape[:3]
         shape = belief.state.shape[1:]
-        condition = self._condition(actions, exogenous)
+        token = None if self.task_tokens is None else self.task_tokens(belief)
+        condition = self._condition(actions, exogenous, token)
         cache, known, age = self._past(belief, horizon)
         # with gradients rows are few: one product for all steps; without, many rows would not stay in the cache
         every = [block.modulation(condition).unbind(2) for block in self._layers()] if torch.is_grad_enabled() else None
@@ -219,13 +238,14 @@ class TransformerModel(WorldModel):
         if age is not None:
             carry.append((age + horizon).clamp(max=self.context - 1)[:, None].expand(b, k))
         doubt = torch.stack(spread, -1) if spread else None
-        return Imagined(imagined, belief.context, doubt, carry=tuple(carry))
+        return Imagined(imagined, belief.context, doubt, carry=tuple(carry), shared=belief.shared)
 
     def _layers(self) -> list[CausalBlock]:
         return cast(list[CausalBlock], list(self.blocks))
 
-    def _condition(self, actions: Tensor, exogenous: Tensor | None) -> Tensor:
-        return F.silu(self.embed_drive(drive_inputs(self.actions, actions, exogenous)))
+    def _condition(self, actions: Tensor, exogenous: Tensor | None, token: Tensor | None = None) -> Tensor:
+        driven = self.embed_drive(drive_inputs(self.actions, actions, exogenous))
+        return F.silu(driven if token is None else driven + token[:, None, None].to(driven.dtype))
 
     def _past(self, belief: Belief, horizon: int) -> tuple[list[list[Tensor]], Tensor | None, Tensor | None]:
         """Keys and values (B, 1, I) of each layer, with keys turned so that imagination ends just before position 0;

@@ -3,7 +3,7 @@
 from steersman.worlds.arm import Arm
 from steersman.worlds.branching import Branching, Fork, Futures, Gate, Traffic
 from steersman.worlds.catalogue import OURS, make_world
-from steersman.worlds.clips import Clips, CountingDigits, Footage, RockingBalls
+from steersman.worlds.clips import Clips, CountingDigits, Footage, RockingBalls, Wanderers
 from steersman.worlds.corridor import Corridor
 from steersman.worlds.escapes import Escape, feasible
 from steersman.worlds.filmed.camera import Camera, CameraEnv, square
@@ -39,6 +39,7 @@ __all__ = [
     "FilmedTrials", "Footage", "Fork", "Futures", "Gate", "Grid", "GymnasiumTrials", "GymnasiumWorld", "Habit",
     "HazardState", "Hazards", "HazardsConfig", "LQRCost", "Labelled", "Layout", "Maze", "NineRooms", "PacedTrials",
     "Painter", "PatchesConfig", "Plant", "Reach", "Rest", "RockingBalls", "Rooms", "Scene", "Shift", "Shifted",
-    "Simulated", "Step", "TabularCost", "TabularMDP", "Traffic", "Trials", "TwoRooms", "World", "feasible", "film",
+    "Simulated", "Step", "TabularCost", "TabularMDP", "Traffic", "Trials", "TwoRooms", "Wanderers", "World", "feasible",
+    "film",
     "held", "make_env", "make_scene", "make_world", "record", "square", "steps_of", "uniform", "walk", "wander",
 ]

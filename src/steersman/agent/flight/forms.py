@@ -32,8 +32,11 @@ from steersman.core import (
     ObservationGoal,
     PartError,
     Readout,
+    Risk,
     RunError,
+    SubTask,
     Task,
+    TaskSettings,
 )
 from steersman.core.parts import convert
 from steersman.runs.tensors import parse_header
@@ -77,27 +80,38 @@ def task_form(
             missing.append(what)
             return None
 
-    goal = task.goal
-    if isinstance(goal, LatentGoal):
-        tensors["task.goal"] = goal.latent.state
-        aim: Any = {"kind": "latent"}
-    elif isinstance(goal, ColumnGoal):
-        aim = {"kind": "columns", "targets": store(dict(goal.targets), "task.goal.targets", "goal"),
-               "scale": store(dict(goal.scale), "task.goal.scale", "goal")}
-    else:
-        aim = {"kind": "other"}
-        missing.append(f"goal {goal_words(goal)}")
-    form = {
-        "goal": aim, "weights": dict(task.weights), "horizon": task.horizon, "trusted": task.trusted,
-        "calls": task.budget.calls, "seconds": task.budget.seconds,
-        "fallback": store(task.fallback, "task.fallback", "fallback"),
-        "guardrails": [
-            _configured(g, f"task.guardrail.{i}", tensors, readout, latent_shape)
-            or store(g, f"task.guardrail.{i}", f"guardrail {g.name}") for i, g in enumerate(task.guardrails)
-        ],
-        "missing": missing,
-    }
-    return form, tensors
+    def plain(task: Task, at: str) -> dict[str, Any]:
+        goal, settings = task.goal, task.settings
+        if isinstance(goal, LatentGoal):
+            tensors[f"{at}.goal"] = goal.latent.state
+            aim: Any = {"kind": "latent"}
+        elif isinstance(goal, ColumnGoal):
+            aim = {"kind": "columns", "targets": store(dict(goal.targets), f"{at}.goal.targets", "goal"),
+                   "scale": store(dict(goal.scale), f"{at}.goal.scale", "goal")}
+        else:
+            aim = {"kind": "other"}
+            missing.append(f"goal {goal_words(goal)}")
+        return {
+            "goal": aim, "weights": dict(task.weights), "horizon": task.horizon, "trusted": task.trusted,
+            "calls": task.budget.calls, "seconds": task.budget.seconds,
+            "fallback": store(task.fallback, f"{at}.fallback", "fallback"),
+            "guardrails": [
+                _configured(g, f"{at}.guardrail.{i}", tensors, readout, latent_shape)
+                or store(g, f"{at}.guardrail.{i}", f"guardrail {g.name}") for i, g in enumerate(task.guardrails)
+            ],
+            "risk": [task.risk.scenarios, task.risk.over, task.risk.tail, task.risk.broken], "name": task.name,
+            "settings": {
+                "planner": dict(settings.planner), "skill": settings.skill, "react": settings.react,
+                "levels": None if settings.levels is None else list(settings.levels),
+                "attend": settings.attend if isinstance(settings.attend, str) else list(settings.attend),
+            },
+            "stages": [{"task": plain(stage.task, f"{at}.stage.{i}"), "steps": stage.steps,
+                        "until": {name: list(ends) for name, ends in stage.until.items()}}
+                       for i, stage in enumerate(task.stages)],
+        }
+
+    form = plain(task, "task")
+    return form | {"missing": missing}, tensors
 
 
 def task_of(form: Mapping[str, Any], tensors: Mapping[str, Tensor], readout: Readout | None) -> Task:
@@ -108,16 +122,30 @@ def task_of(form: Mapping[str, Any], tensors: Mapping[str, Tensor], readout: Rea
     """
     if form["missing"]:
         raise RunError("a task that could be stored whole", f"one with {', '.join(form['missing'])}", _GIVE)
+    return _task_of(form, tensors, readout, "task")
+
+
+def _task_of(form: Mapping[str, Any], tensors: Mapping[str, Tensor], readout: Readout | None, at: str) -> Task:
+    """One task; what an older record does not say is as it was then."""
     aim = form["goal"]
     goal: Goal
     if aim["kind"] == "latent":
-        goal = LatentGoal(Latent(tensors["task.goal"]))
+        goal = LatentGoal(Latent(tensors[f"{at}.goal"]))
     else:
         goal = ColumnGoal(_read(aim["targets"], tensors, readout), _read(aim["scale"], tensors, readout))
+    said = form.get("settings", {})
+    attend, levels = said.get("attend", ""), said.get("levels")
+    settings = TaskSettings(
+        said.get("planner", {}), said.get("skill", ""), None if levels is None else tuple(levels), said.get("react"),
+        attend if isinstance(attend, str) else tuple(attend))
+    stages = tuple(
+        SubTask(_task_of(stage["task"], tensors, readout, f"{at}.stage.{i}"),
+                {name: (ends[0], ends[1]) for name, ends in stage["until"].items()}, stage["steps"])
+        for i, stage in enumerate(form.get("stages", ())))
     return Task(
         goal, form["weights"], tuple(_read(g, tensors, readout) for g in form["guardrails"]), form["horizon"],
         form["trusted"], Budget(form["calls"], form["seconds"]), _read(form["fallback"], tensors, readout),
-    )
+        Risk(*form.get("risk", ())), form.get("name", ""), settings, stages)
 
 
 # Guardrails that have a configuration -----------------------------------------------------------------------------

@@ -34,13 +34,14 @@ from steersman.runs.decisions import RETAINED, DecisionWriter, Recorded, Session
 @dataclass(frozen=True)
 class Inputs:
     """What a decision is made from: as given to `Agent.act`, the agent's state before it, and which weights act, with
-    as many moments of experience behind them."""
+    as many moments of experience behind them. asked: the task with its goals as costs score them."""
 
     observation: Observation
     since: Tensor | None
     measured: Mapping[str, Tensor] | None
     state: AgentState
     task: Task
+    asked: Task
     standing: Standing
     through: int
 
@@ -80,9 +81,10 @@ class Recorder:
         return self._writer.path.name
 
     def decide(
-        self, planning: Callable[[Problem], Plan], problem: Problem, inputs: Inputs, surprise: Surprise | None = None
+        self, planning: Callable[[Problem], Plan], problem: Problem, inputs: Inputs, surprise: Surprise | None = None,
+        stage: Tensor | None = None,
     ) -> Plan:
-        """The plan, unchanged, after it was written down."""
+        """The plan, unchanged, after it was written down. stage: (B,) of a task that is carried out in stages."""
         if self.failure:
             return planning(problem)
         sheet = Sheet(problem)
@@ -90,7 +92,7 @@ class Recorder:
             plan = planning(sheet.problem)
         try:
             clock = tuple(tape.readings) if problem.task.budget.seconds is not None else ()
-            self._writer.append(self._record(plan, problem, sheet, inputs, clock, surprise))
+            self._writer.append(self._record(plan, problem, sheet, inputs, clock, surprise, stage))
         except StorageError as error:
             self.failure = str(error)
             warnings.warn(f"decisions are no longer recorded: {error}", RuntimeWarning, stacklevel=3)
@@ -106,7 +108,7 @@ class Recorder:
 
     def _record(
         self, plan: Plan, problem: Problem, sheet: Sheet, inputs: Inputs, clock: tuple[float, ...],
-        surprise: Surprise | None,
+        surprise: Surprise | None, stage: Tensor | None,
     ) -> Recorded:
         state, whole = inputs.state, self._writer.due or not self._goes_on(inputs)
         tensors = {f"observation.{name}": value for name, value in inputs.observation.items()}
@@ -117,7 +119,7 @@ class Recorder:
                 tensors[name] = value
         form = None
         if whole:
-            form, parts = task_form(problem.task, self.readout, tuple(problem.belief.state.shape[1:]))
+            form, parts = task_form(inputs.asked, self.readout, tuple(problem.belief.state.shape[1:]))
             tensors |= parts | {f"carried.{name}": value for name, value in state.stored().items()}
         return Recorded(
             number=self._writer.number, decision=int(state.decision.max()), when=time.time(), seconds=plan.seconds,
@@ -130,7 +132,7 @@ class Recorder:
             candidates=sheet.candidates(), limits=sheet.limits(_margins(plan, problem.task)),
             expected=self._expected(plan), surprise=pooled(surprise), memory=self._memory, whole=whole, task=form,
             clock=clock, updates=inputs.standing.updates, learned=inputs.standing.learned, through=inputs.through,
-            levels=self._levels(),
+            levels=self._levels(), stage=() if stage is None else tuple(stage.tolist()),
             tensors=save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}),
         )
 

@@ -48,6 +48,9 @@ class Act(Command):
     """The observation to reach (1,0,0; a file: .png, .npy, .npz; a moment of the log: log:3:40; several by name:
     eye=FILE;arm=1,0); columns to bring to values (cos=1,speed=0~2: an error of 2 counts as 1); latent:GOAL, an
     observation as a latent; latent=FILE.npy; an energy FILE.py:FUNCTION (default: the goals that the world sets)."""
+    task: Annotated[Path | None, option("FILE.toml")] = None
+    """The task in a file: goal, weights, guardrails, stages, planner, skill, … (see "Tasks" in the docs). --goal,
+    --keep and --weight add to it, and win where both say something."""
     keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
     """A limit that holds at every imagined step, e.g. --keep 'speed<=6', or the name of a kept guardrail
     (`steersman fit`); may be given several times."""
@@ -79,7 +82,6 @@ class Act(Command):
         from steersman.agent.moments import require_acting
         from steersman.cli import goals
         from steersman.cli.planners import planner
-        from steersman.core import Task
         from steersman.evaluation.acting import act_in, own_goal
         from steersman.runs import Run
 
@@ -90,9 +92,10 @@ class Act(Command):
         agent = Agent.load(run, self.checkpoint, planner(self.planner), trusted=self.trusted)
         require_acting(agent.signature)
         gathering(agent, run, self.experience, self.learn)
+        goal = goals.goal(self.goal, agent, self.run) if self.goal else None
+        task = goals.task(self.task, agent, goal, lambda: own_goal(self.env, self.episodes, self.seed), self.weight,
+                          self.keep)
         recorder = None if self.no_record else record_decisions(agent, run, world=self.env)
-        goal = goals.goal(self.goal, agent, self.run) if self.goal else own_goal(self.env, self.episodes, self.seed)
-        task = Task(goal, goals.weights(self.weight, agent, goal), goals.limits(self.keep, agent))
         with Watcher(terminal) as watcher:
             acted = act_in(agent, self.env, task, episodes=self.episodes, seed=self.seed,
                            watch=lambda steps, done, total: watcher.count(f"{total} episodes, step", steps, None))
@@ -100,7 +103,7 @@ class Act(Command):
             recorder.close()
         if agent.log is not None:
             agent.log.close()
-        table = self._table(acted, agent.trusted)
+        table = self._table(acted, agent.trusted, goals.guarded(task))
         name = "run-" + re.sub(r"[^a-z0-9]+", "-", self.env.lower()).strip("-")[-56:].lstrip("-")
         self._keep(run.path, name, table, acted)
         terminal.table(table)
@@ -113,7 +116,8 @@ class Act(Command):
         if recorder is not None:
             terminal.say(recorder.failure or f"every decision is recorded: steersman why {self.run}:0")
         return Done({
-            "run": str(self.run), "env": self.env, "goal": self.goal, "episodes": self.episodes, "seed": self.seed,
+            "run": str(self.run), "env": self.env, "goal": self.goal, "task": str(self.task or ""),
+            "episodes": self.episodes, "seed": self.seed,
             "mean_return": statistics.fmean(acted.returns), "worst_return": min(acted.returns),
             "std_return": statistics.pstdev(acted.returns), "random_return": statistics.fmean(acted.random_returns),
             "returns": acted.returns, "lengths": acted.lengths, "ms_per_act": acted.ms_per_act,
@@ -121,7 +125,7 @@ class Act(Command):
             "updates": agent.standing.updates, "moments": 0 if agent.log is None else agent.log.count,
         })
 
-    def _table(self, acted: Acted, trusted: int | None) -> Table:
+    def _table(self, acted: Acted, trusted: int | None, limits: tuple[str, ...]) -> Table:
         columns = (Column(key="mean", title="return, mean", better="higher"),
                    Column(key="worst", title="worst", better="higher"),
                    Column(key="best", title="best", better="higher"), Column(key="steps", title="steps", form="count"))
@@ -131,15 +135,18 @@ class Act(Command):
             Row(label="random actions, same starts", kind="baseline", figures=_figures(acted.random_returns)),
         )
         notes = ["Intervals of the mean: 95%, normal approximation over episodes."]
-        if self.keep:
-            notes.append(f"{acted.infeasible} decisions found no plan within {', '.join(self.keep)}.")
+        if limits:
+            notes.append(f"{acted.infeasible} decisions found no plan within {', '.join(limits)}.")
         notes += [f"{lost[0].upper()}{lost[1:]}."] if (lost := _lost(acted)) else []
         protocol: dict[str, str | float | int | bool | None] = {
-            "env": self.env, "goal": self.goal or "of the world", "episodes": self.episodes,
-            "seed": self.seed, "limits": ", ".join(self.keep) or None, "trusted horizon": trusted,
+            "env": self.env, "goal": self.goal or (f"{self.task}" if self.task else "of the world"),
+            "episodes": self.episodes,
+            "seed": self.seed, "limits": ", ".join(limits) or None, "trusted horizon": trusted,
+            "task": str(self.task) if self.task else None,
             "ms per decision": round(acted.ms_per_act, 2),
         }
-        title = f"{self.env}, goal {self.goal}" if self.goal else f"{self.env}, its own goals"
+        whose = f"task {self.task}" if self.task else "its own goals"
+        title = f"{self.env}, goal {self.goal}" if self.goal else f"{self.env}, {whose}"
         return Table(name="run", title=title, columns=columns, rows=rows, notes=tuple(notes), protocol=protocol)
 
     def _keep(self, run: Path, name: str, table: Table, acted: Acted) -> None:

@@ -50,6 +50,9 @@ class Evaluate(Command):
     """Episodes (default: the protocol's)."""
     seed: int = 0
     """Starts, goals and planning. The demo's own episodes are those of the demo's seed."""
+    task: Annotated[Path | None, option("FILE.toml")] = None
+    """The task in a file: goal, weights, guardrails, stages, planner, skill, … (see "Tasks" in the docs). Its last goal
+    is each episode's; --keep and --weight add to it."""
     keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
     """A limit that holds at every imagined step, e.g. --keep 'T_R<=139', or the name of a kept guardrail
     (`steersman fit`); may be given several times."""
@@ -86,7 +89,7 @@ class Evaluate(Command):
         from steersman.agent import Agent
         from steersman.cli import goals
         from steersman.cli.planners import planner
-        from steersman.core import ColumnGoal, Task
+        from steersman.core import ColumnGoal
         from steersman.evaluation.seeds import GUARD, derived
         from steersman.runs import Run
         from steersman.studio import build
@@ -101,7 +104,7 @@ class Evaluate(Command):
             terminal.say(f"protocol {name}: its world shows the same columns as this run's log; if yours is another "
                          "world, --offline measures from the log alone")
         asked = protocol.world.begin(1, protocol.seed(self.seed)).goals()  # each episode has its own, all of this kind
-        task = Task(ColumnGoal({}), goals.weights(self.weight, agent, asked), goals.limits(self.keep, agent))
+        task = goals.task(self.task, agent, None, lambda: ColumnGoal({}), self.weight, self.keep, asked)
         guard = None
         if not self.unguarded and protocol.log is not None:
             guard = evaluation.fit_guard(agent, protocol.log, derived(self.seed, GUARD), labels=self.labels)
@@ -117,7 +120,7 @@ class Evaluate(Command):
         figures = measured.figures() | {"seed": self.seed}
         if guard is not None:
             figures["guardrail"] = guard.figures()
-        table = self._table(name, measured, figures)
+        table = self._table(name, measured, figures, goals.guarded(task))
         write(run.path, table)
         build(run.path)
         terminal.table(table)
@@ -152,7 +155,9 @@ class Evaluate(Command):
                      f"{trust.horizon}" if trust.horizon else f"steersman report {self.run}")
         return Done({"run": str(self.run), **msgspec.to_builtins(trust)})
 
-    def _table(self, name: str, measured: Evaluation, figures: dict[str, Any]) -> Table:
+    def _table(
+        self, name: str, measured: Evaluation, figures: dict[str, Any], limits: tuple[str, ...]
+    ) -> Table:
         from steersman.evaluation.intervals import zero_of
 
         n, world = len(measured), measured.protocol.world
@@ -183,12 +188,13 @@ class Evaluate(Command):
                  "Intervals: Wilson, 95%."]
         if measured.forbids and not figures["violations"]:
             notes.append(f"0 of {n} allows a rate of at most {zero_of(n):.2%} (95%).")
-        if self.keep:
-            notes.append(f"{measured.infeasible} decisions found no plan within {', '.join(self.keep)}.")
+        if limits:
+            notes.append(f"{measured.infeasible} decisions found no plan within {', '.join(limits)}.")
         rows = (Row(label="agent", figures=agent), Row(label="strongest random policy", kind="baseline", figures=floor))
         return Table(name=name, title=f"Protocol {name}", columns=tuple(columns), rows=rows, notes=tuple(notes),
                      protocol={"episodes": n, "seed": self.seed, "steps": measured.protocol.limit,
-                               "success": world.success, "limits": ", ".join(self.keep) or None})
+                               "success": world.success, "limits": ", ".join(limits) or None,
+                               "task": str(self.task) if self.task else None})
 
 
 def _share(count: int, n: int) -> Figure:

@@ -1,6 +1,7 @@
 """What objectives need, made: one file for each kind of need, each made once however many objectives ask for it."""
 
 from steersman.training.making.acted import MakeActed
+from steersman.training.making.attending import MakeAttending
 from steersman.training.making.carried import MakeCarried
 from steersman.training.making.drawn import MakeDrawn
 from steersman.training.making.encoded import MakeEncoded
@@ -12,7 +13,7 @@ from steersman.training.making.viewed import MakeLooks, MakeViews
 from steersman.training.making.visible import MakeHides, MakeVisible
 
 __all__ = [
-    "Given", "MakeActed", "MakeCarried", "MakeDrawn", "MakeEncoded", "MakeExplained", "MakeHides", "MakeLooks",
-    "MakeRollouts", "MakeTaught", "MakeViews", "MakeVisible", "Maker", "Making", "imagine_windows", "makes",
-    "require_needs",
+    "Given", "MakeActed", "MakeAttending", "MakeCarried", "MakeDrawn", "MakeEncoded", "MakeExplained", "MakeHides",
+    "MakeLooks", "MakeRollouts", "MakeTaught", "MakeViews", "MakeVisible", "Maker", "Making", "imagine_windows",
+    "makes", "require_needs",
 ]

@@ -44,7 +44,8 @@ class MakeCarried(Maker[Carried, Followed]):
         def outside(rows: slice) -> Tensor | None:
             return None if window.exogenous is None else window.exogenous[:, rows]
 
-        first = Latent(seen.latent.state[:, 0], None if context is None else context[:, 0])
+        first = Latent(seen.latent.state[:, 0], None if context is None else context[:, 0],
+                       task=None if seen.latent.task is None else seen.latent.task[:, 0])
         begins = model.start(first, window.actions[:, :0], outside(slice(0, 0)))
         goes_on = _goes_on(making)
         belief = begins if making.carry is None else making.carry.belief.where(goes_on, begins)

@@ -87,7 +87,8 @@ def roll(
     states = _rows(latent.state, past)
     if noise is not None:
         states = states + noise(states)
-    moments = Latent(states, None if context is None else context.flatten(0, 1)[:, None])
+    moments = Latent(states, None if context is None else context.flatten(0, 1)[:, None],
+                     task=None if latent.task is None else _rows(latent.task, past))
     known, coming = (
         (None, None)
         if window.exogenous is None

@@ -3,5 +3,6 @@
 from steersman.worlds.clips.clips import Clips, Footage
 from steersman.worlds.clips.digits import CountingDigits
 from steersman.worlds.clips.rocking import RockingBalls
+from steersman.worlds.clips.wanderers import Wanderers
 
-__all__ = ["Clips", "CountingDigits", "Footage", "RockingBalls"]
+__all__ = ["Clips", "CountingDigits", "Footage", "RockingBalls", "Wanderers"]

@@ -39,6 +39,26 @@ class Footage(TensorRecord):
         return {IMAGE: self.pictures}
 
 
+def bouncing_walk(count: int, steps: int, kick: float, generator: torch.Generator) -> Tensor:
+    """Places (count, steps + 1, 2) in [-1, 1] of walks that bounce off the edges:
+
+        v' = 0.9 v + 0.436 · kick · ε,   p' = p + v',   ε standard Gaussian, both axes alike
+
+    so that speeds have deviation `kick` and are forgotten in ten frames. Both are drawn at the beginning.
+    """
+    place = 2 * torch.rand(count, 2, generator=generator) - 1
+    speed = kick * torch.randn(count, 2, generator=generator)
+    noise = 0.436 * kick * torch.randn(steps, count, 2, generator=generator)
+    places = [place]
+    for gust in noise:  # time is sequential: a bounce depends on where the walk has come to
+        speed = 0.9 * speed + gust
+        beyond = (place + speed).abs() > 1
+        speed = torch.where(beyond, -speed, speed)
+        place = (place + speed).clamp(-1, 1)
+        places.append(place)
+    return torch.stack(places, 1)
+
+
 class Clips(msgspec.Struct, metaclass=StructABC, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A distribution of films in which nobody acts.
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from steersman.core import ConfigError
 from steersman.core.extras import require
-from steersman.worlds.clips.clips import Clips, Footage
+from steersman.worlds.clips.clips import Clips, Footage, bouncing_walk
 
 _TESTED = 5  # every fifth writing of a digit is kept for tests
 _ZOOM = 2
@@ -54,7 +54,7 @@ class CountingDigits(Clips, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                               f"{self.dwell}, {self.kick}, {self.size}", "correct the film's configuration")
 
     def filmed(self, count: int, steps: int, generator: torch.Generator) -> Footage:
-        place = self._walk(count, steps, generator)
+        place = bouncing_walk(count, steps, self.kick, generator)
         first = torch.randint(10 * self.dwell, (count,), generator=generator)
         turn = (first[:, None] + torch.arange(steps + 1)) // self.dwell
         number = turn % 10
@@ -63,20 +63,6 @@ class CountingDigits(Clips, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         writing = of[number] + (drawn * among[number]).long()
         factors = torch.cat([place, F.one_hot(number, 10).float()], -1)
         return Footage(_placed(images[writing], place, self.size), factors)
-
-    def _walk(self, count: int, steps: int, generator: torch.Generator) -> Tensor:
-        """(count, steps + 1, 2)."""
-        place = 2 * torch.rand(count, 2, generator=generator) - 1
-        speed = self.kick * torch.randn(count, 2, generator=generator)
-        noise = 0.436 * self.kick * torch.randn(steps, count, 2, generator=generator)
-        places = [place]
-        for gust in noise:  # time is sequential: a bounce depends on where the walk has come to
-            speed = 0.9 * speed + gust
-            beyond = (place + speed).abs() > 1
-            speed = torch.where(beyond, -speed, speed)
-            place = (place + speed).clamp(-1, 1)
-            places.append(place)
-        return torch.stack(places, 1)
 
 
 def _placed(images: Tensor, place: Tensor, size: int) -> Tensor:
