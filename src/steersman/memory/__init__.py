@@ -4,5 +4,16 @@ from steersman.core.latent_graph import GraphConfig
 from steersman.core.way_graph import WayConfig
 from steersman.memory.associative import FastWeights, LinearMemory
 from steersman.memory.graphs import build_graph, build_ways, cut_by
+from steersman.memory.slots import SlotMemory, Slots
 
-__all__ = ["FastWeights", "GraphConfig", "LinearMemory", "WayConfig", "build_graph", "build_ways", "cut_by"]
+__all__ = [
+    "FastWeights",
+    "GraphConfig",
+    "LinearMemory",
+    "SlotMemory",
+    "Slots",
+    "WayConfig",
+    "build_graph",
+    "build_ways",
+    "cut_by",
+]
