@@ -3,7 +3,7 @@
     000000000000.log  frames of records from number 0 on; the next file begins where this one ends
 
 Records are numbered from 0 for as long as the log lives. What `append` returned from survives the death of the process
-(`kill -9`); it survives a loss of power if it was asked to be `durable`, after `flush`, and as soon as its file is full.
+(`kill -9`); it survives a loss of power if it was asked to be `durable`, after `flush`, and when its file is full.
 Knows no record and no index: its owner says what a frame holds, and notes what went. Whoever appends holds a lock.
 """
 

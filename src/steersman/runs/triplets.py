@@ -118,6 +118,11 @@ class TripletReader:
         self.folder, self.index = folder, read_index(folder)
         self._form = form(self.index.size, len(self.index.costs))
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self._form.itemsize
+
     def read(self, since: int = 0, through: int | None = None, *, skip_damaged: bool = False) -> Rows:
         """Rows `since` to before `through`, in order.
 
