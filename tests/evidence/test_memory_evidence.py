@@ -1,4 +1,4 @@
-"""The experiment behind short-term memory, tiny: kills and damage cost nothing, search is measured against the truth."""
+"""The experiment behind short-term memory, tiny: kills and damage cost nothing, search is held against the truth."""
 
 from __future__ import annotations
 

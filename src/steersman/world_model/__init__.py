@@ -5,7 +5,7 @@ observer where measurements are noisy and unmeasured disturbances come and stay,
 on the scene around the state. The first three take states of tokens as tokens (token_residual.py and its neighbours).
 Trajectory sampling is put round an ensemble for planning: what it is unsure of is then left to chance (PETS).
 Linear and tabular models are given, not learned: oracles to test planners with. LeWM's and V-JEPA 2's predictors come
-from files that others published (`agent.load_published`).
+from files that others published (`agent.load_published`). Slot changes is for states of objects of which few move.
 """
 
 from steersman.world_model.lewm import LeWMModel
@@ -14,6 +14,7 @@ from steersman.world_model.map_reader import MapReader
 from steersman.world_model.observer import ObserverModel
 from steersman.world_model.recurrent import RecurrentModel
 from steersman.world_model.residual import ResidualModel
+from steersman.world_model.slot_changes import SlotChanges
 from steersman.world_model.tabular import TabularModel
 from steersman.world_model.token_recurrent import TokenRecurrent
 from steersman.world_model.token_residual import TokenResidual
@@ -23,6 +24,7 @@ from steersman.world_model.transformer import TransformerModel
 from steersman.world_model.vjepa2 import VJEPA2Model
 
 __all__ = [
-    "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
-    "TokenRecurrent", "TokenResidual", "TokenTransformer", "TrajectorySampling", "TransformerModel", "VJEPA2Model",
+    "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "SlotChanges",
+    "TabularModel", "TokenRecurrent", "TokenResidual", "TokenTransformer", "TrajectorySampling", "TransformerModel",
+    "VJEPA2Model",
 ]
