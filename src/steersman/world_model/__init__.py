@@ -8,6 +8,7 @@ Linear and tabular models are given, not learned: oracles to test planners with.
 from files that others published (`agent.load_published`). Slot changes is for states of objects of which few move.
 """
 
+from steersman.world_model.ego import EgoModel
 from steersman.world_model.lewm import LeWMModel
 from steersman.world_model.linear import LinearModel
 from steersman.world_model.map_reader import MapReader
@@ -24,7 +25,7 @@ from steersman.world_model.transformer import TransformerModel
 from steersman.world_model.vjepa2 import VJEPA2Model
 
 __all__ = [
-    "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "SlotChanges",
-    "TabularModel", "TokenRecurrent", "TokenResidual", "TokenTransformer", "TrajectorySampling", "TransformerModel",
-    "VJEPA2Model",
+    "EgoModel", "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel",
+    "SlotChanges", "TabularModel", "TokenRecurrent", "TokenResidual", "TokenTransformer", "TrajectorySampling",
+    "TransformerModel", "VJEPA2Model",
 ]
