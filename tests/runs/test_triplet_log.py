@@ -177,6 +177,15 @@ def test_the_oldest_make_room_and_a_killed_writer_leaves_no_lock(tmp_path):
         TripletReader(tmp_path / "nowhere")
 
 
+def test_what_makes_room_while_it_is_read_is_not_missing(tmp_path):
+    writer = lived(tmp_path / "x", 20, retain=3000)
+    reader = TripletReader(tmp_path / "x")
+    for value in range(20, 60):
+        writer.append(*at(value))
+    found = reader.read()
+    assert found.number.tolist() == list(range(read_index(tmp_path / "x").first, 60))
+
+
 def test_a_memory_is_read_without_torch():
     code = "import sys; import steersman.runs.triplets; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{code}"],
