@@ -81,7 +81,7 @@ def models(world: Traffic, latent_shape: tuple[int, ...], seed: int) -> dict[str
     """Both, freshly initialised."""
     chance = ResidualModel.Config(width=64, latent_variable=Categorical.Config(codes=4, width=32, temperature=_PRICE))
     ego = EgoModel.Config(own=(_OWN,), ego=ResidualModel.Config(width=64), world=chance)
-    found = {}
+    found: dict[str, WorldModel] = {}
     for name, config in (("ego", ego), ("joint", chance)):
         torch.manual_seed(seed)
         found[name] = config.build(world.signature, latent_shape, None)
