@@ -35,9 +35,10 @@ class SlotChanges(WorldModel):
         s_i ← s_i + g_i + E(s_i, a) + Σ_j r_ij;  s_j ← s_j + r_ji
 
     What neither moves nor answers stays as it is, bit for bit, however far ahead is imagined. The large networks E and
-    F are asked about what moves alone, so that a step costs what changes; only the guess and the distances to a query,
-    a hundredth of that, are worked out for every slot. While training, slots that do not move take their guess, from
-    which it learns; which slots move is then found out by the prediction error alone.
+    F are asked about what moves alone, so that a step costs what changes; only the guess and the distances to a query
+    are worked out for every slot, for less than a hundredth of what a slot that moves costs. While training, slots that
+    do not move take their guess, from which it learns; which slots move is then found out by the prediction error
+    alone.
 
     A match is hard: a slot that answers is written to, s_j ← s_j + c r_j with c = 1, and the others with c = 0. A soft
     one (`memory.SlotMemory`) would write a little to every slot at every step, and cost as much.
