@@ -25,6 +25,7 @@ from .core import (
     Task as Task,
     check_cost as check_cost,
     check_guardrail as check_guardrail,
+    check_memory as check_memory,
     check_planner as check_planner,
     check_world_model as check_world_model,
 )

@@ -23,7 +23,7 @@ from steersman.agent.memorising import memorise
 from steersman.agent.rederiving import Rederiver
 from steersman.agent.replay import _Again, replay
 from steersman.core import Belief, ConfigError, Latent, ObservationGoal, RunError, Task
-from steersman.memory import LinearMemory
+from steersman.memory import LinearMemory, SlotMemory
 from steersman.runs import Run
 from steersman.runs.decisions import session_at
 
@@ -162,3 +162,16 @@ def test_a_moment_of_many_tokens_is_written_flat():
     belief = Belief(Latent(torch.arange(6.0).view(1, 2, 3)).state)
     found = memorise(memory, state, belief).memory
     assert torch.equal(found.base[0], torch.arange(6.0)[:, None] * torch.arange(6.0))
+
+
+def test_slots_begin_beside_others_and_are_stored_and_restored_whole():
+    memory = SlotMemory(6, 6, slots=4)
+    state, seen = AgentState.begin(None, 2), torch.randn(5, 2, 6, generator=torch.Generator().manual_seed(0))
+    for t, moment in enumerate(seen):
+        state = state.begun(torch.tensor([1])) if t == 3 else replace(state, fresh=torch.zeros(2, dtype=torch.bool))
+        state = memorise(memory, state, Belief(moment))
+    assert state.memory.writes.tolist() == [5, 2]
+    assert (state.memory.used > 0).sum((1, 2)).tolist() == [4, 2]
+    torch.testing.assert_close(memory.read(state.memory, seen[4][:, None])[:, 0], seen[4], atol=1e-2, rtol=0)
+    again = AgentState.restored(state.stored(), state.seeds, 0, None, memory.initial(2))
+    assert all(torch.equal(x, again.stored()[name]) for name, x in state.stored().items())

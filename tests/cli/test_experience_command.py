@@ -51,3 +51,11 @@ def test_experience_is_trained_on(pendulum: Path, steersman: Callable, tmp_path:
                       "--steps", "3", "--json")
     assert ended.code == 0, ended.err
     assert Run.open(tmp_path / "next").manifest.data["steps"] == 400
+
+
+def test_triplets_need_an_intrinsic_cost(pendulum: Path, steersman: Callable, tmp_path: Path) -> None:
+    run = shutil.copytree(pendulum, tmp_path / "run")
+    refused = steersman("run", str(run), "--env", "Pendulum-v1", "--goal", "1,0,0", "--triplets")
+    assert refused.code == 2
+    assert "an agent with an intrinsic cost" in refused.err
+    assert not (run / "triplets").exists()

@@ -253,7 +253,8 @@ def test_a_flipped_byte_costs_one_moment_and_no_other(tmp_path):
     assert values(tmp_path / "x") == {0: 0, 2: 2, 3: 3, 4: 4, 5: 9}
 
 
-DUE = {"another file": lambda w: w._full(90, 0.0), "room": lambda w: sum(x.size for x in w._segments) > w.retain}
+DUE = {"another file": lambda w: w._log._full(90, 0.0),
+       "room": lambda w: sum(x.size for x in w._log._segments) > w._log.retain}
 
 
 @pytest.mark.parametrize("due", DUE)

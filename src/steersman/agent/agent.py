@@ -26,6 +26,7 @@ from steersman.agent.building.origin import Origin, origin_of
 from steersman.agent.building.readouts import load_readout
 from steersman.agent.config import AgentConfig, require_name, require_world_model
 from steersman.agent.configuring import Planners, configured, require_settings
+from steersman.agent.costing import remember
 from steersman.agent.experience import ExperienceLog, Transition
 from steersman.agent.fitted.additions import Additions
 from steersman.agent.fitted.in_run import load_additions
@@ -81,6 +82,7 @@ from steersman.core.planner import GraphSource
 from steersman.core.way_graph import WaySource
 from steersman.cost import Sealed
 from steersman.cost.goals import GoalSpace
+from steersman.memory import TripletMemory
 from steersman.nn import retain_freed_memory
 from steersman.runs import Run
 from steersman.runs.trust import trusted_horizon
@@ -145,6 +147,7 @@ class Agent:
             self.additions.guardrails, self.additions.outdated = dict(additions.guardrails), additions.outdated
         self.recorder: Recorder | None = None
         self.log: ExperienceLog | None = None
+        self.triplets: TripletMemory | None = None
         self.learning: Learning | None = None
         self.standing = Standing()
         self.ledger = begin_ledger(self.further, world_model, config.streaming)
@@ -384,7 +387,8 @@ class Agent:
         return self._decide(belief, state, asked, exogenous, inputs)
 
     def experience(self, transition: Transition, *, durable: bool = False) -> Update | None:
-        """Add what was observed after an action to the experience of the run (`record_experience` begins that).
+        """Add what was observed after an action to the experience of the run (`record_experience` begins that), and
+        what it costs to the memory of triplets (`remember_triplets`).
 
         durable  wait until it is on disk: it then survives a loss of power, too
 
@@ -400,6 +404,10 @@ class Agent:
             raise UsageError("an agent whose experience is recorded", "one whose is not",
                              "begin with record_experience(agent, run)")
         self.log.append(transition, durable=durable)
+        if self.triplets is not None:
+            task = None if self._asked is None else self._limited(self._asked)
+            remember(self.triplets, transition, self.encode(transition.observation), self.sealed,
+                     self.signature.action, task, self.standing.updates)
         rests = self._task is not None and self._task.settings.rests(CORRECTOR)
         return self.learn() if self.learning is not None and self.learning.due(self.log.count) and not rests else None
 

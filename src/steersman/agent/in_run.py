@@ -6,6 +6,8 @@ Knows agents from above: nothing here is needed to act.
 
 from __future__ import annotations
 
+import math
+
 from steersman.agent.agent import Agent
 from steersman.agent.experience import ExperienceLog
 from steersman.agent.fitted.in_run import save_additions
@@ -16,9 +18,12 @@ from steersman.agent.levels import corrector_level
 from steersman.agent.rederiving import Rederiver
 from steersman.agent.remembered import memory_of
 from steersman.core import Corrector, MismatchError, UsageError
+from steersman.memory import TripletMemory
 from steersman.runs import Run
 from steersman.runs.decisions import RETAINED
 from steersman.runs.experiencing import RETAINED as EXPERIENCE_RETAINED
+from steersman.runs.triplets import FOLDER as TRIPLETS
+from steersman.runs.triplets import RETAINED as TRIPLETS_RETAINED
 
 
 def store_additions(agent: Agent, run: Run) -> list[str]:
@@ -78,6 +83,33 @@ def record_experience(
     _require_run(agent, run)
     agent.log = ExperienceLog(run, agent.signature, retain=retain, age=age)
     return agent.log
+
+
+def remember_triplets(
+    agent: Agent, run: Run, *, retain: int = TRIPLETS_RETAINED, age: float = float("inf")
+) -> TripletMemory:
+    """From now on, `agent.experience` adds each moment's state and intrinsic costs to RUN/triplets, going on with what
+    is there: a critic learns from them (`agent.triplets.triplets()`), and they are searched by state
+    (`agent.triplets.nearest`).
+
+    retain  bytes that stay; age  seconds that triplets stay. The oldest go first
+
+    Raises:
+        UsageError: no experience is recorded (`record_experience`); an agent without intrinsic costs.
+        MismatchError: the weights are not of this run, or the triplets there are of another checkpoint or other costs.
+        LockedError: another process adds to them. StorageError: the disk refused.
+    """
+    _require_run(agent, run)
+    if agent.log is None:
+        raise UsageError("an agent whose experience is recorded", "one whose is not",
+                         "begin with record_experience(agent, run)")
+    if not agent.sealed:
+        raise UsageError("an agent with an intrinsic cost, to remember what its moments cost", "one without",
+                         "name some in its configuration (`intrinsic`), or add_cost(cost, intrinsic=True)")
+    agent.triplets = TripletMemory(
+        run.path / TRIPLETS, math.prod(agent.perception.latent_shape), tuple(cost.name for cost in agent.sealed),
+        run=run.manifest.id, weights=f"checkpoint {agent.origin.checkpoint}", retain=retain, age=age)
+    return agent.triplets
 
 
 def correct_with(

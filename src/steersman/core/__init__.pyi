@@ -13,6 +13,7 @@ from .boxes import (
 from .checks import (
     check_cost as check_cost,
     check_guardrail as check_guardrail,
+    check_memory as check_memory,
     check_planner as check_planner,
     check_world_model as check_world_model,
 )

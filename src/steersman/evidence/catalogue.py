@@ -37,6 +37,9 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "unknown-regions": (".unknown_regions", "who enters a region never logged, and a noisy one that is well known"),
     "configurator": (".configurator", "the same frame, two tasks: what a task's token lets the latent hold"),
     "control": (".control", "beside PETS, TD-MPC2, SAC, HIQL and QRL at equal steps and at equal predictor calls"),
+    "change": (".change", "8 to 64 pucks of which few move: changes to few slots beside the whole state"),
+    "ego": (".ego", "own state by a deterministic model and the world by one with z, beside one joint model"),
+    "memory": (".memory", "triplets of what states cost: 100 kills, damage, search among a million, growth"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }
 """Name -> (module, one line about it)."""

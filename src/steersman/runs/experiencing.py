@@ -16,15 +16,17 @@ import numpy as np
 from steersman.core.errors import DataError, UsageError
 from steersman.core.recording import Array, check_actions, check_array, check_tokens
 from steersman.core.signature import Signature
+from steersman.runs import rolling
 from steersman.runs.experience import FIRST, INDEX, MARK, TERMINAL, ExperienceIndex, Moment, head_of, read_index
-from steersman.runs.files import atomic_write, pretty, refusals, sync_folder, write_new
+from steersman.runs.files import atomic_write, pretty, refusals, write_new
 from steersman.runs.folders import new_folder
-from steersman.runs.frames import FrameFile, frame, frames, segments
+from steersman.runs.frames import frame
 from steersman.runs.lock import WriterLock
+from steersman.runs.rolling import Gone, Held, RollingLog
 
 RETAINED = 1 << 30
 """Bytes of moments that stay, by default; the oldest go first."""
-SEGMENT = 8 << 20
+SEGMENT = rolling.SEGMENT
 """Bytes of a file, and at most an eighth of what stays."""
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -56,16 +58,6 @@ class Moments:
         return len(next(iter(self.observations.values())))
 
 
-@dataclass
-class _Segment:
-    """A file: number and time of its first moment, and its size."""
-
-    start: int
-    path: Path
-    when: float
-    size: int
-
-
 class ExperienceWriter:
     """Appends moments to the log in `folder`, which one process at a time may do."""
 
@@ -85,8 +77,7 @@ class ExperienceWriter:
         if retain < 1 or not age > 0:
             raise UsageError("at least 1 byte and some time of experience to retain", f"{retain} bytes, {age:g} s",
                              "raise the limit")
-        self.folder, self.signature, self.retain, self.age = folder, signature, retain, age
-        self._clock, self._file, self._dirty = clock, None, False
+        self.folder, self.signature, self._clock = folder, signature, clock
         self._streams: dict[int, tuple[int, int]] = {}  # stream -> its episode, and the step that comes next
         if not (folder / INDEX).exists():
             with new_folder(folder, "experience") as made:
@@ -95,30 +86,19 @@ class ExperienceWriter:
         self._lock.acquire()
         try:
             with refusals("experience written", folder):
-                self._open()
+                self.index = read_index(folder)
+                self.index.signature.require(signature, f"the experience in {folder}", "what is to be added")
+                self.signature = self.index.signature
+                self._log = RollingLog(folder, MARK, _held, first=self.index.first, retain=retain, age=age,
+                                       note=self._note, largest=SEGMENT, clock=clock)
         except BaseException:
             self._lock.release()
             raise
 
-    _file: FrameFile | None
-
-    def _open(self) -> None:
-        there, self.index = segments(self.folder), read_index(self.folder)
-        self.index.signature.require(self.signature, f"the experience in {self.folder}", "what is to be added")
-        self.signature = self.index.signature
-        for start, path in there:  # a writer was stopped between noting that they go and removing them
-            if start < self.index.first:
-                path.unlink()
-        there = [(start, path) for start, path in there if start >= self.index.first]
-        self._segments = [_Segment(start, path, _begun(path), path.stat().st_size) for start, path in there]
-        self.count = self.index.first
-        if there:
-            last, end = self._segments[-1], 0
-            self.count = last.start
-            for place, payload in frames(last.path, MARK, beyond=True):
-                self.count, end = head_of(payload).number + 1, place
-            self._file, last.size = FrameFile(last.path, end), end
-        self._make_room()
+    @property
+    def count(self) -> int:
+        """Moments that were ever appended."""
+        return self._log.count
 
     def append(self, moments: Moments, *, durable: bool = False) -> range:
         """Write B moments; their numbers. They outlive this process when the call returns, see the head of this file.
@@ -143,20 +123,8 @@ class ExperienceWriter:
             else:
                 streams[name] = (episode, step + 1)
         with refusals("experience written", self.folder):
-            if self._full(len(content), when):
-                self._next_file(when)
-            self._make_room()
-            assert self._file is not None
-            before = self._file.size
-            self._file.append(content)
-            if durable:
-                try:
-                    self._file.sync()
-                except OSError:
-                    self._file.undo(before)
-                    raise
-        self._segments[-1].size += len(content)
-        self._streams, self.count, self._dirty = streams, numbers.stop, not durable
+            self._log.append(content, len(moments), when, durable=durable)
+        self._streams = streams
         return numbers
 
     def flush(self) -> None:
@@ -165,10 +133,8 @@ class ExperienceWriter:
         Raises:
             StorageError: the disk refused.
         """
-        if self._file is not None and self._dirty:
-            with refusals("experience written", self.folder):
-                self._file.sync()
-            self._dirty = False
+        with refusals("experience written", self.folder):
+            self._log.flush()
 
     def close(self) -> None:
         """Wait until everything is on disk, and let others write; harmless if closed.
@@ -176,11 +142,9 @@ class ExperienceWriter:
         Raises:
             StorageError: the disk refused.
         """
-        file, self._file = self._file, None
         try:
-            if file is not None:
-                with refusals("experience written", self.folder):
-                    file.close()
+            with refusals("experience written", self.folder):
+                self._log.close()
         finally:
             self._lock.release()
 
@@ -244,63 +208,14 @@ class ExperienceWriter:
             observations=tuple(moments.observations[n][row].tobytes() for n in names),
         )
 
-    # Making room ---------------------------------------------------------------------------------------------------
-
-    def _full(self, more: int, when: float) -> bool:
-        if self._file is None:
-            return True
-        last = self._segments[-1]
-        largest = max(1, min(SEGMENT, self.retain // 8))
-        return last.size > 0 and (last.size + more > largest or when - last.when > self.age / 8)
-
-    def _next_file(self, when: float) -> None:
-        """The old file is on disk, and the new one's name, before anything stands in the new one."""
-        old, path = self._file, self.folder / f"{self.count:012d}.log"
-        if old is not None:
-            old.sync()
-        new = FrameFile(path)
-        try:
-            sync_folder(self.folder)
-        except BaseException:
-            new.drop()
-            raise
-        self._file = new
-        self._segments = [x for x in self._segments if x.path != path] + [_Segment(self.count, path, when, 0)]
-        if old is not None:
-            old.drop()
-
-    def _make_room(self) -> None:
-        """Note what goes before it goes: whoever is stopped in between leaves files that the next writer removes."""
-        now, gone = self._clock(), list[_Segment]()
-        by_size = by_age = 0
-        total = sum(x.size for x in self._segments)
-        while len(self._segments) - len(gone) > 1:
-            oldest, second = self._segments[len(gone)], self._segments[len(gone) + 1]
-            if total > self.retain:
-                by_size += second.start - oldest.start
-            elif now - second.when > self.age:
-                by_age += second.start - oldest.start
-            else:
-                break
-            gone.append(oldest)
-            total -= oldest.size
-        if not gone:
-            return
+    def _note(self, gone: Gone) -> None:
         self.index = msgspec.structs.replace(
-            self.index, first=self._segments[len(gone)].start, by_size=self.index.by_size + by_size,
-            by_age=self.index.by_age + by_age, bytes=self.index.bytes + sum(x.size for x in gone),
+            self.index, first=gone.first, by_size=self.index.by_size + gone.by_size,
+            by_age=self.index.by_age + gone.by_age, bytes=self.index.bytes + gone.bytes,
         )
-        self._save()
-        self._segments = self._segments[len(gone):]
-        for one in gone:
-            one.path.unlink(missing_ok=True)
-
-    def _save(self) -> None:
         atomic_write(self.folder / INDEX, pretty(self.index))
 
 
-def _begun(path: Path) -> float:
-    """When the first moment of a file was written; that of the file where it holds none."""
-    for _, payload in frames(path, MARK, beyond=True):
-        return head_of(payload).when
-    return path.stat().st_mtime
+def _held(payload: bytes) -> Held:
+    head = head_of(payload)
+    return Held(head.number, head.number + 1, head.when)

@@ -7,15 +7,17 @@ neighbours); token convolution where tokens lie on a grid and what happens to on
 of tiles.
 Trajectory sampling is put round an ensemble for planning: what it is unsure of is then left to chance (PETS).
 Linear and tabular models are given, not learned: oracles to test planners with. LeWM's and V-JEPA 2's predictors come
-from files that others published (`agent.load_published`).
+from files that others published (`agent.load_published`). Slot changes is for states of objects of which few move.
 """
 
+from steersman.world_model.ego import EgoModel
 from steersman.world_model.lewm import LeWMModel
 from steersman.world_model.linear import LinearModel
 from steersman.world_model.map_reader import MapReader
 from steersman.world_model.observer import ObserverModel
 from steersman.world_model.recurrent import RecurrentModel
 from steersman.world_model.residual import ResidualModel
+from steersman.world_model.slot_changes import SlotChanges
 from steersman.world_model.tabular import TabularModel
 from steersman.world_model.token_convolution import TokenConvolution
 from steersman.world_model.token_recurrent import TokenRecurrent
@@ -26,7 +28,7 @@ from steersman.world_model.transformer import TransformerModel
 from steersman.world_model.vjepa2 import VJEPA2Model
 
 __all__ = [
-    "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel", "TabularModel",
-    "TokenConvolution", "TokenRecurrent", "TokenResidual", "TokenTransformer", "TrajectorySampling", "TransformerModel",
-    "VJEPA2Model",
+    "EgoModel", "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel",
+    "SlotChanges", "TabularModel", "TokenConvolution", "TokenRecurrent", "TokenResidual", "TokenTransformer",
+    "TrajectorySampling", "TransformerModel", "VJEPA2Model",
 ]

@@ -14,7 +14,7 @@ import tyro
 from steersman.cli import imports
 from steersman.cli.command import Command, option
 from steersman.cli.done import Done
-from steersman.cli.gathering import gathered, gathering
+from steersman.cli.gathering import close, gathered, gathering
 from steersman.cli.imports import Modules
 from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal
@@ -74,6 +74,8 @@ class Act(Command):
     learn: Annotated[int, option("MOMENTS")] = 0
     """Learn from that experience whenever so many moments were added, going on from what was learned before (0: do
     not); updates that lose their experience stay replayable by a copy of the weights after every tenth."""
+    triplets: Annotated[bool, option()] = False
+    """Remember what each moment costs, RUN/triplets, and the moments themselves: a critic learns from that."""
     imports: Modules = ()
     """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
@@ -91,7 +93,7 @@ class Act(Command):
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint, planner(self.planner), trusted=self.trusted)
         require_acting(agent.signature)
-        gathering(agent, run, self.experience, self.learn)
+        gathering(agent, run, self.experience, self.learn, self.triplets)
         goal = goals.goal(self.goal, agent, self.run) if self.goal else None
         task = goals.task(self.task, agent, goal, lambda: own_goal(self.env, self.episodes, self.seed), self.weight,
                           self.keep)
@@ -101,8 +103,7 @@ class Act(Command):
                            watch=lambda steps, done, total: watcher.count(f"{total} episodes, step", steps, None))
         if recorder is not None:
             recorder.close()
-        if agent.log is not None:
-            agent.log.close()
+        close(agent)
         table = self._table(acted, agent.trusted, goals.guarded(task))
         name = "run-" + re.sub(r"[^a-z0-9]+", "-", self.env.lower()).strip("-")[-56:].lstrip("-")
         self._keep(run.path, name, table, acted)
