@@ -214,8 +214,10 @@ class Agent:
 
     @property
     def critic(self) -> Critic | None:
-        """What a state costs from here on."""
-        return self.further.critic
+        """What a state costs from here on: the box of the configuration, or the term that was fitted and is weighed as
+        "critic" (`cost.IntrinsicCritic`)."""
+        fitted = self.additions.costs.get("critic")
+        return fitted if self.further.critic is None and isinstance(fitted, Critic) else self.further.critic
 
     @property
     def memory(self) -> Memory | None:
@@ -399,6 +401,20 @@ class Agent:
         exogenous = require_forecast(exogenous, self.signature, len(belief))
         self._resolve(task)
         return self._decide(belief, self._state(len(belief)), task, exogenous, None)
+
+    def problem(self, belief: Belief, task: Task) -> Problem:
+        """What a planner of this agent would get for these beliefs: for whatever judges futures and does not plan. It
+        is drawn from fresh seeds, and nothing of the agent's state enters or changes.
+
+        Raises:
+            PlanningError: a goal that does not fit.
+        """
+        wanted = self.config.goal_space
+        space = "latent" if wanted == "auto" and self.planner.wants_latent_goal() else wanted
+        goal = resolve(task.goal, self.perception, self.signature, self.readout, space)
+        every = torch.arange(len(belief))
+        return Problem(self.world_model, belief, self.costs, self._limited(task, goal), self.signature.action, every,
+                       torch.zeros_like(every))
 
     def _state(self, batch: int) -> AgentState:
         """The state to go on from; another one where there was none, or was one of other episodes."""
