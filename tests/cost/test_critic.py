@@ -1,4 +1,4 @@
-"""A critic of intrinsic cost: exact returns against a loop, a chain's value, bars for fits and goals, what it refuses."""
+"""A critic of intrinsic cost: returns against a loop, the value of a chain, fits and goals, and what it refuses."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_bootstrapped_returns_are_those_of_a_loop(trace) -> None:
 
 
 def _walks(count: int = 150, size: int = 6, seed: int = 0):
-    """Walks on a line of `size` places, one step right with probability .7; a place costs 1, the right end is the end."""
+    """Walks on a line: one step right with probability .7; a place costs 1, the right end is the end."""
     generator = torch.Generator().manual_seed(seed)
     time, episode, place, ended = [], [], [], []
     for number in range(count):

@@ -107,8 +107,8 @@ class Cost(ABC):
     intrinsic: bool = False
     """Whether it weighs 1 where a task does not name it (`cost.Sealed`)."""
     terminal: bool = False
-    """Whether it speaks of a future's last state alone: what is to come after it, 0 at every step before. Tree search and
-    dynamic programming ask such a term in their leaves."""
+    """Whether it speaks of a future's last state alone: what is to come after it, 0 at every step before. Tree search
+    and dynamic programming ask such a term in their leaves."""
 
     @abstractmethod
     def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:

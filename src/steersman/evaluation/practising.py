@@ -6,6 +6,8 @@ Knows agents, critics and trials; no world and no planner. Shapes: B episodes, T
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,33 +28,38 @@ Begin = Callable[[int, int], Trials]
 
 @dataclass(frozen=True)
 class Round:
-    """One round: how many episodes were acted, in how many steps of the world, what a moment cost on average, and what
-    the critic that was fitted afterwards explains."""
+    """One life.
+
+    episodes, steps  that were acted, steps of the world
+    cost             what a moment cost on average
+    fit              what the critic that it was acted with explains; None: without one
+    """
 
     episodes: int
     steps: int
     cost: float
-    fit: CriticFit
+    fit: CriticFit | None
 
 
 def practise(
     agent: Agent, begin: Begin, task: Task, *, told: Sequence[str] = (), rounds: int = 3, episodes: int = 48,
-    longest: int = 200, astray: int = 0, remember: int = 1, config: IntrinsicCritic.Config | None = None,
+    longest: int = 200, astray: int = 0, remember: int = 2, config: IntrinsicCritic.Config | None = None,
     seed: int = 0, watch: Callable[[int, int], None] | None = None,
 ) -> list[Round]:
-    """Rounds of acting and fitting; the agent's critic afterwards is the last one, `agent.critic`.
+    """Rounds of acting, fitting, and acting again: `rounds` fits between `rounds` + 1 lives, told in turn. Of all
+    critics that were acted with, the one that cost least a moment is the agent's afterwards: `agent.critic`.
 
-    begin     trials of the world; their goals take the place of the task's for the columns `told`
-    task      goal, weights and horizon with which the agent acts and is judged; it weighs "critic" as what it foresees.
-              In a first round without a critic it acts without
+    begin     trials of the world; where columns are `told`, their goals take the place of the task's
+    task      goal, weights and horizon with which the agent acts and is judged; it weighs "critic" as what it foresees
     told      columns of the goal that differ from episode to episode
-    episodes  of each round, of at most `longest` steps
+    episodes  of each life, of at most `longest` steps
     astray    an episode begins with a random number of random actions, this many at most, so that the critic also sees
               what lies beside the way; they are not remembered
-    remember  rounds whose moments the critic is fitted to: 1 forgets what worse critics did
-    watch     called with steps done in this round, and their limit
+    remember  lives whose moments a critic is fitted to; of older ones worse critics are the authors
+    watch     called with steps done in this life, and their limit
 
-    Nothing of perception or world model changes. Guardrails of the task hold while practising.
+    The first life is acted without a critic where the agent has none, else with its own, whose fit is not known any
+    more. Nothing of perception or world model changes. Guardrails of the task hold while practising.
 
     Raises:
         UsageError: a task that does not weigh the critic, sizes below 1, an agent that carries a history.
@@ -61,29 +68,39 @@ def practise(
     require_rememberable(agent)
     name = IntrinsicCritic.name
     if not task.weights.get(name):
-        raise UsageError(f"a task that weighs {name!r}", f"{dict(task.weights)}", "weigh it as the cost that it foresees")
+        raise UsageError(f"a task that weighs {name!r}", f"{dict(task.weights)}",
+                         "weigh it as the cost that it foresees")
     if min(rounds, episodes, longest, remember) < 1 or astray < 0:
         raise UsageError("rounds, episodes, longest and remember >= 1, astray >= 0",
                          f"{rounds}, {episodes}, {longest}, {remember}, {astray}", "correct the sizes")
     critic = agent.additions.costs.get(name)
-    told, known = tuple(told), isinstance(critic, IntrinsicCritic)
+    known = isinstance(critic, IntrinsicCritic)
     if not isinstance(critic, IntrinsicCritic):
-        critic = critic_for(agent, replace(task, goal=_goal(begin, task, told, seed)), told, config)
-    lives: list[Triplets] = []
-    done: list[Round] = []
-    for number in range(rounds):
+        critic = critic_for(agent, _told(task, told, begin(1, _seed(seed, 0)))[0], told, config)
+    lives, done, fit = list[Triplets](), list[Round](), None
+    best, least = copy.deepcopy(critic.state_dict()), math.inf
+    for number in range(rounds + 1):
         acting = task if known else replace(task, weights={k: v for k, v in task.weights.items() if k != name})
-        life = lived(agent, begin(episodes, _seed(seed, number)), acting, told, longest, astray,
-                     _seed(seed, number), watch)
+        begun = _seed(seed, number)
+        life = lived(agent, begin(episodes, begun), acting, told, longest, astray, begun, watch)
+        felt = life.time > 0
+        done.append(Round(episodes, int(felt.sum()), float(life.costs[felt].mean()), fit))
+        if known and done[-1].cost < least:
+            best, least = copy.deepcopy(critic.state_dict()), done[-1].cost
+        if number == rounds:
+            break
         lives = [*lives, replace(life, episode=life.episode + number * episodes)][-remember:]
-        every = join(lives)
-        fit = every.fit(critic, seed + number)
+        fit = join(lives).fit(critic, seed + number)
         if not known:
             agent.add_cost(critic)
             known = True
-        felt = life.time > 0
-        done.append(Round(episodes, int(felt.sum()), float(life.costs[felt].mean()), fit))
+    critic.load_state_dict(best)
     return done
+
+
+def kept_round(rounds: Sequence[Round]) -> Round:
+    """The one whose critic was kept."""
+    return min((one for one in rounds if one.fit is not None), key=lambda one: one.cost)
 
 
 def lived(
@@ -138,18 +155,13 @@ def _told(task: Task, told: Sequence[str], trials: Trials) -> tuple[Task, Tensor
     own = trials.goals()
     given = own.targets if isinstance(own, ColumnGoal) else {}
     missing = sorted(set(told) - set(given))
-    if missing:
+    if missing or not isinstance(own, ColumnGoal):
         raise UsageError(f"trials with goals on {', '.join(told)}", f"none on {', '.join(missing)}",
                          "tell the critic columns that this world sets")
     target = torch.stack([torch.as_tensor(given[name]).float().expand(len(trials)) for name in told], -1)
-    scale = task.goal.scale if isinstance(task.goal, ColumnGoal) else own.scale  # type: ignore[union-attr]
-    aims = {**(task.goal.targets if isinstance(task.goal, ColumnGoal) else {}),
-            **dict(zip(told, target.unbind(-1), strict=True))}
-    return replace(task, goal=ColumnGoal(aims, scale)), target
-
-
-def _goal(begin: Begin, task: Task, told: Sequence[str], seed: int) -> object:
-    return _told(task, told, begin(1, _seed(seed, 0)))[0].goal if told else task.goal
+    asked = task.goal if isinstance(task.goal, ColumnGoal) else ColumnGoal({}, own.scale)
+    aims = {**asked.targets, **dict(zip(told, target.unbind(-1), strict=True))}
+    return replace(task, goal=replace(asked, targets=aims)), target
 
 
 def _seed(seed: int, number: int) -> int:

@@ -43,8 +43,9 @@ class DynamicProgramming(Configured["DynamicProgramming.Config"]):
     """Backward induction over the states that the model can reach (Bellman 1957).
 
         S_{t+1} = { outcomes of every choice in every state of S_t },  equal up to `resolution` -> one
-        V_T = critic, terms weighed for what comes at the end (`cost.IntrinsicCritic`), or 0;   V_t(s) = min over allowed a of Σ_o p_o [E(s, a, o) + V_{t+1}(s_o)]
+        V_T = critic, or 0;   V_t(s) = min over allowed a of Σ_o p_o [E(s, a, o) + V_{t+1}(s_o)]
 
+    A critic is handed over, or a term that the task weighs for what comes at the end (`cost.IntrinsicCritic`).
     Exact for the horizon, also where steps are left to chance: the plan reacts to outcomes, and its value is value
     iteration's. Continuous actions are chosen from a fan as in beam search. A layer keeps `states` states; where more
     are reached, those with the least energy on the way stay, the others count as if their last energy went on, and

@@ -50,8 +50,8 @@ def solve(config: Settings, graph: Graph, problem: Problem, aim: Aim, stale: Ten
 
 
 def value_of(config: Settings, graph: Graph, problem: Problem, aim: Aim, points: Tensor) -> Tensor:
-    """Steps to the goal from points (B, P, D): interpolated, or straight where the goal is in touch. Where the graph knows
-    no way: FAR, and what the terms weighed for a future's end say (a critic), or else how far it is straight."""
+    """Steps to the goal from points (B, P, D): interpolated, or straight where the goal is in touch. Where the graph
+    knows no way: FAR, and what the terms weighed for a future's end say (a critic), or else how far it is straight."""
     index, weight = nearest(config, graph.nodes, graph.count, points, graph.step)
     value = graph.value.gather(1, index.flatten(1)).view(index.shape)
     known = (value < FAR / 2) & (weight > 0)
