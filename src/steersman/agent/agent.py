@@ -343,6 +343,23 @@ class Agent:
         count_moments(self.ledger, batch, 1 if since is None else since.shape[1], self.surprise)
         return self._decide(belief, state, task, exogenous, inputs)
 
+    @torch.inference_mode()
+    def propose(self, observation: Mapping[str, Any], task: Task, policy: str) -> Tensor:
+        """Mode 1: what a policy of this agent does, (B, A), from an observation as `act` takes it. Encoded and
+        answered: nothing is imagined, so no guardrail is looked at, and nothing is remembered.
+
+        Raises:
+            ConfigError: no such policy. UsageError: an agent whose state is more than its last observation.
+        """
+        if policy not in self.policies:
+            raise ConfigError(f"a policy of {', '.join(self.policies) or 'none'}", repr(policy),
+                              "distil one, or correct the name")
+        if self.config.history > 1 or self.config.streaming:
+            raise UsageError("an agent whose state is its last observation", "one that carries a history",
+                             "plan instead, or act with Reactive(policy)")
+        moment = self._boxes.encode(moment_of(observation, self.signature))
+        return self.policies[policy].propose(Belief(moment.state, moment.context), task)[:, 0]
+
     def experience(self, transition: Transition, *, durable: bool = False) -> Update | None:
         """Add what was observed after an action to the experience of the run (`record_experience` begins that).
 

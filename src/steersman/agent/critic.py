@@ -6,7 +6,7 @@ Shapes: n moments, D latent size, A action size, G targets, C columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from steersman.actor.ground.verdict import terminal_terms, total_of, weighted_terms
 from steersman.agent.agent import Agent
 from steersman.agent.distance import latents
+from steersman.agent.distilling import drawn_targets, towards
 from steersman.core import (
     Belief,
     ColumnGoal,
@@ -24,7 +25,7 @@ from steersman.core import (
     TensorRecord,
     UsageError,
 )
-from steersman.cost import CriticFit, IntrinsicCritic, column_names, require_intrinsic
+from steersman.cost import CriticFit, IntrinsicCritic, require_intrinsic
 from steersman.data import Dataset
 
 _TOGETHER = 4096  # moments that are judged at a time
@@ -60,7 +61,8 @@ class Triplets(TensorRecord):
 def critic_for(
     agent: Agent, task: Task, told: Sequence[str] = (), config: IntrinsicCritic.Config | None = None
 ) -> IntrinsicCritic:
-    """An unfitted critic for this agent and task: it is told the columns `told` of the goal, the others are its aim.
+    """An unfitted critic for this agent and task: it is told the columns `told` of the goal, the others are its aim
+    where the task weighs the goal.
 
     Raises:
         UsageError: columns that the goal does not name.
@@ -69,6 +71,8 @@ def critic_for(
     if not set(told) <= set(aims):
         raise UsageError(f"a goal on the columns {', '.join(told)}", f"one on {', '.join(aims) or 'no columns'}",
                          "name them in the goal")
+    if not agent.problem(_any(agent), task).weights.get("goal"):  # what is foreseen asks for no goal
+        aims = {name: aims[name] for name in told}
     aim = {name: float(torch.as_tensor(value).reshape(-1)[0]) for name, value in aims.items() if name not in told}
     config = msgspec.structs.replace(config or IntrinsicCritic.Config(), targets=tuple(told), aim=aim)
     return config.build(agent.perception.latent_shape)
@@ -114,7 +118,7 @@ def triplets_of(
     led = row > 0
     pieces = zip(episode[led].split(_TOGETHER), row[led].split(_TOGETHER), strict=True)
     actions = torch.cat([log.windows(e, r - 1, 1).actions[:, 0] for e, r in pieces])
-    target = _drawn(agent, log, told, episode, seed) if told else None
+    target = drawn_targets(agent, log, tuple(told), len(moments), seed)[episode] if told else None
     before, costs = led.nonzero()[:, 0] - 1, torch.zeros(len(states))
     costs[led] = intrinsic_costs(agent, towards(task, told, None if target is None else target[led]),
                                  states[before], actions, states[led])
@@ -150,14 +154,6 @@ def intrinsic_costs(agent: Agent, task: Task, before: Tensor, actions: Tensor, s
     return torch.cat(costs) if costs else torch.zeros(0)
 
 
-def towards(task: Task, told: Sequence[str], target: Tensor | None) -> Task:
-    """The task with the targets (n, G) of the columns `told`."""
-    if target is None or not isinstance(task.goal, ColumnGoal):
-        return task
-    aims = {**task.goal.targets, **dict(zip(told, target.unbind(-1), strict=True))}
-    return replace(task, goal=replace(task.goal, targets=aims))
-
-
 def require_rememberable(agent: Agent) -> None:
     """
     Raises:
@@ -175,23 +171,9 @@ def _aims(agent: Agent, task: Task) -> Mapping[str, float | Tensor]:
     """Columns of the goal, as the agent resolves it; empty where it is no columns."""
     goal = task.goal
     if isinstance(goal, ObservationGoal):
-        goal = agent.problem(Belief(torch.zeros(1, *agent.perception.latent_shape)), task).task.goal
+        goal = agent.problem(_any(agent), task).task.goal
     return goal.targets if isinstance(goal, ColumnGoal) else {}
 
 
-def _drawn(agent: Agent, log: Dataset, told: Sequence[str], episode: Tensor, seed: int) -> Tensor:
-    """(n, G): for each moment's episode, values that the columns `told` have together at another moment of the log."""
-    generator = torch.Generator().manual_seed(seed)
-    count, moments = len(log.lengths), log.lengths + 1
-    place = torch.randint(int(moments.sum()), (count,), generator=generator)
-    ends = moments.cumsum(0)
-    which = torch.searchsorted(ends, place, right=True)
-    frames = log.frames(which, place - (ends - moments)[which])
-    names = column_names(agent.signature)
-    missing = sorted(set(told) - set(names))
-    if missing:
-        raise UsageError(f"told columns among {', '.join(names) or 'none'}", ", ".join(missing),
-                         "name columns that the log has")
-    vectors = [name for name, spec in sorted(agent.signature.observations.items()) if spec.kind == "vector"]
-    values = torch.cat([frames[name].float() for name in vectors], -1)[:, [names.index(name) for name in told]]
-    return values[episode]
+def _any(agent: Agent) -> Belief:
+    return Belief(torch.zeros(1, *agent.perception.latent_shape))

@@ -43,8 +43,8 @@ class Round:
 
 def practise(
     agent: Agent, begin: Begin, task: Task, *, told: Sequence[str] = (), rounds: int = 3, episodes: int = 48,
-    longest: int = 200, astray: int = 0, remember: int = 2, config: IntrinsicCritic.Config | None = None,
-    seed: int = 0, watch: Callable[[int, int], None] | None = None,
+    longest: int = 200, astray: int = 0, remember: int = 2, first: int | None = None,
+    config: IntrinsicCritic.Config | None = None, seed: int = 0, watch: Callable[[int, int], None] | None = None,
 ) -> list[Round]:
     """Rounds of acting, fitting, and acting again: `rounds` fits between `rounds` + 1 lives, told in turn. Of all
     critics that were acted with, the one that cost least a moment is the agent's afterwards: `agent.critic`.
@@ -55,6 +55,8 @@ def practise(
     episodes  of each life, of at most `longest` steps
     astray    an episode begins with a random number of random actions, this many at most, so that the critic also sees
               what lies beside the way; they are not remembered
+    first     steps that a first life without a critic looks ahead, None: the task's; from a long look a critic learns
+              what good behaviour costs, and a short look with that critic does no worse, as far as it is right
     remember  lives whose moments a critic is fitted to; of older ones worse critics are the authors
     watch     called with steps done in this life, and their limit
 
@@ -80,7 +82,8 @@ def practise(
     lives, done, fit = list[Triplets](), list[Round](), None
     best, least = copy.deepcopy(critic.state_dict()), math.inf
     for number in range(rounds + 1):
-        acting = task if known else replace(task, weights={k: v for k, v in task.weights.items() if k != name})
+        acting = task if known else replace(task, weights={k: v for k, v in task.weights.items() if k != name},
+                                            horizon=first or task.horizon)
         begun = _seed(seed, number)
         life = lived(agent, begin(episodes, begun), acting, told, longest, astray, begun, watch)
         felt = life.time > 0
