@@ -18,6 +18,7 @@ from steersman.agent.distance import latents
 from steersman.agent.distilling import drawn_targets, towards
 from steersman.core import (
     Belief,
+    CallableGoal,
     ColumnGoal,
     Imagined,
     ObservationGoal,
@@ -142,7 +143,7 @@ def intrinsic_costs(agent: Agent, task: Task, before: Tensor, actions: Tensor, s
     """
     costs = []
     for piece in torch.arange(len(states)).split(_TOGETHER):
-        problem = agent.problem(Belief(before[piece]), task.rows(piece, len(states)))
+        problem = agent.problem(Belief(before[piece]), rows_of(task, piece, len(states)))
         names = [name for name, weight in problem.weights.items()
                  if weight and name not in terminal_terms(problem)]
         for cost in problem.costs:
@@ -152,6 +153,11 @@ def intrinsic_costs(agent: Agent, task: Task, before: Tensor, actions: Tensor, s
         parts = weighted_terms(problem, seen, actions[piece][:, None, None], names)
         costs.append(total_of(parts, torch.zeros(len(piece), 1, 1))[:, 0, 0])
     return torch.cat(costs) if costs else torch.zeros(0)
+
+
+def rows_of(task: Task, index: Tensor, count: int) -> Task:
+    """The task for some of `count` moments; a goal that is code is one for all."""
+    return task if isinstance(task.goal, CallableGoal) else task.rows(index, count)
 
 
 def require_rememberable(agent: Agent) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steersman.agent import Agent
-from steersman.agent.critic import Triplets, critic_for, intrinsic_costs, require_rememberable
+from steersman.agent.critic import Triplets, critic_for, intrinsic_costs, require_rememberable, rows_of
 from steersman.core import ColumnGoal, Task, UsageError
 from steersman.core.records import join
 from steersman.cost import CriticFit, IntrinsicCritic
@@ -144,7 +144,7 @@ def _remembered(
     costs, led = torch.zeros(b, moments), there.clone()
     led[:, 0] = False
     who, when = led.nonzero().unbind(1)
-    costs[who, when] = intrinsic_costs(agent, task.rows(who, b), states[who, when - 1], actions[who, when - 1],
+    costs[who, when] = intrinsic_costs(agent, rows_of(task, who, b), states[who, when - 1], actions[who, when - 1],
                                        states[who, when])
     kept = there & (time >= wandering[:, None])
     each = None if target is None else target[:, None].expand(-1, moments, -1)[kept]

@@ -36,6 +36,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "levels-guarded": (".levels_guarded", "a disk in each of nine rooms: guardrails at the upper level, lower, both"),
     "unknown-regions": (".unknown_regions", "who enters a region never logged, and a noisy one that is well known"),
     "critic": (".critic", "three steps with a critic of intrinsic cost, three without, fifteen without"),
+    "distil": (".distil", "policies distilled from plans, beside the plans: success kept, times faster"),
     "control": (".control", "beside PETS, TD-MPC2, SAC, HIQL and QRL at equal steps and at equal predictor calls"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }

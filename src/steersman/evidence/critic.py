@@ -36,6 +36,8 @@ from steersman.runs import Run
 from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.studio import quantities as q
 from steersman.worlds import GymnasiumTrials, Hazards, Trials, make_world
+from steersman.worlds import hazards as hazards_world
+from steersman.worlds.hazards_env import Approach, HazardTrials
 
 SEEDS = 3
 WORLDS = ("pendulum", "hazards")
@@ -56,7 +58,7 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     steps: int | None = None
     log: int = 1500
     scored: tuple[int, int] = (16, 150)
-    rounds: tuple[int, int] = (5, 5)
+    rounds: tuple[int, int] = (4, 3)
     lived: tuple[int, int] = (40, 384)
     fit: int = 2500
 
@@ -100,13 +102,14 @@ def perform(context: Context) -> Found:
     run = learned(settings.world, context.folder, context.seed, sizes.steps, sizes.log)
     trained = time.process_time()
     agent = looking(run, settings.world, SHORT, CALLS // 3)
-    weights = _weights(settings.world)
+    weights = weights_of(settings.world)
     config = IntrinsicCritic.Config(discount=0.9 if hazards else 0.96, steps=sizes.fit,
                                     hidden=(256, 256) if hazards else (128, 128))
     lives = practise(
-        agent, HAZARDS.begin if hazards else swings, Task(goal_of(settings.world), weights={**weights, "critic": 1.0}),
+        agent, anywhere if hazards else swings, Task(goal_of(settings.world), weights={**weights, "critic": 1.0}),
         told=("x", "y") if hazards else (), rounds=sizes.rounds[hazards], episodes=sizes.lived[hazards],
-        longest=60 if hazards else 200, astray=10 if hazards else 40, remember=3, config=config, seed=context.seed)
+        longest=60 if hazards else 200, astray=10 if hazards else 40, remember=3, first=LONG,
+        config=config, seed=context.seed)
     critic, best = agent.additions.costs["critic"], kept_round(lives)
     practised = time.process_time()
     count = sizes.scored[hazards]
@@ -161,15 +164,17 @@ def figures_of(seeds: list[Looks]) -> dict[str, Any]:
 # What is given and asked -------------------------------------------------------------------------------------------
 
 
-def learned(world: str, folder: Path, seed: int, steps: int | None, log: int) -> Path:
+def learned(
+    world: str, folder: Path, seed: int, steps: int | None, log: int, hazards: Hazards.Config = HAZARDS
+) -> Path:
     """A run trained on a log: 5,000 random steps of the pendulum, or `log` roamed episodes of Hazards."""
     given = {} if steps is None else {"steps": steps}
     if world == "pendulum":
         dataset = CONTROL[world].log(folder / "log", seed)
         config = CONTROL[world].ours(seed=seed, **given)
     else:
-        with CacheWriter(folder / "log", HAZARDS.signature, origin=f"roaming, seed {seed}") as writer:
-            writer.append(HAZARDS.log(log, 64, seed))
+        with CacheWriter(folder / "log", hazards.signature, origin=f"roaming, seed {seed}") as writer:
+            writer.append(hazards.log(log, 64, seed))
             writer.finish()
         dataset = Dataset.open(folder / "log")
         config = recipe.recipe(seed=seed, **({"steps": 2500} | given))
@@ -179,14 +184,16 @@ def learned(world: str, folder: Path, seed: int, steps: int | None, log: int) ->
     return folder / "run"
 
 
-def looking(run: Path, world: str, horizon: int, calls: int) -> Agent:
+def looking(
+    run: Path, world: str, horizon: int, calls: int, hazards: Hazards.Config = HAZARDS
+) -> Agent:
     """The run's agent with two rounds of iCEM, `calls` predictor calls a decision; in Hazards touching hurts."""
     samples = max(4, calls // (2 * horizon))
     planner = ICEM(ICEM.Config(samples=samples, iterations=2, elites=max(2, samples // 8), horizon=horizon))
     agent = Agent.load(run, planner=planner)
     if world == "hazards":
         assert agent.readout is not None
-        for limit in guardrails(agent.readout, HAZARDS):
+        for limit in guardrails(agent.readout, hazards):
             agent.add_cost(ExcessCost(limit, size=DEEP), intrinsic=True)
     return agent
 
@@ -196,13 +203,23 @@ def goal_of(world: str) -> ColumnGoal:
     return ColumnGoal(UPRIGHT) if world == "pendulum" else ColumnGoal({"x": 0.0, "y": 0.0}, {"x": 1.0, "y": 1.0})
 
 
-def _weights(world: str) -> dict[str, float]:
+def weights_of(world: str) -> dict[str, float]:
+    """What a moment costs: the goal, and touching."""
     return {"goal": 1.0} if world == "pendulum" else {"goal": 1.0, "obstacles-broken": PAIN, "arena-broken": PAIN}
 
 
 def swings(count: int, seed: int) -> Trials:
     """Pendulums in any position."""
     return GymnasiumTrials([make_world(ENV) for _ in range(count)], [start_seed(seed, i) for i in range(count)])
+
+
+def anywhere(count: int, seed: int) -> Trials:
+    """Points anywhere in Hazards, at any speed, towards anything: exploring starts (Sutton & Barto 2018, 5.3), without
+    which good behaviour never shows what touching costs."""
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    state = hazards_world.sample_states(HAZARDS, count, generator)
+    goal = hazards_world.sample_tasks(HAZARDS, count, generator)[1]
+    return HazardTrials(HAZARDS, Approach(state, goal, torch.ones(count)), generator)
 
 
 def score(
