@@ -1,6 +1,7 @@
 """What a critic of intrinsic cost is worth to a short look: three steps with it, three without, fifteen without.
 
-Pendulum and Hazards, learned from logs; the critic is fitted to practice, and every planner is given equal predictor
+Pendulum and Hazards, learned from logs; the critic is fitted to practice whose
+first life looks fifteen steps ahead, and every planner is given equal predictor
 calls. In Hazards nothing keeps the point away from obstacles but what touching them costs: a look of three steps sees
 an obstacle when it is too late to stop.
 """
@@ -36,8 +37,6 @@ from steersman.runs import Run
 from steersman.runs.artefacts import Column, Figure, Row, Table
 from steersman.studio import quantities as q
 from steersman.worlds import GymnasiumTrials, Hazards, Trials, make_world
-from steersman.worlds import hazards as hazards_world
-from steersman.worlds.hazards_env import Approach, HazardTrials
 
 SEEDS = 3
 WORLDS = ("pendulum", "hazards")
@@ -58,8 +57,8 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     steps: int | None = None
     log: int = 1500
     scored: tuple[int, int] = (16, 150)
-    rounds: tuple[int, int] = (4, 3)
-    lived: tuple[int, int] = (40, 384)
+    rounds: tuple[int, int] = (4, 2)
+    lived: tuple[int, int] = (40, 512)
     fit: int = 2500
 
 
@@ -106,7 +105,7 @@ def perform(context: Context) -> Found:
     config = IntrinsicCritic.Config(discount=0.9 if hazards else 0.96, steps=sizes.fit,
                                     hidden=(256, 256) if hazards else (128, 128))
     lives = practise(
-        agent, anywhere if hazards else swings, Task(goal_of(settings.world), weights={**weights, "critic": 1.0}),
+        agent, HAZARDS.begin if hazards else swings, Task(goal_of(settings.world), weights={**weights, "critic": 1.0}),
         told=("x", "y") if hazards else (), rounds=sizes.rounds[hazards], episodes=sizes.lived[hazards],
         longest=60 if hazards else 200, astray=10 if hazards else 40, remember=3, first=LONG,
         config=config, seed=context.seed)
@@ -211,15 +210,6 @@ def weights_of(world: str) -> dict[str, float]:
 def swings(count: int, seed: int) -> Trials:
     """Pendulums in any position."""
     return GymnasiumTrials([make_world(ENV) for _ in range(count)], [start_seed(seed, i) for i in range(count)])
-
-
-def anywhere(count: int, seed: int) -> Trials:
-    """Points anywhere in Hazards, at any speed, towards anything: exploring starts (Sutton & Barto 2018, 5.3), without
-    which good behaviour never shows what touching costs."""
-    generator = torch.Generator().manual_seed(seed % 2**63)
-    state = hazards_world.sample_states(HAZARDS, count, generator)
-    goal = hazards_world.sample_tasks(HAZARDS, count, generator)[1]
-    return HazardTrials(HAZARDS, Approach(state, goal, torch.ones(count)), generator)
 
 
 def score(
