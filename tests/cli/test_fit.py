@@ -149,3 +149,32 @@ def test_what_was_fitted_to_other_weights_is_said_to_be(swings: Path) -> None:
     agent.additions.outdated = ("old",)
     with pytest.raises(UsageError, match="'old' that was fitted to these weights; got one of others"):
         limits(("old",), agent)
+
+
+def test_a_critic_is_fitted_to_the_log_to_experience_and_by_practice_and_weighed_by_its_name(
+    swings: Path, steersman: Callable
+) -> None:
+    goal = "cos=1,sin=0,speed=0"
+    assert steersman("collect", "Pendulum-v1", "--steps", "2400", "--out", "swung").code == 0
+    ended = steersman("fit", swings, "--critic", goal, "--experience", "swung", "--discount", "0.9", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["kept"] == ["cost.critic"]
+    assert ended.json["episodes"] == 12
+    assert f"explains {ended.json['r2']:.3f}" in ended.err
+    acted = steersman("run", swings, "--env", "Pendulum-v1", "--goal", goal, "--weight", "critic=1", "--episodes", "1")
+    assert acted.code == 0, acted.err
+    other = steersman("run", swings, "--env", "Pendulum-v1", "--goal", "cos=-1", "--weight", "critic=1",
+                      "--episodes", "1")
+    assert other.code == 1
+    assert "the goal that the critic was fitted for" in other.err
+    few = steersman("fit", swings, "--critic", goal)
+    assert few.code == 1
+    assert "at least 10 episodes" in few.err
+    practised = steersman("fit", swings, "--critic", goal, "--env", "Pendulum-v1", "--rounds", "1", "--episodes", "10",
+                          "--discount", "0.9", "--horizon", "2", "--json")
+    assert practised.code == 0, practised.err
+    assert len(practised.json["costs"]) == 2
+    assert "life 0: 10 episodes, 2,000 steps, without a critic" in practised.err
+    assert steersman("fit", swings, "--critic", goal, "--weight", "critic=1").code == 2
+    assert steersman("fit", swings, "--critic", "cos=*", "--env", "Pendulum-v1").code == 2
+    assert steersman("fit", swings, "--drop", "critic", "--json").json["dropped"] == "critic"

@@ -242,8 +242,10 @@ class Agent:
 
     @property
     def critic(self) -> Critic | None:
-        """What a state costs from here on."""
-        return self.further.critic
+        """What a state costs from here on: the box of the configuration, or the term that was fitted and is weighed as
+        "critic" (`cost.IntrinsicCritic`)."""
+        fitted = self.additions.costs.get("critic")
+        return fitted if self.further.critic is None and isinstance(fitted, Critic) else self.further.critic
 
     @property
     def memory(self) -> Memory | None:
@@ -386,6 +388,23 @@ class Agent:
             state = memorise(self.memory, state, belief)
         return self._decide(belief, state, asked, exogenous, inputs)
 
+    @torch.inference_mode()
+    def propose(self, observation: Mapping[str, Any], task: Task, policy: str) -> Tensor:
+        """Mode 1: what a policy of this agent does, (B, A), from an observation as `act` takes it. Encoded and
+        answered: nothing is imagined, so no guardrail is looked at, and nothing is remembered.
+
+        Raises:
+            ConfigError: no such policy. UsageError: an agent whose state is more than its last observation.
+        """
+        if policy not in self.policies:
+            raise ConfigError(f"a policy of {', '.join(self.policies) or 'none'}", repr(policy),
+                              "distil one, or correct the name")
+        if self.config.history > 1 or self.config.streaming:
+            raise UsageError("an agent whose state is its last observation", "one that carries a history",
+                             "plan instead, or act with Reactive(policy)")
+        moment = self._boxes.encode(moment_of(observation, self.signature))
+        return self.policies[policy].propose(Belief(moment.state, moment.context), task)[:, 0]
+
     def experience(self, transition: Transition, *, durable: bool = False) -> Update | None:
         """Add what was observed after an action to the experience of the run (`record_experience` begins that), and
         what it costs to the memory of triplets (`remember_triplets`).
@@ -449,6 +468,20 @@ class Agent:
         require_acting(self.signature)
         exogenous = require_forecast(exogenous, self.signature, len(belief))
         return self._decide(belief, self._state(len(belief)), self._resolve(task), exogenous, None)
+
+    def problem(self, belief: Belief, task: Task) -> Problem:
+        """What a planner of this agent would get for these beliefs: for whatever judges futures and does not plan. It
+        is drawn from fresh seeds, and nothing of the agent's state enters or changes.
+
+        Raises:
+            PlanningError: a goal that does not fit.
+        """
+        wanted = self.config.goal_space
+        space = "latent" if wanted == "auto" and self.planner.wants_latent_goal() else wanted
+        goal = resolve(task.goal, self.perception, self.signature, self.readout, space)
+        every = torch.arange(len(belief))
+        return Problem(self.world_model, belief, self.costs, self._limited(task, goal), self.signature.action, every,
+                       torch.zeros_like(every))
 
     def _state(self, batch: int) -> AgentState:
         """The state to go on from; another one where there was none, or was one of other episodes."""

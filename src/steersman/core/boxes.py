@@ -128,6 +128,9 @@ class Cost(ABC):
     """The energy of one step that counts as 1, if this cost is made intrinsic."""
     intrinsic: bool = False
     """Whether it weighs 1 where a task does not name it (`cost.Sealed`)."""
+    terminal: bool = False
+    """Whether it speaks of a future's last state alone: what is to come after it, 0 at every step before. Tree search
+    and dynamic programming ask such a term in their leaves."""
 
     @abstractmethod
     def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:

@@ -32,7 +32,7 @@ class Problem:
     exogenous  (B, H, E) or None, known in advance
     warm       what the planner returned in `Plan.warm` for the decision before, or None
     passed     steps of the model that have passed since then; None: as many as the planner commits to
-    proposal   (B, H, A) or None: a policy's suggestion
+    proposal   (B, H, A) or None: a policy's suggestion, which planners that begin somewhere begin with (`actor.Seeded`)
     """
 
     model: WorldModel

@@ -8,8 +8,10 @@ from steersman.cost.between import Between
 from steersman.cost.box import Box
 from steersman.cost.clear import Clear
 from steersman.cost.conformal import conformal_quantile, grouped_quantile, labels_needed
+from steersman.cost.critic import CriticFit, IntrinsicCritic, require_intrinsic
 from steersman.cost.demonstrations import Recovered, recover_weights, term_energies
 from steersman.cost.disagreement import DisagreementCost
+from steersman.cost.excess import ExcessCost
 from steersman.cost.goal import GoalCost
 from steersman.cost.goals import column_names, resolve
 from steersman.cost.half_space import HalfSpace
@@ -31,10 +33,13 @@ __all__ = [
     "Between",
     "Box",
     "Clear",
+    "CriticFit",
     "DisagreementCost",
     "EffortCost",
+    "ExcessCost",
     "GoalCost",
     "HalfSpace",
+    "IntrinsicCritic",
     "LearnedCost",
     "Logged",
     "Margins",
@@ -54,6 +59,7 @@ __all__ = [
     "grouped_quantile",
     "labels_needed",
     "recover_weights",
+    "require_intrinsic",
     "resolve",
     "term_energies",
 ]

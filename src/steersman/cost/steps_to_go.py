@@ -33,6 +33,7 @@ class StepsToGo(Cost):
     """
 
     name: ClassVar[str] = "steps-to-go"
+    terminal = True
 
     def __init__(self, graph: WayGraph, readout: Readout | None = None) -> None:
         """readout: the one that the graph was built with."""

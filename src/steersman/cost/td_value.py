@@ -41,6 +41,7 @@ class TDValue(FittedCost, Critic):
     """
 
     name: ClassVar[str] = "td-value"
+    terminal = True
 
     @register(FittedCost)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="td-value"):

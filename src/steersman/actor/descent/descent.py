@@ -35,8 +35,8 @@ class Descent:
         keep_within: Literal["project", "tanh"] = "project", optimiser: Literal["adam", "sgd"] = "adam",
         momentum: float = 0.8,
     ) -> None:
-        """Restart 0 begins at the warm start, or the middle of the range; 1 at a policy's proposal, if there is one;
-        the others are disturbed by `spread` with spectrum 1 / f^beta."""
+        """Restart 0 begins at the warm start, or the middle of the range; 1, or 0 where it is the only one, at a
+        policy's proposal, if there is one; the others are disturbed by `spread` with spectrum 1 / f^beta."""
         refuse_choices(problem)
         self.bounds = bounds = Bounds(problem.action, problem.belief.state)
         self._tanh, self._adam, self._momentum = keep_within == "tanh", optimiser == "adam", momentum
@@ -46,9 +46,9 @@ class Descent:
         noise = (streams.normal(restarts, problem.action.size, len(colours)) @ colours).mT
         first = torch.arange(restarts, device=start.device)[:, None, None] == 0
         unit = (start[:, None] + torch.where(first, 0.0, spread * noise)).clamp(-1, 1)
-        if problem.proposal is not None and restarts > 1:
+        if problem.proposal is not None:
             suggested = bounds.unit(bounds.clamp(fitted(problem.proposal, horizon)))[:, None]
-            unit = torch.where(first.roll(1, 0), suggested, unit)
+            unit = torch.where(first.roll(1, 0), suggested, unit)  # of one alone: itself
         self._point = torch.atanh(unit.clamp(-0.95, 0.95)) if self._tanh else unit
         self._anchor = self._point
         self._first, self._second, self._steps = torch.zeros_like(unit), torch.zeros_like(unit), 0

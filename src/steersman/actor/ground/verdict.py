@@ -139,6 +139,29 @@ def weighted_terms(
     return parts
 
 
+def terminal_terms(problem: Problem) -> tuple[str, ...]:
+    """Names of the weighed terms that speak of a future's last state alone (`Cost.terminal`): a critic, a graph's
+    value. Planners that add up single steps leave them out of a step and ask them in their leaves: `ends_of`."""
+    weights = problem.weights
+    return tuple(cost.name for cost in problem.costs if cost.terminal and weights.get(cost.name))
+
+
+def step_terms(problem: Problem) -> tuple[str, ...] | None:
+    """Names of all other weighed terms, as `verdict` takes them; None: all that the task weighs."""
+    ends = terminal_terms(problem)
+    return tuple(name for name in problem.weights if name not in ends) if ends else None
+
+
+def ends_of(problem: Problem, states: Tensor) -> dict[str, Tensor]:
+    """Name -> w V of each terminal term, (B, K), of futures that end in states (B, K, …)."""
+    names = terminal_terms(problem)
+    if not names:
+        return {}
+    still = states.new_zeros(*states.shape[:2], 1, problem.action.size)
+    ended = Imagined(torch.stack([states, states], 2), problem.belief.context)
+    return {name: part[..., 0] for name, part in weighted_terms(problem, ended, still, names).items()}
+
+
 def require_weights(problem: Problem) -> Mapping[str, float]:
     """Name -> weight of every term that counts.
 

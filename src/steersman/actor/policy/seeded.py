@@ -21,7 +21,10 @@ class Seeded(Planner):
 
     Every sampling planner (CEM, iCEM, MPPI, predictive sampling) puts a proposal among the candidates of its first
     round, and so does no worse by its own judgement; with few samples it does much better where the policy is any good.
-    Other planners ignore it. The rollout costs H predictor calls, which count, and for which the budget must have room.
+    Planners that descend (gradient, augmented Lagrangian, Newton) begin a restart there, their only one if there is one
+    alone; beam search compares it with its best sequence, tree search makes it half of its prior, A* hands it to its
+    follower. Dynamic programming and graph search begin nowhere and have no use for it.
+    The rollout costs H predictor calls, which count, and for which the budget must have room.
     With chance, the policy is followed through what the model expects.
 
     policy   distilled (`agent.distilling.distil`), learned by TD, or written by hand; one action of it is taken at

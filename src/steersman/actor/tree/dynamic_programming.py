@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steersman.actor.ground.configured import Configured
 from steersman.actor.ground.rounds import Best, Searched, Spending, decide
-from steersman.actor.ground.verdict import verdict
+from steersman.actor.ground.verdict import ends_of, verdict
 from steersman.actor.tree.merging import keys, merged
 from steersman.actor.tree.stepping import Allowance, Step, Stepper, require_tree_sizes
 from steersman.core import ConfigError, Critic, Plan, Planner, PlanningError, Problem, register
@@ -45,6 +45,7 @@ class DynamicProgramming(Configured["DynamicProgramming.Config"]):
         S_{t+1} = { outcomes of every choice in every state of S_t },  equal up to `resolution` -> one
         V_T = critic, or 0;   V_t(s) = min over allowed a of Σ_o p_o [E(s, a, o) + V_{t+1}(s_o)]
 
+    A critic is handed over, or a term that the task weighs for what comes at the end (`cost.IntrinsicCritic`).
     Exact for the horizon, also where steps are left to chance: the plan reacts to outcomes, and its value is value
     iteration's. Continuous actions are chosen from a fan as in beam search. A layer keeps `states` states; where more
     are reached, those with the least energy on the way stay, the others count as if their last energy went on, and
@@ -112,6 +113,8 @@ class _Forward:
         self.dropped = torch.zeros(b, dtype=torch.int64, device=device)
         self.kept, self.scored = torch.zeros_like(self.dropped), torch.zeros_like(self.dropped)
         self.refused: dict[str, Tensor] = {}
+        self.ends: dict[str, Tensor] = {}
+        """Name of a terminal term -> (B, S, R, O) of the last layer."""
 
     def layers(self) -> tuple[list[Layer], list[Tensor]]:
         """The layers, and for each (B, S, R, O) the energy to come of outcomes that have no place in the next one (the
@@ -185,10 +188,11 @@ class _Forward:
         """(B, S, R, O): the critic's word after the last layer; for states dropped before it, that nothing changes."""
         if layers:
             return layer.energy * layers
-        if self.critic is None:
-            return torch.zeros_like(layer.energy)
-        value: Tensor = self.critic.value(step.states, self.problem.belief.context)
-        return value.view(layer.energy.shape).to(layer.energy)
+        self.ends = {name: end.view(layer.energy.shape) for name, end in ends_of(self.problem, step.states).items()}
+        to_come = sum(self.ends.values(), torch.zeros_like(layer.energy))
+        if self.critic is not None:
+            to_come = to_come + self.critic.value(step.states, self.problem.belief.context).view(to_come.shape)
+        return to_come.to(layer.energy)
 
     @staticmethod
     def _scale(states: Tensor, ends: Tensor) -> Tensor:
@@ -240,6 +244,9 @@ def _follow(
     exogenous = None if problem.exogenous is None else problem.exogenous[:, : stepper.steps]
     scores = verdict(problem, problem.model.imagine(problem.belief, sequence, exogenous, u), sequence)
     energy = {name: torch.cat(part, 1).to(scores.energy) for name, part in parts.items()}
+    for name, end in forward.ends.items():
+        energy[name] = torch.zeros_like(scores.parts[name][:, 0])
+        energy[name][:, -1] = _expected_end(layers[-1], chosen[-1], share[-1], end).to(scores.energy)
     if u is None and not bool(forward.dropped.any()):
         _require_single_steps(energy, scores.parts, values[0][:, 0])
     feasible = torch.isfinite(values[0][:, 0]) & scores.feasible[:, 0]
@@ -259,6 +266,13 @@ def _expected(layer: Layer, choice: Tensor, share: Tensor) -> dict[str, Tensor]:
         weighted = torch.where((p > 0)[..., None], mine * (share[..., None] * p)[..., None], 0)
         out[name] = torch.where(share[..., None, None] > 0, weighted, 0).sum((1, 2))
     return out
+
+
+def _expected_end(layer: Layer, choice: Tensor, share: Tensor, end: Tensor) -> Tensor:
+    """(B,): what is to come after the last layer, end (B, S, R, O), under the distribution of its states (B, S)."""
+    index = choice[..., None, None].expand(-1, -1, 1, end.shape[3])
+    p = layer.probability.double().gather(2, index).squeeze(2) * share[..., None]
+    return torch.where(p > 0, end.double().gather(2, index).squeeze(2) * p, 0).sum((1, 2))
 
 
 def _moved(layer: Layer, choice: Tensor, share: Tensor, size: int) -> Tensor:

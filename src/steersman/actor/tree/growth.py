@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steersman.actor.ground.bounds import fallback_action
-from steersman.actor.ground.verdict import verdict
+from steersman.actor.ground.verdict import ends_of, terminal_terms, verdict
 from steersman.actor.tree.rules import Bools, Floats, Rules
 from steersman.actor.tree.stepping import Allowance, Step, Stepper, nearest_choice
 from steersman.actor.tree.tree import Line, Tree, Walk
@@ -63,6 +63,7 @@ class Growth:
     def __init__(self, search: Search, outcomes: int, rollout: int, critic: Critic | None) -> None:
         self.search, self.rollout, self.critic = search, rollout, critic
         self.problem, self.stepper, self.allowance = search.problem, search.stepper, search.allowance
+        self.valued = bool(terminal_terms(search.problem))
         self.each = calls_of_one(self.stepper, outcomes, rollout)
         b, belief = len(self.problem), self.problem.belief
         self.tree = Tree(b, search.simulations, len(self.stepper.choices), outcomes, self.stepper.depth, search.rules)
@@ -150,6 +151,8 @@ class Growth:
         if self.critic is not None:
             value: Tensor = self.critic.value(step.states, self.problem.belief.context)
             return value
+        if self.valued:
+            return torch.stack(list(ends_of(self.problem, step.states).values())).sum(0)
         states, carry, energy = step.states, step.carry, step.energy[:, 0]
         total = torch.zeros_like(energy)
         for number in range(self.rollout):

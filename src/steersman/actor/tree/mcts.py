@@ -15,6 +15,7 @@ from torch import Tensor
 
 from steersman.actor.ground.configured import Configured
 from steersman.actor.ground.rounds import Best, Searched, Spending, decide
+from steersman.actor.ground.verdict import terminal_terms
 from steersman.actor.sampling.distributions import fitted
 from steersman.actor.tree.growth import Grown, Growth, Search, calls_of_one, outcomes_of
 from steersman.actor.tree.rules import Floats, Rules, gumbel, puct
@@ -41,7 +42,8 @@ class MCTS(Configured["MCTS.Config"]):
 
     One model call a simulation for all problems; trees grow one at a time, so large batches want numba
     (`steersman[fast]`): 64 problems take a fifth of the time. Values are energies summed to the horizon, scaled between
-    the least and the greatest of siblings, so no unit enters. What comes of a new state is the critic's word; without
+    the least and the greatest of siblings, so no unit enters. What comes of a new state is the word of the critic,
+    or of a term that the task weighs for what comes at the end (`cost.IntrinsicCritic`); without
     one, `rollout` random choices, and after them that the last energy goes on to the horizon. The prior is uniform,
     mixed with a policy's proposal (`Problem.proposal`) and with the visits along the last decision's plan.
 
@@ -125,7 +127,7 @@ class _Decision:
         return self._conclude(Growth(search, outcomes, self.config.rollout, self.critic).grown())
 
     def _compiled(self) -> ClosedSearch | None:
-        if not compiled() or self.config.rollout or self.critic is not None:
+        if not compiled() or self.config.rollout or self.critic is not None or terminal_terms(self.problem):
             return None
         from steersman.actor.tree.closed import closed_search
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.ground.primitives import rays
-from steersman.actor.ground.verdict import refuse_scenarios, verdict, weighted_terms
+from steersman.actor.ground.verdict import refuse_scenarios, step_terms, verdict, weighted_terms
 from steersman.core import ConfigError, Imagined, PlanningError, Problem, Support
 from steersman.core.clock import now
 
@@ -54,6 +54,7 @@ class Stepper:
 
     choices  (R, A): every choice, or for continuous actions the middle of the range and a fan around it
     depth    choices of a plan; each is held for `hold` steps
+    terms    names of the terms that a step is worth; what comes after the last one is for leaves (`ends_of`)
     """
 
     def __init__(self, problem: Problem, horizon: int, hold: int, fan: int, listed: bool = True) -> None:
@@ -64,6 +65,7 @@ class Stepper:
         self.depth = horizon // self.hold
         self.choices = choices(problem, fan)
         self.steps = self.depth * self.hold
+        self.terms = step_terms(problem)
         if problem.exogenous is not None and problem.exogenous.shape[1] < self.steps:
             raise PlanningError(
                 f"exogenous inputs for {self.steps} steps", f"{problem.exogenous.shape[1]}",
@@ -111,7 +113,7 @@ class Stepper:
             carry = tuple(x.repeat_interleave(count, 1) for x in carry)
         imagined = self.imagine(states, carry, each, when, u)
         actions = self.choices[each][:, :, None].expand(-1, -1, self.hold, -1)
-        scores = verdict(self.problem, imagined, actions)
+        scores = verdict(self.problem, imagined, actions, terms=self.terms)
         parts, energy = self._energies(imagined, actions, scores.parts, scores.energy, when)
         may = None if outcomes is None else outcomes.probability > 0
         refused = {
@@ -156,7 +158,7 @@ class Stepper:
     def _within(self, imagined: Imagined, actions: Tensor) -> dict[str, Tensor]:
         """Terms of the same steps when the plan goes on after them."""
         longer = torch.cat([actions, actions[:, :, -1:]], 2)
-        parts = weighted_terms(self.problem, _lingering(imagined), longer)
+        parts = weighted_terms(self.problem, _lingering(imagined), longer, self.terms)
         return {name: part[:, :, : self.hold] for name, part in parts.items()}
 
     @cached_property
@@ -168,7 +170,7 @@ class Stepper:
         spread = noise.new_ones(len(state), 1, self.hold).to(state)
         imagined = Imagined(states, self.problem.belief.context, spread)
         actions = self.choices[None, :1, None].expand(len(state), -1, self.hold, -1)
-        ends = weighted_terms(self.problem, imagined, actions)
+        ends = weighted_terms(self.problem, imagined, actions, self.terms)
         within = self._within(imagined, actions)
         return any(not torch.equal(within[name], part) for name, part in ends.items())
 

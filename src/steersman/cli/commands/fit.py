@@ -36,7 +36,8 @@ class Fit(Extensible):
     steps of a plan together, with the probability --level. --bad learns a guardrail from moments that are labelled as
     bad. --known keeps plans inside what the run knows: where its ensemble agrees as it does on the part of the log that
     was never trained on, or where the log has been. --distance learns the fewest steps from one state to another, a
-    cost for goals of every kind but code.
+    cost for goals of every kind but code. --critic learns what a goal's cost comes to after a state, so that plans need
+    not look far; better from practice (--env) than from somebody else's log.
 
     Afterwards `--keep NAME` puts the guardrail in force (run, serve, rehearse, export). Plans towards a picture go by
     the distance alone (run, evaluate, serve); `--weight goal=0 --weight temporal-distance=1` says so for other goals,
@@ -48,7 +49,8 @@ class Fit(Extensible):
         "steersman fit runs/pendulum --limit 'speed<=6' --level 0.9 --name slow\n"
         "steersman fit runs/plant --limit 'T_R<=140' --level 0.97 --recourse 5 --name cool\n"
         "steersman fit runs/robot --bad tipped.csv --name tipped --share 0.95\n"
-        "steersman fit runs/robot --known logged"
+        "steersman fit runs/robot --known logged\n"
+        "steersman fit runs/pendulum --critic cos=1,sin=0,speed=0 --env Pendulum-v1 --horizon 3"
     )
 
     run: Annotated[Path, tyro.conf.Positional, option("RUN")]
@@ -69,6 +71,24 @@ class Fit(Extensible):
     name those that say where the plan must not go, e.g. --columns x,y."""
     distance: Annotated[bool, option()] = False
     """Learn the temporal distance."""
+    critic: Annotated[str, option("GOAL")] = ""
+    """Learn the critic of this goal, words as for steersman run --goal; COLUMN=* is told when it acts. It foresees what
+    --weight weighs, from the run's own log, that of --experience, or from practice in --env."""
+    weight: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("TERM=NUMBER")] = ()
+    """Of --critic: what a moment costs (default: the goal alone). Terms that were fitted are refused."""
+    keep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LIMIT")] = ()
+    """Of --critic: limits within which it practises."""
+    discount: float = 0.96
+    """Of --critic: what a moment later counts."""
+    experience: Annotated[Path | None, option("PATH")] = None
+    """Of --critic: fit to this log instead, e.g. RUN/experience."""
+    env: Annotated[str, option("ID")] = ""
+    """Of --critic: act in this environment with the present critic, remember, fit again; --rounds times, --episodes of
+    them each, looking --horizon steps ahead. The critic that cost least is kept."""
+    rounds: int = 5
+    """Of --env: fits; there is one life more, which measures the last."""
+    episodes: int = 48
+    """Of --env: episodes of each life."""
     name: str = ""
     """What --keep calls the guardrail: letters, digits, - and _."""
     level: float = 0.99
@@ -79,7 +99,7 @@ class Fit(Extensible):
     as the last of them; plans may look any distance."""
     horizon: Annotated[int | None, option("INT")] = None
     """Of --limit: steps to calibrate (default: what the planner looks ahead). Plans that look farther are refused. Of
-    --known agreement: steps of a window."""
+    --known agreement: steps of a window. Of --critic --env: steps to look ahead while practising."""
     share: float = 0.99
     """Of --bad: the share of bad moments that is to be refused."""
     seed: int = 0
@@ -95,10 +115,10 @@ class Fit(Extensible):
         from steersman.runs import Run
 
         asked = [bool(self.labels) or self.distance, bool(self.limit), self.bad is not None, bool(self.known),
-                 bool(self.drop)]
+                 bool(self.drop), bool(self.critic)]
         if sum(asked) != 1:
-            raise UsageError("one of --labels (with or without --distance), --limit, --bad, --known, --distance and "
-                             "--drop", f"{sum(asked)} of them", "give one at a time")
+            raise UsageError("one of --labels (with or without --distance), --limit, --bad, --known, --distance, "
+                             "--critic and --drop", f"{sum(asked)} of them", "give one at a time")
         if (self.limit or self.bad is not None) and not self.name:
             raise UsageError("a name for the guardrail", "none", "give --name, e.g. --name slow")
         require_name(self.name or "unnamed")
@@ -114,7 +134,7 @@ class Fit(Extensible):
                 return Done({"run": str(self.run), **read})
         agent = Agent.load(run, additions=False)
         fit = self._limit if self.limit else self._bad if self.bad is not None else (
-            self._known if self.known else self._distance)
+            self._known if self.known else self._critic if self.critic else self._distance)
         facts = fit(run, agent, terminal)
         kept = store_additions(agent, run)
         return Done({"run": str(self.run), "kept": kept, **read, **facts})
@@ -189,6 +209,13 @@ class Fit(Extensible):
         terminal.say(f"kept: plans towards a picture go by it alone from now on, towards columns with --weight goal=0 "
                      f"--weight {distance.name}=1")
         return {"name": distance.name, "step": step, "moments": moments}
+
+    def _critic(self, run: Run, agent: Agent, terminal: Terminal) -> dict[str, Any]:
+        from steersman.cli.criticising import criticised
+
+        return criticised(agent, run, self.critic, self.weight, self.keep, log=self.experience, discount=self.discount,
+                          env=self.env, rounds=self.rounds, episodes=self.episodes, horizon=self.horizon,
+                          seed=self.seed, terminal=terminal)
 
     def _drop(self, run: Run, terminal: Terminal) -> Done:
         from steersman.agent.fitted.additions import key

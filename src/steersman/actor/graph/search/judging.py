@@ -1,7 +1,8 @@
 """What steps of imagination cost and which of them are allowed: the verdict, as search needs it.
 
 A step towards the goal counts as the goal's weight; every other term that the task weighs makes a step dearer. So
-what is searched is the way of least Σ (w_goal + Σ w_i C_i), here in units of w_goal: in steps.
+what is searched is the way of least Σ (w_goal + Σ w_i C_i), here in units of w_goal: in steps. Terms that speak of a
+future's end alone are no part of a step: `valuing` asks them where the graph knows no way.
 
 Shapes: B problems, K candidates, H horizon, G guardrails.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steersman.actor.ground.verdict import require_weights, total_of, verdict
+from steersman.actor.ground.verdict import require_weights, terminal_terms, total_of, verdict
 from steersman.core import Imagined, PlanningError, Problem
 
 GOAL = "goal"
@@ -41,7 +42,8 @@ def judged_steps(problem: Problem, imagined: Imagined, actions: Tensor) -> Steps
     if not weight > 0:
         raise PlanningError(f"a weight above 0 for {GOAL!r}: planner 'search' counts steps to the goal",
                             f"{dict(weights)}", "weigh the goal, or use planner 'icem'")
-    found = verdict(problem, imagined, actions, terms=[name for name in weights if name != GOAL])
+    apart = (GOAL, *terminal_terms(problem))
+    found = verdict(problem, imagined, actions, terms=[name for name in weights if name not in apart])
     extra = total_of(found.parts, imagined.states.new_empty(actions.shape[:3]))
     cost = (1 + extra / weight).clamp_min(_CHEAPEST)
     refused = {name: ~(margin <= 0) for name, margin in found.margins.items()}

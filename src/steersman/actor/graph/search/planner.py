@@ -52,7 +52,8 @@ class Search(Configured["Search.Config"]):
     "Semi-parametric topological memory" (Savinov 2018) and SoRB (Eysenbach 2019), grown in imagination.
 
     A step towards the goal counts as the goal's weight; any other term that the task weighs makes the steps that pay
-    it dearer, in the graph and from the present state (`judging.Steps`). Goals are states, or columns that the
+    it dearer, in the graph and from the present state (`judging.Steps`). A term that speaks of a future's end alone
+    (`cost.IntrinsicCritic`) says where to go while the graph knows no way. Goals are states, or columns that the
     agent's read-out knows: then every state that matches is the goal (`aim.Aim`). `Plan.energy` is the verdict on the
     chosen plan; how many steps are left to the goal stands in the reason.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from steersman.actor.graph.aim import Aim
 from steersman.actor.graph.search.graph import FAR, Graph, nearest
 from steersman.actor.graph.search.settings import Settings
+from steersman.actor.ground.verdict import ends_of, terminal_terms
 from steersman.core import Problem
 from steersman.core.records import put
 
@@ -24,7 +25,8 @@ def solve(config: Settings, graph: Graph, problem: Problem, aim: Aim, stale: Ten
     padding = torch.arange(c.nodes, device=stale.device) >= part.count[:, None]
     goal = replace(aim, target=aim.target[stale])
     apart = goal.apart(part.nodes, context).masked_fill(padding, FAR) / part.unit[:, None]
-    stretch = torch.where(part.tries > 1, apart.amin(1) * 1.1, 0)  # at last: from the nearest that is known
+    last = (part.tries > 1) & (not terminal_terms(problem))  # at last, and no critic to ask: from the nearest known
+    stretch = torch.where(last, apart.amin(1) * 1.1, 0)
     touch = stretch.clamp_min(c.touch)[:, None]
     value = torch.where(apart <= touch, apart, FAR)
     total = part.share.sum(-1)
@@ -48,13 +50,16 @@ def solve(config: Settings, graph: Graph, problem: Problem, aim: Aim, stale: Ten
 
 
 def value_of(config: Settings, graph: Graph, problem: Problem, aim: Aim, points: Tensor) -> Tensor:
-    """Steps to the goal from points (B, P, D): interpolated, or straight where the goal is in touch."""
+    """Steps to the goal from points (B, P, D): interpolated, or straight where the goal is in touch. Where the graph
+    knows no way: FAR, and what the terms weighed for a future's end say (a critic), or else how far it is straight."""
     index, weight = nearest(config, graph.nodes, graph.count, points, graph.step)
     value = graph.value.gather(1, index.flatten(1)).view(index.shape)
     known = (value < FAR / 2) & (weight > 0)
     weight = weight * known
     mean = (value * weight).sum(-1) / weight.sum(-1).clamp_min(1e-6)
     apart = aim.apart(points, problem.belief.context) / graph.unit[:, None]
-    far = FAR + apart  # off the graph: at least go nearer
+    ends = ends_of(problem, points)
+    beyond = sum(ends.values(), torch.zeros_like(apart)) / problem.weights["goal"] if ends else apart
+    far = FAR + beyond  # off the graph: at least go nearer, or where a critic expects least
     mean = torch.where(weight.sum(-1) > 1e-6, mean, far)
     return torch.where(apart <= config.touch, torch.minimum(apart, mean), mean)
