@@ -1,6 +1,7 @@
 """The figure, wired: perceive, remember, plan, act. `Agent.load(run).act(observation, task)`."""
 
 from steersman.agent.agent import Agent
+from steersman.agent.alarm import Alarm, Watch
 from steersman.agent.building.further import FurtherBoxes
 from steersman.agent.building.loading import Loaded, load_parts
 from steersman.agent.building.origin import Origin
@@ -14,8 +15,28 @@ from steersman.agent.sharing.agents import from_pretrained, push_to_hub, save_pr
 from steersman.agent.state import AgentState
 
 __all__ = [
-    "Agent", "AgentConfig", "AgentState", "ExperienceLog", "FurtherBoxes", "Loaded", "Origin", "PublishedModel",
-    "RowByRow", "Transition", "correct_with", "corrector_of", "from_pretrained", "load_parts", "load_published",
-    "load_readout", "push_to_hub", "record_decisions", "record_experience", "save_pretrained", "save_readout",
+    "Agent",
+    "AgentConfig",
+    "AgentState",
+    "Alarm",
+    "ExperienceLog",
+    "FurtherBoxes",
+    "Loaded",
+    "Origin",
+    "PublishedModel",
+    "RowByRow",
+    "Transition",
+    "Watch",
+    "correct_with",
+    "corrector_of",
+    "from_pretrained",
+    "load_parts",
+    "load_published",
+    "load_readout",
+    "push_to_hub",
+    "record_decisions",
+    "record_experience",
+    "save_pretrained",
+    "save_readout",
     "store_additions",
 ]

@@ -336,6 +336,8 @@ class Agent:
         through = 0 if self.log is None else self.log.count
         inputs = Inputs(moment, since, measured, state, task, self.standing, through)
         belief, state, self.surprise = believe(self._boxes, state, moment, since, measured)
+        if self.learning is not None:
+            self.learning.saw(self.surprise)
         state = memorise(self.memory, state, belief)
         self.ledger.declare(self.planner.level(task))
         count_moments(self.ledger, batch, 1 if since is None else since.shape[1], self.surprise)
