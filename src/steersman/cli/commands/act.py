@@ -14,8 +14,9 @@ import tyro
 from steersman.cli import imports
 from steersman.cli.command import Command, option
 from steersman.cli.done import Done
-from steersman.cli.gathering import gathered, gathering
+from steersman.cli.gathering import SNAPSHOTS, gathered, gathering
 from steersman.cli.imports import Modules
+from steersman.cli.living import living
 from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
@@ -36,7 +37,8 @@ class Act(Command):
 
     EXAMPLE: ClassVar[str] = (
         "steersman run runs/pendulum --env Pendulum-v1 --goal '1,0,0' --episodes 20 --seed 0 --json\n"
-        "steersman run runs/pendulum --env Pendulum-v1 --goal 'cos=1,speed=0' --keep 'speed<=6'"
+        "steersman run runs/pendulum --env Pendulum-v1 --goal 'cos=1,speed=0' --keep 'speed<=6'\n"
+        "steersman run runs/hazards --env hazards --steps 100000 --surprised .01"
     )
 
     run: Annotated[Path, tyro.conf.Positional, option("RUN")]
@@ -55,7 +57,10 @@ class Act(Command):
     """Weight of a cost term of the agent, e.g. --weight temporal-distance=1 for one that was fitted (the goal weighs
     1)."""
     episodes: int = 20
-    """Episodes to act in."""
+    """Episodes to act in; with --steps, so many side by side."""
+    steps: Annotated[int, option("NUMBER")] = 0
+    """Act for days: batches of episodes until so many steps were taken in all; stopped at any moment, the same command
+    goes on (see `steersman status`)."""
     seed: int = 0
     """Starts and planning; starts differ from those of a log that `collect` recorded."""
     trusted: Annotated[bool, option()] = False
@@ -71,6 +76,9 @@ class Act(Command):
     learn: Annotated[int, option("MOMENTS")] = 0
     """Learn from that experience whenever so many moments were added, going on from what was learned before (0: do
     not); updates that lose their experience stay replayable by a copy of the weights after every tenth."""
+    surprised: Annotated[float, option("RATE")] = 0.0
+    """Learn from that experience only while surprise stands above a threshold, calibrated on what was held out of the
+    run's log, which an undisturbed moment exceeds with this probability, e.g. .01 (0: do not)."""
     imports: Modules = ()
     """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
@@ -84,12 +92,15 @@ class Act(Command):
         from steersman.runs import Run
 
         imports.load(self.imports)
-        if self.episodes < 1:
-            raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
+        if self.episodes < 1 or self.steps < 0:
+            raise UsageError("at least one episode, and steps of at least 0", f"{self.episodes} and {self.steps}",
+                             "raise --episodes or --steps")
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint, planner(self.planner), trusted=self.trusted)
         require_acting(agent.signature)
-        gathering(agent, run, self.experience, self.learn)
+        gathering(agent, run, self.experience, self.learn, self.surprised, snapshots=1 if self.steps else SNAPSHOTS)
+        if self.steps:
+            return living(self, agent, run, terminal)
         recorder = None if self.no_record else record_decisions(agent, run, world=self.env)
         goal = goals.goal(self.goal, agent, self.run) if self.goal else own_goal(self.env, self.episodes, self.seed)
         task = Task(goal, goals.weights(self.weight, agent, goal), goals.limits(self.keep, agent))
