@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import torch
@@ -261,7 +261,7 @@ class LadderCorrector(Corrector):
         """What is imagined after each window's history, and what was seen: (B, L', …) each."""
         device = next(model.parameters()).device
         starts = torch.tensor([self.history - 1], device=device)
-        batch = imagine_windows(cast(Perception, self._perception), model, windows.to(device), starts,
+        batch = imagine_windows(self._perception, model, windows.to(device), starts,
                                 self._config.window - self.history + 1, self.history)
         states = batch.made[Rollouts()].predicted.states[:, 0, 1:]
         return states, batch.made[Encoded()].latent.state[:, self.history :].detach()

@@ -25,6 +25,7 @@ from steersman.runs.artefacts import Column, Figure, Flight, Line, Lines, Row, T
 if TYPE_CHECKING:
     from steersman.agent import Agent
     from steersman.evaluation.acting import Acted
+    from steersman.runs import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ class Act(Command):
         require_acting(agent.signature)
         gathering(agent, run, self.experience, self.learn, self.surprised, snapshots=1 if self.steps else SNAPSHOTS)
         if self.steps:
-            return living(self, agent, run, terminal)
+            return self._live(agent, run, terminal)
         recorder = None if self.no_record else record_decisions(agent, run, world=self.env)
         goal = goals.goal(self.goal, agent, self.run) if self.goal else own_goal(self.env, self.episodes, self.seed)
         task = Task(goal, goals.weights(self.weight, agent, goal), goals.limits(self.keep, agent))
@@ -131,6 +132,18 @@ class Act(Command):
             "infeasible": acted.infeasible, "lost": sum(acted.lost), "trusted_horizon": agent.trusted,
             "updates": agent.standing.updates, "moments": 0 if agent.log is None else agent.log.count,
         })
+
+    def _live(self, agent: Agent, run: Run, terminal: Terminal) -> Done:
+        """Act for days, see `--steps`."""
+        from steersman.cli import goals
+        from steersman.core import Task
+        from steersman.runs.living import Living
+
+        given, limits = goals.goal(self.goal, agent, self.run) if self.goal else None, goals.limits(self.keep, agent)
+        asked = Living(env=self.env, goal=self.goal, keep=self.keep, seed=self.seed, asked=self.steps)
+        return living(agent, run, asked, given,
+                      lambda goal: Task(goal, goals.weights(self.weight, agent, goal), limits), terminal,
+                      batch=self.episodes, record=not self.no_record)
 
     def _table(self, acted: Acted, trusted: int | None) -> Table:
         columns = (Column(key="mean", title="return, mean", better="higher"),
