@@ -153,6 +153,21 @@ def test_accepted_and_taken_back_bit_for_bit(tmp_path):
         one.roll_back()
 
 
+def test_episodes_side_by_side_are_reached_as_far_back_each(tmp_path):
+    """Two episodes in the same world: as many steps of each, so twice as many moments."""
+    world, generator = pushed(0.6), torch.Generator().manual_seed(1)
+    writer, state, action = ExperienceWriter(tmp_path / "x", SIGNATURE), torch.ones(2, 3), torch.zeros(2, 2)
+    for t in range(24):
+        writer.append(Moments({"vector": state.numpy()}, action.numpy(), first=np.full(2, t == 0)))
+        action = 2 * torch.rand(2, 2, generator=generator) - 1
+        with torch.inference_mode():
+            state = world.imagine(Belief(state), action[:, None, None]).states[:, 0, -1].clone()
+    writer.close()
+    update = ladder(LadderCorrector.Config(stay=0.0, reaches=(16,)))[0].propose(tmp_path / "x", 48)
+    assert update.since == 16
+    torch.testing.assert_close(update.weights["world_model.actions.scale"], torch.full((2,), 0.6), rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize(("words", "message"), [
     ({"rungs": ((),)}, "rungs of at least one name"),
     ({"reaches": (40, 20)}, "each above the one before"),

@@ -26,7 +26,6 @@ from steersman.worlds import OURS, GymnasiumTrials, Trials, make_world
 
 EVERY = 2.0
 """Seconds from one writing of the counts to the next: as much is counted again at most, where a process is killed."""
-_SAMPLED = 30  # writings from one sample of memory to the next
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ def live(
             raise UsageError(f"the same env, goal, limits and seed as before: {theirs}", f"{mine}",
                              f"ask for these, or remove {run.path / 'living.json'} to begin anew")
     counts = msgspec.structs.replace(asked if there is None else there, asked=asked.asked,
-                                     begun=1 if there is None else there.begun + 1)
+                                     begun=1 if there is None else there.begun + 1,
+                                     resident=())
     keeper = _Keeper(agent, run, counts, every, watch)
     try:
         while not keeper.now.done:
@@ -100,7 +100,7 @@ class _Keeper:
         self.agent, self.run, self.every, self.watch = agent, run, every, watch
         self.now = self._base = counts  # with the present batch, and without it
         self._written = time.monotonic()
-        self._decided, self._writings = counts.decisions, 0
+        self._decided = counts.decisions
 
     def wave(self, where: Place, task: Callable[[Trials], Task], batch: int) -> None:
         """One batch of episodes, or as much of it as is left to do."""
@@ -154,13 +154,11 @@ class _Keeper:
         passed = now - self._written
         rate = (self.now.decisions - self._decided) / passed if passed > 0 else None
         seconds = self._base.seconds + passed
-        resident = self.now.resident
-        if self._writings % _SAMPLED == 0 or self.now.done:
-            resident = sampled(resident, self.now.steps)
+        resident = sampled(self.now.resident, self.now.steps)
         self._base = msgspec.structs.replace(self._base, seconds=seconds, rate=rate, resident=resident)
         self.now = msgspec.structs.replace(self.now, seconds=seconds, rate=rate, resident=resident, pid=os.getpid(),
                                            when=time.time())
-        self._written, self._decided, self._writings = now, self.now.decisions, self._writings + 1
+        self._written, self._decided = now, self.now.decisions
         write_living(self.run.path, self.now)
         if self.watch is not None:
             self.watch(self.now)

@@ -37,6 +37,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "unknown-regions": (".unknown_regions", "who enters a region never logged, and a noisy one that is well known"),
     "control": (".control", "beside PETS, TD-MPC2, SAC, HIQL and QRL at equal steps and at equal predictor calls"),
     "correction": (".correction", "a world changes under the agent: surprised, corrected, and back again"),
+    "days": (".days", "acting for days: memory, what a kill costs, and going on where it stopped"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }
 """Name -> (module, one line about it)."""

@@ -11,7 +11,7 @@ import msgspec
 import torch
 
 from steersman import data, training
-from steersman.agent import Agent
+from steersman.agent import Agent, record_experience
 from steersman.agent.fitting import fit_readout
 from steersman.core import ObservationGoal, Task
 from steersman.evaluation import calibrate_alarm
@@ -25,17 +25,19 @@ from steersman.runs import Run
 from steersman.worlds import GymnasiumTrials, make_world
 
 MASS, HEAVIER = 1.0, 1.5
-LEVEL = 0.02
+LEVEL = 0.05
 STEPS = 200
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """log: random steps recorded; steps: of training, None: the recipe's; episodes: measured each time; undisturbed:
-    episodes lived before the change; decisions: lived after each change."""
+    """log: random steps recorded; steps: of training, None: the recipe's; episodes: measured each time; own:
+    undisturbed episodes that the alarm is calibrated on, undisturbed: those that false alarms are counted in;
+    decisions: lived after each change."""
 
     log: int = 20_000
     steps: int | None = None
-    episodes: int = 20
+    episodes: int = 16
+    own: int = 4
     undisturbed: int = 2
     decisions: int = 60
 
@@ -51,9 +53,6 @@ def perform(context: Context) -> Found:
     run = Run.open(path / "run")
     fit_readout(run, dataset, seed=seed)
     agent = Agent.load(run)
-    alarm = calibrate_alarm(agent, training.split(config, dataset)[1], level=LEVEL, seed=seed)
-    context.say(f"seed {seed}: alarm above {alarm.threshold:.2g}, {alarm.units} pieces of held-out episodes")
-    corrector = training.LadderCorrector.Config().build(agent.perception, agent.world_model, run.path)
     task = Task(ObservationGoal({"vector": torch.tensor(UPRIGHT)}))
 
     def figure(mass: float) -> float:
@@ -62,6 +61,14 @@ def perform(context: Context) -> Found:
         return statistics.fmean(trials.returns.tolist())
 
     before, shifted = figure(MASS), figure(HEAVIER)
+    record_experience(agent, run)
+    measured(agent, swinging(MASS, sizes.own, seed + 50), task, STEPS, seed + 50, recorded=True)
+    assert agent.log is not None
+    agent.log.close()
+    own = data.build(data.read(run.path / "experience"), path / "own")
+    alarm = calibrate_alarm(agent, own, level=LEVEL, seed=seed)
+    context.say(f"seed {seed}: alarm above {alarm.threshold:.2g}, {alarm.units} pieces of {sizes.own} own episodes")
+    corrector = training.LadderCorrector.Config().build(agent.perception, agent.world_model, run.path)
     stream = Stream.begin(agent, run, corrector, alarm)
     for i in range(sizes.undisturbed):
         stream.live(swinging(MASS, 1, seed + 100 + i), task, STEPS, seed + 100 + i)

@@ -100,10 +100,11 @@ class Stream:
             self.latest = self.decisions - before
 
 
-def measured(agent: Agent, trials: Trials, task: Task, steps: int, seed: int) -> Tally:
-    """Episodes with the weights as they are: nothing is recorded or learned."""
+def measured(agent: Agent, trials: Trials, task: Task, steps: int, seed: int, *, recorded: bool = False) -> Tally:
+    """Episodes with the weights as they are: nothing is learned, and nothing recorded as experience unless it is to
+    be."""
     kept = agent.log, agent.learning
-    agent.log = agent.learning = None
+    agent.log, agent.learning = agent.log if recorded else None, None
     try:
         tally = Tally(trials, steps)
         follow(agent, tally, task, seed)

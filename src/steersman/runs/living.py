@@ -34,7 +34,7 @@ class Living(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     updates      that the weights hold since their checkpoint
     seconds      of acting; rate  decisions a second, lately
     reason       of the last decision, in words
-    resident     (steps, bytes of memory) now and then: at most 256 of them, evenly
+    resident     (steps, bytes of memory) of the process that acts, now and then: at most 256 of them
     pid, when    who wrote this, and when: seconds since 1970
     """
 
@@ -101,14 +101,15 @@ def write_living(run: Path, living: Living) -> None:
 
 
 def sampled(samples: tuple[tuple[int, int], ...], steps: int) -> tuple[tuple[int, int], ...]:
-    """The samples with one of now: (steps, bytes of this process's memory that are in RAM), thinned by half whenever
-    there are too many; as they were where the system does not say."""
+    """The samples with one of now, if it is time: (steps, bytes of this process's memory that are in RAM). They lie a
+    256th of all steps apart at least, and are thinned by half whenever there are too many. As they were where the
+    system does not say."""
+    if samples and steps - samples[-1][0] < max(1, steps // _SAMPLES):
+        return samples
     now = resident()
     if now is None:
         return samples
-    if len(samples) >= _SAMPLES:
-        samples = samples[::2]
-    return (*samples, (steps, now))
+    return (*(samples[::2] if len(samples) >= _SAMPLES else samples), (steps, now))
 
 
 def resident() -> int | None:
@@ -128,7 +129,8 @@ def slope(samples: tuple[tuple[int, int], ...], warm: float = 0.25) -> float | N
     0.16666666666666666
     """
     last = samples[-1][0] if samples else 0
-    late = [x for x in samples if x[0] >= warm * last]
+    begun = samples[0][0] if samples else 0
+    late = [x for x in samples if x[0] >= begun + warm * (last - begun)]
     slopes = sorted((b - a) / (n - m) for i, (m, a) in enumerate(late) for n, b in late[i + 1 :] if n > m)
     if len(late) < 3 or not slopes:
         return None

@@ -29,7 +29,7 @@ from steersman.core.world_model import WorldModel
 from steersman.data.experience import ExperienceWindows
 from steersman.nn import ActionEmbedding
 from steersman.runs import Run
-from steersman.runs.experience import read_index
+from steersman.runs.experience import ExperienceReader, read_index
 from steersman.training.loop import open_log, stored_config
 from steersman.training.making import imagine_windows
 from steersman.training.parts import split
@@ -78,8 +78,8 @@ class LadderCorrector(Corrector):
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="ladder"):
         """rungs   each a tuple of names: "actions", or beginnings of names of the world model's tensors
                    ("to_change"; "": all of them)
-        reaches    newest moments of the experience that are fitted, the shortest first: after a change, the moments
-                   before it speak of another world
+        reaches    newest moments of the experience that are fitted, of each of the episodes side by side, the shortest
+                   first: after a change, the moments before it speak of another world
         newest     moments, of each reach the last, that decide which rung it is
         window     L: steps of a window, its history included
         windows    at most so many windows are fitted, and of the log so many are drawn
@@ -158,8 +158,9 @@ class LadderCorrector(Corrector):
 
     def propose(self, experience: Path, through: int) -> Update | None:
         first, number = read_index(experience).first, self._undoing.updates + 1
+        beside, looked = _beside(experience, first, through, self._config.reaches[0])
         with torch.inference_mode(False), torch.enable_grad():
-            found = list(self._climb(experience, first, through, number))
+            found = list(self._climb(experience, first, through, number, beside))
             if not found:
                 self._reason = f"no {self._config.newest + self._config.window + 1} moments in a row before {through}"
                 return None
@@ -171,7 +172,7 @@ class LadderCorrector(Corrector):
                 self._reason = f"nothing explains the newest moments better than the weights do ({now.error:.3g})"
                 return None
             rung, reach = (int(x) for x in best.name.split())
-            since = max(through - reach, first)
+            since = max(through - beside * reach, first)
             lived = ExperienceWindows(experience, since, through)
             model, tensors = self._copy(rung)
             self._fit(model, tensors, self._windows(lived, 0, number), number)
@@ -181,19 +182,20 @@ class LadderCorrector(Corrector):
             return None
         self._reason = ""
         told = {"error before": now.error, "error after": best.error, "rung": float(rung), "reach": float(reach)}
-        return Update(number, weights, through, since, told)
+        return Update(number, weights, through, min(since, looked), told)
 
-    def _climb(self, experience: Path, first: int, through: int, number: int) -> Iterator[_Fitted]:
+    def _climb(self, experience: Path, first: int, through: int, number: int, beside: int) -> Iterator[_Fitted]:
         """The weights as they are, then every rung with every reach, judged on the newest moments."""
         config = self._config
-        newest = self._windows(ExperienceWindows(experience, max(through - config.newest - config.window, first),
-                                                 through), 0, number)
+        begin = max(through - beside * (config.newest + config.window), first)
+        newest = self._windows(ExperienceWindows(experience, begin, through), 0, number)
         if newest is None:
             return
         yield _Fitted("", self._error(self._model, newest), {})
         for rung in range(len(config.rungs)):
             for reach in config.reaches:
-                lived = ExperienceWindows(experience, max(through - reach, first), through - config.newest)
+                lived = ExperienceWindows(
+                    experience, max(through - beside * reach, first), through - beside * config.newest)
                 windows = self._windows(lived, 0, number)
                 if windows is None:
                     continue
@@ -278,6 +280,21 @@ class LadderCorrector(Corrector):
 
     def roll_back(self) -> None:
         self._undoing.roll_back()
+
+
+def _beside(experience: Path, first: int, through: int, few: int) -> tuple[int, int]:
+    """How many episodes go on side by side at moment `through`, and the oldest moment that was looked at to tell: the
+    distance of the newest moment to the one before it in its episode."""
+    reader = ExperienceReader(experience)
+    while True:
+        since, before, found = max(first, through - few), dict[int, int](), 1
+        for moment in reader.moments(since, through):
+            if moment.episode in before:
+                found = moment.number - before[moment.episode]
+            before[moment.episode] = moment.number
+        if len(before) < through - since or since == first:  # some episode went on
+            return found, since
+        few *= 2
 
 
 def _tensors(model: nn.Module, rung: Sequence[str]) -> dict[str, Tensor]:
