@@ -8,7 +8,7 @@ from steersman.evaluation.futures import Shares, best_of, rank_histogram, shares
 from steersman.evaluation.guarding import ClearGuard, Guard, fit_clear_guard, fit_guard
 from steersman.evaluation.intervals import wilson, zero_of
 from steersman.evaluation.known import fit_agreement, fit_logged
-from steersman.evaluation.margins import margins_kept, measure_margins
+from steersman.evaluation.margins import lived_errors, margins_kept, measure_margins
 from steersman.evaluation.offline import measure
 from steersman.evaluation.protocol import Evaluation, PlanningProtocol, Seen, evaluate
 from steersman.evaluation.protocols import PROTOCOLS, fitting, protocol
@@ -19,6 +19,6 @@ __all__ = [
     "PROTOCOLS", "Acted", "ClearGuard", "Decides", "Evaluation", "Foresight", "FunctionPolicy", "Guard",
     "PlanningProtocol", "PolicyFunction", "Seen", "Shares", "Tally", "act_in", "best_of", "calibrate_alarm", "drifted",
     "encode_films", "evaluate", "fit_agreement", "fit_clear_guard", "fit_guard", "fit_levels", "fit_logged", "fitting",
-    "foresight", "margins_kept", "measure", "measure_margins", "protocol", "rank_histogram", "shares", "show_columns",
-    "show_seen", "unevenness", "wilson", "zero_of",
+    "foresight", "lived_errors", "margins_kept", "measure", "measure_margins", "protocol", "rank_histogram", "shares",
+    "show_columns", "show_seen", "unevenness", "wilson", "zero_of",
 ]
