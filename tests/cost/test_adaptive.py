@@ -56,21 +56,19 @@ def replace_counts(one):
 
 
 def test_the_bound_on_misses_holds_for_errors_that_nobody_drew(start):
-    """An opponent that knows the margin: now far within it, now just beyond."""
-    one, eta, top = AdaptiveMargins.begin(start, decay=1.0), math.inf, 0.0
+    """An opponent that knows the margin: for long far within it, then just beyond as often as it can."""
+    one, top = AdaptiveMargins.begin(start), 0.0
     for t in range(400):
-        factor = one.factors[0] * (1.01 if t // 50 % 2 else 0.2)
-        window = min(factor, 8.0) * torch.tensor(start.by_step)[None]
-        top = max(top, float((window[0] / torch.tensor(start.by_step)).max()))
-        one = one.after(window)
-        eta = min(eta, one.rate * one.largest[0])
-    bound = (max(top, 1.0) + one.rate * one.largest[0]) / (eta * 400)
-    assert abs(one.missed[0] / 400 - 0.05) <= bound + 1e-9
+        score = min(one.factors[0] * (1.01 if t // 100 % 2 else 0.2), 8.0)
+        one = one.after(score * torch.tensor(start.by_step)[None])
+        top = max(top, score)
+    assert one.missed[0] > 30  # it finds some
+    assert one.missed[0] / 400 <= 0.05 + (math.log(max(1.0, top)) + one.rate) / (one.rate * 400) + 1e-9
 
 
 def test_several_windows_and_each_step_by_itself_against_a_loop(start):
-    one = AdaptiveMargins.begin(start, together=False, rate=0.2, decay=0.9)
-    factors, largest, missed = [1.0] * 4, [1.0] * 4, [0.0] * 4
+    one = AdaptiveMargins.begin(start, together=False, rate=0.3, least=0.5)
+    factors, missed = [1.0] * 4, [0.0] * 4
     for t in range(30):
         batch = errors(3, 10 + t, size=2.0)
         batch[0, 3] = math.nan
@@ -82,11 +80,9 @@ def test_several_windows_and_each_step_by_itself_against_a_loop(start):
             if not scores:
                 continue
             miss = sum(s > factors[h] for s in scores) / len(scores)
-            largest[h] = max(max(scores), 0.9 * largest[h])
-            factors[h] = max(0.0, factors[h] + 0.2 * largest[h] * (miss - (1 - 0.95)))
+            factors[h] = max(0.5, factors[h] * math.exp(0.3 * (miss - (1 - 0.95))))
             missed[h] += miss
     assert one.factors == pytest.approx(factors, rel=1e-9)
-    assert one.largest == pytest.approx(largest, rel=1e-9)
     assert one.missed == pytest.approx(missed, rel=1e-9)
     assert one.windows == (30, 30, 29, 30)
     nothing = torch.full((2, 4), math.nan)
@@ -127,7 +123,7 @@ class Plain(Guardrail):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    ({"rate": 0.0}, "rate and decay"), ({"decay": 1.5}, "rate and decay"),
+    ({"rate": 0.0}, "rate and least"), ({"least": 1.5}, "rate and least"),
 ])
 def test_what_cannot_be_is_refused(start, words, message):
     with pytest.raises(PlanningError, match=message):
@@ -137,4 +133,4 @@ def test_what_cannot_be_is_refused(start, words, message):
     with pytest.raises(PlanningError, match=r"finite errors \(n, 4\)"):
         AdaptiveMargins.begin(start).after(torch.zeros(1, 3))
     with pytest.raises(PlanningError, match="1 factors"):
-        AdaptiveMargins(start=start, factors=(), largest=(), windows=(), missed=())
+        AdaptiveMargins(start=start, factors=(), windows=(), missed=())

@@ -27,7 +27,6 @@ class Corrected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     back          the same in the old world, when it returned
     updates       made in the changed world; false_alarms, level  share of undisturbed decisions with an alarm, as
                   measured and as stated
-    certificates  share of certificates within margins in the changed world, and `stated`; None: no guardrails
     """
 
     before: float
@@ -42,15 +41,13 @@ class Corrected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     updates: int
     false_alarms: float
     level: float
-    certificates: float | None = None
-    stated: float | None = None
 
     def figures(self) -> dict[str, float | None]:
         """For `--json` and tables. lost: how much worse what is reached stands to what is possible than before."""
         found: dict[str, float | None] = {
             name: getattr(self, name) for name in
             ("before", "shifted", "recovered", "old_again", "uncorrected_again", "decisions", "back", "updates",
-             "false_alarms", "level", "certificates", "stated")}
+             "false_alarms", "level")}
         found["lost"] = _worse(self.recovered, self.best_shifted) - _worse(self.before, self.best_before)
         found["lost_uncorrected"] = _worse(self.shifted, self.best_shifted) - _worse(self.before, self.best_before)
         found["lost_again"] = _worse(self.old_again, self.before)
