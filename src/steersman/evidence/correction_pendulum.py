@@ -26,13 +26,12 @@ from steersman.worlds import GymnasiumTrials, make_world
 
 MASS, HEAVIER = 1.0, 1.5
 LEVEL = 0.05
-STEPS = 200
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """log: random steps recorded; steps: of training, None: the recipe's; episodes: measured each time; own:
     undisturbed episodes that the alarm is calibrated on, undisturbed: those that false alarms are counted in;
-    decisions: lived after each change."""
+    decisions: lived after each change; limit: decisions of an episode."""
 
     log: int = 20_000
     steps: int | None = None
@@ -40,6 +39,7 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     own: int = 4
     undisturbed: int = 2
     decisions: int = 60
+    limit: int = 200
 
 
 def perform(context: Context) -> Found:
@@ -57,12 +57,12 @@ def perform(context: Context) -> Found:
 
     def figure(mass: float) -> float:
         trials = swinging(mass, sizes.episodes, seed)
-        measured(agent, trials, task, STEPS, seed)
+        measured(agent, trials, task, sizes.limit, seed)
         return statistics.fmean(trials.returns.tolist())
 
     before, shifted = figure(MASS), figure(HEAVIER)
     record_experience(agent, run)
-    measured(agent, swinging(MASS, sizes.own, seed + 50), task, STEPS, seed + 50, recorded=True)
+    measured(agent, swinging(MASS, sizes.own, seed + 50), task, sizes.limit, seed + 50, recorded=True)
     assert agent.log is not None
     agent.log.close()
     own = data.build(data.read(run.path / "experience"), path / "own")
@@ -71,7 +71,7 @@ def perform(context: Context) -> Found:
     corrector = training.LadderCorrector.Config().build(agent.perception, agent.world_model, run.path)
     stream = Stream.begin(agent, run, corrector, alarm)
     for i in range(sizes.undisturbed):
-        stream.live(swinging(MASS, 1, seed + 100 + i), task, STEPS, seed + 100 + i)
+        stream.live(swinging(MASS, 1, seed + 100 + i), task, sizes.limit, seed + 100 + i)
     calm, alarms = stream.decisions, stream.alarms
     told = agent.standing.updates
     stream.live(swinging(HEAVIER, 1, seed + 200), task, sizes.decisions, seed + 200)

@@ -1,7 +1,7 @@
 """Acting for days: a run in Hazards by `steersman run --steps`, killed and gone on with, watched from outside.
 
 What is measured: steps taken in all, the slope of the resident memory behind warm-up, whether a step that was counted
-is missing from the experience after the process was killed, and what is on the disk. The usual cell takes 10,000 steps,
+is missing from the experience after the process was killed, and what is on the disk. The usual cell takes 20,000 steps,
 `--full` 100,000.
 """
 
@@ -27,6 +27,8 @@ from steersman.runs.living import read_living, slope
 from steersman.runs.status import status_of
 from steersman.worlds import HazardsConfig, roam
 
+WARM = 0.5
+"""Share of the last process's steps that warm-up takes: libraries, and what the allocator keeps for later."""
 _KILLED = (0.1, 0.2)  # shares of the steps at which the process is killed
 
 
@@ -35,7 +37,7 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     log: int = 300
     train: int = 600
-    steps: int = 10_000
+    steps: int = 20_000
     batch: int = 64
 
 
@@ -62,7 +64,7 @@ class Days(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 def cells(seed: int) -> tuple[Cell, ...]:
     """The usual count, and the whole one."""
-    return (Cell("10000-steps", perform, 150, seed, Sizes()),
+    return (Cell("20000-steps", perform, 150, seed, Sizes()),
             Cell("100000-steps", perform, 360, seed, Sizes(steps=100_000), usual=False))
 
 
@@ -117,7 +119,7 @@ def _kill_at(words: list[str], run: Path, steps: int) -> int:
 
 
 def _figures(days: Days) -> dict[str, Any]:
-    grown = slope(tuple(days.resident))
+    grown = slope(tuple(days.resident), WARM)
     return {
         "steps": days.steps, "rss_slope": None if grown is None else 1000 * grown / 1024,
         "rss_mib": days.resident[-1][1] / 2**20 if days.resident else None, "episodes": days.episodes,
@@ -143,7 +145,7 @@ def summary(results: Results) -> Outcome:
             name: Figure(value=value) for name, value in figures[row].items() if value is not None})
             for row, _ in found),
         notes=("Memory: the slope is the median over all pairs of samples of the last process, without its first "
-               "quarter.",),
+               "half.",),
     )
     shown = picture(_draw(found), "memory", "Memory of the process that acts", "resident memory against steps",
                     "One line a count, from where the process was last begun.")
