@@ -10,8 +10,8 @@ import torch
 from exact_world import Pushed, agent_of, log_of
 
 from steersman.core import DataError, PlanningError, UsageError
-from steersman.cost import BadStates, Box, HalfSpace, OnColumns
-from steersman.evaluation import margins_kept, measure_margins
+from steersman.cost import AdaptiveMargins, BadStates, Box, HalfSpace, OnColumns
+from steersman.evaluation import lived_errors, margins_kept, measure_margins
 
 H = 4
 
@@ -81,3 +81,31 @@ def test_what_cannot_be_calibrated_is_said(logs):
         measure_margins(agent, learned, later, bad, horizon=H)
     code = OnColumns(agent.readout, lambda y: y["x"] - 1, name="code")
     assert measure_margins(agent, learned, later, code, level=0.5, horizon=H).level == 0.5
+
+
+def windows_of(log, count, seed=0):
+    episode = torch.randint(len(log.lengths), (count,), generator=torch.Generator().manual_seed(seed))
+    return log.windows(episode, torch.zeros(count, dtype=torch.long), H)
+
+
+def test_errors_of_what_was_lived_are_the_drift_of_the_model_and_nothing_far_from_the_limit(logs):
+    agent = agent_of(Pushed(drift=-0.5))
+    lived = windows_of(logs[2], 40)
+    high = lived_errors(agent, lived, Box(agent.readout, {"x": (-math.inf, 1)}, margin={"x": 0.3}))
+    torch.testing.assert_close(high.mean(0), 0.5 * torch.arange(1.0, H + 1), rtol=0, atol=0.2)
+    low = lived_errors(agent, lived, Box(agent.readout, {"x": (-1, math.inf)}))
+    torch.testing.assert_close(low, -high, rtol=1e-4, atol=1e-4)
+    assert float(lived_errors(agent, lived, Box(agent.readout, {"x": (-math.inf, 1e6)}), near=10.0).abs().max()) == 0
+
+
+def test_margins_follow_when_the_model_begins_to_be_wrong(logs):
+    """Calibrated where the model was right; then it drifts: calibrated margins break, those that follow do not."""
+    learned, later, fresh = logs
+    limit = Box(agent_of(Pushed()).readout, {"x": (-math.inf, 1)})
+    start = measure_margins(agent_of(Pushed()), learned, later, limit, level=0.9, horizon=H)
+    wrong, now = agent_of(Pushed(drift=-0.5)), AdaptiveMargins.begin(start)
+    assert margins_kept(wrong, fresh, limit, start) < 0.2
+    for window in lived_errors(wrong, windows_of(fresh, 400), limit).split(1):
+        now = now.after(window)
+    assert now.held[0] > 0.8
+    assert margins_kept(wrong, fresh, limit, now.margins) > 0.8

@@ -1,6 +1,7 @@
 """The figure, wired: perceive, remember, plan, act. `Agent.load(run).act(observation, task)`."""
 
 from steersman.agent.agent import Agent
+from steersman.agent.alarm import Alarm, Watch
 from steersman.agent.building.further import FurtherBoxes
 from steersman.agent.building.loading import Loaded, load_parts
 from steersman.agent.building.origin import Origin
@@ -22,8 +23,30 @@ from steersman.agent.state import AgentState
 from steersman.agent.tasks import read_task
 
 __all__ = [
-    "Agent", "AgentConfig", "AgentState", "ExperienceLog", "FurtherBoxes", "Loaded", "Origin", "PublishedModel",
-    "RowByRow", "Transition", "correct_with", "corrector_of", "from_pretrained", "load_parts", "load_published",
-    "load_readout", "push_to_hub", "read_task", "record_decisions", "record_experience", "remember_triplets",
-    "save_pretrained", "save_readout", "store_additions",
+    "Agent",
+    "AgentConfig",
+    "AgentState",
+    "Alarm",
+    "ExperienceLog",
+    "FurtherBoxes",
+    "Loaded",
+    "Origin",
+    "PublishedModel",
+    "RowByRow",
+    "Transition",
+    "Watch",
+    "correct_with",
+    "corrector_of",
+    "from_pretrained",
+    "load_parts",
+    "load_published",
+    "load_readout",
+    "push_to_hub",
+    "read_task",
+    "record_decisions",
+    "record_experience",
+    "remember_triplets",
+    "save_pretrained",
+    "save_readout",
+    "store_additions",
 ]

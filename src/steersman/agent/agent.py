@@ -80,7 +80,7 @@ from steersman.core import (
 )
 from steersman.core.planner import GraphSource
 from steersman.core.way_graph import WaySource
-from steersman.cost import Sealed
+from steersman.cost import Sealed, resolve
 from steersman.cost.goals import GoalSpace
 from steersman.memory import TripletMemory
 from steersman.nn import retain_freed_memory
@@ -384,6 +384,8 @@ class Agent:
         through = 0 if self.log is None else self.log.count
         inputs = Inputs(moment, since, measured, state, task, asked, self.standing, through)
         belief, state, self.surprise = believe(self._boxes, state, moment, since, measured)
+        if self.learning is not None:
+            self.learning.saw(self.surprise)
         if not asked.settings.rests(MEMORY):
             state = memorise(self.memory, state, belief)
         return self._decide(belief, state, asked, exogenous, inputs)
@@ -476,11 +478,9 @@ class Agent:
         Raises:
             PlanningError: a goal that does not fit.
         """
-        wanted = self.config.goal_space
-        space = "latent" if wanted == "auto" and self.planner.wants_latent_goal() else wanted
-        goal = resolve(task.goal, self.perception, self.signature, self.readout, space)
-        every = torch.arange(len(belief))
-        return Problem(self.world_model, belief, self.costs, self._limited(task, goal), self.signature.action, every,
+        goal = resolve(task.goal, self.perception, self.signature, self.readout, self._space(task, task), task)
+        asked, every = self._limited(replace(task, goal=goal)), torch.arange(len(belief))
+        return Problem(self.world_model, belief, self.costs, asked, self.signature.action, every,
                        torch.zeros_like(every))
 
     def _state(self, batch: int) -> AgentState:

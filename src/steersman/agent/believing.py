@@ -110,7 +110,7 @@ def believe(
     if boxes.hasty:
         return _hastily(boxes, state if since is None else replace(state, lately=None, did=None), latent)
     surprise = nothing_foreseen(latent.state)
-    if state.foreseen is not None and since is None:
+    if state.foreseen is not None and _as_planned(state, since):
         surprise = surprise_of(state.foreseen, latent.state, 1, fresh=state.fresh)
     state = _with_moment(boxes, state, latent.state[:, None], since)
     assert state.states is not None
@@ -119,6 +119,11 @@ def believe(
     context = None if latent.context is None else latent.context[:, None]
     history = Latent(state.states, context, task=_always(latent, state.states.shape[1]))
     return boxes.world_model.begin(history, actions, outside), state, surprise
+
+
+def _as_planned(state: AgentState, since: Tensor | None) -> bool:
+    """Whether what was carried out is what the last plan began with, so that its next moment is what was foreseen."""
+    return since is None or (state.done is not None and torch.equal(since.to(state.done), state.done))
 
 
 def _hastily(boxes: Boxes, state: AgentState, latent: Latent) -> tuple[Belief, AgentState, Surprise]:

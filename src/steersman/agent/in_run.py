@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from steersman.agent.agent import Agent
+from steersman.agent.alarm import Alarm
 from steersman.agent.experience import ExperienceLog
 from steersman.agent.fitted.in_run import save_additions
 from steersman.agent.fitted.sealing import verify_sealed
@@ -114,7 +115,7 @@ def remember_triplets(
 
 def correct_with(
     agent: Agent, run: Run, corrector: Corrector | None = None, *, every: int = 0, snapshots: int = 0,
-    anew: bool = False,
+    anew: bool = False, alarm: Alarm | None = None,
 ) -> Learning:
     """From now on, `agent.learn()` makes the updates that this corrector proposes from the experience of the run, after
     those that were made since the checkpoint and stand: these are worked out again first.
@@ -124,6 +125,7 @@ def correct_with(
     snapshots  keep the weights after every so many updates: decisions of later ones can be replayed although the
                experience before has gone
     anew       begin from the checkpoint, whatever was learned since
+    alarm      learn by itself, and only while surprise stands above this threshold (`evaluation.calibrate_alarm`)
 
     Raises:
         UsageError: no experience is recorded (`record_experience`); there is no corrector.
@@ -145,7 +147,7 @@ def correct_with(
     corrector.stand_at(agent.standing.updates)
     agent.learning = Learning(
         corrector, (agent.perception, agent.world_model), agent.log.folder, agent.origin.checkpoint, agent.log.count,
-        every=every, snapshots=snapshots)
+        every=every, snapshots=snapshots, alarm=alarm)
     agent.ledger.declare(corrector_level(agent.learning))
     return agent.learning
 

@@ -15,18 +15,25 @@ SNAPSHOTS = 10
 """Updates from one copy of the weights to the next."""
 
 
-def gathering(agent: Agent, run: Run, experience: bool, learn: int, triplets: bool = False) -> None:
+def gathering(
+    agent: Agent, run: Run, experience: bool, learn: int, triplets: bool = False, surprised: float = 0.0, *,
+    snapshots: int = SNAPSHOTS,
+) -> None:
     """Have the agent record its experience and, where `learn` is above 0, learn whenever so many moments were added;
-    triplets: remember what its moments cost as well.
+    or, where `surprised` is, only while surprise stands above the threshold of that rate of false alarms. triplets:
+    remember what its moments cost as well.
 
     Raises:
-        UsageError: a number below 0; triplets of an agent without intrinsic costs.
+        UsageError: a number out of range, both of them; triplets of an agent without intrinsic costs.
         LockedError: another process adds to this experience.
         RunError: what was learned before cannot be worked out again.
     """
     if learn < 0:
         raise UsageError("--learn of at least 0 moments", f"{learn}", "e.g. --learn 500")
-    if not (experience or learn or triplets):
+    if not 0 <= surprised < 1 or (learn and surprised):
+        raise UsageError("--surprised within [0, 1), and not beside --learn", f"{surprised:g} and {learn}",
+                         "e.g. --surprised .01, alone")
+    if not (experience or learn or triplets or surprised):
         return
     from steersman.agent import correct_with, record_experience, remember_triplets
 
@@ -34,6 +41,8 @@ def gathering(agent: Agent, run: Run, experience: bool, learn: int, triplets: bo
     try:
         if triplets:
             remember_triplets(agent, run)
+        if surprised:
+            _correct_when_surprised(agent, run, surprised, snapshots)
         if learn:
             from steersman.training import GradientCorrector
 
@@ -42,6 +51,24 @@ def gathering(agent: Agent, run: Run, experience: bool, learn: int, triplets: bo
     except BaseException:
         close(agent)
         raise
+
+
+def _correct_when_surprised(agent: Agent, run: Run, rate: float, snapshots: int) -> None:
+    """Calibrate the alarm on what was held out of the run's log, and correct while it rings."""
+    from steersman import training
+    from steersman.agent import correct_with
+    from steersman.evaluation import calibrate_alarm
+
+    config = training.stored_config(run)
+    held_out = training.split(config, training.open_log(run))[1]
+    if held_out is None:
+        raise UsageError("a run that holds out a part of its log, to calibrate surprise on", "held_out = 0",
+                         "train with `held_out`, e.g. --set held_out=0.1")
+    alarm = calibrate_alarm(agent, held_out, level=rate)
+    own = config.agent.corrector
+    made = (training.LadderCorrector.Config() if own is None else own).build(
+        agent.perception, agent.world_model, run.path)
+    correct_with(agent, run, made, alarm=alarm, snapshots=snapshots)
 
 
 def close(agent: Agent) -> None:

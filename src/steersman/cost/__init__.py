@@ -1,6 +1,7 @@
 """Energies over actions, and limits that are never traded against them."""
 
 from steersman.cost.action import EffortCost, SmoothnessCost
+from steersman.cost.adaptive import AdaptiveMargins
 from steersman.cost.agreement import Agreement
 from steersman.cost.apart import Apart
 from steersman.cost.bad_states import BadStates
@@ -27,6 +28,7 @@ from steersman.cost.td_value import TDValue
 from steersman.cost.temporal_distance import TemporalDistance
 
 __all__ = [
+    "AdaptiveMargins",
     "Agreement",
     "Apart",
     "BadStates",

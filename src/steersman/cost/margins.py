@@ -165,10 +165,21 @@ class StepMargin:
     @classmethod
     def off(cls, guardrail: G) -> G:
         """A copy of a guardrail that keeps `_margin` (of each column, perhaps): with none."""
+        return cls.put(guardrail, 0.0)
+
+    @classmethod
+    def put(cls, guardrail: G, margin: float | Sequence[float] | Tensor | Margins) -> G:
+        """A copy of a guardrail that keeps a margin (of each column that has one, perhaps): with this one.
+
+        Raises:
+            PlanningError: a guardrail that keeps none.
+        """
         copied = copy.copy(guardrail)
-        kept = copied._margin  # type: ignore[attr-defined]
-        none = dict.fromkeys(kept, cls(0.0)) if isinstance(kept, dict) else cls(0.0)
-        copied._margin = none  # type: ignore[attr-defined]
+        kept = getattr(copied, "_margin", None)
+        if kept is None:
+            raise PlanningError("a guardrail that keeps a margin", guardrail.name, "use a limit on columns")
+        given = dict.fromkeys(kept, cls(margin)) if isinstance(kept, dict) else cls(margin)
+        copied._margin = given  # type: ignore[attr-defined]
         return copied
 
     @property

@@ -5,12 +5,14 @@ Knows the agent's boxes and the dataset. Shapes: W windows, H horizon.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from steersman.agent import Agent
-from steersman.core import Guardrail, UsageError
-from steersman.cost import Margins, calibrate_margins, labels_needed
+from steersman.core import DataError, Guardrail, Latent, UsageError, Window
+from steersman.cost import Margins, calibrate_margins, column_names, labels_needed
 from steersman.data import Dataset
 from steersman.evaluation.bands import coverage_of
 from steersman.evaluation.measured_limits import over_columns
@@ -59,6 +61,41 @@ def margins_kept(agent: Agent, fresh: Dataset, limit: Guardrail, margins: Margin
     errors, unit = _errors(agent, fresh, limit, len(margins.by_step), 1, seed)
     over = (errors - torch.tensor(margins.by_step).to(errors)).amax(1)
     return float(coverage_of(over, unit, 0.0).mean())
+
+
+@torch.inference_mode()
+def lived_errors(agent: Agent, lived: Window, limit: Guardrail, *, near: float = math.inf) -> Tensor:
+    """By how much what was lived turned out worse than foreseen 1, 2, … steps ahead: (n, H), what
+    `cost.AdaptiveMargins` takes.
+
+        error_h = limit(measured h steps later) - limit(foreseen after what was carried out)
+
+    lived  n windows of H steps behind the agent's history, as `data.ExperienceWindows` cuts them
+    near   where both lie farther than this within the limit, the error is 0: what is far is no danger
+
+    Raises:
+        UsageError: it reads no columns. DataError: windows without a step behind the history.
+    """
+    history = agent.config.history
+    steps = lived.actions.shape[1] - history + 1
+    if steps < 1:
+        raise DataError(f"windows longer than a history of {history}", f"{lived.actions.shape[1]} steps",
+                        "cut longer windows")
+    names, bare = column_names(agent.signature), limit.bare()
+    starts = torch.tensor([history - 1])
+    context = agent.perception.survey({name: value[:, starts] for name, value in lived.observations.items()})
+    states = agent.perception.encode(lived.observations).state[:, :history]
+    known = coming = None
+    if lived.exogenous is not None:
+        known, coming = lived.exogenous[:, : history - 1], lived.exogenous[:, history - 1 :]
+    belief = agent.world_model.begin(Latent(states, context), lived.actions[:, : history - 1], known)
+    imagined = agent.world_model.imagine(belief, lived.actions[:, None, history - 1 :], coming).states[:, 0, 1:]
+    vectors = [name for name, spec in sorted(lived.observations.items()) if spec.dim() == 3]
+    columns = torch.cat([lived.observations[name][:, history:] for name in vectors], -1)
+    foreseen, true = bare.standing(imagined), over_columns(bare, names).standing(columns)
+    if foreseen is None or true is None:
+        raise UsageError("a guardrail that tells the level of a state", limit.name, "use a limit on columns")
+    return (true.clamp(min=-near) - foreseen.clamp(min=-near)).clone()
 
 
 @torch.inference_mode()

@@ -232,11 +232,13 @@ def _begun(protocol: PlanningProtocol, episodes: int | None, seed: int, first: i
 
 
 def follow(
-    agent: Decides, tally: Tally, task: Task, seed: int, watch: Callable[[Seen], None] | None = None
+    agent: Decides, tally: Tally, task: Task, seed: int, watch: Callable[[Seen], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Tensor, int]:
     """Let `agent` act until every episode of the tally is over; those that are drop out of its batch.
 
     task  its goal and guardrails have a row for each episode
+    stop  asked before every decision: leave the episodes where they stand
 
     -> CPU-seconds of planning of each episode (B,), and decisions for which no plan met every guardrail.
     """
@@ -245,7 +247,7 @@ def follow(
     agent.reset([1_000_003 * (seed + 1) + i for i in range(n)])
     experiencing, whole = Experiencing(agent, tally.trials), rows_between(agent) == agent.signature.pace.step
     since: Tensor | None = None
-    while len(running):
+    while len(running) and not stop():
         observation = {k: v[running] for k, v in tally.trials.observe().items()}
         before = time.process_time()
         plan = agent.act(observation, task, since=since)

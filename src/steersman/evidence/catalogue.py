@@ -42,6 +42,8 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "change": (".change", "8 to 64 pucks of which few move: changes to few slots beside the whole state"),
     "ego": (".ego", "own state by a deterministic model and the world by one with z, beside one joint model"),
     "memory": (".memory", "triplets of what states cost: 100 kills, damage, search among a million, growth"),
+    "correction": (".correction", "a world changes under the agent: surprised, corrected, and back again"),
+    "days": (".days", "acting for days: memory, what a kill costs, and going on where it stopped"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }
 """Name -> (module, one line about it)."""

@@ -16,19 +16,19 @@ ANGLES, SPEEDS, TORQUES, STEPS = 241, 241, 17, 200
 MOST_SPEED, MOST_TORQUE, DT = 8.0, 2.0, 0.05
 
 
-def optimal_return(angle: Tensor, speed: Tensor) -> Tensor:
+def optimal_return(angle: Tensor, speed: Tensor, mass: float = 1.0) -> Tensor:
     """Return of the best 200 torques from each start, up to the grid's error (about 1 in 140).
 
     V_{k+1}(s) = max_u [ r(s, u) + V_k(f(s, u)) ], V_k read between grid points bilinearly, with
-    r = -(θ² + .1 θ̇² + .001 u²) and f: θ̇' = clip(θ̇ + (15 sin θ + 3u) dt, ±8), θ' = θ + θ̇' dt.
+    r = -(θ² + .1 θ̇² + .001 u²) and f: θ̇' = clip(θ̇ + (15 sin θ + 3u / m) dt, ±8), θ' = θ + θ̇' dt.
 
-    angle, speed  (N,) radians from upright, radians a second
+    angle, speed  (N,) radians from upright, radians a second; mass  m, kg
     """
     angles = torch.linspace(-math.pi, math.pi, ANGLES)[:-1]
     speeds = torch.linspace(-MOST_SPEED, MOST_SPEED, SPEEDS)
     torques = torch.linspace(-MOST_TORQUE, MOST_TORQUE, TORQUES)
     theta, omega, torque = angles[:, None, None], speeds[None, :, None], torques
-    after = (omega + (15 * theta.sin() + 3 * torque) * DT).clamp(-MOST_SPEED, MOST_SPEED)  # (A, V, U)
+    after = (omega + (15 * theta.sin() + 3 / mass * torque) * DT).clamp(-MOST_SPEED, MOST_SPEED)  # (A, V, U)
     reward = -(theta.square() + 0.1 * omega.square() + 0.001 * torque.square())
     read = _Reader(theta + after * DT, after)
     value = torch.zeros(ANGLES - 1, SPEEDS)

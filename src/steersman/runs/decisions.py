@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from steersman.core.errors import RunError, UsageError
-from steersman.runs.files import parse_json, pretty, read_capped, refusals, write_new
+from steersman.runs.files import parse_json, pretty, read_capped, refusals, remove, size_of, write_new
 from steersman.runs.folders import FolderInTheMaking
 from steersman.runs.frames import FrameFile, frame, frames, segments
 
@@ -300,6 +300,23 @@ def sessions(run: Path) -> list[Path]:
     if not root.is_dir():
         return []
     return sorted((x for x in root.iterdir() if _SESSION.fullmatch(x.name) and x.is_dir()), key=lambda x: int(x.name))
+
+
+def retire_sessions(run: Path, retain: int = RETAINED) -> int:
+    """Remove the oldest sessions, whole, until the others take at most `retain` bytes; the newest stays. How many went.
+
+    Who is begun again and again leaves a session each time, and each keeps to its own limit only.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    there, gone = sessions(run), 0
+    with refusals("old sessions removed", run / FOLDER):
+        sizes = [size_of(path) for path in there]
+        while len(there) - gone > 1 and sum(sizes[gone:]) > retain:
+            remove(there[gone])
+            gone += 1
+    return gone
 
 
 def session_at(run: Path, name: str = "latest") -> DecisionReader:

@@ -20,6 +20,8 @@ from steersman.runs.files import atomic_write, parse_json, read_capped, refusals
 from steersman.runs.frames import FrameFile, frame, frames
 
 NAME, SNAPSHOTS = "updates.log", "snapshots"
+SNAPSHOTS_KEPT = 64
+"""Snapshots that stay."""
 _MARK = b"SUP1"
 _LIMIT = 16 << 30
 
@@ -66,6 +68,10 @@ class Journal:
         """
         return [change for _, change in self._read() if change.checkpoint == checkpoint]
 
+    def all(self) -> list[Correction]:
+        """Those of every checkpoint, oldest first. Raises RunError, as `corrections` does."""
+        return [change for _, change in self._read()]
+
     def append(self, change: Correction) -> None:
         """Note one change; it is on disk when the call returns.
 
@@ -87,12 +93,18 @@ class Journal:
             self._end = file.size
 
     def keep(self, after: str, weights: bytes) -> None:
-        """Store the weights (a safetensors file) whose hash is `after`.
+        """Store the weights (a safetensors file) whose hash is `after`; beyond `SNAPSHOTS_KEPT`, the oldest go.
 
         Raises:
             StorageError: the disk refused.
         """
-        atomic_write(self._snapshot(after), weights)
+        path = self._snapshot(after)
+        atomic_write(path, weights)
+        with refusals("old snapshots removed", path.parent):
+            others = sorted((x for x in path.parent.glob("*.safetensors") if x != path and not x.name.startswith(".")),
+                            key=lambda x: x.stat().st_mtime_ns)
+            for old in others[: max(0, len(others) + 1 - SNAPSHOTS_KEPT)]:
+                old.unlink(missing_ok=True)
 
     def kept(self, after: str) -> bytes | None:
         """What `keep` stored, for whoever verifies its hash; None: nothing."""

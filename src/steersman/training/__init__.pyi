@@ -6,6 +6,7 @@ from .config import ParameterLevel as ParameterLevel, RolloutStage as RolloutSta
 from .corrector import GradientCorrector as GradientCorrector
 from .gauges import Gauge as Gauge, Moment as Moment, RidgeProbe as RidgeProbe
 from .growing import grow as grow
+from .ladder import LadderCorrector as LadderCorrector
 from .loop import create_run as create_run, open_data as open_data, open_log as open_log, resume as resume
 from .loop import stored_config as stored_config
 from .loop import train as train

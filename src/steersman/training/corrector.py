@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from steersman.core.boxes import Perception
 from steersman.core.corrector import Corrector, Update
-from steersman.core.errors import ConfigError, DataError, UsageError
+from steersman.core.errors import ConfigError, DataError
 from steersman.core.learning import Acted, Encoded, Rollouts
 from steersman.core.parts import ObjectiveConfig, register
 from steersman.core.signature import Signature
@@ -35,6 +34,7 @@ from steersman.training.loop import open_log, stored_config
 from steersman.training.making import imagine_windows
 from steersman.training.parts import split
 from steersman.training.source import Sampler, WindowSource
+from steersman.training.undoing import Undoing, seed_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,8 +121,7 @@ class GradientCorrector(Corrector):
         _require(not names, "objectives without parameters of their own", ", ".join(names), "leave those out")
         more = [need.name for need in self._energy.needs if not isinstance(need, (Encoded, Rollouts, Acted))]
         _require(not more, "objectives that need moments, rollouts and actions", ", ".join(more), "leave those out")
-        self._updates, self._reason = 0, ""
-        self._before: list[dict[str, Tensor]] = []  # what the last updates changed, as it was
+        self._undoing, self._reason = Undoing(dict(self._parts.items()), config.undo), ""
 
     @property
     def config(self) -> Config:
@@ -130,31 +129,30 @@ class GradientCorrector(Corrector):
 
     @property
     def updates(self) -> int:
-        return self._updates
+        return self._undoing.updates
 
     @property
     def reason(self) -> str:
         return self._reason
 
     def stand_at(self, updates: int) -> None:
-        self._updates = updates
-        self._before.clear()
+        self._undoing.stand_at(updates)
 
     # Working out an update -----------------------------------------------------------------------------------------
 
     def propose(self, experience: Path, through: int) -> Update | None:
-        config, number = self._config, self._updates + 1
+        config, number = self._config, self._undoing.updates + 1
         since = max(through - config.reach, read_index(experience).first)
         lived = ExperienceWindows(experience, since, through)
         lived.signature.require(self.signature, f"the experience in {experience}", "the weights")
         try:
-            fresh = Sampler(lived.lengths, config.window, self._share(False), _seed(config.seed, number, 0), False)
+            fresh = Sampler(lived.lengths, config.window, self._share(False), seed_of(config.seed, number, 0), False)
         except DataError as error:
             self._reason = f"no {error.expected} since moment {since}: {error.got}"
             return None
         old = None if self.log is None or not config.replay or not self._share(True) else Sampler(
-            self.log.lengths, config.window, self._share(True), _seed(config.seed, number, 1), False)
-        with torch.inference_mode(False), torch.enable_grad(), _seeded(_seed(config.seed, number, 2)):
+            self.log.lengths, config.window, self._share(True), seed_of(config.seed, number, 1), False)
+        with torch.inference_mode(False), torch.enable_grad(), _seeded(seed_of(config.seed, number, 2)):
             parts = copy.deepcopy(self._parts).eval().requires_grad_(False)
             for name in config.modules:
                 parts[name].requires_grad_(True)
@@ -210,35 +208,15 @@ class GradientCorrector(Corrector):
     # Making it -----------------------------------------------------------------------------------------------------
 
     def accept(self, update: Update) -> None:
-        if update.number != self._updates + 1:
-            raise UsageError(f"update {self._updates + 1}", f"{update.number}", "propose again: the weights changed")
-        mine = self._parts.state_dict()
-        self._before = [*self._before, {name: mine[name].clone() for name in update.weights}][-self._config.undo :]
-        self._write(update.weights)
-        self._updates += 1
+        self._undoing.accept(update)
 
     def roll_back(self) -> None:
-        if not self._before:
-            raise UsageError(f"one of the last {self._config.undo} updates to take back", "none that is kept",
-                             "raise `undo`, or load the agent again")
-        self._write(self._before.pop())
-        self._updates -= 1
-
-    def _write(self, weights: Mapping[str, Tensor]) -> None:
-        mine = self._parts.state_dict()
-        with torch.inference_mode(False), torch.no_grad():
-            for name, value in weights.items():
-                mine[name].copy_(value)
+        self._undoing.roll_back()
 
 
 def _changed(before: nn.Module, after: nn.Module) -> dict[str, Tensor]:
     old = before.state_dict()
     return {name: x.detach().clone() for name, x in after.state_dict().items() if not torch.equal(x, old[name])}
-
-
-def _seed(seed: int, number: int, use: int) -> int:
-    """One for each update and each use of it."""
-    return (seed * 1_000_003 + number) * 4 + use & 0x7FFFFFFFFFFFFFFF
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import torch
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import save
 from torch import Tensor
 
@@ -133,7 +134,7 @@ class Recorder:
             expected=self._expected(plan), surprise=pooled(surprise), memory=self._memory, whole=whole, task=form,
             clock=clock, updates=inputs.standing.updates, learned=inputs.standing.learned, through=inputs.through,
             levels=self._levels(), stage=() if stage is None else tuple(stage.tolist()),
-            tensors=save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}),
+            tensors=_file(tensors),
         )
 
     def _levels(self) -> dict[str, tuple[Any, int, int]]:
@@ -169,6 +170,15 @@ def pooled(surprise: Surprise | None) -> tuple[float | None, ...]:
         return ()
     known = surprise.known.flatten(1).any(1).tolist()
     return tuple(value if ok else None for value, ok in zip(surprise.pooled().tolist(), known, strict=True))
+
+
+def _file(tensors: Mapping[str, Tensor]) -> bytes:
+    """As a safetensors file. By way of numpy where it knows the types: safetensors' own way from torch makes a ctypes
+    type for each length, which Python keeps for good, and an agent that acts for days grows by it."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    if any(value.dtype == torch.bfloat16 for value in plain.values()):
+        return save({name: value.clone() for name, value in plain.items()})
+    return save_arrays({name: value.numpy() for name, value in plain.items()})
 
 
 def _rows(value: Tensor) -> tuple[tuple[float, ...], ...]:

@@ -14,8 +14,9 @@ import tyro
 from steersman.cli import imports
 from steersman.cli.command import Command, option
 from steersman.cli.done import Done
-from steersman.cli.gathering import close, gathered, gathering
+from steersman.cli.gathering import SNAPSHOTS, close, gathered, gathering
 from steersman.cli.imports import Modules
+from steersman.cli.living import living
 from steersman.cli.progress import Watcher
 from steersman.cli.terminal import Terminal
 from steersman.core.errors import UsageError
@@ -24,6 +25,7 @@ from steersman.runs.artefacts import Column, Figure, Flight, Line, Lines, Row, T
 if TYPE_CHECKING:
     from steersman.agent import Agent
     from steersman.evaluation.acting import Acted
+    from steersman.runs import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,8 @@ class Act(Command):
 
     EXAMPLE: ClassVar[str] = (
         "steersman run runs/pendulum --env Pendulum-v1 --goal '1,0,0' --episodes 20 --seed 0 --json\n"
-        "steersman run runs/pendulum --env Pendulum-v1 --goal 'cos=1,speed=0' --keep 'speed<=6'"
+        "steersman run runs/pendulum --env Pendulum-v1 --goal 'cos=1,speed=0' --keep 'speed<=6'\n"
+        "steersman run runs/hazards --env hazards --steps 100000 --surprised .01"
     )
 
     run: Annotated[Path, tyro.conf.Positional, option("RUN")]
@@ -58,7 +61,10 @@ class Act(Command):
     """Weight of a cost term of the agent, e.g. --weight temporal-distance=1 for one that was fitted (the goal weighs
     1)."""
     episodes: int = 20
-    """Episodes to act in."""
+    """Episodes to act in; with --steps, so many side by side."""
+    steps: Annotated[int, option("NUMBER")] = 0
+    """Act for days: batches of episodes until so many steps were taken in all; stopped at any moment, the same command
+    goes on (see `steersman status`)."""
     seed: int = 0
     """Starts and planning; starts differ from those of a log that `collect` recorded."""
     trusted: Annotated[bool, option()] = False
@@ -76,6 +82,9 @@ class Act(Command):
     not); updates that lose their experience stay replayable by a copy of the weights after every tenth."""
     triplets: Annotated[bool, option()] = False
     """Remember what each moment costs, RUN/triplets, and the moments themselves: a critic learns from that."""
+    surprised: Annotated[float, option("RATE")] = 0.0
+    """Learn from that experience only while surprise stands above a threshold, calibrated on what was held out of the
+    run's log, which an undisturbed moment exceeds with this probability, e.g. .01 (0: do not)."""
     imports: Modules = ()
     """A module, or FILE.py, that registers parts of your own; a run never imports one by itself."""
 
@@ -88,12 +97,19 @@ class Act(Command):
         from steersman.runs import Run
 
         imports.load(self.imports)
-        if self.episodes < 1:
-            raise UsageError("at least one episode", f"{self.episodes}", "raise --episodes")
+        if self.episodes < 1 or self.steps < 0:
+            raise UsageError("at least one episode, and steps of at least 0", f"{self.episodes} and {self.steps}",
+                             "raise --episodes or --steps")
         run = Run.open(self.run)
         agent = Agent.load(run, self.checkpoint, planner(self.planner), trusted=self.trusted)
         require_acting(agent.signature)
-        gathering(agent, run, self.experience, self.learn, self.triplets)
+        if self.steps and self.task is not None:
+            raise UsageError("a goal on the command line beside --steps", f"--task {self.task}",
+                             "say it by --goal, --weight and --keep, or act without --steps")
+        gathering(agent, run, self.experience, self.learn, self.triplets, self.surprised,
+                  snapshots=1 if self.steps else SNAPSHOTS)
+        if self.steps:
+            return self._live(agent, run, terminal)
         goal = goals.goal(self.goal, agent, self.run) if self.goal else None
         task = goals.task(self.task, agent, goal, lambda: own_goal(self.env, self.episodes, self.seed), self.weight,
                           self.keep)
@@ -125,6 +141,18 @@ class Act(Command):
             "infeasible": acted.infeasible, "lost": sum(acted.lost), "trusted_horizon": agent.trusted,
             "updates": agent.standing.updates, "moments": 0 if agent.log is None else agent.log.count,
         })
+
+    def _live(self, agent: Agent, run: Run, terminal: Terminal) -> Done:
+        """Act for days, see `--steps`."""
+        from steersman.cli import goals
+        from steersman.core import Task
+        from steersman.runs.living import Living
+
+        given, limits = goals.goal(self.goal, agent, self.run) if self.goal else None, goals.limits(self.keep, agent)
+        asked = Living(env=self.env, goal=self.goal, keep=self.keep, seed=self.seed, asked=self.steps)
+        return living(agent, run, asked, given,
+                      lambda goal: Task(goal, goals.weights(self.weight, agent, goal), limits), terminal,
+                      batch=self.episodes, record=not self.no_record)
 
     def _table(self, acted: Acted, trusted: int | None, limits: tuple[str, ...]) -> Table:
         columns = (Column(key="mean", title="return, mean", better="higher"),
