@@ -122,7 +122,7 @@ def test_where_the_log_has_been_is_kept_by_some_of_its_columns(
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    ([], "one of --labels (with or without --distance), --limit, --bad, --known, --distance and --drop; got 0"),
+    ([], "one of --labels (with or without --distance), --limit, --bad, --known, --distance, --critic and --drop; got 0"),
     (["--limit", "speed<=6"], "a name for the guardrail"),
     (["--limit", "speed<=6", "--name", "a b"], "letters, digits"),
     (["--limit", "heat<=6", "--name", "a"], "with a column of cos, sin, speed; got 'heat<=6'"),
@@ -138,7 +138,7 @@ def test_mistakes_are_one_line(swings: Path, steersman: Callable, tmp_path: Path
     assert said in ended.err
     assert len(ended.err.strip().splitlines()) == 1
     unknown = steersman("run", swings, "--env", "Pendulum-v1", "--goal", "speed=0", "--keep", "nothing")
-    assert "or the name of a guardrail that is kept with the run; got 'nothing'" in unknown.err
+    assert "kept with the run: early, slow; got 'nothing'" in unknown.err
 
 
 def test_what_was_fitted_to_other_weights_is_said_to_be(swings: Path) -> None:

@@ -244,10 +244,12 @@ def task(
                    weights={**asked.weights, **own}, guardrails=asked.guardrails + limited)
 
 
-def guarded(task: Task) -> tuple[str, ...]:
-    """Names of the limits of a task, those of its stages too, each once."""
+def guarded(task: Task, kept: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the limits of a task, those of its stages too, each once; the last of them, which `task` added for the
+    words of `--keep`, in these words."""
+    first = len(task.guardrails) - len(kept)
     own = (rail.name for stage in task.stages for rail in stage.task.guardrails)
-    return tuple(dict.fromkeys((*(rail.name for rail in task.guardrails), *own)))
+    return tuple(dict.fromkeys((*(rail.name for rail in task.guardrails[:first]), *kept, *own)))
 
 
 def judges(texts: tuple[str, ...], agent: Agent, shown: Readout) -> tuple[Guardrail, ...]:

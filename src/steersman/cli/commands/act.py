@@ -120,7 +120,7 @@ class Act(Command):
         if recorder is not None:
             recorder.close()
         close(agent)
-        table = self._table(acted, agent.trusted, goals.guarded(task))
+        table = self._table(acted, agent.trusted, goals.guarded(task, self.keep))
         name = "run-" + re.sub(r"[^a-z0-9]+", "-", self.env.lower()).strip("-")[-56:].lstrip("-")
         self._keep(run.path, name, table, acted)
         terminal.table(table)

@@ -120,7 +120,7 @@ class Evaluate(Command):
         figures = measured.figures() | {"seed": self.seed}
         if guard is not None:
             figures["guardrail"] = guard.figures()
-        table = self._table(name, measured, figures, goals.guarded(task))
+        table = self._table(name, measured, figures, goals.guarded(task, self.keep))
         write(run.path, table)
         build(run.path)
         terminal.table(table)
