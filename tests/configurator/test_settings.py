@@ -193,7 +193,7 @@ def test_a_memory_that_rests_is_not_written_to():
 def test_a_corrector_that_rests_is_not_asked():
     acting, asked = agent(), []
     acting.log = SimpleNamespace(append=lambda *a, **k: None, count=3, flush=lambda: None)
-    acting.learning = SimpleNamespace(due=lambda count: True, learn=asked.append)
+    acting.learning = SimpleNamespace(due=lambda count: True, learn=asked.append, saw=lambda surprise: None)
     for levels in (("plan",), ("plan", "corrector")):
         acting.act({"vector": torch.zeros(1, 2)}, replace(AIM, settings=TaskSettings(levels=levels)))
         acting.experience(None)
