@@ -122,7 +122,7 @@ def test_where_the_log_has_been_is_kept_by_some_of_its_columns(
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    ([], "one of --labels (with or without --distance), --limit, --bad, --known, --distance, --critic and --drop; got 0"),
+    ([], "--limit, --bad, --known, --distance, --critic and --drop; got 0"),
     (["--limit", "speed<=6"], "a name for the guardrail"),
     (["--limit", "speed<=6", "--name", "a b"], "letters, digits"),
     (["--limit", "heat<=6", "--name", "a"], "with a column of cos, sin, speed; got 'heat<=6'"),

@@ -72,7 +72,7 @@ def test_labels_in_a_file_are_read_as_any_log_is(filmed: Path, steersman: Callab
     (["--labels", "nowhere.npz"], "nowhere.npz"),
     (["--labels", "silent"], "columns of numbers beside the pictures"),
     (["--labels", "few"], "at least 20 labelled moments; got 12; label more"),
-    (["--labels", "few", "--known", "logged"], "--known, --distance and --drop; got 2 of them"),
+    (["--labels", "few", "--known", "logged"], "--distance, --critic and --drop; got 2 of them"),
 ])
 def test_mistakes_in_labels_are_one_line(
     filmed: Path, steersman: Callable, tmp_path: Path, words: list[str], said: str

@@ -21,7 +21,7 @@ def finished(cell: Cell, found: Found, folder: Path) -> Finished:
 def test_few_slots_are_foreseen_as_well_and_cost_less(tmp_path: Path) -> None:
     results = []
     for count in (8, 16):
-        cell = Cell(f"{count}", change.perform, 10, 0, change.Sizes(pucks=count, seconds=1.0, episodes=100))
+        cell = Cell(f"{count}", change.perform, 10, 0, change.Sizes(pucks=count, seconds=3.0, episodes=100))
         results.append(finished(cell, cell.perform(Context(tmp_path, 0, cell.settings)), tmp_path))
     figures = change.summary(Results(0, tuple(results))).figures
     for count in ("8", "16"):

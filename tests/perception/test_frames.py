@@ -39,12 +39,12 @@ def test_patches_of_a_transformer_read_them_too():
     encoder = VIT.build(SIGNATURE).eval()
     images = observe(SIGNATURE)["image"]
     x = differences(images, 4.0).reshape(6, 4, 4, 3, 4, 6).transpose(2, 3).reshape(6, 12, 96)
-    expected = encoder.project(encoder._attended(encoder.embed(x) + encoder.positions, slice(0, None)).mean(1))
+    expected = encoder.project(encoder._attended(encoder.embed(x) + encoder.positions, slice(0, None), None).mean(1))
     torch.testing.assert_close(encoder.encode({"image": images}).state.flatten(0, 1), expected, rtol=1e-4, atol=1e-5)
     every = torch.arange(12).expand(6, -1)
     tokens = encoder.encode_visible({"image": images.flatten(0, 1)}, every)
     torch.testing.assert_close(
-        tokens.flatten(0, 1), encoder.project(encoder._attended(encoder.embed(x) + encoder.positions, slice(None))
+        tokens.flatten(0, 1), encoder.project(encoder._attended(encoder.embed(x) + encoder.positions, slice(None), None)
                                               .flatten(0, 1)), rtol=1e-4, atol=1e-5)
 
 

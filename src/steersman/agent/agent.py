@@ -132,7 +132,7 @@ class Agent:
         self.readout = readout
         self._sources: tuple[GraphSource, WaySource] | None = None
         self._ready(self.planner)
-        self._planners = Planners(self.planner, self._ready, lambda: self.policies)
+        self._planners = Planners(lambda: self.planner, self._ready, lambda: self.policies)
         scale = None if readout is None else readout.scale
         self.sealed = build_sealed(config, signature)
         self.costs = distinct(

@@ -71,15 +71,21 @@ def require_settings(task: Task, tasks: Sequence[str], remembers: bool) -> None:
 class Planners:
     """The planner of an agent, and those that tasks make of it, each made once.
 
+    own       the agent's planner, as it is when asked
     ready     what is done with a planner before it plans for this agent
     policies  name -> policy, as they are when asked
     """
 
     def __init__(
-        self, own: Planner, ready: Callable[[Planner], None], policies: Callable[[], Mapping[str, Policy]]
+        self, own: Callable[[], Planner], ready: Callable[[Planner], None],
+        policies: Callable[[], Mapping[str, Policy]],
     ) -> None:
-        self.own, self._ready, self._policies = own, ready, policies
-        self._made: dict[tuple[bytes, str, bool], tuple[Policy | None, Planner]] = {}
+        self._own, self._ready, self._policies = own, ready, policies
+        self._made: dict[tuple[bytes, str, bool], tuple[Policy | None, Planner, Planner]] = {}
+
+    @property
+    def own(self) -> Planner:
+        return self._own()
 
     def of(self, settings: TaskSettings) -> Planner:
         """
@@ -100,9 +106,9 @@ class Planners:
             policy = self._policies()[require_known(settings.skill, self._policies(), "a skill", fix)]
         key = (msgspec.json.encode(dict(settings.planner), order="sorted"), settings.skill, alone)
         made = self._made.get(key)
-        if made is None or made[0] is not policy:
-            made = self._made[key] = policy, self._make(settings, policy, alone)
-        return made[1]
+        if made is None or made[0] is not policy or made[1] is not self.own:
+            made = self._made[key] = policy, self.own, self._make(settings, policy, alone)
+        return made[2]
 
     def _make(self, settings: TaskSettings, policy: Policy | None, alone: bool) -> Planner:
         if policy is not None and alone:
