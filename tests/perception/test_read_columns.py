@@ -172,6 +172,8 @@ def test_words_for_what_cannot_be_read(eye, tmp_path):
         train(unread, dataset, run)
     with pytest.raises(UsageError, match=r"steersman fit .* --labels"):
         read.recipe(over=str(tmp_path / "unread"))
+    with pytest.raises(UsageError, match="--over RUN"):
+        read.recipe()
     elsewhere = msgspec.structs.replace(config.agent.perception, source=str(tmp_path / "unread"))
     with pytest.raises(UsageError, match="a run with a read-out"):
         elsewhere.build(dataset.paced(Pace(step=1, frames=2)).signature).initialise()

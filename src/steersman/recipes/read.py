@@ -19,7 +19,7 @@ from steersman.world_model import ObserverModel
 
 def recipe(
     *,
-    over: str,
+    over: str = "",
     columns: str = "",
     steps: int = 1500,
     history: int = 16,
@@ -37,7 +37,7 @@ def recipe(
 ) -> TrainConfig:
     """How what is read off pictures moves: the second training, after `pixels` and `fit --labels`, on the same log.
 
-    over        the run that learned from the log's pictures and whose read-out was fitted to a few labels
+    over        folder of the run that learned from the log's pictures and whose read-out was fitted to a few labels
     columns     of the read-out that become the state, with commas between them (default: all). Leave out speeds that
                 are read badly: the history tells them
     steps       optimiser steps
@@ -55,8 +55,11 @@ def recipe(
     seed        of the training
 
     Raises:
-        UsageError: a run without a read-out. RunError: no run.
+        UsageError: no folder, or a run without a read-out. RunError: no run there.
     """
+    if not over:
+        raise UsageError("the run that reads the pictures", "none",
+                         "name one that was trained with --recipe pixels and fitted to labels: --over RUN")
     run = Run.open(over)
     eye, signature = stored_agent(run)
     readout = load_readout(run, "observation")
