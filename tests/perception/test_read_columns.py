@@ -45,7 +45,7 @@ def bars(x: torch.Tensor) -> torch.Tensor:
 def walk(steps: int, g: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """A bar pushed to and fro: places (steps + 1,), actions (steps, 1)."""
     actions = (torch.rand(steps // 5 + 1, 1, generator=g) * 2 - 1).repeat_interleave(5, 0)[:steps]
-    places = [8 + 4 * (torch.rand(1, generator=g) - 0.5)]
+    places = [2 + 11 * torch.rand(1, generator=g)]
     for a in actions:
         places.append((places[-1] + a).clamp(1, 14))
     return torch.cat(places), actions
@@ -56,20 +56,20 @@ def eye(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Path]:
     """A log of a bar that is pushed, and a run that learned from its pictures and reads where it is."""
     folder, g = tmp_path_factory.mktemp("eye"), torch.Generator().manual_seed(0)
     with CacheWriter(folder / "log", SIGNATURE, origin="bars") as writer:
-        for _ in range(20):
+        for _ in range(40):
             places, actions = walk(40, g)
             writer.append([Episode({"image": bars(places)}, actions)])
         writer.finish()
     dataset = Dataset.open(folder / "log")
     config = msgspec.structs.replace(
-        pixels.recipe(steps=60, window=4, batch_size=16, size=4, width=32, react=0), pace=Pace(step=1, frames=2),
+        pixels.recipe(steps=200, window=4, batch_size=16, size=4, width=32, react=0), pace=Pace(step=1, frames=2),
         precision="fp32", gauge_every=0)
     agent = msgspec.structs.replace(config.agent, readout=LinearReadout.Config())
     config = msgspec.structs.replace(config, agent=agent)
     with create_run(folder / "run", config, dataset, recipe="pixels") as run:
         train(config, dataset, run)
-    places = torch.stack([walk(1, g)[0] for _ in range(100)])
-    shown = Labelled({"image": torch.stack([bars(x) for x in places])}, torch.zeros(100, 1, 1), places[:, -1:], ("x",))
+    places = torch.stack([walk(1, g)[0] for _ in range(200)])
+    shown = Labelled({"image": torch.stack([bars(x) for x in places])}, torch.zeros(200, 1, 1), places[:, -1:], ("x",))
     fit_labelled(Run.open(folder / "run"), shown)
     return dataset, folder / "run"
 
@@ -101,7 +101,7 @@ def test_the_second_run_reads_as_the_first_and_stands_alone(eye, tmp_path):
 
 def test_what_it_foresees_is_nearer_than_standing_still_and_moves_the_bar(eye, tmp_path):
     dataset, first = eye
-    config = small(first, steps=150)
+    config = small(first, steps=300)
     with create_run(tmp_path / "run", config, dataset, recipe="read") as run:
         train(config, dataset, run)
     fit_readout(Run.open(tmp_path / "run"), dataset)
@@ -113,15 +113,15 @@ def test_what_it_foresees_is_nearer_than_standing_still_and_moves_the_bar(eye, t
         shown = torch.cat([bars(place), bars(before)], -1)
         plan = agent.act({"image": shown}, Task(ColumnGoal({"x": torch.tensor([10.0, 5.0])})))
         place, before = (place + plan.action[:, 0]).clamp(1, 14), place
-    assert bool(((place - torch.tensor([10.0, 5.0])).abs() < 3.0).all()), place  # 5 at the start
+    assert bool(((place - torch.tensor([10.0, 5.0])).abs() < 1.5).all()), place  # 5 at the start
     paced = dataset.paced(Pace(step=1, frames=2))
-    window = paced.windows(torch.arange(18, 20).repeat_interleave(4), torch.arange(4).repeat(2) * 5, 8)
+    window = paced.windows(torch.arange(36, 40).repeat_interleave(4), torch.arange(4).repeat(4) * 5, 8)
     with torch.no_grad():
         latent = agent.perception.encode(window.observations)
         belief = agent.world_model.begin(Latent(latent.state[:, :3]), window.actions[:, :2])
         ahead = agent.world_model.imagine(belief, window.actions[:, None, 2:]).states[:, 0, -1]
         told = agent.perception.told(window.observations)
-        assert (agent.readout.read(ahead) - told[:, -1]).abs().mean() < 0.8 * (told[:, 2] - told[:, -1]).abs().mean()
+        assert (agent.readout.read(ahead) - told[:, -1]).abs().mean() < 0.5 * (told[:, 2] - told[:, -1]).abs().mean()
 
 
 def test_a_log_encoded_once_gives_the_windows_of_the_log_encoded_each_time(eye):
@@ -138,6 +138,29 @@ def test_a_log_encoded_once_gives_the_windows_of_the_log_encoded_each_time(eye):
     found, wanted = once.windows(episode, start, 5), paced.windows(episode, start, 5)
     assert torch.equal(found.actions, wanted.actions)
     assert torch.equal(found.episode, wanted.episode)
+    torch.testing.assert_close(found.observations["read"], encoder.told(wanted.observations))
+
+
+def test_episodes_too_short_for_a_window_are_left_out_of_it(eye, tmp_path):
+    _, first = eye
+    g = torch.Generator().manual_seed(1)
+    with CacheWriter(tmp_path / "log", SIGNATURE, origin="bars") as writer:
+        for steps in (1, 9, 1, 6):  # a moment of two pictures begins at row 1: the short ones have no step left
+            places, actions = walk(steps, g)
+            writer.append([Episode({"image": bars(places)}, actions)])
+        writer.finish()
+    paced = Dataset.open(tmp_path / "log").paced(Pace(step=1, frames=2))
+    encoder = small(first).agent.perception.build(paced.signature)
+    encoder.initialise()
+    once = encoded_once(paced, encoder, torch.device("cpu"))
+    longest = int(paced.lengths.max())
+    episode = torch.arange(len(paced.lengths))[paced.lengths == longest]
+    found, wanted = (source.windows(episode, torch.tensor([0]), longest) for source in (once, paced))
+    assert torch.equal(found.actions, wanted.actions)
+    torch.testing.assert_close(found.observations["read"], encoder.told(wanted.observations))
+    last = torch.tensor([len(paced.lengths) - 1])
+    found, wanted = (source.windows(last, torch.tensor([0]), int(paced.lengths[-1])) for source in (once, paced))
+    assert torch.equal(found.actions, wanted.actions)
     torch.testing.assert_close(found.observations["read"], encoder.told(wanted.observations))
 
 

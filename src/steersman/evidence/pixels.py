@@ -1,5 +1,9 @@
 """World models from pixels by the general recipe: what each world comes to, beside what it must be held against.
 
+Where more is asked than one picture tells (the acrobot, the cart pole) a second training over what its read-out reads
+follows (`recipes.read`), and the seconds are those of both. The pendulum's latents hold its speed: it came to less so
+(LOG.md), and does without.
+
 Where layouts change from episode to episode the recipe takes pictures by their tiles (`--tiles`); what it is held
 against always takes them as they are.
 

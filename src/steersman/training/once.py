@@ -30,8 +30,8 @@ class EncodedOnce:
         self._source = source
         self.lengths = source.lengths
         steps = torch.as_tensor(self.lengths)
-        self._steps = steps.cumsum(0) - steps  # number of the first step of each episode
-        self._rows = self._steps + torch.arange(len(steps))
+        moments = torch.where(steps < _least(source), 0, steps + 1)  # an episode without a step gives no window
+        self._steps, self._rows = (x.cumsum(0) - x for x in (steps, moments))  # number of the first of each episode
         pieces = [piece for e, count in enumerate(steps.tolist()) for piece in _pieces(source, e, count)]
         modes = {module: module.training for module in perception.modules()}
         perception.eval()
@@ -64,17 +64,25 @@ class EncodedOnce:
 def encoded_once(source: WindowSource, perception: Perception, device: torch.device) -> WindowSource:
     """The same log, encoded as far as that never changes; `source` itself where nothing of the perception is fixed, or
     where observations are not all measured in every row."""
-    if not len(source.lengths) or source.signature.slow:
+    long = (torch.as_tensor(source.lengths) >= _least(source)).nonzero()[:, 0]
+    if not len(long) or source.signature.slow:
         return source
-    first = source.windows(torch.tensor([0]), torch.tensor([0]), min(1, int(source.lengths[0])))
+    first = source.windows(long[:1], torch.tensor([0]), min(1, int(source.lengths[int(long[0])])))
     probe = {name: x[:, :1].to(device) for name, x in first.observations.items()}
     return source if perception.fixed(probe) is None else EncodedOnce(source, perception, device)
 
 
+def _least(source: WindowSource) -> int:
+    """Steps that a window has at least: where nobody acts, a single moment is one."""
+    return int(source.signature.action.kind != "none")
+
+
 def _pieces(source: WindowSource, episode: int, count: int) -> list[Window]:
     """An episode in windows that follow one another; the last moment of each but the last is the first of the next,
-    and is left out."""
-    found, where = [], torch.tensor([episode])
+    and is left out. Of an episode too short for a window there are none."""
+    found, where = list[Window](), torch.tensor([episode])
+    if count < _least(source):
+        return found
     for start in range(0, max(count, 1), _ROWS):
         length = min(_ROWS, count - start)
         window: Any = source.windows(where, torch.tensor([start]), length)
