@@ -262,8 +262,10 @@ def test_kept_nodes_are_those_of_a_plain_loop(seed):
             if bool(allowed[i, j]) and apart and len(kept) < limit:
                 kept.append(new[i, j])
         expected.append(torch.stack(kept))
-    after = add(nodes, count.clone(), new, allowed, spacing, limit)
+    after, (row, node, which) = add(nodes, count.clone(), new, allowed, spacing, limit)
     assert after.tolist() == [len(x) for x in expected]
+    assert len(row) == int((after - count).sum())
+    assert torch.equal(nodes[row, node], new[row, which])
     for i in range(b):
         assert torch.equal(nodes[i, : after[i]], expected[i])
 

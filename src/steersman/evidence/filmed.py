@@ -49,7 +49,9 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     labels    frames of which the truth is told
     far       plans go by a temporal distance also where goals are columns: the way there first leads away from them
     read      goals on columns are planned to in what is read, by a second training (`recipes.read`)
+    columns   of the read-out that the second training takes; "": all
     tiles     pictures are taken by their tiles
+    patches   pixels along the side of the patches that pictures are taken by; 0: as they are
     """
 
     protocol: str
@@ -59,7 +61,9 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     labels: int = LABELS
     far: bool = False
     read: bool = False
+    columns: str = ""
     tiles: bool = False
+    patches: int = 0
 
 
 class Scored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -69,7 +73,7 @@ class Scored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     random         the score of the strongest policy that looks at nothing, from the same starts
     wins, n        episodes whose goal was met, of how many
     violations, random_violations   episodes in which what is forbidden was done; None where nothing is
-    seconds        of training on the wall; cpu: of processor time, all threads
+    seconds        of training on the wall, fitting to labels included; cpu: of processor time, all threads
     decide         CPU-seconds of planning an episode, median
     read           column -> R² of the read-out on frames that it was not fitted to
     decoded_ratio  error of the columns as imagined about `AHEAD` rows ahead, in deviations, as a share of
@@ -136,7 +140,8 @@ def labels(path: Path) -> Labelled:
 def learn(
     context: Context, config: TrainConfig, log: Path, recipe: str = "pixels", dataset: Dataset | None = None
 ) -> tuple[Run, float, float]:
-    """Train on the log of a cell's folder and fit the read-out to its labels -> the run, seconds, CPU-seconds.
+    """Train on the log of a cell's folder and fit the read-out to its labels -> the run, seconds and CPU-seconds of
+    both.
 
     dataset  a part of that log
     """
@@ -144,21 +149,23 @@ def learn(
     cpu = time.process_time()
     with training.create_run(path, config, dataset, recipe=recipe) as run:
         trained = training.train(config, dataset, run, progress=context.progress)
-    run, cpu = Run.open(path), time.process_time() - cpu
+    run, began = Run.open(path), time.perf_counter()
     fit_labelled(run, labels(log / "labels.safetensors"))
-    return run, trained.seconds, cpu
+    return run, trained.seconds + time.perf_counter() - began, time.process_time() - cpu
 
 
 def learn_read(
     context: Context, learned: tuple[Run, float, float], log: Path, dataset: Dataset | None = None, seed: int = 0,
+    columns: str = "",
 ) -> tuple[Run, float, float]:
     """The second training, over what the read-out of the first one reads -> its run, seconds and CPU-seconds of both.
 
     dataset  the part of the log that both may know
+    columns  as `recipes.read` takes them
     """
     first, seconds, cpu = learned
     dataset, path, config = dataset or Dataset.open(log / "log"), context.folder / "read", read.recipe(
-        over=str(first.path), seed=seed)
+        over=str(first.path), columns=columns, seed=seed)
     began = time.process_time()
     with training.create_run(path, config, dataset, recipe="read") as run:
         trained = training.train(config, dataset, run, progress=context.progress)

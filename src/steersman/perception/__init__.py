@@ -14,6 +14,7 @@ from steersman.perception.choice import CameraChoice, PlainChoice, for_signature
 from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.field import FieldEncoder
 from steersman.perception.gaussian_process import GaussianProcessReadout
+from steersman.perception.keypoint_readout import KeypointReadout
 from steersman.perception.mixed import MixedEncoder
 from steersman.perception.patches import PatchEncoder
 from steersman.perception.published import PublishedEncoder
@@ -33,6 +34,7 @@ __all__ = [
     "FrozenBackbone",
     "GaussianProcessReadout",
     "KernelReadout",
+    "KeypointReadout",
     "LinearReadout",
     "MLPReadout",
     "MixedEncoder",

@@ -78,7 +78,7 @@ class ColumnReadout(Readout):
             )
         if len(flat) < 2 or not bool(torch.isfinite(flat).all() and torch.isfinite(values).all()):
             raise DataError("at least 2 finite rows", f"{len(flat)} rows, perhaps NaN", "label more states, drop NaN")
-        standardise(flat, self.state_mean, self.state_deviation)
+        self._standardise(flat)
         for columns, rows in together(known):
             mean, deviation = self.mean[columns], self.deviation[columns]
             standardise(values[rows][:, columns], mean, deviation)
@@ -86,12 +86,16 @@ class ColumnReadout(Readout):
         x = (flat - self.state_mean) / self.state_deviation
         self._fit(x, (values - self.mean) / self.deviation, known, seed)
 
+    def _standardise(self, flat: Tensor) -> None:
+        """Take the statistics of states (n, D); override it where entries share theirs."""
+        standardise(flat, self.state_mean, self.state_deviation)
+
     @staticmethod
-    def in_pieces(x: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
-        """(…, D) -> (…, C), some rows (r, D) -> (r, C) at a time: kernels that stay in cache are three times as fast;
-        a graph that is exported knows no number of rows."""
+    def in_pieces(x: Tensor, read: Callable[[Tensor], Tensor], most: int = _ROWS) -> Tensor:
+        """(…, D) -> (…, C), `most` rows (r, D) -> (r, C) at a time: kernels that stay in cache are three times as
+        fast; a graph that is exported knows no number of rows."""
         rows = x.reshape(-1, x.shape[-1])
-        pieces = [rows] if torch.compiler.is_compiling() else rows.split(_ROWS)
+        pieces = [rows] if torch.compiler.is_compiling() else rows.split(most)
         return torch.cat([read(piece) for piece in pieces]).unflatten(0, x.shape[:-1])
 
     @abstractmethod

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from steersman.actor import ICEM, BreadthFirst
+from steersman.actor import ICEM, BreadthFirst, Search
 from steersman.agent import AgentConfig
 from steersman.core import ConfigError, PerceptionConfig
 from steersman.objectives import ExplainedPrediction, InverseDynamics, Likeness, Prediction, SIGReg, Straightening
-from steersman.perception import CameraChoice, ConvEncoder, KernelReadout, PatchEncoder, ViTEncoder
+from steersman.perception import CameraChoice, ConvEncoder, KernelReadout, KeypointReadout, PatchEncoder, ViTEncoder
 from steersman.perception.views import AnotherLook
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import ResidualModel, TokenConvolution
@@ -36,6 +36,7 @@ def recipe(
     encoder: Literal["conv", "keypoints", "vit"] = "conv",
     tokens: bool = False,
     tiles: bool = False,
+    patches: int = 0,
     views: bool = False,
     inverse_dynamics: float = 0.0,
     futures: int = 0,
@@ -64,6 +65,11 @@ def recipe(
                 place the log shows (`data.lattice_for`), a predictor that looks nearby, and a search through all that
                 can be reached; goals are pictures. Trained by prediction alone, in windows of 2 steps: what a tile
                 becomes is fixed, so nothing can collapse
+    patches     pixels along the side of small patches, 4 in pictures of 64; 0: none. A state for each of them whose
+                numbers are fixed, so that nothing that is seen is lost and nothing can collapse; a predictor that looks
+                nearby; a read-out that finds places by labels; and a search that goes by what it reads. For small
+                things that move about a layout, and, with one optimiser step, as what reads pictures for `--recipe
+                read`, which learns how things move from what is read
     views       also learn that a moment seen otherwise is the same state: nearer, aside, in other colours, behind
                 something that moves, with noise
     inverse_dynamics   weight of telling actions from the states around them: keeps small things that only actions
@@ -80,12 +86,18 @@ def recipe(
     seed        of the training
 
     Raises:
-        ConfigError: tokens of an encoder that has none; tiles with what only other encoders have.
+        ConfigError: tokens of an encoder that has none; tiles or patches with what only other encoders have; patches of
+            fewer than 0 pixels.
     """
-    if tiles:
-        if tokens or views or inverse_dynamics or futures or encoder != "conv":
-            raise ConfigError("tiles without tokens, views, inverse dynamics, futures and another encoder",
-                              "one of them beside tiles", "leave out one of the two options")
+    if patches < 0:
+        raise ConfigError("patches of at least 0 pixels", f"{patches}", "4 for pictures of 64 × 64")
+    if tiles or patches:
+        if tokens or views or inverse_dynamics or futures or encoder != "conv" or (tiles and patches):
+            kind = "tiles" if tiles else "patches"
+            raise ConfigError(f"{kind} without tokens, views, inverse dynamics, futures and another encoder",
+                              f"one of them beside {kind}", "leave out one of the two options")
+        if patches:
+            return _patched(patches, steps, batch_size, size, lr, held_out, seed)
         return _tiled(steps, batch_size, size, lr, react, held_out, seed)
     if tokens and encoder not in _GRIDS:
         raise ConfigError(f"tokens of an encoder {' or '.join(_GRIDS)}", encoder, "leave out one of the two options")
@@ -118,7 +130,7 @@ def recipe(
             RolloutStage(starts=1, horizon=window),
         ),
         lr=lr,
-        precision="bf16",
+        precision="auto",
         held_out=held_out,
         probe=False,
         seed=seed,
@@ -145,7 +157,32 @@ def _tiled(
         lr=1.5 * lr,
         clip=1.0,
         weight_decay=1e-4,
-        precision="bf16",
+        precision="auto",
+        held_out=held_out,
+        probe=False,
+        seed=seed,
+    )
+
+
+def _patched(
+    patch: int, steps: int, batch_size: int, size: int, lr: float, held_out: float, seed: int
+) -> TrainConfig:
+    """For pictures in which things move about, each moment one picture."""
+    return TrainConfig(
+        agent=AgentConfig(
+            perception=CameraChoice(picture=PatchEncoder.Config(patch=patch), size=max(size, _TILE)),
+            world_model=TokenConvolution.Config(width=48),
+            planner=Search.Config(space="read"),
+            readout=KeypointReadout.Config(),
+        ),
+        objectives=(Prediction.Config(weight=1.0, changed=20.0),),
+        steps=steps,
+        window=4,
+        batch_size=batch_size,
+        lr=1.5 * lr,
+        clip=1.0,
+        weight_decay=1e-4,
+        precision="auto",
         held_out=held_out,
         probe=False,
         seed=seed,

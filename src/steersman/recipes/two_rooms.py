@@ -53,7 +53,7 @@ def recipe(*, steps: int = 1500, batch_size: int = 24, seed: int = 0) -> TrainCo
         warmup=30,
         floor=0.02,
         clip=5,
-        precision="bf16",
+        precision="auto",
         prioritise=True,
         probe=False,
         gauge_every=100,

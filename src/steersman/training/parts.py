@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from steersman.agent.config import require_react
 from steersman.core.errors import ConfigError, DataError
-from steersman.perception import CameraChoice, PatchEncoder
+from steersman.perception import CameraChoice, KeypointReadout, PatchEncoder
 from steersman.training.config import TrainConfig
 from steersman.world_model import TokenConvolution
 
@@ -74,26 +74,29 @@ def settled(config: TrainConfig, dataset: Any) -> TrainConfig:
 
 
 def _tiled(config: TrainConfig, dataset: Any) -> TrainConfig:
-    """With the patch and the offset of an encoder that leaves them to the log, and the grid of its predictor."""
+    """With the patch and the offset of an encoder that leaves them to the log, and the grid of what stands on it."""
     agent, camera = config.agent, isinstance(config.agent.perception, CameraChoice)
     picture: Any = agent.perception.picture if isinstance(agent.perception, CameraChoice) else agent.perception
-    if not isinstance(picture, PatchEncoder.Config) or picture.patch:
+    if not isinstance(picture, PatchEncoder.Config):
         return config
-    from steersman.data import lattice_for
+    if not picture.patch:
+        from steersman.data import lattice_for
 
-    found = lattice_for(dataset, picture.image)
-    if found is None:
-        raise ConfigError(
-            "pictures that are drawn on a lattice of tiles, for an encoder of patches with patch=0",
-            "a log whose pictures are not", "train without tiles, or say the patch and its offset")
-    picture = replace(picture, patch=found.patch, offset=found.offset)
+        found = lattice_for(dataset, picture.image)
+        if found is None:
+            raise ConfigError(
+                "pictures that are drawn on a lattice of tiles, for an encoder of patches with patch=0",
+                "a log whose pictures are not", "train without tiles, or say the patch and its offset")
+        picture = replace(picture, patch=found.patch, offset=found.offset)
     seen: Any = agent.perception
     perception: Any = replace(seen, picture=picture) if camera else picture
-    model = agent.world_model
+    grid = picture.grid(dataset.signature.observations[dataset.signature.image(picture.image)].shape)
+    model, readout = agent.world_model, agent.readout
     if isinstance(model, TokenConvolution.Config) and not model.grid:
-        shape = dataset.signature.observations[dataset.signature.image(picture.image)].shape
-        model = replace(model, grid=picture.grid(shape))
-    return replace(config, agent=replace(agent, perception=perception, world_model=model))
+        model = replace(model, grid=grid)
+    if isinstance(readout, KeypointReadout.Config) and not readout.grid:
+        readout = replace(readout, grid=grid)
+    return replace(config, agent=replace(agent, perception=perception, world_model=model, readout=readout))
 
 
 def held_out(dataset: Any, share: float, embargo: int) -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """Acting: the step of least value, what is learned when a step did not lead where it should, and why in words.
 
-Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ray, D state, A action.
+Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ray, D state, P its place,
+A action.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from steersman.actor.graph.aim import Aim
 from steersman.actor.graph.search.graph import FAR, Graph
 from steersman.actor.graph.search.judging import judged_steps
 from steersman.actor.graph.search.settings import Settings
+from steersman.actor.graph.search.space import Space
 from steersman.actor.graph.search.valuing import value_of
 from steersman.actor.ground.bounds import fallback_action
 from steersman.actor.ground.primitives import rays
@@ -24,13 +26,13 @@ from steersman.core.clock import now
 from steersman.core.records import put, where
 
 
-def noticed(config: Settings, graph: Graph, state: Tensor) -> Tensor:
-    """(B,) bool: the last decision's action hardly moved the state."""
-    moved = (state - graph.last).norm(dim=1)
+def noticed(config: Settings, graph: Graph, here: Tensor) -> Tensor:
+    """(B,) bool: the last decision's action hardly moved the state, which is at `here` (B, P)."""
+    moved = (here - graph.last).norm(dim=1)
     return graph.acted & (moved < config.stall * graph.step) & (graph.aside == 0)
 
 
-def corrected(config: Settings, graph: Graph, problem: Problem, wrong: Tensor) -> Graph:
+def corrected(config: Settings, graph: Graph, places: Tensor, wrong: Tensor) -> Graph:
     """Close the rays that what happened disproves, and step aside for a while."""
     aside = torch.where(wrong, config.aside, (graph.aside - 1).clamp_min(0))
     graph = replace(graph, aside=aside)
@@ -38,7 +40,7 @@ def corrected(config: Settings, graph: Graph, problem: Problem, wrong: Tensor) -
         return graph
     part = graph.rows(wrong)
     alike = _similar(part.fan, part.pushed)  # (b, R)
-    here = problem.belief.state[wrong]
+    here = places[wrong]
     reach = config.touch * part.step
     starts = (part.nodes - here[:, None]).norm(dim=-1) < reach[:, None]
     apart = (part.via[:, :, :, :-1] - here[:, None, None, None]).norm(dim=-1)
@@ -47,15 +49,18 @@ def corrected(config: Settings, graph: Graph, problem: Problem, wrong: Tensor) -
     return replace(graph, share=put(graph.share, wrong, part.share * ~closed[..., None]))
 
 
-def decide(config: Settings, problem: Problem, aim: Aim, graph: Graph, began: float, fresh: Tensor) -> Plan:
-    """The plan from here; fresh (B,) bool: the graph was grown for this decision."""
+def decide(
+    config: Settings, problem: Problem, space: Space, aim: Aim, graph: Graph, here: Tensor, began: float, fresh: Tensor
+) -> Plan:
+    """The plan from here, at places (B, P); fresh (B,) bool: the graph was grown for this decision."""
     c, b = config, len(problem)
     fan = rays(problem.action, c.look).to(problem.belief.state.device)
     r, far = len(fan), problem.within_trust(c.look_ahead)
     actions = fan[None, :, None].expand(b, r, far, -1)
     imagined = problem.model.imagine(problem.belief, actions)
     judged = judged_steps(problem, imagined, actions)
-    value = value_of(config, graph, problem, aim, imagined.states[:, :, 1:].flatten(1, 2)).view(b, r, far)
+    ends = imagined.states[:, :, 1:].flatten(1, 2)
+    value = value_of(config, graph, problem, aim, space.place(ends, problem.belief.context), ends).view(b, r, far)
     total = (value + judged.cost.cumsum(2)).masked_fill(~judged.allowed, 2 * FAR)
     best, which = total.flatten(1).min(1)
     ray = which // far
@@ -73,7 +78,7 @@ def decide(config: Settings, problem: Problem, aim: Aim, graph: Graph, began: fl
             there = problem.model.imagine(problem.belief, spare[:, None])
             chosen, picked = where(feasible, (chosen, picked), (spare, there))
             calls = calls + (~feasible).cpu().long()
-    graph = replace(graph, last=problem.belief.state, pushed=fan[ray], acted=feasible & _pushes(fan[ray]))
+    graph = replace(graph, last=here, pushed=fan[ray], acted=feasible & _pushes(fan[ray]))
     return Plan(
         actions=chosen, imagined=picked, feasible=feasible, kept=judged.allowed[..., 0].sum(1),
         energy={name: part[:, 0] for name, part in verdict(problem, picked, chosen[:, None]).parts.items()},

@@ -1,6 +1,7 @@
 """The graph that search grows, values and follows, and what its three parts share.
 
-Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ray, D state, C goal space, A action.
+Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ray, P place of a state (`space.Space`),
+C goal space, A action.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ FAR = 1e6
 class Graph(TensorRecord):
     """What was imagined from B starts; handed on from decision to decision in `Plan.warm`."""
 
-    nodes: Tensor  # (B, N, D) states, node 0 the start; rows from `count` on are padding
+    nodes: Tensor  # (B, N, P) places, node 0 the start; rows from `count` on are padding
     count: Tensor  # (B,)
-    step: Tensor  # (B,) length of one full step in latent space
+    step: Tensor  # (B,) length of one full step between places
     near: Tensor  # (B, N, R, 3) nodes that lie nearest to the end of each ray
     share: Tensor  # (B, N, R, 3) their weights; 0 for rays that are closed
-    via: Tensor  # (B, N, R, H, D) the states along each ray
+    via: Tensor  # (B, N, R, H, P) the places along each ray
     length: Tensor  # (B, N, R) what each ray costs, in steps: H, and what other terms weigh
     fan: Tensor  # (B, R, A) the constant actions that it was grown with
     calls: Tensor  # (B,) predictor calls spent on growing it
@@ -33,7 +34,7 @@ class Graph(TensorRecord):
     unit: Tensor  # (B,) length of one full step in that space
     value: Tensor  # (B, N) steps from each node to the goal
     outside: Tensor  # (B,) bool: no node touches the goal; the value leads to the nearest
-    last: Tensor  # (B, D) state at the decision before
+    last: Tensor  # (B, P) where it was at the decision before
     pushed: Tensor  # (B, A) what was done there
     acted: Tensor  # (B,) bool: it was to move something
     aside: Tensor  # (B,) decisions left in which to step aside
@@ -46,7 +47,7 @@ class Graph(TensorRecord):
 def nearest(
     config: Settings, nodes: Tensor, count: Tensor, points: Tensor, step: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The 3 nodes nearest to points (B, P, D) and their weights, 0 beyond two step lengths: (B, P, 3) each."""
+    """The 3 nodes nearest to points (B, K, P) and their weights, 0 beyond two step lengths: (B, K, 3) each."""
     padding = torch.arange(nodes.shape[1], device=nodes.device) >= count[:, None]
     square = (nodes**2).sum(-1).masked_fill(padding, FAR)
     distance = torch.baddbmm(square[:, None], points, nodes.transpose(1, 2), alpha=-2)  # less |points|²

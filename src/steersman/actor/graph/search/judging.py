@@ -47,7 +47,7 @@ def judged_steps(problem: Problem, imagined: Imagined, actions: Tensor) -> Steps
     extra = total_of(found.parts, imagined.states.new_empty(actions.shape[:3]))
     cost = (1 + extra / weight).clamp_min(_CHEAPEST)
     refused = {name: ~(margin <= 0) for name, margin in found.margins.items()}
-    fine = imagined.states[:, :, 1:].isfinite().all(-1) & extra.isfinite()
+    fine = imagined.states[:, :, 1:].flatten(3).isfinite().all(-1) & extra.isfinite()
     for broken in refused.values():
         fine = fine & ~broken
     return Steps(fine.cumprod(2).bool(), refused, torch.where(extra.isfinite(), cost, 1.0))

@@ -1,9 +1,10 @@
 """Search in imagination: grow a graph of imagined latents from the start, then follow its shortest way to the goal.
 
-For worlds in which distance to the goal misleads (walls, detours) and a belief is one state vector. Knows no
-positions and no maps: only imagined states, distances between them, energies and guardrail margins.
+For worlds in which distance to the goal misleads (walls, detours). Knows no positions and no maps: only imagined
+states, distances between them or between what a read-out reads of them, energies and guardrail margins.
 
-Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ray, D state, A action.
+Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ray, D state, P its place,
+A action.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from steersman.actor.graph.aim import Aim, aim_of
+from steersman.actor.graph.aim import Aim
 from steersman.actor.graph.search.acting import corrected, decide, noticed
 from steersman.actor.graph.search.graph import FAR, Graph
 from steersman.actor.graph.search.growing import grow_all
 from steersman.actor.graph.search.settings import Settings
+from steersman.actor.graph.search.space import Space
 from steersman.actor.graph.search.valuing import solve, value_of
 from steersman.actor.ground.configured import Configured
 from steersman.actor.ground.primitives import rays
@@ -57,8 +59,12 @@ class Search(Configured["Search.Config"]):
     agent's read-out knows: then every state that matches is the goal (`aim.Aim`). `Plan.energy` is the verdict on the
     chosen plan; how many steps are left to the goal stands in the reason.
 
-    Errors: PlanningError if states are not vectors or the belief carries a history, for tasks that do not weigh the
-    goal, and for scenarios.
+    With `space` = "read" states are told apart by the columns of the agent's read-out, in deviations: for states of
+    tokens, and wherever a state holds more than what is to be reached. They are imagined as they are; goals that are
+    pictures are read as well.
+
+    Errors: PlanningError if states are not vectors and not read, or the belief carries a history, for tasks that do not
+    weigh the goal, and for scenarios.
     """
 
     @register(Planner)
@@ -82,23 +88,28 @@ class Search(Configured["Search.Config"]):
     def plan(self, problem: Problem) -> Plan:
         began = now()
         self._require(problem)
-        aim = aim_of(problem, self._readout, "search")
-        graph, fresh = self._graph(problem, aim)
-        wrong = noticed(self.config, graph, problem.belief.state)
-        graph = corrected(self.config, graph, problem, wrong)
+        space = Space(self._readout if self.config.space == "read" else None, self._readout)
+        aim, here = space.aim(problem), space.place(problem.belief.state[:, None], problem.belief.context)[:, 0]
+        graph, fresh = self._graph(problem, space, aim)
+        wrong = noticed(self.config, graph, here)
+        graph = corrected(self.config, graph, here, wrong)
         stale = (aim.target != graph.goal).any(1) | wrong | fresh
         if bool(stale.any()):
             graph = solve(self.config, graph, problem, aim, stale)
-        graph = self._regrown(graph, problem, aim)
-        return decide(self.config, problem, aim, graph, began, fresh)
+        graph = self._regrown(graph, problem, space, aim, here)
+        return decide(self.config, problem, space, aim, graph, here, began, fresh)
 
     def _require(self, problem: Problem) -> None:
         """Refuse what would be overspent or ignored: a graph is grown whole, and knows no time of its own."""
         c, limit, belief = self.config, problem.task.budget.calls, problem.belief
-        if belief.state.ndim != 2 or belief.carry:
+        if c.space == "read" and self._readout is None:
+            raise PlanningError("a read-out, which `space` = \"read\" tells states apart by", "none",
+                                "fit one to labels: steersman fit RUN --labels LOG")
+        if belief.carry or (belief.state.ndim != 2 and c.space != "read"):
             what = "a history" if belief.carry else f"states of shape {tuple(belief.state.shape[1:])}"
             raise PlanningError("a belief that is one state vector", what,
-                                "use planner 'cem' or 'icem', or a memoryless world model of vectors")
+                                "use planner 'cem' or 'icem', a memoryless world model of vectors, or for tokens "
+                                "`space` = \"read\" and a read-out")
         fan = len(rays(problem.action, c.directions))
         least = 2 * fan * (12 + (c.nodes + c.expand) * c.ray) + len(rays(problem.action, c.look)) * c.look_ahead
         if limit is not None and limit < least:
@@ -109,20 +120,20 @@ class Search(Configured["Search.Config"]):
                                 "use planner 'cem' or 'icem', which follow a forecast")
         refuse_scenarios(problem, "that searches a graph")
 
-    def _graph(self, problem: Problem, aim: Aim) -> tuple[Graph, Tensor]:
+    def _graph(self, problem: Problem, space: Space, aim: Aim) -> tuple[Graph, Tensor]:
         """The graphs of the decision before, new ones where an episode begins; which are new, (B,) bool."""
         kept, every = problem.warm, torch.arange(len(problem), device=problem.belief.state.device)
         if not isinstance(kept, Graph) or len(kept.nodes) != len(every) or kept.goal.shape != aim.target.shape:
-            return grow_all(self.config, problem, aim, every), torch.ones_like(every, dtype=torch.bool)
+            return grow_all(self.config, problem, space, aim, every), torch.ones_like(every, dtype=torch.bool)
         fresh = problem.decision.to(every.device) == 0
         if bool(fresh.any()):
-            kept = kept.put(fresh, grow_all(self.config, problem, aim, every[fresh]))
+            kept = kept.put(fresh, grow_all(self.config, problem, space, aim, every[fresh]))
         return kept, fresh
 
-    def _regrown(self, graph: Graph, problem: Problem, aim: Aim) -> Graph:
+    def _regrown(self, graph: Graph, problem: Problem, space: Space, aim: Aim, here: Tensor) -> Graph:
         """Grow anew from where we are, where no way to the goal is known or the known one leads nowhere: coarser if
         the graph was full, else denser, and in other directions."""
-        value = value_of(self.config, graph, problem, aim, problem.belief.state[:, None])[:, 0]
+        value = value_of(self.config, graph, problem, aim, here[:, None], problem.belief.state[:, None])[:, 0]
         better = value < graph.record - 1
         stuck = torch.where(better, 0, graph.stuck + 1)
         lost = (value >= FAR / 2) | graph.outside
@@ -138,7 +149,7 @@ class Search(Configured["Search.Config"]):
                 rows = (lost & kind & (graph.tries == tries)).nonzero()[:, 0]
                 if not len(rows):
                     continue
-                new = grow_all(self.config, problem, aim, rows, closeness, tries)
+                new = grow_all(self.config, problem, space, aim, rows, closeness, tries)
                 new = replace(new, tries=graph.tries[rows] + 1, calls=new.calls + graph.calls[rows])
                 every = torch.ones_like(rows, dtype=torch.bool)
                 new = solve(self.config, new, problem.rows(rows), replace(aim, target=aim.target[rows]), every)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Lengths are in steps: the median latent change of an imagined step that moves.
 
+    space       what states are told apart by: all their numbers ("state"), or the columns of the agent's read-out, each
+                in its own deviations ("read"), as states of tokens need it, whose numbers say little of how near they
+                are
     directions  constant actions tried from every new node, each for `ray` steps
     spacing     a ray's end farther than this from all nodes becomes one, up to `nodes`; `expand` of them grow at a time
     touch       within this of the goal a node has reached it; reach: nodes farther than `reach` do not count as near
@@ -17,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     execute     actions of a plan to carry out before the next decision
     """
 
+    space: Literal["state", "read"] = "state"
     directions: int = 16
     ray: int = 3
     spacing: float = 1.2

@@ -1,6 +1,7 @@
 """Valuing: how many steps lead from every node, and from any state, to the goal.
 
-Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ray, D state, A action.
+Shapes: B problems, N nodes, F nodes expanded at a time, R rays, H steps of a ray, D state, P its place,
+A action.
 """
 
 from __future__ import annotations
@@ -49,16 +50,19 @@ def solve(config: Settings, graph: Graph, problem: Problem, aim: Aim, stale: Ten
     return replace(graph, **put(before, stale, solved))
 
 
-def value_of(config: Settings, graph: Graph, problem: Problem, aim: Aim, points: Tensor) -> Tensor:
-    """Steps to the goal from points (B, P, D): interpolated, or straight where the goal is in touch. Where the graph
-    knows no way: FAR, and what the terms weighed for a future's end say (a critic), or else how far it is straight."""
+def value_of(
+    config: Settings, graph: Graph, problem: Problem, aim: Aim, points: Tensor, states: Tensor
+) -> Tensor:
+    """Steps to the goal from states (B, K, [N,] D) at points (B, K, P): interpolated, or straight where the goal is in
+    touch. Where the graph knows no way: FAR, and what the terms weighed for a future's end say (a critic), or else how
+    far it is straight."""
     index, weight = nearest(config, graph.nodes, graph.count, points, graph.step)
     value = graph.value.gather(1, index.flatten(1)).view(index.shape)
     known = (value < FAR / 2) & (weight > 0)
     weight = weight * known
     mean = (value * weight).sum(-1) / weight.sum(-1).clamp_min(1e-6)
     apart = aim.apart(points, problem.belief.context) / graph.unit[:, None]
-    ends = ends_of(problem, points)
+    ends = ends_of(problem, states)
     beyond = sum(ends.values(), torch.zeros_like(apart)) / problem.weights["goal"] if ends else apart
     far = FAR + beyond  # off the graph: at least go nearer, or where a critic expects least
     mean = torch.where(weight.sum(-1) > 1e-6, mean, far)
