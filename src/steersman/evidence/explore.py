@@ -83,8 +83,8 @@ def cells(seed: int, settings: Settings = Settings(world="")) -> tuple[Cell, ...
     for world in GROUNDS:
         for i in range(3):
             own = msgspec.structs.replace(settings, world=world)
-            start = Cell(f"{world}/start", begin, 120, seed + i, own, usual=i == 0)
-            found += [start, *(Cell(f"{world}/{arm}", perform, 120 if arm == "unguarded" else 240, seed + i,
+            start = Cell(f"{world}/start", begin, 90, seed + i, own, usual=i == 0)
+            found += [start, *(Cell(f"{world}/{arm}", perform, 60 if arm == "unguarded" else 150, seed + i,
                                     msgspec.structs.replace(own, arm=arm), (start,), usual=i == 0)
                                for arm in (*COMPARED, "unguarded"))]
     return tuple(found)
