@@ -231,8 +231,9 @@ def summary(results: Results) -> Outcome:
     found: dict[str, list[dict[str, Any]]] = {}
     for world in GROUNDS:
         for start in results.of(f"{world}/start"):
-            arms = {arm: one.record(Measured) for arm in (*COMPARED, "unguarded")
-                    for one in _of_seed(results, f"{world}/{arm}", start.cell.seed)}
+            arms: dict[str, Measured] = {
+                arm: one.record(Measured) for arm in (*COMPARED, "unguarded")
+                for one in _of_seed(results, f"{world}/{arm}", start.cell.seed)}
             found.setdefault(world, []).append(figures_of(start.record(Measured), arms))
     figures, rows = dict[str, dict[str, Any]](), list[Row]()
     for world, seeds in found.items():
