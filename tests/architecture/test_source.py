@@ -53,7 +53,7 @@ def test_what_is_written_goes_through_one_protocol() -> None:
         "data/formats/lerobot_writer.py", "data/formats/minari.py", "data/formats/minari_storage.py",
         "data/formats/text.py", "data/formats/wav.py",
         "data/repairing.py", "data/sandbox/host.py", "evidence/formats.py", "evidence/memory_kills.py",
-        "evidence/pendulum.py", "runs/files.py",
+        "evidence/explore.py", "evidence/pendulum.py", "runs/files.py",
         "runs/folders.py", "runs/run.py",
     }
     calls = re.compile(r"\.mkdir\(|os\.(replace|rename|link)\(|\.write_(text|bytes)\(|shutil\.(move|copytree)\(")

@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "fit": "fit a margin, a guardrail or a cost to a run's log, and keep it with the run",
     "evaluate": "measure a trained agent under a frozen protocol, beside the random floor",
     "run": "act with a trained agent towards a goal that you name",
+    "explore": "go where the ensemble disagrees, inside limits; train on it, say what to record next",
     "status": "say on one page what a run is doing: steps, success, surprise, updates, guardrails, disk",
     "why": "explain a decision of an agent: what it weighed, what guardrails refused, what it expected",
     "replay": "make recorded decisions again, and compare bit for bit",

@@ -26,8 +26,9 @@ class Tally:
     time               T: steps so far
     """
 
-    def __init__(self, trials: Trials, limit: int, until: Literal["success", "violation"] = "success") -> None:
-        """limit: actions an episode; until: what else ends it."""
+    def __init__(self, trials: Trials, limit: int, until: Literal["success", "violation", "end"] = "success",
+                 ) -> None:
+        """limit: actions an episode; until: what else ends it; "end": nothing but the world."""
         self.trials, self.limit, self.until, self.time = trials, limit, until, 0
         self.solved_at_start = 0 if trials.sustained else int(trials.solved().sum())
         self.success, self.violated = torch.zeros(2, len(trials), dtype=torch.bool)
@@ -38,7 +39,8 @@ class Tally:
     @property
     def on(self) -> Tensor:
         """(B,) bool: episodes that go on."""
-        ended = self.violated if self.until == "violation" else self.success & (not self.trials.sustained)
+        ended = {"success": self.success & (not self.trials.sustained), "violation": self.violated,
+                 "end": torch.zeros_like(self.success)}[self.until]
         return ~ended & ~self._over & (self.time < self.limit)
 
     def step(self, action: Tensor) -> None:

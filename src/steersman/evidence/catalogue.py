@@ -35,6 +35,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "reach": (".reach", "goals that can be reached are; of others it is said why, in one of six ways"),
     "levels-guarded": (".levels_guarded", "a disk in each of nine rooms: guardrails at the upper level, lower, both"),
     "unknown-regions": (".unknown_regions", "who enters a region never logged, and a noisy one that is well known"),
+    "explore": (".explore", "guarded curiosity beside exploration by chance: error, success, violations, forecasts"),
     "configurator": (".configurator", "the same frame, two tasks: what a task's token lets the latent hold"),
     "critic": (".critic", "three steps with a critic of intrinsic cost, three without, fifteen without"),
     "distil": (".distil", "policies distilled from plans, beside the plans: success kept, times faster"),

@@ -13,6 +13,7 @@ from .loop import train as train
 from .parts import held_out as held_out, settled as settled, split as split
 from .making import Given as Given, Maker as Maker, Making as Making, imagine_windows as imagine_windows, makes as makes
 from .reachable import reachable_cost as reachable_cost
+from .rounds import ROUNDS as ROUNDS, grown_log as grown_log, latest as latest, successor as successor
 from .session import Progress as Progress, Trained as Trained
 from .staged import StagedLog as StagedLog
 from .source import Sampler as Sampler, Streams as Streams, WindowSource as WindowSource

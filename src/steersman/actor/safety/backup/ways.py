@@ -111,7 +111,7 @@ class Judge:
         bounds = Bounds(problem.action, problem.belief.state) if problem.action.kind == "continuous" else None
         clamp = (lambda action: action) if bounds is None else bounds.clamp
         known = None if exogenous is None else exogenous.repeat_interleave(k, 0)
-        states, actions = [belief.state[:, None]], []
+        states, apart, actions = [belief.state[:, None]], list[Tensor](), list[Tensor]()
         t, given = 0, int(lengths.min())
         while t < steps:
             if t < given:  # nobody asks the manoeuvre yet: one call for all of these steps
@@ -124,6 +124,8 @@ class Judge:
             imagined = problem.model.imagine(belief, action[:, None], None if known is None else known[:, t : t + n])
             belief, t = imagined.last(), t + n
             states.append(imagined.states[:, 0, 1:])
+            apart += [] if imagined.disagreement is None else [imagined.disagreement[:, 0]]
             actions.append(action)
-        imagined = Imagined(torch.cat(states, 1).unflatten(0, (b, k)), problem.belief.context)
+        imagined = Imagined(torch.cat(states, 1).unflatten(0, (b, k)), problem.belief.context,
+                            torch.cat(apart, 1).unflatten(0, (b, k)) if apart else None)
         return imagined, torch.cat(actions, 1).unflatten(0, (b, k))
