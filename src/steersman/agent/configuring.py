@@ -13,9 +13,21 @@ import msgspec
 
 from steersman.actor import Reactive, Seeded
 from steersman.agent.levels import CORRECTOR, MEMORY, PLAN
-from steersman.core import Budget, ConfigError, Configurator, Planner, Policy, Task, TaskSettings
+from steersman.core import (
+    Budget,
+    ConfigError,
+    Configurator,
+    Planner,
+    Policy,
+    Readout,
+    Signature,
+    Task,
+    TaskSettings,
+)
 from steersman.core.nearest import require_known
 from steersman.core.parts import PlannerConfig, convert, registered
+from steersman.core.planner import GraphSource
+from steersman.core.way_graph import WaySource
 
 LEVELS = (PLAN, MEMORY, CORRECTOR)
 """Levels of an agent that a task may let rest."""
@@ -69,19 +81,32 @@ def require_settings(task: Task, tasks: Sequence[str], remembers: bool) -> None:
 
 
 class Planners:
-    """The planner of an agent, and those that tasks make of it, each made once.
+    """The planner of an agent, and those that tasks make of it, each made once and told for whom it plans.
 
     own       the agent's planner, as it is when asked
-    ready     what is done with a planner before it plans for this agent
     policies  name -> policy, as they are when asked
+    signature, readout, latent_shape  of the agent, see `Planner.prepare`
     """
 
     def __init__(
-        self, own: Callable[[], Planner], ready: Callable[[Planner], None],
-        policies: Callable[[], Mapping[str, Policy]],
+        self, own: Callable[[], Planner], policies: Callable[[], Mapping[str, Policy]], signature: Signature,
+        readout: Readout | None, latent_shape: tuple[int, ...],
     ) -> None:
-        self._own, self._ready, self._policies = own, ready, policies
+        self._own, self._policies, self._for = own, policies, (signature, readout, latent_shape)
+        self._sources: tuple[GraphSource, WaySource] | None = None
         self._made: dict[tuple[bytes, str, bool], tuple[Policy | None, Planner, Planner]] = {}
+        self._ready(own())
+
+    def recall(self, graphs: GraphSource, ways: WaySource) -> None:
+        """Where graphs of remembered states and of ways come from."""
+        self._sources = graphs, ways
+        self._ready(self.own)
+
+    def _ready(self, planner: Planner) -> None:
+        planner.prepare(*self._for)
+        if self._sources is not None:
+            planner.remember(self._sources[0])
+            planner.recall(self._sources[1])
 
     @property
     def own(self) -> Planner:
