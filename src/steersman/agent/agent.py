@@ -29,6 +29,7 @@ from steersman.agent.costing import remember
 from steersman.agent.decision import Decision
 from steersman.agent.experience import ExperienceLog, Transition
 from steersman.agent.fitted.additions import Additions
+from steersman.agent.fitted.gates import load_gate
 from steersman.agent.fitted.in_run import load_additions
 from steersman.agent.fitted.sealing import build_sealed, distinct, verify_sealed
 from steersman.agent.flight import Recorder
@@ -108,12 +109,12 @@ class Agent:
         self.perception, self.world_model = perception.eval(), world_model.eval()
         self.further = (further or FurtherBoxes()).acting()
         require_named(config, self.further)
-        self.planner = planner or config.planner.build()
-        self.readout = readout
+        self.planner, self.readout, self.gate = planner or config.planner.build(), readout, config.gate
+        latent = perception.latent_shape
         self.setting = Setting(
             config, Boxes(perception, world_model, signature, config.history, config.streaming, config.react),
-            Planners(lambda: self.planner, lambda: self.policies, signature, readout, perception.latent_shape),
-            configurator=self.configurator, readout=readout, remembers=self.memory is not None, trusted=trusted)
+            Planners(lambda: self.planner, lambda: self.policies, lambda: self.gate, signature, readout, latent),
+            lambda: self.further, readout=readout, trusted=trusted)
         scale = None if readout is None else readout.scale
         self.sealed = build_sealed(config, signature)
         self.costs = distinct((config.goal.build(readout, scale), *(cost.build(signature) for cost in config.costs),
@@ -162,6 +163,7 @@ class Agent:
         verify_sealed(agent.own_sealed, run.manifest.config.get("seals", {}))
         boxes, planners = agent.setting.boxes, agent.setting.planners
         planners.recall(partial(graph_of, run, boxes), partial(ways_of, run, boxes, readout))
+        agent.gate = load_gate(run) or agent.gate
         return agent
 
     def add_cost(self, cost: Cost, *, intrinsic: bool = False) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from steersman.agent.alarm import log_surprise
 from steersman.agent.believing import Boxes
 from steersman.agent.configuring import Planners
 from steersman.agent.flight import Recorder
@@ -74,6 +75,7 @@ class Decision:
         problem = Problem(
             self.boxes.world_model, belief, self.costs, problem_task, self.boxes.signature.action,
             state.seeds, state.decision, exogenous, state.warm, passed=self.boxes.passed(state.decision),
+            surprise=_logarithm(self.surprise),
         )
         near = state.near
 
@@ -122,6 +124,14 @@ class Decision:
             return exogenous[:, : plan.actions.shape[1]]
         before = exogenous[:, :0] if state.outside is None else state.outside
         return torch.cat([before, exogenous[:, :1]], 1)[:, 1 - self.boxes.history :]
+
+
+def _logarithm(surprise: Surprise | None) -> Tensor | None:
+    """(B,): -inf where nothing had been foreseen."""
+    if surprise is None:
+        return None
+    known = surprise.known.flatten(1).any(1)
+    return torch.where(known, log_surprise(surprise), -torch.inf)
 
 
 def _told(plan: Plan, problem: Problem) -> Plan:

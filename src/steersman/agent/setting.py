@@ -5,16 +5,18 @@ Knows configurator, planners and perception by core's abstract classes; plans no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from steersman.agent.believing import Boxes
+from steersman.agent.building.further import FurtherBoxes
 from steersman.agent.config import AgentConfig
 from steersman.agent.configuring import Planners, configured, require_settings
 from steersman.agent.nearing import same_goal
 from steersman.agent.resolving import ResolvedGoals
 from steersman.agent.staging import require_columns
 from steersman.agent.state import AgentState
-from steersman.core import ConfigError, Configurator, PlanningError, Readout, Task
+from steersman.core import ConfigError, PlanningError, Readout, Task
 from steersman.cost import resolve
 from steersman.cost.goals import GoalSpace
 
@@ -28,12 +30,13 @@ class Setting:
     """
 
     def __init__(
-        self, config: AgentConfig, boxes: Boxes, planners: Planners, *, configurator: Configurator | None = None,
-        readout: Readout | None = None, remembers: bool = False, trusted: int | None = None,
+        self, config: AgentConfig, boxes: Boxes, planners: Planners, further: Callable[[], FurtherBoxes], *,
+        readout: Readout | None = None, trusted: int | None = None,
     ) -> None:
-        """remembers: the agent has a memory; trusted: most steps that any plan may look ahead."""
-        self.boxes, self.planners, self.configurator, self.trusted = boxes, planners, configurator, trusted
-        self._config, self._readout, self._remembers = config, readout, remembers
+        """further: -> the agent's further boxes, as they are when asked; trusted: most steps that any plan may look
+        ahead."""
+        self.boxes, self.planners, self.trusted = boxes, planners, trusted
+        self._config, self._further, self._readout = config, further, readout
         self.forget()
 
     def forget(self) -> None:
@@ -52,8 +55,8 @@ class Setting:
         before = self.asked
         if before is not None and task is self.task:
             return self.limited(before), state
-        asked = configured(task, self.configurator)
-        require_settings(asked, self.boxes.perception.tasks, self._remembers)
+        asked = configured(task, self._further().configurator)
+        require_settings(asked, self.boxes.perception.tasks, self._further().memory is not None)
         require_columns(asked, self._readout)
         react = self._config.react if asked.settings.react is None else asked.settings.react
         if react != self.boxes.react and state is not None:
@@ -88,7 +91,7 @@ class Setting:
         again first."""
         if self.boxes.hasty:
             return 1
-        asked = configured(task, self.configurator)
+        asked = configured(task, self._further().configurator)
         here = set() if state is None or state.stage is None else set(state.stage.tolist())
         every = [asked.at(i) for i in range(max(1, len(asked.stage_names))) if not here or i in here]
         return min(self.planners.of(at.settings).commits(at) for at in every)
