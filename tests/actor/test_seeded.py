@@ -31,7 +31,7 @@ def _energy(plan):
 
 def test_the_policy_is_followed_as_by_a_loop() -> None:
     problem = _problem()
-    found = followed(Straight(), problem, 5)
+    found = followed(Straight(), problem, 5)[0]
     state = problem.belief.state
     for t in range(5):
         action = (0.5 * (problem.task.goal.latent.state - state)).clamp(-1, 1)

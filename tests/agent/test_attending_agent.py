@@ -58,14 +58,14 @@ def test_another_task_encodes_the_same_goal_anew():
     acting, goal = agent(), ObservationGoal({"vector": torch.tensor([0.5, -0.5])})
     for name, first in (("x", 0.5), ("y", -0.5)):
         acting.configure(Task(goal, settings=TaskSettings(attend=name)))
-        assert acting._asked.goal.latent.state[0, 0] == first
+        assert acting.setting.asked.goal.latent.state[0, 0] == first
 
 
 def test_episodes_side_by_side_attend_each_to_its_own():
     acting, start = agent(), torch.tensor([[0.5, 0.0], [0.5, 0.0], [0.1, 0.2]])
     task = aim(("x", "y", "y"))
     plan = acting.act({"vector": start}, task)
-    assert acting._asked.goal.latent.state.tolist() == [[0.5, -0.5], [-0.5, 0.5], [-0.5, 0.5]]
+    assert acting.setting.asked.goal.latent.state.tolist() == [[0.5, -0.5], [-0.5, 0.5], [-0.5, 0.5]]
     assert plan.imagined.states[:, 0, 0].tolist() == [[0.5, 0.0], [0.0, 0.5], pytest.approx([0.2, 0.1])]
     on = torch.tensor([True, False, True])
     acting.select(on)
@@ -94,7 +94,7 @@ def test_what_a_configurator_says_of_a_task_is_attended_to():
                    further=FurtherBoxes(configurator=presets.build(SIGNATURE)))
     plan = acting.act({"vector": torch.tensor([[0.5, 0.0]])}, replace(aim(""), name="swapped"))
     assert plan.imagined.states[0, 0, 0].tolist() == [0.0, 0.5]
-    assert acting._asked.goal.latent.state.tolist() == [[-0.5, 0.5]]
+    assert acting.setting.asked.goal.latent.state.tolist() == [[-0.5, 0.5]]
 
 
 def test_stages_attend_to_what_the_whole_task_does():

@@ -45,7 +45,7 @@ class Height(Cost):
 def planner_of(acting, task):
     """Who planned for it, as the agent chose."""
     acting.configure(task)
-    return acting._planners.of(acting._asked.settings)
+    return acting.setting.planners.of(acting.setting.asked.settings)
 
 
 def test_weights_alone_change_what_is_done():
@@ -93,7 +93,7 @@ def test_a_skill_may_belong_to_one_stage():
     stage = SubTask(Task(ColumnGoal({"x": 1.0}), settings=TaskSettings(skill="left")), steps=2)
     task = replace(AIM, stages=(stage,), settings=TaskSettings({"samples": 8}))
     acting.configure(task)
-    first, last = (acting._planners.of(acting._asked.at(i).settings) for i in (0, 1))
+    first, last = (acting.setting.planners.of(acting.setting.asked.at(i).settings) for i in (0, 1))
     assert isinstance(first, Seeded)
     assert first.planner.config.samples == last.config.samples == 8
 
@@ -121,7 +121,7 @@ def asked(task):
     acting = agent(configurator=PRESETS)
     acting.add_cost(Height())
     planner = planner_of(acting, task)
-    return acting._asked, planner.config
+    return acting.setting.asked, planner.config
 
 
 def test_presets_count_by_name_then_for_all_and_the_task_itself_wins():

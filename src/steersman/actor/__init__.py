@@ -5,10 +5,13 @@ where distance to the goal misleads (walls, detours), breadth-first where states
 gradient planners where actions are many and the model is smooth, the augmented Lagrangian where plans rest on
 guardrails, Newton where they do and unknowns are few (about a hundred); beam search, dynamic programming and tree
 search for choices, the latter two also where steps are left to chance; A* for far goals through remembered states.
-Seeded shows any sampling planner what a policy would do. Greedy is the floor to measure them against.
+Seeded shows any sampling planner what a policy would do, Deliberate asks one only as far as a
+decision is worth it. Greedy is the floor to measure them against.
 docs/planners.md has the measured table.
 """
 
+from steersman.actor.deliberation.deliberate import Deliberate
+from steersman.actor.deliberation.gate import Gate
 from steersman.actor.descent.augmented_lagrangian import AugmentedLagrangian
 from steersman.actor.descent.gradient import Gradient
 from steersman.actor.descent.newton import Newton
@@ -56,8 +59,10 @@ __all__ = [
     "Brake",
     "BreadthFirst",
     "Constant",
+    "Deliberate",
     "DistilledPolicy",
     "DynamicProgramming",
+    "Gate",
     "Gradient",
     "Greedy",
     "Newton",

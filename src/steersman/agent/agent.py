@@ -9,7 +9,6 @@ Shapes: B problems, T moments of history, H horizon, A action size.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -25,34 +24,23 @@ from steersman.agent.building.loading import load_parts
 from steersman.agent.building.origin import Origin, origin_of
 from steersman.agent.building.readouts import load_readout
 from steersman.agent.config import AgentConfig, require_name, require_world_model
-from steersman.agent.configuring import Planners, configured, require_settings
+from steersman.agent.configuring import Planners
 from steersman.agent.costing import remember
+from steersman.agent.decision import Decision
 from steersman.agent.experience import ExperienceLog, Transition
 from steersman.agent.fitted.additions import Additions
+from steersman.agent.fitted.gates import load_gate
 from steersman.agent.fitted.in_run import load_additions
 from steersman.agent.fitted.sealing import build_sealed, distinct, verify_sealed
 from steersman.agent.flight import Recorder
 from steersman.agent.flight.recorder import Inputs
 from steersman.agent.learning import Learning, Standing
-from steersman.agent.levels import CORRECTOR, MEMORY, PLAN, begin_ledger, count_moments
+from steersman.agent.levels import CORRECTOR, MEMORY, begin_ledger
 from steersman.agent.memorising import memorise
 from steersman.agent.moments import moment_of, require_acting, require_done, require_forecast, require_measured
-from steersman.agent.nearing import Near, looked, same_goal
 from steersman.agent.remembered import graph_of, ways_of
-from steersman.agent.resolving import ResolvedGoals
-from steersman.agent.staging import (
-    everybody,
-    guarded,
-    joined,
-    kept_of,
-    near_of,
-    part_of,
-    place,
-    require_columns,
-    staged,
-    warm_of,
-)
-from steersman.agent.state import AgentState
+from steersman.agent.setting import Setting
+from steersman.agent.state import AgentState, begun_in, going_on, selected
 from steersman.core import (
     Belief,
     ConfigError,
@@ -63,11 +51,9 @@ from steersman.core import (
     Guardrail,
     Latent,
     Memory,
-    MismatchError,
     Perception,
     Plan,
     Planner,
-    PlanningError,
     Problem,
     Readout,
     Signature,
@@ -78,10 +64,7 @@ from steersman.core import (
     UsageError,
     WorldModel,
 )
-from steersman.core.planner import GraphSource
-from steersman.core.way_graph import WaySource
-from steersman.cost import Sealed, resolve
-from steersman.cost.goals import GoalSpace
+from steersman.cost import Sealed
 from steersman.memory import TripletMemory
 from steersman.nn import retain_freed_memory
 from steersman.runs import Run
@@ -114,8 +97,8 @@ class Agent:
         further: FurtherBoxes | None = None,
     ) -> None:
         """origin: where the weights come from, for the model card; trusted: most steps that any plan may look ahead,
-        whatever planner and task say (None: no limit); additions: what was fitted to these
-        weights before; further: the boxes that the configuration names beside perception and world model.
+        whatever planner and task say (None: no limit); additions: what was fitted to these weights before; further:
+        the boxes that the configuration names beside perception and world model.
 
         Raises:
             ConfigError: boxes that the configuration does not name, or not all that it names.
@@ -126,25 +109,23 @@ class Agent:
         self.perception, self.world_model = perception.eval(), world_model.eval()
         self.further = (further or FurtherBoxes()).acting()
         require_named(config, self.further)
-        self._boxes = Boxes(perception, world_model, signature, config.history, config.streaming,
-                            config.react)
-        self.planner = planner or config.planner.build()
-        self.readout = readout
-        self._sources: tuple[GraphSource, WaySource] | None = None
-        self._ready(self.planner)
-        self._planners = Planners(lambda: self.planner, self._ready, lambda: self.policies)
+        self.planner, self.readout, self.gate = planner or config.planner.build(), readout, config.gate
+        latent = perception.latent_shape
+        self.setting = Setting(
+            config, Boxes(perception, world_model, signature, config.history, config.streaming, config.react),
+            Planners(lambda: self.planner, lambda: self.policies, lambda: self.gate, signature, readout, latent),
+            lambda: self.further, readout=readout, trusted=trusted)
         scale = None if readout is None else readout.scale
         self.sealed = build_sealed(config, signature)
-        self.costs = distinct(
-            (config.goal.build(readout, scale), *(cost.build(signature) for cost in config.costs), *self.sealed)
-        )
-        self.additions = Additions()
-        for cost in () if additions is None else additions.costs.values():
+        self.costs = distinct((config.goal.build(readout, scale), *(cost.build(signature) for cost in config.costs),
+                               *self.sealed))
+        kept = additions or Additions()
+        self.additions = Additions(guardrails=dict(kept.guardrails), outdated=kept.outdated)
+        for cost in kept.costs.values():
             self.add_cost(cost)
-        for name, policy in {} if additions is None else additions.policies.items():
+        for name, policy in kept.policies.items():
             self.add_policy(name, policy)
-        if additions is not None:
-            self.additions.guardrails, self.additions.outdated = dict(additions.guardrails), additions.outdated
+        self.state: AgentState | None = None
         self.recorder: Recorder | None = None
         self.log: ExperienceLog | None = None
         self.triplets: TripletMemory | None = None
@@ -180,16 +161,10 @@ class Agent:
         agent = cls(loaded.config, loaded.signature, perception, model, planner=planner, readout=readout,
                     origin=origin_of(run, loaded.step), trusted=limit, additions=added, further=loaded.parts.further)
         verify_sealed(agent.own_sealed, run.manifest.config.get("seals", {}))
-        agent._sources = partial(graph_of, run, agent._boxes), partial(ways_of, run, agent._boxes, agent.readout)
-        agent._ready(agent.planner)
+        boxes, planners = agent.setting.boxes, agent.setting.planners
+        planners.recall(partial(graph_of, run, boxes), partial(ways_of, run, boxes, readout))
+        agent.gate = load_gate(run) or agent.gate
         return agent
-
-    def _ready(self, planner: Planner) -> None:
-        """Tell a planner for whom it plans, and where its graphs come from."""
-        planner.prepare(self.signature, self.readout, self.perception.latent_shape)
-        if self._sources is not None:
-            planner.remember(self._sources[0])
-            planner.recall(self._sources[1])
 
     def add_cost(self, cost: Cost, *, intrinsic: bool = False) -> None:
         """One more term, for instance a fitted one (`TemporalDistance`, `LearnedCost`); tasks weigh it by its name.
@@ -228,12 +203,7 @@ class Agent:
             ConfigError: a name that files and the command line cannot carry, or that a policy of the configuration has.
             MismatchError: a policy for other states.
         """
-        if require_name(name) in self.further.policies:
-            raise ConfigError("a name that no policy of the configuration has", repr(name), "choose another name")
-        if tuple(policy.latent_shape) != self.perception.latent_shape:
-            raise MismatchError(f"a policy for states {self.perception.latent_shape}", f"{tuple(policy.latent_shape)}",
-                                "use it with the agent that it was made for")
-        self.additions.policies[name] = policy.eval()
+        self.additions.add_policy(require_name(name), policy, self.further.policies, self.perception.latent_shape)
 
     @property
     def policies(self) -> Mapping[str, FittedPolicy]:
@@ -275,12 +245,7 @@ class Agent:
         """`execute` for this task. Some planners look again after one action where the task has guardrails, and an
         agent that decides several times a step carries out the first of the first one's `rows`. Of several stages the
         one counts that looks again first."""
-        if self._boxes.hasty:
-            return 1
-        asked = configured(task, self.configurator)
-        here = set() if self.state is None or self.state.stage is None else set(self.state.stage.tolist())
-        every = [asked.at(i) for i in range(max(1, len(asked.stage_names))) if not here or i in here]
-        return min(self._planners.of(at.settings).commits(at) for at in every)
+        return self.setting.commits(task, self.state)
 
     def configure(self, task: Task) -> None:
         """Set the boxes to a task before its first decision: what it asks for by name is looked up, its goals are
@@ -291,13 +256,13 @@ class Agent:
             PlanningError: goals or ends of stages that do not fit; another `react` in the middle of an episode.
         """
         with torch.inference_mode():
-            self._resolve(task)
+            _, self.state = self.setting.to(task, self.state)
 
     @property
     def rows(self) -> int:
         """Rows of the log, each with an action of the world, that the first of the actions it commits to is carried
         out for: those of a model's step, or `react` of them."""
-        return self._boxes.rows
+        return self.setting.boxes.rows
 
     def reset(self, seeds: Sequence[int] | Tensor | int | None = None) -> None:
         """Begin new episodes. seeds: one per episode (or a first one, counted up); all randomness comes from them.
@@ -306,12 +271,10 @@ class Agent:
             SealError: an intrinsic cost has changed since the agent was built.
         """
         verify_sealed(self.sealed)
-        self.state: AgentState | None = None
+        self.state = None
         self.surprise: Surprise | None = None
         self._seeds = seeds
-        self._task: Task | None = None
-        self._goals = ResolvedGoals(self.perception, self.signature)
-        self._asked: Task | None = None
+        self.setting.forget()
 
     def resume(self, state: AgentState) -> None:
         """Go on from the state of another time."""
@@ -320,14 +283,8 @@ class Agent:
 
     def select(self, rows: Tensor) -> None:
         """Go on with some of the episodes only: rows is a mask (B,) or indices."""
-        if self.state is not None:
-            self.state = self.state.rows(rows)
-        elif not (self._seeds is None or isinstance(self._seeds, int)):
-            self._seeds = torch.as_tensor(self._seeds)[rows]
-        elif rows.dtype == torch.bool or len(rows):
-            self._seeds = (torch.arange(len(rows)) if rows.dtype == torch.bool else rows.new_tensor(
-                range(int(rows.max()) + 1)))[rows] + (self._seeds or 0)
-        self._task = None
+        self.state, self._seeds = selected(self.state, self._seeds, rows)
+        self.setting.task = None
 
     def begin(self, rows: Tensor, seeds: Tensor | None = None) -> None:
         """In some of the episodes (a mask (B,) or indices) another one begins with the next observation.
@@ -335,18 +292,9 @@ class Agent:
         seeds: of the new ones; None: they go on drawing from the old ones' seeds, from decision 0 on.
 
         Raises:
-            PlanningError: the agent cuts its history to several moments, which rows of different age do not share;
-                seeds before the first decision; rows that are not there, or another number of seeds.
+            PlanningError: see `state.begun_in`.
         """
-        if self.state is None:
-            if seeds is not None:
-                raise PlanningError("episodes that were begun, to begin others beside them", "no decision yet",
-                                    "give reset() the seeds of all episodes")
-            return
-        if self.config.history > 1 and not self.config.streaming:
-            raise PlanningError("an agent that streams, or whose history is one moment", f"{self.config.history}",
-                                "reset() all episodes together, or set `streaming` in the agent's configuration")
-        self.state = self.state.begun(rows, seeds)
+        self.state = begun_in(self.state, rows, seeds, self.config.history > 1 and not self.config.streaming)
 
     def fingerprint(self) -> str:
         """SHA-256 over all weights that the configuration names, and the read-out: the same as long as nothing was
@@ -379,11 +327,11 @@ class Agent:
         exogenous = require_forecast(exogenous, self.signature, batch)
         since = require_done(since, self.signature, batch)
         measured = require_measured(measured, self.signature, batch)
-        asked = self._resolve(task)
-        state = self._state(batch)
+        asked, self.state = self.setting.to(task, self.state)
+        state = going_on(self.state, self._seeds, batch, self.setting.boxes.carries)
         through = 0 if self.log is None else self.log.count
         inputs = Inputs(moment, since, measured, state, task, asked, self.standing, through)
-        belief, state, self.surprise = believe(self._boxes, state, moment, since, measured)
+        belief, state, self.surprise = believe(self.setting.boxes, state, moment, since, measured)
         if self.learning is not None:
             self.learning.saw(self.surprise)
         if not asked.settings.rests(MEMORY):
@@ -401,10 +349,10 @@ class Agent:
         if policy not in self.policies:
             raise ConfigError(f"a policy of {', '.join(self.policies) or 'none'}", repr(policy),
                               "distil one, or correct the name")
-        if self.config.history > 1 or self.config.streaming:
+        if self.setting.boxes.carries:
             raise UsageError("an agent whose state is its last observation", "one that carries a history",
                              "plan instead, or act with Reactive(policy)")
-        moment = self._boxes.encode(moment_of(observation, self.signature))
+        moment = self.setting.boxes.encode(moment_of(observation, self.signature))
         return self.policies[policy].propose(Belief(moment.state, moment.context), task)[:, 0]
 
     def experience(self, transition: Transition, *, durable: bool = False) -> Update | None:
@@ -426,10 +374,10 @@ class Agent:
                              "begin with record_experience(agent, run)")
         self.log.append(transition, durable=durable)
         if self.triplets is not None:
-            task = None if self._asked is None else self._limited(self._asked)
+            task = None if self.setting.asked is None else self.setting.limited(self.setting.asked)
             remember(self.triplets, transition, self.encode(transition.observation), self.sealed,
                      self.signature.action, task, self.standing.updates)
-        rests = self._task is not None and self._task.settings.rests(CORRECTOR)
+        rests = self.setting.task is not None and self.setting.task.settings.rests(CORRECTOR)
         return self.learn() if self.learning is not None and self.learning.due(self.log.count) and not rests else None
 
     def learn(self) -> Update | None:
@@ -440,13 +388,13 @@ class Agent:
             UsageError: there is no corrector (`correct_with`).
             StorageError: the update could not be noted; the weights are as before.
         """
-        if self.learning is None or self.log is None:
-            raise UsageError("an agent with a corrector", "one without", "begin with correct_with(agent, run, …)")
+        learning = _corrected(None if self.log is None else self.learning)
+        assert self.log is not None
         self.log.flush()
-        update = self.learning.learn(self.log.count)
+        update = learning.learn(self.log.count)
         if update is not None:
             self.ledger.count(CORRECTOR, points=0, writes=1)
-            self.stand(self.learning.standing())
+            self.stand(learning.standing())
         return update
 
     def roll_back(self) -> None:
@@ -455,21 +403,22 @@ class Agent:
         Raises:
             UsageError: there is none of this agent that can be taken back. StorageError: it could not be noted.
         """
-        if self.learning is None:
-            raise UsageError("an agent with a corrector", "one without", "begin with correct_with(agent, run, …)")
-        self.learning.roll_back()
-        self.stand(self.learning.standing())
+        learning = _corrected(self.learning)
+        learning.roll_back()
+        self.stand(learning.standing())
 
     def stand(self, standing: Standing) -> None:
         """Other weights act from now on: what was made by the old ones of a goal is made again."""
-        self.standing, self._task = standing, None
+        self.standing, self.setting.task = standing, None
 
     @torch.inference_mode()
     def act_from(self, belief: Belief, task: Task, *, exogenous: Tensor | None = None) -> Plan:
         """Decide from a belief instead of an observation, as if the model were the world; never recorded."""
         require_acting(self.signature)
         exogenous = require_forecast(exogenous, self.signature, len(belief))
-        return self._decide(belief, self._state(len(belief)), self._resolve(task), exogenous, None)
+        asked, self.state = self.setting.to(task, self.state)
+        state = going_on(self.state, self._seeds, len(belief), self.setting.boxes.carries)
+        return self._decide(belief, state, asked, exogenous)
 
     def problem(self, belief: Belief, task: Task) -> Problem:
         """What a planner of this agent would get for these beliefs: for whatever judges futures and does not plan. It
@@ -478,88 +427,17 @@ class Agent:
         Raises:
             PlanningError: a goal that does not fit.
         """
-        goal = resolve(task.goal, self.perception, self.signature, self.readout, self._space(task, task), task)
-        asked, every = self._limited(replace(task, goal=goal)), torch.arange(len(belief))
-        return Problem(self.world_model, belief, self.costs, asked, self.signature.action, every,
-                       torch.zeros_like(every))
-
-    def _state(self, batch: int) -> AgentState:
-        """The state to go on from; another one where there was none, or was one of other episodes."""
-        if self.state is not None and len(self.state) == batch:
-            return self.state
-        if self.state is None:
-            return AgentState.begin(self._seeds, batch)
-        if self.config.history > 1 or self.config.streaming:
-            raise PlanningError(f"{len(self.state)} observations, as at the last decision", f"{batch}",
-                                "reset() the agent first")
-        return AgentState.begin(self._seeds, batch, int(self.state.decision.max()))
+        asked, seeds = self.setting.resolved(task), torch.arange(len(belief))
+        return Problem(self.world_model, belief, self.costs, asked, self.signature.action, seeds, 0 * seeds)
 
     def _decide(
-        self, belief: Belief, state: AgentState, asked: Task, exogenous: Tensor | None, inputs: Inputs | None
+        self, belief: Belief, state: AgentState, asked: Task, exogenous: Tensor | None, inputs: Inputs | None = None
     ) -> Plan:
-        count, done = len(belief), None if inputs is None else inputs.since
-        steps = 1 if done is None else done.shape[1]
-        if asked.stages:
-            state, groups = staged(state, asked, self.readout, belief, steps)
-        else:
-            state, groups = everybody(state)
-        tasks, problem_task, held = guarded(asked, groups)
-        first = tasks[groups[0].stage]
-        if inputs is not None or PLAN not in self.ledger.entries:
-            self.ledger.declare(self._planners.of(first.settings).level(first))
-        if inputs is not None:
-            count_moments(self.ledger, count, steps, self.surprise)
-        problem = Problem(
-            self.world_model, belief, self.costs, problem_task, self.signature.action,
-            state.seeds, state.decision, exogenous, state.warm, passed=self._boxes.passed(state.decision),
-        )
-        near = state.near
-
-        def decided(seen: Problem) -> Plan:
-            nonlocal near
-            if not asked.stages:
-                plan, near = self._planned(seen, near)
-                return plan
-            plans, nears = [], []
-            for group in groups:
-                rails = tuple(seen.task.guardrails[i] for i in held[group.stage])
-                part = part_of(replace(seen, task=replace(tasks[group.stage], guardrails=rails)), group)
-                part = replace(part, warm=warm_of(state.warm, group, count))
-                plan, nearer = self._planned(part, kept_of(state.near, group, count))
-                plans.append((group, plan))
-                nears.append((group, nearer))
-            near = near_of(nears, count)
-            return joined(plans, count, partial(place, asked))
-
-        if self.recorder is None or inputs is None:
-            plan = decided(problem)
-        else:
-            plan = self.recorder.decide(decided, problem, inputs, self.surprise, state.stage)
-        self.state = replace(
-            state, decision=state.decision + 1, fresh=torch.zeros_like(state.fresh), near=near, warm=plan.warm,
-            done=plan.actions[:, :1], foreseen=plan.imagined.states[:, 0, 1],
-            outside=self._coming(state, exogenous, plan),
-        )
-        if self.recorder is not None and self._task is not None:
-            self.recorder.decided(self.state, self._task, self.standing)
+        decision = Decision(
+            boxes=self.setting.boxes, costs=self.costs, planners=self.setting.planners, ledger=self.ledger,
+            readout=self.readout, recorder=self.recorder, surprise=None if inputs is None else self.surprise)
+        plan, self.state = decision.make(belief, state, asked, exogenous, inputs)
         return plan
-
-    def _planned(self, problem: Problem, near: Near | None) -> tuple[Plan, Near]:
-        """The plan of the planner that the task asks for, and how near it comes to the goal."""
-        planner = self._planners.of(problem.task.settings)
-        plan, near = looked(near, _told(planner.plan(problem), problem), problem, planner,
-                            self._boxes.rows / self.signature.pace.step if self._boxes.hasty else 1.0)
-        self.ledger.count(PLAN, points=0, writes=len(problem) * plan.rounds)
-        return plan, near
-
-    def _coming(self, state: AgentState, exogenous: Tensor | None, plan: Plan) -> Tensor | None:
-        """What the next decision has to know of the exogenous inputs of this one."""
-        if exogenous is None or (self.config.history == 1 and not self.config.streaming):
-            return None
-        if self.config.streaming:
-            return exogenous[:, : plan.actions.shape[1]]
-        before = exogenous[:, :0] if state.outside is None else state.outside
-        return torch.cat([before, exogenous[:, :1]], 1)[:, 1 - self.config.history :]
 
     def encode(self, observation: Mapping[str, Any], task: Task | None = None) -> Latent:
         """One moment, or B of them -> Latent with state (B, D) and the scene map (B, M, C), if there is one. task: what
@@ -567,58 +445,8 @@ class Agent:
         with torch.inference_mode():
             return encode(self.perception, moment_of(observation, self.signature), task)
 
-    def _resolve(self, task: Task) -> Task:
-        """The task with what the configurator adds and with its goals as costs score them, and boxes that are set to
-        it."""
-        before = self._asked
-        if before is not None and task is self._task:
-            return self._limited(before)
-        asked = configured(task, self.configurator)
-        require_settings(asked, self.perception.tasks, self.memory is not None)
-        require_columns(asked, self.readout)
-        react = self.config.react if asked.settings.react is None else asked.settings.react
-        if react != self._boxes.react and self.state is not None:
-            raise PlanningError(f"react {self._boxes.react} for as long as an episode lasts", f"{react}",
-                                "reset() the agent, and configure(task) before the first decision")
-        if react and self.config.streaming:
-            raise ConfigError("react = 0 for an agent that streams", f"{react}", "leave `react` out of the task")
-        attend = asked.settings.attend
-        other = before is not None and before.settings.attend != attend
-        if before is not None and other and self._task is not None and self.state is not None:
-            if self.config.history > 1 or self.config.streaming or self._boxes.hasty:
-                raise PlanningError("one learned task for as long as an episode lasts, where an agent has a history",
-                                    f"{attend!r} after {before.settings.attend!r}",
-                                    "reset() the agent before it attends to another")
-            self.state = replace(self.state, foreseen=None, near=None, warm=None)
-        if self._task is None or other:
-            self._goals.forget()
-        each = (asked, *(stage.task for stage in asked.stages))
-        goal, *goals = self._goals.of([(at.goal, self._space(at, asked)) for at in each], asked, self.readout)
-        stages = tuple(replace(stage, task=replace(stage.task, goal=own))
-                       for stage, own in zip(asked.stages, goals, strict=True))
-        if self.state is not None and before is not None and not same_goal(before.goal, goal):
-            self.state = replace(self.state, near=None)
-        if self.state is not None and self._task is not None and self._task.stage_names != task.stage_names:
-            self.state = replace(self.state, stage=None, spent=None, near=None, warm=None)
-        self._boxes = replace(self._boxes, react=react, task=asked)
-        self._task, self._asked = task, replace(asked, goal=goal, stages=stages)
-        return self._limited(self._asked)
 
-    def _limited(self, task: Task) -> Task:
-        """The task, its horizon within what is trusted."""
-        limits = [x for x in (task.trusted, self.trusted) if x is not None]
-        return replace(task, trusted=min(limits, default=None))
-
-    def _space(self, at: Task, asked: Task) -> GoalSpace:
-        """Where the goal of a task, or of one of its stages, is compared."""
-        planner = self._planners.of(at.settings.over(asked.settings))
-        latent = self.config.goal_space == "auto" and planner.wants_latent_goal()
-        return "latent" if latent else self.config.goal_space
-
-
-def _told(plan: Plan, problem: Problem) -> Plan:
-    """The plan, whose reasons say which intrinsic costs the task silences."""
-    if not problem.silenced:
-        return plan
-    words = f"the task silences {', '.join(map(repr, problem.silenced))}"
-    return replace(plan, reason=tuple(f"{said}; {words}" for said in plan.reason))
+def _corrected(learning: Learning | None) -> Learning:
+    if learning is None:
+        raise UsageError("an agent with a corrector", "one without", "begin with correct_with(agent, run, …)")
+    return learning

@@ -57,6 +57,11 @@ class Boxes:
         return self.react or self.signature.pace.step
 
     @property
+    def carries(self) -> bool:
+        """Whether a belief is more than the last moment."""
+        return self.history > 1 or self.streaming
+
+    @property
     def hasty(self) -> bool:
         """Whether decisions are made anew before a step of the model is over."""
         return self.rows < self.signature.pace.step

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from steersman import configurator, memory, perception, world_model  # noqa: F401  their parts are registered
-from steersman.actor import ICEM
+from steersman.actor import ICEM, Gate
 from steersman.core import (
     ConfigError,
     ConfiguratorConfig,
@@ -55,6 +55,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     configurator  a task's settings of the other boxes
     corrector     who learns while the agent acts (`agent.corrector_of`)
     policies      name -> a policy with weights; what is distilled later is added, see `Agent.add_policy`
+    gate          how far a decision is thought about where a task says `deliberation` (`evaluation.calibrate_gate`)
     """
 
     perception: PerceptionConfig
@@ -73,6 +74,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     configurator: ConfiguratorConfig | None = None
     corrector: CorrectorConfig | None = None
     policies: dict[str, FittedPolicyConfig] = {}
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         for name in self.policies:

@@ -11,11 +11,23 @@ from typing import Any
 
 import msgspec
 
-from steersman.actor import Reactive, Seeded
+from steersman.actor import Deliberate, Gate, Reactive, Seeded
 from steersman.agent.levels import CORRECTOR, MEMORY, PLAN
-from steersman.core import Budget, ConfigError, Configurator, Planner, Policy, Task, TaskSettings
+from steersman.core import (
+    Budget,
+    ConfigError,
+    Configurator,
+    Planner,
+    Policy,
+    Readout,
+    Signature,
+    Task,
+    TaskSettings,
+)
 from steersman.core.nearest import require_known
 from steersman.core.parts import PlannerConfig, convert, registered
+from steersman.core.planner import GraphSource
+from steersman.core.way_graph import WaySource
 
 LEVELS = (PLAN, MEMORY, CORRECTOR)
 """Levels of an agent that a task may let rest."""
@@ -25,13 +37,14 @@ def configured(task: Task, configurator: Configurator | None) -> Task:
     """The task with what the configurator says where the task leaves it open, its stages too.
 
     Of what `Configurator.configure` gives, these names are read: "weights" of terms that the task does not name,
-    "horizon", "calls" and "seconds" of its budget, and "planner", "skill", "levels", "react" and "attend", as in
-    `TaskSettings`. Other names are for boxes that ask the configurator themselves.
+    "horizon", "calls" and "seconds" of its budget, and "planner", "skill", "levels", "react", "attend" and
+    "deliberation", as in `TaskSettings`. Other names are for boxes that ask the configurator themselves.
     """
     if configurator is None:
         return task
     said = configurator.configure(task)
-    own = {name: said[name] for name in ("planner", "skill", "levels", "react", "attend") if name in said}
+    names = ("planner", "skill", "levels", "react", "attend", "deliberation")
+    own = {name: said[name] for name in names if name in said}
     stages = tuple(replace(stage, task=_stage(stage.task, configurator)) for stage in task.stages)
     return replace(_under(task, said), settings=task.settings.over(TaskSettings(**own)), stages=stages)  # type: ignore[arg-type]
 
@@ -39,7 +52,7 @@ def configured(task: Task, configurator: Configurator | None) -> Task:
 def _stage(task: Task, configurator: Configurator) -> Task:
     """A stage: levels, react and attend are the whole task's."""
     said = configurator.configure(task)
-    own = {name: said[name] for name in ("planner", "skill") if name in said}
+    own = {name: said[name] for name in ("planner", "skill", "deliberation") if name in said}
     return replace(_under(task, said), settings=task.settings.over(TaskSettings(**own)))  # type: ignore[arg-type]
 
 
@@ -69,19 +82,33 @@ def require_settings(task: Task, tasks: Sequence[str], remembers: bool) -> None:
 
 
 class Planners:
-    """The planner of an agent, and those that tasks make of it, each made once.
+    """The planner of an agent, and those that tasks make of it, each made once and told for whom it plans.
 
     own       the agent's planner, as it is when asked
-    ready     what is done with a planner before it plans for this agent
     policies  name -> policy, as they are when asked
+    signature, readout, latent_shape  of the agent, see `Planner.prepare`
+    gate      -> how far decisions are thought about that a task says `deliberation` of, as it is when asked
     """
 
     def __init__(
-        self, own: Callable[[], Planner], ready: Callable[[Planner], None],
-        policies: Callable[[], Mapping[str, Policy]],
+        self, own: Callable[[], Planner], policies: Callable[[], Mapping[str, Policy]],
+        gate: Callable[[], Gate | None], signature: Signature, readout: Readout | None, latent_shape: tuple[int, ...],
     ) -> None:
-        self._own, self._ready, self._policies = own, ready, policies
-        self._made: dict[tuple[bytes, str, bool], tuple[Policy | None, Planner, Planner]] = {}
+        self._own, self._policies, self._gate, self._for = own, policies, gate, (signature, readout, latent_shape)
+        self._sources: tuple[GraphSource, WaySource] | None = None
+        self._made: dict[tuple[bytes, str, bool, float | None], tuple[Any, Planner]] = {}
+        self._ready(own())
+
+    def recall(self, graphs: GraphSource, ways: WaySource) -> None:
+        """Where graphs of remembered states and of ways come from."""
+        self._sources = graphs, ways
+        self._ready(self.own)
+
+    def _ready(self, planner: Planner) -> None:
+        planner.prepare(*self._for)
+        if self._sources is not None:
+            planner.remember(self._sources[0])
+            planner.recall(self._sources[1])
 
     @property
     def own(self) -> Planner:
@@ -98,17 +125,22 @@ class Planners:
             known = ", ".join(self._policies()) or "none"
             raise ConfigError("a skill that acts while the level 'plan' rests", f"none; skills: {known}",
                               "name one, or let 'plan' go on")
+        share = settings.deliberation
+        if share is not None and not settings.skill:
+            known = ", ".join(self._policies()) or "none"
+            raise ConfigError("a skill that acts where nothing is thought about, beside `deliberation`",
+                              f"none; skills: {known}", "name one as `skill`, or leave `deliberation` out")
         if not settings.planner and not settings.skill:
             return self.own
         policy = None
         if settings.skill:
             fix = "correct `skill`, or add the policy to the agent (Agent.add_policy)"
             policy = self._policies()[require_known(settings.skill, self._policies(), "a skill", fix)]
-        key = (msgspec.json.encode(dict(settings.planner), order="sorted"), settings.skill, alone)
-        made = self._made.get(key)
-        if made is None or made[0] is not policy or made[1] is not self.own:
-            made = self._made[key] = policy, self.own, self._make(settings, policy, alone)
-        return made[2]
+        key = (msgspec.json.encode(dict(settings.planner), order="sorted"), settings.skill, alone, share)
+        made, parts = self._made.get(key), (policy, self.own, self._gate())
+        if made is None or any(a is not b for a, b in zip(made[0], parts, strict=True)):
+            made = self._made[key] = parts, self._make(settings, policy, alone)
+        return made[1]
 
     def _make(self, settings: TaskSettings, policy: Policy | None, alone: bool) -> Planner:
         if policy is not None and alone:
@@ -117,7 +149,17 @@ class Planners:
         if settings.planner:
             planner = planner_config(self.own.config, settings.planner).build()
             self._ready(planner)
-        return planner if policy is None else Seeded(planner, policy)
+        if policy is None:
+            return planner
+        if settings.deliberation is None:
+            return Seeded(planner, policy)
+        gate, share = self._gate(), settings.deliberation
+        if gate is None:
+            raise ConfigError("a gate that says where to think, for `deliberation`", "an agent without one",
+                              "calibrate one (evaluation.calibrate_gate) and give it to the agent: agent.gate")
+        planner = planner.around(lambda inner: Deliberate(inner, policy, gate, share))
+        self._ready(planner)
+        return planner
 
 
 def planner_config(own: Any, changes: Mapping[str, Any]) -> PlannerConfig:

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steersman.actor.ground.joining import joined_plans
 from steersman.agent.nearing import Near
 from steersman.agent.state import AgentState
-from steersman.core import Belief, CallableGoal, Imagined, Plan, PlanningError, Problem, Readout, Task
+from steersman.core import Belief, CallableGoal, Plan, PlanningError, Problem, Readout, Task
 from steersman.core.records import apply, put, rows
 
 
@@ -145,47 +146,10 @@ def joined(plans: Sequence[tuple[Group, Plan]], count: int, said: Callable[[int,
 
     said  (row, stage) -> what a plan's reason says of it
     """
-    horizon = min(plan.actions.shape[1] for _, plan in plans)
-
-    def whole(part: Callable[[Plan], Tensor | None], fill: float = 0.0) -> Tensor:
-        found = [(group.rows, x) for group, plan in plans if (x := part(plan)) is not None]
-        first = found[0][1]
-        every = first.new_full((count, *first.shape[1:]), fill)
-        for index, x in found:
-            every[index] = x
-        return every
-
-    def term(name: str) -> Callable[[Plan], Tensor | None]:
-        return lambda plan: plan.energy[name][:, :horizon] if name in plan.energy else None
-
-    def veto(name: str) -> Callable[[Plan], Tensor | None]:
-        return lambda plan: plan.vetoed.get(name)
-
-    reason = [""] * count
-    for group, plan in plans:
-        for row, words in zip(group.rows.tolist(), plan.reason, strict=True):
-            reason[row] = f"{words}; {said(row, group.stage)}"
-    return Plan(
-        whole(lambda plan: plan.actions[:, :horizon]), _imagined(plans, whole),
-        {name: whole(term(name)) for name in dict.fromkeys(n for _, plan in plans for n in plan.energy)},
-        whole(lambda plan: plan.feasible), whole(lambda plan: plan.kept),
-        {name: whole(veto(name)) for name in dict.fromkeys(n for _, plan in plans for n in plan.vetoed)},
-        tuple(reason), whole(lambda plan: plan.calls), sum(plan.seconds for _, plan in plans),
-        _warm(plans, count), max(plan.rounds for _, plan in plans))
-
-
-def _imagined(
-    plans: Sequence[tuple[Group, Plan]], whole: Callable[[Callable[[Plan], Tensor | None]], Tensor]
-) -> Imagined:
-    """What the model expects of each, as far as all of them look; what a predictor wrote on the way is left behind."""
-    steps = min(plan.imagined.states.shape[2] for _, plan in plans)
-    first = plans[0][1].imagined
-    disagreement, attention = (
-        None if any(getattr(plan.imagined, name) is None for _, plan in plans)
-        else whole(lambda plan, name=name: getattr(plan.imagined, name)[:, :, : steps - 1])  # type: ignore[misc]
-        for name in ("disagreement", "attention"))
-    context = None if first.context is None else whole(lambda plan: plan.imagined.context)
-    return Imagined(whole(lambda plan: plan.imagined.states[:, :, :steps]), context, disagreement, attention)
+    plan = joined_plans([(group.rows, plan) for group, plan in plans], count)
+    stages = {row: group.stage for group, _ in plans for row in group.rows.tolist()}
+    reason = tuple(f"{words}; {said(row, stages[row])}" for row, words in enumerate(plan.reason))
+    return replace(plan, reason=reason, warm=_warm(plans, count))
 
 
 def _warm(plans: Sequence[tuple[Group, Plan]], count: int) -> dict[int, Any] | None:

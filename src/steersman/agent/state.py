@@ -125,6 +125,61 @@ class AgentState(TensorRecord):
                        warm=_like(form, warm, "warm") if warm else None, memory=_held(memory, held) if held else None)
 
 
+def going_on(
+    state: AgentState | None, seeds: Sequence[int] | Tensor | int | None, batch: int, carries: bool
+) -> AgentState:
+    """The state to go on from with `batch` moments; another one where there was none, or was one of other episodes.
+
+    carries  a belief is more than the last moment: then other episodes are an error
+
+    Raises:
+        PlanningError: other episodes, or another number of seeds.
+    """
+    if state is not None and len(state) == batch:
+        return state
+    if state is None:
+        return AgentState.begin(seeds, batch)
+    if carries:
+        raise PlanningError(f"{len(state)} observations, as at the last decision", f"{batch}",
+                            "reset() the agent first")
+    return AgentState.begin(seeds, batch, int(state.decision.max()))
+
+
+def begun_in(state: AgentState | None, rows: Tensor, seeds: Tensor | None, cut: bool) -> AgentState | None:
+    """The state where other episodes begin in some rows; None before the first decision, with which all begin.
+
+    cut  histories of several moments are cut alike
+
+    Raises:
+        PlanningError: rows of different age cannot share a history that is cut; seeds before the first decision; rows
+            that are not there, or another number of seeds.
+    """
+    if state is None:
+        if seeds is not None:
+            raise PlanningError("episodes that were begun, to begin others beside them", "no decision yet",
+                                "give reset() the seeds of all episodes")
+        return None
+    if cut:
+        raise PlanningError("an agent that streams, or whose history is one moment", "a history of several",
+                            "reset() all episodes together, or set `streaming` in the agent's configuration")
+    return state.begun(rows, seeds)
+
+
+def selected(
+    state: AgentState | None, seeds: Sequence[int] | Tensor | int | None, rows: Tensor
+) -> tuple[AgentState | None, Sequence[int] | Tensor | int | None]:
+    """State and seeds of some episodes (a mask or indices); seeds: as `AgentState.begin` takes them, before the first
+    decision."""
+    if state is not None:
+        return state.rows(rows), seeds
+    if not (seeds is None or isinstance(seeds, int)):
+        return None, torch.as_tensor(seeds)[rows]
+    if rows.dtype != torch.bool and not len(rows):
+        return None, seeds
+    count = len(rows) if rows.dtype == torch.bool else int(rows.max()) + 1
+    return None, torch.arange(count, device=rows.device)[rows] + (seeds or 0)
+
+
 def _held(form: TensorRecord | None, stored: Mapping[str, Tensor]) -> TensorRecord:
     """The state of a memory, all of it and nothing else; form: what it holds before the first moment."""
     fix = "use the agent's configuration of then"

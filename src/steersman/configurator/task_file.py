@@ -86,6 +86,7 @@ class _Asked(_Part, frozen=True, kw_only=True):
     risk: RiskFile | None = None
     planner: dict[str, Any] = {}
     skill: str = ""
+    deliberation: float | None = None
 
 
 class StageFile(_Asked, frozen=True, kw_only=True):
@@ -197,7 +198,8 @@ class _Building:
     def task(self) -> Task:
         file = self.file
         fallback = None if file.fallback is None else torch.tensor(file.fallback)
-        settings = TaskSettings(file.planner, file.skill, file.levels, file.react, file.attend)
+        settings = TaskSettings(file.planner, file.skill, file.levels, file.react, file.attend,
+                                file.deliberation)
         stages = tuple(self._stage(stage, number) for number, stage in enumerate(file.stage, 1))
         goal = self._goal(file.goal, "the task") or (stages[-1].task.goal if stages else None)
         if goal is None and self.goal is not None:
@@ -220,7 +222,7 @@ class _Building:
         task = Task(
             goal, self._weights(weights, goal, at), self._guardrails(stage.guardrails, at), stage.horizon, None,
             Budget(stage.budget.calls, stage.budget.seconds), fallback, risk, stage.name,
-            TaskSettings(stage.planner, stage.skill))
+            TaskSettings(stage.planner, stage.skill, deliberation=stage.deliberation))
         ends: dict[str, tuple[float, float]] = {}
 
         def end(column: str, low: float, high: float) -> None:

@@ -131,6 +131,8 @@ class Cost(ABC):
     terminal: bool = False
     """Whether it speaks of a future's last state alone: what is to come after it, 0 at every step before. Tree search
     and dynamic programming ask such a term in their leaves."""
+    discount: float = 1.0
+    """Of a terminal term: by how much less a step later counts in what it says is to come."""
 
     @abstractmethod
     def energy(self, imagined: Imagined, actions: Tensor, task: Task) -> Tensor:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from steersman.core.boxes import Readout
 from steersman.core.latent_graph import GraphConfig, LatentGraph
 from steersman.core.levels import Level
@@ -54,6 +56,15 @@ class Planner(ABC):
     def inside(self) -> tuple[Planner, ...]:
         """The planners that it asks."""
         return ()
+
+    def around(self, wrap: Callable[[Planner], Planner]) -> Planner:
+        """The same planner, where what searches in it is `wrap` of that. Override it in one that filters what another
+        planner wants: a filter stays outside."""
+        return wrap(self)
+
+    def resumed(self, problem: Problem, actions: Tensor) -> Any:
+        """A warm start from which the search goes on from actions (B, H, A); None: there is none of that kind."""
+        return None
 
     def wants_latent_goal(self) -> bool:
         """Whether an observation that is the goal is to be encoded, even where it could be read as columns."""

@@ -6,7 +6,7 @@ Shapes: B problems, K candidates, S scenarios, H horizon, A action size, E exoge
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class Problem:
     decision   (B,) int64 number of this decision within its episode
     exogenous  (B, H, E) or None, known in advance
     warm       what the planner returned in `Plan.warm` for the decision before, or None
+    surprise   (B,) or None: log of how far each moment lies from what was foreseen, -inf where nothing was
     passed     steps of the model that have passed since then; None: as many as the planner commits to
     proposal   (B, H, A) or None: a policy's suggestion, which planners that begin somewhere begin with (`actor.Seeded`)
     """
@@ -46,6 +47,7 @@ class Problem:
     warm: Any = None
     proposal: Tensor | None = None
     passed: int | None = None
+    surprise: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.belief)
@@ -78,6 +80,7 @@ class Problem:
         return replace(
             self, belief=self.belief.rows(index), task=self.task.rows(index, n), seeds=self.seeds[chosen],
             decision=self.decision[chosen], exogenous=exogenous, warm=None, proposal=None,
+            surprise=None if self.surprise is None else self.surprise[chosen],
         )
 
     def horizon(self, own: int) -> int:
@@ -115,6 +118,7 @@ class Plan:
     seconds   wall-clock time of the decision
     warm      opaque; hand it back in the next Problem
     rounds    how often the plan was written anew on the way to this one
+    signals   name -> (B,): what a gate of deliberation read, and under "share" what it spent (`actor.Deliberate`)
     """
 
     actions: Tensor
@@ -128,6 +132,7 @@ class Plan:
     seconds: float
     warm: Any = None
     rounds: int = 1
+    signals: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def action(self) -> Tensor:

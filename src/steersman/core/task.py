@@ -99,6 +99,8 @@ class TaskSettings:
              where the level "plan" rests, it acts by itself
     levels   names of the agent's levels that go on changing: "plan", "memory", "corrector"; None: all there are
     react    rows of the log between two decisions, see `AgentConfig`
+    deliberation  mean share of the planner's calls that a decision may cost, within [0, 1]: the skill acts, and the
+             agent's gate says where it is worth thinking (`actor.Deliberate`); None: the planner plans every decision
     attend   name of a learned task whose token perception is given, or one name for each of B problems; "": none
     """
 
@@ -107,6 +109,13 @@ class TaskSettings:
     levels: tuple[str, ...] | None = None
     react: int | None = None
     attend: str | tuple[str, ...] = ""
+    deliberation: float | None = None
+
+    def __post_init__(self) -> None:
+        share = self.deliberation
+        if share is not None and not (isinstance(share, (int, float)) and 0 <= share <= 1):
+            raise ConfigError("a share of the planner's calls within [0, 1] as `deliberation`", f"{share!r}",
+                              "0 acts by habit alone, 1 plans with the full budget")
 
     def rests(self, level: str) -> bool:
         """Whether this level does not change."""
@@ -117,7 +126,8 @@ class TaskSettings:
         return TaskSettings(
             {**other.planner, **self.planner}, self.skill or other.skill,
             other.levels if self.levels is None else self.levels,
-            other.react if self.react is None else self.react, self.attend or other.attend)
+            other.react if self.react is None else self.react, self.attend or other.attend,
+            other.deliberation if self.deliberation is None else self.deliberation)
 
 
 @dataclass(frozen=True)

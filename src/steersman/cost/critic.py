@@ -134,6 +134,7 @@ class IntrinsicCritic(FittedCost, Critic):
     def __init__(self, latent_shape: tuple[int, ...], config: Config | None = None) -> None:
         super().__init__()
         self.config, self.latent_shape = config or IntrinsicCritic.Config(), tuple(latent_shape)
+        self.discount = self.config.discount
         size = math.prod(latent_shape) + len(self.config.targets)
         answers = 1 if self.config.head == "mean" else self.config.bins
         self.network = mlp([size, *self.config.hidden, answers])

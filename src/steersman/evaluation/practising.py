@@ -78,7 +78,7 @@ def practise(
     critic = agent.additions.costs.get(name)
     known = isinstance(critic, IntrinsicCritic)
     if not isinstance(critic, IntrinsicCritic):
-        critic = critic_for(agent, _told(task, told, begin(1, _seed(seed, 0)))[0], told, config)
+        critic = critic_for(agent, told_goal(task, told, begin(1, _seed(seed, 0)))[0], told, config)
     lives, done, fit = list[Triplets](), list[Round](), None
     best, least = copy.deepcopy(critic.state_dict()), math.inf
     for number in range(rounds + 1):
@@ -114,7 +114,7 @@ def lived(
     generator, b = torch.Generator().manual_seed(seed), len(trials)
     tally, drift = Tally(trials, longest), trials.drift(generator)
     wandering = torch.randint(astray + 1, (b,), generator=generator)
-    task, target = _told(task, told, trials)
+    task, target = told_goal(task, told, trials)
     agent.reset([1_000_003 * (seed + 1) + i for i in range(b)])
     states, actions, there = [agent.encode(trials.observe()).state.clone()], list[Tensor](), [torch.ones(b).bool()]
     ended = [torch.zeros(b, dtype=torch.bool)]
@@ -151,7 +151,7 @@ def _remembered(
     return Triplets((time - wandering[:, None])[kept], episode[kept], states[kept], costs[kept], ended[kept], each)
 
 
-def _told(task: Task, told: Sequence[str], trials: Trials) -> tuple[Task, Tensor | None]:
+def told_goal(task: Task, told: Sequence[str], trials: Trials) -> tuple[Task, Tensor | None]:
     """The task towards the trials' own goals, and the targets (B, G) of the columns `told`."""
     if not told:
         return task, None

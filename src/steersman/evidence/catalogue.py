@@ -39,6 +39,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "configurator": (".configurator", "the same frame, two tasks: what a task's token lets the latent hold"),
     "critic": (".critic", "three steps with a critic of intrinsic cost, three without, fifteen without"),
     "distil": (".distil", "policies distilled from plans, beside the plans: success kept, times faster"),
+    "deliberation": (".deliberation", "success against predictor calls: fixed budgets and a gate; guardrails at each"),
     "control": (".control", "beside PETS, TD-MPC2, SAC, HIQL and QRL at equal steps and at equal predictor calls"),
     "change": (".change", "8 to 64 pucks of which few move: changes to few slots beside the whole state"),
     "ego": (".ego", "own state by a deterministic model and the world by one with z, beside one joint model"),

@@ -187,14 +187,18 @@ def looking(
     run: Path, world: str, horizon: int, calls: int, hazards: Hazards.Config = HAZARDS
 ) -> Agent:
     """The run's agent with two rounds of iCEM, `calls` predictor calls a decision; in Hazards touching hurts."""
-    samples = max(4, calls // (2 * horizon))
-    planner = ICEM(ICEM.Config(samples=samples, iterations=2, elites=max(2, samples // 8), horizon=horizon))
-    agent = Agent.load(run, planner=planner)
+    agent = Agent.load(run, planner=planner(horizon, calls))
     if world == "hazards":
         assert agent.readout is not None
         for limit in guardrails(agent.readout, hazards):
             agent.add_cost(ExcessCost(limit, size=DEEP), intrinsic=True)
     return agent
+
+
+def planner(horizon: int, calls: int) -> ICEM:
+    """Two rounds of iCEM, `calls` predictor calls a decision."""
+    samples = max(4, calls // (2 * horizon))
+    return ICEM(ICEM.Config(samples=samples, iterations=2, elites=max(2, samples // 8), horizon=horizon))
 
 
 def goal_of(world: str) -> ColumnGoal:

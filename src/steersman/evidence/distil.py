@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -34,7 +35,7 @@ from steersman.worlds import GymnasiumTrials, Hazards, Trials, make_world
 
 SEEDS = 3
 WORLDS = ("pendulum", "hazards")
-_AHEAD = {"pendulum": (35, 4480), "hazards": (15, 720)}  # horizon, calls of a decision
+AHEAD = {"pendulum": (35, 4480), "hazards": (15, 720)}  # horizon, calls of a decision
 _TIMED = 20
 
 
@@ -86,7 +87,7 @@ def perform(context: Context) -> Found:
     world, sizes, seed = settings.world, settings.sizes, context.seed
     hazards = world == "hazards"
     run = looks.learned(world, context.folder, seed, sizes.steps, sizes.log, unseen())
-    agent = looks.looking(run, world, *_AHEAD[world], unseen())
+    agent = looks.looking(run, world, *AHEAD[world], unseen())
     log, task = Dataset.open(context.folder / "log"), Task(looks.goal_of(world), weights=looks.weights_of(world))
     policy, fidelity = distil(agent, task, log, told=("x", "y") if hazards else (), moments=sizes.moments[hazards],
                               relabel=sizes.relabel, steps=sizes.fit, seed=seed,
@@ -96,7 +97,7 @@ def perform(context: Context) -> Found:
     mode2, mode1 = (acted(one, world, task, count, seed) for one in (planned(agent), by_habit(agent)))
     descended: list[float] = []
     if not hazards:
-        other, _ = descend(agent, task, log, horizon=_AHEAD[world][0], steps=sizes.descent, seed=seed)
+        other, _ = descend(agent, task, log, horizon=AHEAD[world][0], steps=sizes.descent, seed=seed)
         agent.add_policy("habit", other)
         descended = acted(by_habit(agent), world, task, count, seed)
         agent.add_policy("habit", policy)
@@ -183,20 +184,25 @@ def begun(world: str, count: int, seed: int) -> Trials:
     return GymnasiumTrials([make_world(looks.ENV) for _ in range(count)], [start_seed(seed, i) for i in range(count)])
 
 
+def begun_for(world: str) -> Callable[[int, int], Trials]:
+    """Episodes and a seed -> such episodes."""
+    return partial(begun, world)
+
+
 def acted(act: Acts, world: str, task: Task, count: int, seed: int) -> list[float]:
     """Returns, or whether goals were reached without touching anything."""
     trials = begun(world, count, seed)
-    task = _towards(task, trials)
+    task = towards_trials(task, trials)
     tally = Tally(trials, 200 if world == "pendulum" else unseen().step_limit)
     while bool(tally.on.any()):
         tally.step(act(trials.observe(), task, tally.time).clone())
-    return _scores(tally)
+    return scores_of(tally)
 
 
 def milliseconds(agent: Agent, world: str, task: Task, act: Acts, seed: int) -> float:
     """CPU-time of a decision for one observation, median."""
     trials = begun(world, 1, seed)
-    task, seen, times = _towards(task, trials), trials.observe(), []
+    task, seen, times = towards_trials(task, trials), trials.observe(), []
     for step in range(_TIMED):
         before = time.process_time()
         act(seen, task, step)
@@ -207,17 +213,17 @@ def milliseconds(agent: Agent, world: str, task: Task, act: Acts, seed: int) -> 
 
 def _floor(world: str, count: int, seed: int) -> list[float]:
     limit = 200 if world == "pendulum" else unseen().step_limit
-    return _scores(drifted(begun(world, count, seed), limit, torch.Generator().manual_seed(seed)))
+    return scores_of(drifted(begun(world, count, seed), limit, torch.Generator().manual_seed(seed)))
 
 
-def _scores(tally: Tally) -> list[float]:
+def scores_of(tally: Tally) -> list[float]:
     trials = tally.trials
     if isinstance(trials, GymnasiumTrials):
         return [float(x) for x in trials.returns.tolist()]
     return [float(x) for x in (tally.success & ~tally.violated).tolist()]
 
 
-def _towards(task: Task, trials: Trials) -> Task:
+def towards_trials(task: Task, trials: Trials) -> Task:
     if isinstance(trials, GymnasiumTrials) or not isinstance(task.goal, ColumnGoal):
         return task
     aims = trials.goals()

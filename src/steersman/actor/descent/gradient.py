@@ -15,7 +15,7 @@ from steersman.actor.descent.descent import Descent, fading, refuse_choices, slo
 from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
-from steersman.actor.sampling.drawing import Warm, require_sizes
+from steersman.actor.sampling.drawing import Warm, require_sizes, warm_at
 from steersman.core import Plan, Planner, Problem, Task, register
 
 
@@ -71,6 +71,9 @@ class Gradient(Configured["Gradient.Config"]):
 
     def rounds(self, task: Task) -> int:
         return self.config.steps + 1
+
+    def resumed(self, problem: Problem, actions: Tensor) -> Warm:
+        return warm_at(problem, actions)
 
     def plan(self, problem: Problem) -> Plan:
         refuse_choices(problem)

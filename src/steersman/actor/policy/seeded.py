@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from steersman.core import Level, Plan, Planner, PlanningError, Policy, Problem, Task
+from steersman.core import Imagined, Level, Plan, Planner, PlanningError, Policy, Problem, Task
 from steersman.core.clock import now
 
 
@@ -53,7 +53,7 @@ class Seeded(Planner):
                 raise PlanningError(f"a budget of more than the {horizon} predictor calls that follow the policy",
                                     f"{budget.calls}", "raise the budget, or plan without a policy prior")
             budget = replace(budget, calls=budget.calls - horizon)
-        asked = replace(problem, proposal=followed(self.policy, problem, horizon),
+        asked = replace(problem, proposal=followed(self.policy, problem, horizon)[0],
                         task=replace(problem.task, budget=budget))
         plan = self.planner.plan(asked)
         return replace(plan, calls=plan.calls + horizon, seconds=now() - started)
@@ -72,11 +72,17 @@ class Seeded(Planner):
 
 
 @torch.no_grad()
-def followed(policy: Policy, problem: Problem, horizon: int) -> Tensor:
-    """What the policy does along its own imagined way, (B, H, A); one predictor call a step."""
-    belief, actions = problem.belief, list[Tensor]()
+def followed(policy: Policy, problem: Problem, horizon: int) -> tuple[Tensor, Imagined]:
+    """What the policy does along its own imagined way, (B, H, A), and that way, K = 1; one predictor call a step."""
+    belief, actions, ways = problem.belief, list[Tensor](), list[Imagined]()
     for t in range(horizon):
         actions.append(policy.propose(belief, problem.task)[:, :1])
         known = None if problem.exogenous is None else problem.exogenous[:, t : t + 1]
-        belief = problem.model.imagine(belief, actions[-1][:, None], known).last()
-    return torch.cat(actions, 1)
+        ways.append(problem.model.imagine(belief, actions[-1][:, None], known))
+        belief = ways[-1].last()
+    states = [ways[0].states[:, :, :1], *(way.states[:, :, 1:] for way in ways)]
+    disagreement, attention = (
+        torch.cat([getattr(way, name) for way in ways], 2) if getattr(ways[0], name) is not None else None
+        for name in ("disagreement", "attention"))
+    return torch.cat(actions, 1), Imagined(
+        torch.cat(states, 2), problem.belief.context, disagreement, attention, ways[-1].carry, problem.belief.shared)

@@ -6,6 +6,7 @@ steps, A action size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -83,6 +84,9 @@ class Barrier(Planner):
 
     def inside(self) -> tuple[Planner, ...]:
         return (self.planner,)
+
+    def around(self, wrap: Callable[[Planner], Planner]) -> Barrier:
+        return Barrier(self.config, self.planner.around(wrap))
 
     def commits(self, task: Task) -> int:
         return self.planner.commits(task)

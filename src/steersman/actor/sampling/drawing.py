@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from steersman.actor.ground.bounds import Bounds
 from steersman.actor.sampling.distributions import Categorical, fitted, shifted
@@ -44,6 +45,13 @@ def best_of(actions: Tensor, order: Tensor, count: int) -> Tensor:
 def amounts_from(problem: Problem, horizon: int, bounds: Bounds, steps: int = 1) -> Tensor:
     """Where each problem's amounts (B, H, A) start: see `start_from`; otherwise in the middle of their range."""
     return start_from(problem, horizon, bounds.middle.expand(len(problem), horizon, -1), steps)
+
+
+def warm_at(problem: Problem, actions: Tensor) -> Warm:
+    """The warm start at actions (B, H, A); of choices, all weight on each."""
+    if problem.action.kind == "discrete":
+        return Warm(one_hot(actions[..., 0].long(), problem.action.choices).float())
+    return Warm(actions)
 
 
 def choices_from(problem: Problem, horizon: int, steps: int = 1) -> Categorical:

@@ -18,7 +18,7 @@ from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Gaussian, fitted, shifted
-from steersman.actor.sampling.drawing import Warm, amounts_from, best_of, choices_from, require_sizes
+from steersman.actor.sampling.drawing import Warm, amounts_from, best_of, choices_from, require_sizes, warm_at
 from steersman.actor.sampling.noise import coloured_basis, in_chunks, steps_of
 from steersman.core import Plan, Planner, Problem, Streams, Task, register
 
@@ -76,6 +76,9 @@ class ICEM(Configured["ICEM.Config"]):
 
     def rounds(self, task: Task) -> int:
         return self.config.iterations
+
+    def resumed(self, problem: Problem, actions: Tensor) -> Warm:
+        return warm_at(problem, actions)
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)

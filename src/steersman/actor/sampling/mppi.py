@@ -17,7 +17,7 @@ from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, Spending, decide, examine, search_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import Gaussian, fitted
-from steersman.actor.sampling.drawing import Warm, amounts_from, choices_from, require_sizes
+from steersman.actor.sampling.drawing import Warm, amounts_from, choices_from, require_sizes, warm_at
 from steersman.actor.sampling.noise import coloured_basis, in_chunks, steps_of
 from steersman.core import ConfigError, Plan, Planner, Problem, Streams, Task, register
 
@@ -86,6 +86,9 @@ class MPPI(Configured["MPPI.Config"]):
 
     def rounds(self, task: Task) -> int:
         return self.config.iterations
+
+    def resumed(self, problem: Problem, actions: Tensor) -> Warm:
+        return warm_at(problem, actions)
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)

@@ -16,7 +16,7 @@ from steersman.actor.ground.configured import Configured, require_ranges
 from steersman.actor.ground.rounds import Proposal, plan_in_rounds
 from steersman.actor.ground.verdict import Verdict
 from steersman.actor.sampling.distributions import fitted
-from steersman.actor.sampling.drawing import Warm, amounts_from, require_sizes, start_from
+from steersman.actor.sampling.drawing import Warm, amounts_from, require_sizes, start_from, warm_at
 from steersman.actor.sampling.noise import in_chunks, steps_of
 from steersman.core import Plan, Planner, Problem, Streams, Task, register
 
@@ -65,6 +65,9 @@ class PredictiveSampling(Configured["PredictiveSampling.Config"]):
 
     def rounds(self, task: Task) -> int:
         return self.config.iterations
+
+    def resumed(self, problem: Problem, actions: Tensor) -> Warm:
+        return warm_at(problem, actions)
 
     def plan(self, problem: Problem) -> Plan:
         horizon = problem.horizon(self.config.horizon)

@@ -25,6 +25,7 @@ from steersman.core import (
     FittedCost,
     FittedPolicy,
     Guardrail,
+    MismatchError,
     Perception,
     PlanningError,
     Readout,
@@ -106,6 +107,21 @@ class Additions:
     guardrails: dict[str, Guardrail] = field(default_factory=dict)
     policies: dict[str, FittedPolicy] = field(default_factory=dict)
     outdated: tuple[str, ...] = ()
+
+    def add_policy(
+        self, name: str, policy: FittedPolicy, own: Mapping[str, Any], latent_shape: tuple[int, ...]
+    ) -> None:
+        """own: the policies of the configuration.
+
+        Raises:
+            ConfigError: one of these has this name. MismatchError: a policy for other states than of `latent_shape`.
+        """
+        if name in own:
+            raise ConfigError("a name that no policy of the configuration has", repr(name), "choose another name")
+        if tuple(policy.latent_shape) != latent_shape:
+            raise MismatchError(f"a policy for states {latent_shape}", f"{tuple(policy.latent_shape)}",
+                                "use it with the agent that it was made for")
+        self.policies[name] = policy.eval()
 
     def fingerprints(self) -> dict[str, str]:
         """Name -> SHA-256 of each fitted cost."""

@@ -102,6 +102,7 @@ def task_form(
             "risk": [task.risk.scenarios, task.risk.over, task.risk.tail, task.risk.broken], "name": task.name,
             "settings": {
                 "planner": dict(settings.planner), "skill": settings.skill, "react": settings.react,
+                "deliberation": settings.deliberation,
                 "levels": None if settings.levels is None else list(settings.levels),
                 "attend": settings.attend if isinstance(settings.attend, str) else list(settings.attend),
             },
@@ -137,7 +138,7 @@ def _task_of(form: Mapping[str, Any], tensors: Mapping[str, Tensor], readout: Re
     attend, levels = said.get("attend", ""), said.get("levels")
     settings = TaskSettings(
         said.get("planner", {}), said.get("skill", ""), None if levels is None else tuple(levels), said.get("react"),
-        attend if isinstance(attend, str) else tuple(attend))
+        attend if isinstance(attend, str) else tuple(attend), said.get("deliberation"))
     stages = tuple(
         SubTask(_task_of(stage["task"], tensors, readout, f"{at}.stage.{i}"),
                 {name: (ends[0], ends[1]) for name, ends in stage["until"].items()}, stage["steps"])

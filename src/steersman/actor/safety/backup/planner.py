@@ -128,6 +128,9 @@ class Backup(Planner):
     def inside(self) -> tuple[Planner, ...]:
         return (self.planner,)
 
+    def around(self, wrap: Callable[[Planner], Planner]) -> Backup:
+        return Backup(self.planner.around(wrap), self._manoeuvre, rest=self.rest, config=self.config)
+
     def prepare(self, signature: Signature, readout: Readout | None, latent_shape: tuple[int, ...]) -> None:
         super().prepare(signature, readout, latent_shape)
         if isinstance(self.config, Backup.Named):
