@@ -12,6 +12,7 @@ docs/planners.md has the measured table.
 from steersman.actor.descent.augmented_lagrangian import AugmentedLagrangian
 from steersman.actor.descent.gradient import Gradient
 from steersman.actor.descent.newton import Newton
+from steersman.actor.gaze import Gaze
 from steersman.actor.graph.astar import AStar
 from steersman.actor.graph.breadth import BreadthFirst
 from steersman.actor.graph.search import Search
@@ -58,6 +59,7 @@ __all__ = [
     "Constant",
     "DistilledPolicy",
     "DynamicProgramming",
+    "Gaze",
     "Gradient",
     "Greedy",
     "Newton",
