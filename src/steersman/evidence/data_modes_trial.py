@@ -20,7 +20,7 @@ from steersman.world_model.kalman_slots import UNKNOWN, Followed
 from steersman.worlds import Played, Playground
 from steersman.worlds.playground import OWN, Mode
 
-RATE, PIECE, BATCH, BURN = 6e-3, 12, 160, 3
+RATE, PIECE, BATCH, BURN = 8e-3, 9, 192, 3
 WATCHED, AHEAD, REACHED = 15, 8, 0.15
 _FAR = 25.0  # squared deviations beyond which an error counts linearly: hits are rare and large
 _CHUNK = 64
