@@ -15,6 +15,7 @@ from steersman.actor.deliberation.gate import Gate
 from steersman.actor.descent.augmented_lagrangian import AugmentedLagrangian
 from steersman.actor.descent.gradient import Gradient
 from steersman.actor.descent.newton import Newton
+from steersman.actor.gaze import Gaze
 from steersman.actor.graph.astar import AStar
 from steersman.actor.graph.breadth import BreadthFirst
 from steersman.actor.graph.search import Search
@@ -63,6 +64,7 @@ __all__ = [
     "DistilledPolicy",
     "DynamicProgramming",
     "Gate",
+    "Gaze",
     "Gradient",
     "Greedy",
     "Newton",

@@ -45,6 +45,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "ego": (".ego", "own state by a deterministic model and the world by one with z, beside one joint model"),
     "memory": (".memory", "triplets of what states cost: 100 kills, damage, search among a million, growth"),
     "correction": (".correction", "a world changes under the agent: surprised, corrected, and back again"),
+    "data-modes": (".data_modes", "five ways in which data arrive, on one playground: what each and all of them teach"),
     "days": (".days", "acting for days: memory, what a kill costs, and going on where it stopped"),
     "reactor": (".reactor", "a plant under a limit, learned from its log, beside do-mpc's NMPC and a tuned PID"),
 }

@@ -12,6 +12,7 @@ from steersman.objectives.inverse_dynamics import InverseDynamics
 from steersman.objectives.likeness import Likeness
 from steersman.objectives.motion import Motion
 from steersman.objectives.pixel_prediction import PixelPrediction
+from steersman.objectives.place_variance import place_variance
 from steersman.objectives.prediction import Prediction, measured_share, step_errors
 from steersman.objectives.reachability import Reachability
 from steersman.objectives.sigreg import SIGReg
@@ -42,5 +43,6 @@ __all__ = [
     "VISReg",
     "combine",
     "measured_share",
+    "place_variance",
     "step_errors",
 ]

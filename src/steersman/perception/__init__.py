@@ -3,8 +3,9 @@
 How to choose: vector for columns of numbers; scene for pictures in which something small moves through a layout;
 patches for pictures made of tiles, as of grids and board games; conv for other pictures on a CPU; vit for large
 pictures, many frames or a GPU; field, waveform and token for what their names say; mixed for several observations at
-once; published for weights that others trained; backbone for any other network as it is, of timm or your own.
-`for_signature` takes the plain one for whatever a log has.
+once; keypoints for a few things in a picture, or in a window that moves over it; published for weights that others
+trained; backbone for any other network as it is, of timm or your own. `for_signature` takes the plain one for whatever
+a log has.
 """
 
 from steersman.perception import masks, views
@@ -15,6 +16,7 @@ from steersman.perception.convolutional import ConvEncoder
 from steersman.perception.field import FieldEncoder
 from steersman.perception.gaussian_process import GaussianProcessReadout
 from steersman.perception.keypoint_readout import KeypointReadout
+from steersman.perception.keypoints import KeypointEncoder
 from steersman.perception.mixed import MixedEncoder
 from steersman.perception.patches import PatchEncoder
 from steersman.perception.published import PublishedEncoder
@@ -34,6 +36,7 @@ __all__ = [
     "FrozenBackbone",
     "GaussianProcessReadout",
     "KernelReadout",
+    "KeypointEncoder",
     "KeypointReadout",
     "LinearReadout",
     "MLPReadout",

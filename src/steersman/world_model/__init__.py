@@ -7,10 +7,12 @@ neighbours); token convolution where tokens lie on a grid and what happens to on
 of tiles.
 Trajectory sampling is put round an ensemble for planning: what it is unsure of is then left to chance (PETS).
 Linear and tabular models are given, not learned: oracles to test planners with. LeWM's and V-JEPA 2's predictors come
-from files that others published (`agent.load_published`). Slot changes is for states of objects of which few move.
+from files that others published (`agent.load_published`). Slot changes is for states of objects of which few move,
+Kalman slots for things of which most are out of sight, or which are pushed by somebody who is only watched.
 """
 
 from steersman.world_model.ego import EgoModel
+from steersman.world_model.kalman_slots import KalmanSlots
 from steersman.world_model.lewm import LeWMModel
 from steersman.world_model.linear import LinearModel
 from steersman.world_model.map_reader import MapReader
@@ -28,7 +30,7 @@ from steersman.world_model.transformer import TransformerModel
 from steersman.world_model.vjepa2 import VJEPA2Model
 
 __all__ = [
-    "EgoModel", "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel", "ResidualModel",
-    "SlotChanges", "TabularModel", "TokenConvolution", "TokenRecurrent", "TokenResidual", "TokenTransformer",
-    "TrajectorySampling", "TransformerModel", "VJEPA2Model",
+    "EgoModel", "KalmanSlots", "LeWMModel", "LinearModel", "MapReader", "ObserverModel", "RecurrentModel",
+    "ResidualModel", "SlotChanges", "TabularModel", "TokenConvolution", "TokenRecurrent", "TokenResidual",
+    "TokenTransformer", "TrajectorySampling", "TransformerModel", "VJEPA2Model",
 ]

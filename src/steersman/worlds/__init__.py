@@ -25,6 +25,7 @@ from steersman.worlds.lqr import LQR, LQRCost, Rest
 from steersman.worlds.nine_rooms import NineRooms
 from steersman.worlds.paced import PacedTrials
 from steersman.worlds.patches import PatchesConfig
+from steersman.worlds.playground import Played, Playground
 from steersman.worlds.pucks import Pucks
 from steersman.worlds.reactor import Plant
 from steersman.worlds.recording import Behaviour, held, record, steps_of, uniform
@@ -39,8 +40,9 @@ __all__ = [
     "Consequence", "Corridor", "CountingDigits", "Escape", "Filmed", "FilmedGrid", "FilmedPushT", "FilmedReach",
     "FilmedTrials", "Footage", "Fork", "Futures", "Gate", "Grid", "GymnasiumTrials", "GymnasiumWorld", "Habit",
     "HazardState", "Hazards", "HazardsConfig", "LQRCost", "Labelled", "Layout", "Maze", "NineRooms", "PacedTrials",
-    "Painter", "PatchesConfig", "Plant", "Pucks", "Reach", "Rest", "RockingBalls", "Rooms", "Scene", "Shift", "Shifted",
-    "Simulated", "Step", "TabularCost", "TabularMDP", "Traffic", "Trials", "TwoRooms", "Wanderers", "World", "feasible",
+    "Painter", "PatchesConfig", "Plant", "Played", "Playground", "Pucks", "Reach", "Rest", "RockingBalls", "Rooms",
+    "Scene", "Shift", "Shifted", "Simulated", "Step", "TabularCost", "TabularMDP", "Traffic", "Trials", "TwoRooms",
+    "Wanderers", "World", "feasible",
     "film",
     "held", "make_env", "make_scene", "make_world", "record", "square", "steps_of", "uniform", "walk", "wander",
 ]

@@ -83,7 +83,7 @@ class Pucks(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         beyond = place.abs() > wall
         place = torch.where(beyond, place.sign() * 2 * wall - place, place)
         speed = torch.where(beyond, -speed, speed)
-        place, speed = self._struck(place, speed)
+        place, speed = struck(place, speed, self.radius)
         return torch.cat([place, speed, mine], -1)
 
     def rollout(self, states: Tensor, actions: Tensor) -> Tensor:
@@ -100,13 +100,14 @@ class Pucks(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         actions = drawn.repeat_interleave(hold, 1)[:, :steps]
         return self.rollout(self.start(episodes, generator), actions), actions
 
-    def _struck(self, place: Tensor, speed: Tensor) -> tuple[Tensor, Tensor]:
-        """Every pair that touches: (B, N, 2) each."""
-        apart = place[:, :, None] - place[:, None]
-        distance = apart.norm(dim=-1).clamp(min=1e-6)
-        overlap = (2 * self.radius - distance).clamp(min=0)
-        overlap = overlap * (1 - torch.eye(self.count, device=place.device))
-        along = apart / distance[..., None]
-        nearing = ((speed[:, :, None] - speed[:, None]) * along).sum(-1).clamp(max=0) * (overlap > 0)
-        moved = place + (overlap[..., None] * along / 2).sum(2)
-        return moved, speed - (nearing[..., None] * along).sum(2)
+
+def struck(place: Tensor, speed: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """Discs of one mass and radius after every pair of them that touches: place and speed, (B, N, 2) each."""
+    apart = place[:, :, None] - place[:, None]
+    distance = apart.norm(dim=-1).clamp(min=1e-6)
+    overlap = (2 * radius - distance).clamp(min=0)
+    overlap = overlap * (1 - torch.eye(place.shape[1], device=place.device))
+    along = apart / distance[..., None]
+    nearing = ((speed[:, :, None] - speed[:, None]) * along).sum(-1).clamp(max=0) * (overlap > 0)
+    moved = place + (overlap[..., None] * along / 2).sum(2)
+    return moved, speed - (nearing[..., None] * along).sum(2)
