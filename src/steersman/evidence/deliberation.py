@@ -26,9 +26,11 @@ from steersman.evaluation import Tally, drifted
 from steersman.evaluation.deliberating import calibrate_gate
 from steersman.evaluation.protocol import Seen, follow
 from steersman.evidence import critic as looks
+from steersman.evidence import deliberation_guarded as guarded
 from steersman.evidence import deliberation_report as report
 from steersman.evidence import distil as habits
 from steersman.evidence.cell import Cell, Context, Found, Outcome, Results
+from steersman.evidence.deliberation_report import Budget, Frontier
 from steersman.runs import Run
 
 WORLDS = ("pendulum", "hazards")
@@ -61,27 +63,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sizes: Sizes
 
 
-class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Scores of every episode, returns or 1 and 0, and predictor calls of a decision as a share of full planning's."""
-
-    wanted: float
-    scores: list[float]
-    share: float
-
-
-class Frontier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """full: the planner alone, with its own warm start; floor: scores of random actions."""
-
-    full: Budget
-    fixed: list[Budget]
-    gated: list[Budget]
-    floor: list[float]
-
-
 def cells(seed: int, sizes: Sizes = Sizes()) -> tuple[Cell, ...]:  # noqa: B008 (frozen)
     """A model, a policy and a gate of each world; its frontier; and Hazards under guardrails at several budgets."""
-    from steersman.evidence import deliberation_guarded as guarded
-
     found = list[Cell]()
     for number in range(3):
         for world in WORLDS:
@@ -148,8 +131,6 @@ def act(context: Context) -> Found:
 
 def summary(results: Results) -> Outcome:
     """Frontiers over their seeds, and what guardrails kept."""
-    from steersman.evidence import deliberation_guarded as guarded
-
     frontiers = {world: [one.record(Frontier) for one in results.of(f"{world}/frontier")] for world in WORLDS}
     frontiers = {world: seeds for world, seeds in frontiers.items() if seeds}
     figures: dict[str, dict[str, Any]] = {

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import msgspec
 
 from steersman.evidence.drawing import canvas, picture
 from steersman.runs.artefacts import Column, Figure, Picture, Row, Table
 from steersman.studio import quantities as q
 
-if TYPE_CHECKING:
-    from steersman.evidence.deliberation import Budget, Frontier
+
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Scores of every episode, returns or 1 and 0, and predictor calls of a decision as a share of full planning's."""
+
+    wanted: float
+    scores: list[float]
+    share: float
+
+
+class Frontier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """full: the planner alone, with its own warm start; floor: scores of random actions."""
+
+    full: Budget
+    fixed: list[Budget]
+    gated: list[Budget]
+    floor: list[float]
 
 
 def figures_of(world: str, seeds: list[Frontier]) -> dict[str, Any]:
