@@ -21,7 +21,7 @@ def finished(cell: Cell, found: Found, folder: Path) -> Finished:
 def test_few_slots_are_foreseen_as_well_and_cost_less(tmp_path: Path) -> None:
     results = []
     for count in (8, 16):
-        cell = Cell(f"{count}", change.perform, 10, 0, change.Sizes(pucks=count, seconds=3.0, episodes=100))
+        cell = Cell(f"{count}", change.perform, 10, 0, change.Sizes(pucks=count, seconds=9.0, episodes=100))
         results.append(finished(cell, cell.perform(Context(tmp_path, 0, cell.settings)), tmp_path))
     figures = change.summary(Results(0, tuple(results))).figures
     for count in ("8", "16"):
@@ -38,5 +38,5 @@ def test_an_untrained_model_of_changes_says_that_nothing_moves() -> None:
     states, actions = world.wander(100, 20, torch.Generator().manual_seed(0))
     before = change.foresee(model, states, actions, 0.7)
     assert before["rest"] == 0
-    change.fit(model, states, actions, 1.5, 0)
+    change.fit(model, states, actions, 6.0, 0)
     assert change.foresee(model, states, actions, 0.7)["error"] < before["error"]

@@ -66,7 +66,7 @@ class Acted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 def cells(seed: int, model: Cell, sizes: Part = Part(), parts: int = PARTS) -> list[Cell]:  # noqa: B008 (frozen)
-    """Margins, and every budget in parts, guarded and not."""
+    """Margins, and every budget in parts, guarded and not; the first part of each is usual."""
     margins = Cell("guarded/margins", calibrate, 120, seed, sizes, (model,))
     found = [margins]
     for name in BUDGETS:
@@ -74,8 +74,10 @@ def cells(seed: int, model: Cell, sizes: Part = Part(), parts: int = PARTS) -> l
             kind = "guarded" if guarded else "unguarded"
             if name == "vetoed" and not guarded:  # nothing is refused there
                 continue
-            found += [Cell(f"{kind}/{name}/{part}", act, 90, seed, msgspec.structs.replace(
-                sizes, budget=name, guarded=guarded, part=part), (model, margins)) for part in range(parts)]
+            found += [
+                Cell(f"{kind}/{name}/{part}", act, 90, seed, msgspec.structs.replace(
+                    sizes, budget=name, guarded=guarded, part=part), (model, margins), usual=not part)
+                for part in range(parts)]
     return found
 
 
