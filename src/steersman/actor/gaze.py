@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import torch
@@ -32,9 +33,12 @@ class Whereabouts(TensorRecord):
 class Gaze(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The window w of greatest expected information about N places, each believed N(μ_i, σ_i²) along both axes:
 
-        I(w) = Σ_i  p_i(w) · log(1 + σ_i² / r),     p_i(cell) ∝ (N(cell; μ_i, σ_i²) + ε) · mass_i(cell)
+        I(w) = Σ_i  p_i(w) · worth(σ_i²),     p_i(cell) ∝ (N(cell; μ_i, σ_i²) + ε) · mass_i(cell)
+        worth(σ²) = log(1 + σ² / r)           "nats": what a measurement with variance r tells of two Gaussian numbers
+                  = σ² · σ² / (σ² + r)        "variance": how much less their squared error will be, the default
 
-    log(1 + σ²/r) nats is what a measurement with variance r tells of two independent Gaussian numbers. What a Gaussian
+    Nats count a place known to a tenth of a pixel for as much again as one known to one, so that what is well known is
+    looked at rather than what was lost; squared error does not. What a Gaussian
     cannot hold, that a thing is not where one has looked, is held by `mass` on a grid of cells: it is 0 where a window
     has shown nothing, and spreads again from step to step. Every window of a lattice is weighed, so that the choice is
     exact for one look; nothing is sampled. Source: expected information of Lindley 1956 and, for eyes, Najemnik &
@@ -43,6 +47,7 @@ class Gaze(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     scene, window  pixels of a side of each; stride: of the lattice of corners
     radius         of a thing, pixels: it is found where more than half of it is in sight
     cells          of the grid along an axis
+    worth          "variance" or "nats"
     spread         share of a cell's mass that goes to its neighbours in a step: about speed / size of a cell
     """
 
@@ -51,6 +56,7 @@ class Gaze(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     stride: int = 4
     radius: float = 4.0
     cells: int = 16
+    worth: Literal["variance", "nats"] = "variance"
     spread: float = 0.4
 
     def __post_init__(self) -> None:
@@ -88,11 +94,12 @@ class Gaze(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return torch.stack([p.sum(-2) @ middle, -(p.sum(-1) @ middle)], -1)
 
     def information(self, where: Whereabouts, place: Tensor, variance: Tensor, r: float) -> Tensor:
-        """Nats (B, W) expected of each window; r: variance of a measurement, the rest as in `chance`."""
+        """What is expected of each window, (B, W); r: variance of a measurement, the rest as in `chance`."""
         p = self.chance(where, place, variance)
-        nats = torch.einsum("bnij,bn->bij", p, torch.log1p(variance / r))
+        worth = torch.log1p(variance / r) if self.worth == "nats" else variance.square() / (variance + r)
+        expected = torch.einsum("bnij,bn->bij", p, worth)
         inside = self._inside(self.corners)
-        return torch.einsum("bij,wi,wj->bw", nats, *inside.unbind(1))
+        return torch.einsum("bij,wi,wj->bw", expected, *inside.unbind(1))
 
     def look(self, where: Whereabouts, place: Tensor, variance: Tensor, r: float) -> Tensor:
         """The corner (B, 2) of the best window of each problem; arguments as in `information`."""

@@ -61,9 +61,9 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     films: int = 150
     find: int = 240
     labels: int = 64
-    episodes: int = 200
+    episodes: int = 240
     steps: int = 40
-    updates: int = 220
+    updates: int = 400
     few: int = 2
     told: int = 30
     taught: int = 80

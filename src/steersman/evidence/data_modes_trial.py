@@ -267,10 +267,11 @@ def control(
 def latent_action_r2(model: KalmanSlots, played: Played, seen: Tensor, thing: int, around: int = 2) -> float:
     """R² of a linear probe from the latent actions inferred of a thing, of 2 `around` + 1 steps, to the true pushes: on
     the second half of the episodes, fitted to the first."""
-    z = model.inferred(seen, played.own)[:, :, thing]
+    z = model.inferred(seen, played.own)[:, :, thing].double()
+    z = z / z.std().clamp(min=1e-12)
     near = torch.stack([z[:, i : z.shape[1] - 2 * around + i] for i in range(2 * around + 1)], -1).flatten(2)
     near = torch.cat([near, torch.ones_like(near[..., :1])], -1)
-    true = played.other[:, around : z.shape[1] - around]
+    true = played.other[:, around : z.shape[1] - around].double()
     half = len(z) // 2
     fitted = torch.linalg.lstsq(near[:half].flatten(0, 1), true[:half].flatten(0, 1)).solution
     off = near[half:].flatten(0, 1) @ fitted - true[half:].flatten(0, 1)

@@ -131,10 +131,10 @@ class KalmanSlots(WorldModel):
         bb = now.bb + spread
         ab = now.ab + bb
         aa = (now.aa + now.ab + ab).clamp(max=UNKNOWN)
-        speed = now.speed + drift
+        speed = (now.speed + drift).clamp(-1, 1)  # nothing crosses half the scene in a step
         # what is known of a place nowhere cannot be correlated with more than there is
         limit = (aa * bb).sqrt()
-        return Followed(now.place + speed, speed, aa, ab.clamp(max=limit, min=-limit), bb)
+        return Followed((now.place + speed).clamp(-1, 1), speed, aa, ab.clamp(max=limit, min=-limit), bb)
 
     def driven(self, now: Followed, actions: Tensor) -> tuple[Tensor, Tensor]:
         """What is added to the speed on average, (R, N, 2), and the variance of the rest, (R, N)."""
@@ -209,7 +209,8 @@ class KalmanSlots(WorldModel):
         place, speed, found = now.place, now.speed, []
         for t in range(len(before) - 1, -1, -1):  # time is sequential, backwards
             was, then = after[t], before[t]
-            determinant = (then.aa * then.bb - then.ab.square()).clamp(min=_LEAST**2)
+            most = then.aa * then.bb
+            determinant = torch.maximum(most - then.ab.square(), 1e-4 * most)  # what single precision leaves of it
             cross = was.aa + was.ab, was.ab, was.ab + was.bb, was.bb  # P Aᵀ of x ← x + v
             off_x, off_v = place - then.place, speed - then.speed
             pull_x = (then.bb[..., None] * off_x - then.ab[..., None] * off_v) / determinant[..., None]
