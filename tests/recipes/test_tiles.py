@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 import tiled_walk as walk
 import torch
 
 from steersman.agent import Agent
-from steersman.core import ConfigError, Episode, ObservationGoal, Pace, Task
+from steersman.core import (
+    ActionSpec,
+    ConfigError,
+    Episode,
+    ObservationGoal,
+    ObservationSpec,
+    Pace,
+    Signature,
+    Task,
+)
 from steersman.data import CacheWriter, Dataset
 from steersman.perception import PatchEncoder
 from steersman.recipes import pixels
@@ -73,7 +84,20 @@ def test_a_patch_that_is_said_is_not_looked_for():
     config = pixels.recipe(tiles=True)
     agent = msgspec.structs.replace(config.agent, perception=PatchEncoder.Config(patch=8))
     said = msgspec.structs.replace(config, pace=Pace(), agent=agent)
-    assert settled(said, None) == said
+    shown = Signature({"image": ObservationSpec("image", (64, 80, 3))}, ActionSpec("discrete", choices=2))
+    found = settled(said, SimpleNamespace(signature=shown))  # there are no pictures to look at
+    assert found.agent.perception == said.agent.perception
+    assert found.agent.world_model.grid == (8, 10)
+
+
+def test_small_patches_are_read_where_they_lie():
+    config = pixels.recipe(patches=4)
+    shown = Signature({"image": ObservationSpec("image", (32, 48, 3))}, ActionSpec("discrete", choices=2))
+    agent = settled(config, SimpleNamespace(signature=shown)).agent
+    assert agent.world_model.grid == agent.readout.grid == (8, 12)
+    for options in ({"patches": 4, "tiles": True}, {"patches": -1}, {"patches": 4, "views": True}):
+        with pytest.raises(ConfigError, match="patches"):
+            pixels.recipe(**options)
 
 
 @pytest.mark.parametrize("options", [{"tokens": True}, {"views": True}, {"futures": 2}, {"encoder": "vit"}])

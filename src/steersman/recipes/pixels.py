@@ -93,8 +93,8 @@ def recipe(
         raise ConfigError("patches of at least 0 pixels", f"{patches}", "4 for pictures of 64 × 64")
     if tiles or patches:
         if tokens or views or inverse_dynamics or futures or encoder != "conv" or (tiles and patches):
-            kind = "tiles" if tiles else "patches"
-            raise ConfigError(f"{kind} without tokens, views, inverse dynamics, futures and another encoder",
+            kind, other = ("tiles", "patches") if tiles else ("patches", "tiles")
+            raise ConfigError(f"{kind} without tokens, views, inverse dynamics, futures, {other} and another encoder",
                               f"one of them beside {kind}", "leave out one of the two options")
         if patches:
             return _patched(patches, steps, batch_size, size, lr, held_out, seed)
