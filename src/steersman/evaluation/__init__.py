@@ -3,6 +3,7 @@
 from steersman.evaluation.acting import Acted, act_in
 from steersman.evaluation.alarms import calibrate_alarm
 from steersman.evaluation.deciding import Decides, FunctionPolicy, PolicyFunction
+from steersman.evaluation.deliberating import calibrate_gate
 from steersman.evaluation.foresight import Foresight, encode_films, fit_levels, foresight
 from steersman.evaluation.futures import Shares, best_of, rank_histogram, shares, unevenness
 from steersman.evaluation.guarding import ClearGuard, Guard, fit_clear_guard, fit_guard
@@ -17,8 +18,8 @@ from steersman.evaluation.success import Tally, drifted
 
 __all__ = [
     "PROTOCOLS", "Acted", "ClearGuard", "Decides", "Evaluation", "Foresight", "FunctionPolicy", "Guard",
-    "PlanningProtocol", "PolicyFunction", "Seen", "Shares", "Tally", "act_in", "best_of", "calibrate_alarm", "drifted",
-    "encode_films", "evaluate", "fit_agreement", "fit_clear_guard", "fit_guard", "fit_levels", "fit_logged", "fitting",
-    "foresight", "lived_errors", "margins_kept", "measure", "measure_margins", "protocol", "rank_histogram", "shares",
-    "show_columns", "show_seen", "unevenness", "wilson", "zero_of",
+    "PlanningProtocol", "PolicyFunction", "Seen", "Shares", "Tally", "act_in", "best_of", "calibrate_alarm",
+    "calibrate_gate", "drifted", "encode_films", "evaluate", "fit_agreement", "fit_clear_guard", "fit_guard",
+    "fit_levels", "fit_logged", "fitting", "foresight", "lived_errors", "margins_kept", "measure", "measure_margins",
+    "protocol", "rank_histogram", "shares", "show_columns", "show_seen", "unevenness", "wilson", "zero_of",
 ]
