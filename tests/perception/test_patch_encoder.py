@@ -76,3 +76,10 @@ def test_what_is_none_is_refused(values):
 def test_a_patch_that_nobody_settled_is_refused():
     with pytest.raises(ConfigError, match="lattice_for"):
         PatchEncoder.Config(patch=0).build(walk.SIGNATURE)
+
+
+def test_a_patch_larger_than_the_picture_is_refused():
+    low = Signature({"image": ObservationSpec("image", (8, 12, 1))}, walk.SIGNATURE.action)
+    assert PatchEncoder.Config(patch=8).build(low).grid == (1, 2)
+    with pytest.raises(ConfigError, match="at most 8 pixels"):
+        PatchEncoder.Config(patch=9).build(low)

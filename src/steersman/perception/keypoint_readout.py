@@ -5,7 +5,6 @@ Shapes: n fitted rows, N = h w tokens, D size of a token, W width, K keypoints, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import msgspec
@@ -17,6 +16,7 @@ from steersman.core import ConfigError, Readout, register
 from steersman.nn import fit, mlp
 from steersman.nn.convolution import ResidualConv
 from steersman.nn.fitting import redraw
+from steersman.nn.places import token_grid
 from steersman.perception.pooling import Keypoints
 from steersman.perception.readout import ColumnReadout, standardise
 
@@ -68,16 +68,8 @@ class KeypointReadout(ColumnReadout):
 
     def __init__(self, config: Config, columns: tuple[str, ...], latent_shape: Sequence[int]) -> None:
         super().__init__(columns, tuple(latent_shape))
-        if len(latent_shape) != 2:
-            raise ConfigError("states of tokens (N, D)", f"{tuple(latent_shape)}",
-                              "use an encoder of tokens, or the read-out 'kernel'")
-        count, size = latent_shape
-        side = math.isqrt(count)
-        self.grid = config.grid or (side, side)
-        if math.prod(self.grid) != count:
-            raise ConfigError(f"a grid of {count} places, one for each token", f"{list(self.grid)}",
-                              "say the read-out's `grid`: rows and columns")
-        self.config, self.count = config, count
+        self.grid = token_grid(latent_shape, config.grid, "read-out", "the read-out 'kernel'")
+        self.config, (self.count, size) = config, latent_shape
         self.places = nn.Sequential(
             nn.Conv2d(size, config.width, 3, padding=1),
             *(ResidualConv(config.width, "relu") for _ in range(config.blocks)),

@@ -42,7 +42,7 @@ class PatchEncoder(Perception):
     Sides are padded with mid-grey to whole tiles. Pictures of a moment (`ObservationSpec.frames`) are cut together.
 
     Raises:
-        ConfigError: no such image; a patch, an offset or a size that is none.
+        ConfigError: no such image; a patch, an offset or a size that is none; a patch larger than the picture.
         MismatchError: an image of another size than the signature's.
     """
 
@@ -89,6 +89,9 @@ class PatchEncoder(Perception):
         self.config, self.image = config, signature.image(config.image)
         self.shape = signature.observations[self.image].shape
         height, width, channels = self.shape
+        if config.patch > min(height, width):
+            raise ConfigError(f"a patch of at most {min(height, width)} pixels, in pictures of {height}×{width}",
+                              f"{config.patch}", "take a sixteenth of a side or so")
         p, self.pad, self.grid = config.patch, config.pads(height, width), config.grid(self.shape)
         self.latent_shape = (math.prod(self.grid), config.size)
         numbers = channels * p * p

@@ -8,8 +8,6 @@ step, W width.
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 import torch
 import torch.nn.functional as F
@@ -27,6 +25,7 @@ from steersman.core import (
 )
 from steersman.nn import ActionEmbedding
 from steersman.nn.codebook import Codebook
+from steersman.nn.places import token_grid
 from steersman.world_model.drive import drive_inputs
 
 
@@ -72,15 +71,8 @@ class TokenConvolution(WorldModel):
 
     def __init__(self, config: Config, signature: Signature, latent_shape: tuple[int, ...]) -> None:
         super().__init__()
-        if len(latent_shape) != 2:
-            raise ConfigError("states of tokens (N, D)", f"{latent_shape}",
-                              "use an encoder of tokens, or the world model 'residual'")
-        count, size = latent_shape
-        side = math.isqrt(count)
-        self.grid = config.grid or (side, side)
-        if math.prod(self.grid) != count:
-            raise ConfigError(f"a grid of {count} places, one for each token", f"{list(self.grid)}",
-                              "say the world model's `grid`: rows and columns")
+        self.grid = token_grid(latent_shape, config.grid, "world model", "the world model 'residual'")
+        size = latent_shape[1]
         self.config, width = config, config.width
         self.actions = ActionEmbedding(signature.action)
         driven = self.actions.width + len(signature.exogenous)
