@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ from steersman.data.doctor.report import Growth
 from steersman.evidence import data_curve, filmed, pixel_guardrails, pixel_shift, pixel_switches, pixels
 from steersman.evidence.cell import Cell, Context, Finished, Found, Kept, Results
 from steersman.evidence.filmed import Log, Scored
+from steersman.perception import KeypointReadout
 from steersman.training import settled
+
+
+class _Quick:
+    """A read-out that is fitted in no time."""
+
+    Config = functools.partial(KeypointReadout.Config, steps=2, width=4, blocks=0, keypoints=2, hidden=())
+
 
 TINY = Log(protocol="arm", episodes=8, steps=45, labels=60)
 
@@ -59,6 +68,19 @@ def test_each_method_is_trained_read_and_scored(log: Finished, tmp_path: Path, m
     assert found.record.n == 2
     assert found.record.decoded_ratio is not None
     assert set(found.record.read) >= {"finger_x", "finger_y"}
+
+
+def test_patches_are_read_and_some_of_their_columns_learned(
+    log: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = Log(protocol="arm", episodes=8, steps=45, labels=60, read=True, patches=4, columns="finger_y,finger_x")
+    monkeypatch.setitem(pixels.WORLDS, "arm", some)
+    monkeypatch.setattr(pixels.pixels, "KeypointReadout", _Quick)
+    monkeypatch.setattr(filmed.read, "recipe", functools.partial(filmed.read.recipe, steps=2))
+    found = performed(pixels, tmp_path, pixels.Settings(world="arm", episodes=2), log)
+    assert isinstance(found.record, Scored)
+    assert set(found.record.read) == {"finger_x", "finger_y"}
+    assert found.record.decoded_ratio is not None
 
 
 def test_another_goal_takes_the_log_and_the_training_of_its_world(log: Finished, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     columns   of the read-out that the second training takes; "": all
     tiles     pictures are taken by their tiles
     patches   pixels along the side of the patches that pictures are taken by; 0: as they are
+    acted     episodes acted in; 0: as many as the protocol has
     """
 
     protocol: str
@@ -64,6 +65,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     columns: str = ""
     tiles: bool = False
     patches: int = 0
+    acted: int = 0
 
 
 class Scored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -240,7 +242,8 @@ def foreseen(run: Run, tests: Labelled) -> tuple[dict[str, float], float | None]
     m = max(1, round(AHEAD / pace.step))
     rows = tests.actions.shape[1]
     first = rows - (m + history - 1) * pace.step
-    truth, spread = tests.values, tests.values.std(0).clamp(min=1e-6)
+    truth = tests.values[:, [tests.columns.index(name) for name in readout.columns]]
+    spread = truth.std(0).clamp(min=1e-6)
     error = readout.read(_encoded(parts.parts.perception, tests.moments(pace)).state) - truth
     r2 = 1 - error.square().mean(0) / truth.var(0).clamp(min=1e-12)
     told = {name: float(value) for name, value in zip(readout.columns, r2, strict=True)}

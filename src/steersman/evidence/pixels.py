@@ -48,7 +48,7 @@ WORLDS: dict[str, Log] = {
     "simple-crossing": Log(protocol="simple-crossing", tiles=True),
     "arm": Log(protocol="arm", read=True, patches=4),
     "arm-by-picture": Log(protocol="arm-picture"),
-    "two-rooms": Log(protocol="held-out", log="two-rooms", episodes=1000, patches=4),
+    "two-rooms": Log(protocol="held-out", log="two-rooms", episodes=1000, patches=4, acted=20),
     "reacher": Log(protocol="reacher-pixels"),
 }
 """World -> what is recorded there."""
@@ -113,7 +113,8 @@ def perform(context: Context) -> Found:
     learned = filmed.learn(context, config, log.folder)
     if world.read and ours:
         learned = filmed.learn_read(context, learned, log.folder, seed=context.seed, columns=world.columns)
-    found = filmed.judge(context, learned, log.folder, world.protocol, settings.episodes, far=world.far,
+    episodes = settings.episodes or world.acted or None
+    found = filmed.judge(context, learned, log.folder, world.protocol, episodes, far=world.far,
                          searched=tiles or (patches > 0 and not world.read))
     context.say(f"{settings.world}, {settings.method}, seed {context.seed}: {found.score:.3g} (random "
                 f"{found.random or 0:.3g}), {found.seconds:.0f} s of training")
