@@ -119,6 +119,7 @@ def margins(
     A planner seeks out what its model thinks best, so its plans are not exchangeable with logged actions. Therefore a
     second calibration: `own` episodes are acted within the first margins, now and then a whole certificate is carried
     out without looking, and the margins of those errors are taken where they are larger. `level` then holds for both.
+    A model so poor that no decision finds a certificate carries none out: then the first margins are all there are.
     """
     logged = calibrate_margins(errors(agent, world, *windows(world, count, AHEAD, seed)), level, seed=seed)
     generator = torch.Generator().manual_seed(seed + 1)
@@ -127,6 +128,8 @@ def margins(
                   planner=guarded(agent, world))
     found = run(actor, world, *hazards.sample_tasks(world, own, generator), guardrails(agent.readout, world, logged),
                 limit, seed=seed, every=5)
+    if not len(found.missed):
+        return logged
     growth = torch.tensor(logged.by_step)
     acted = calibrate_margins(found.missed, level, unit=found.episode, growth=growth, seed=seed)
     both = tuple(max(a, b) for a, b in zip(logged.by_step, acted.by_step, strict=True))
