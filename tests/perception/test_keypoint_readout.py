@@ -38,6 +38,20 @@ def test_120_labels_tell_a_place_that_a_kernel_does_not_read():
     assert float((found.read(tested)[:, 2] - 7).abs().max()) < 0.1
 
 
+def test_a_column_that_nothing_tells_costs_one_that_places_tell_little():
+    states, values = marked(120, 0)
+    tested, truth = marked(200, 1)
+    g = torch.Generator().manual_seed(2)
+    noise = torch.randn(120, 6, generator=g)
+    found: list[float] = []
+    for floor in (1e-2, 1e6):  # the second weighs all columns alike
+        readout = KeypointReadout.Config(width=12, blocks=1, keypoints=4, hidden=(32,), steps=150, lr=1e-2, floor=floor
+                                         ).build(("x", "y", *"abcdef"), (64, 3))
+        readout.fit(states, torch.cat([values[:, :2], noise], 1))
+        found.append(error(readout, tested, torch.cat([truth[:, :2], torch.zeros(200, 6)], 1)))
+    assert found[0] < 0.8 * found[1]
+
+
 def test_the_same_labels_give_the_same_read_out_whatever_was_drawn_before():
     states, values = marked(40, 0)
     short = KeypointReadout.Config(width=6, blocks=1, keypoints=2, hidden=(8,), steps=5)
@@ -95,6 +109,8 @@ def test_it_refuses_what_has_no_places():
         SMALL.build(("x",), (60, 3))
     with pytest.raises(ConfigError, match="positive sizes"):
         KeypointReadout.Config(width=0)
+    with pytest.raises(ConfigError, match="positive sizes.* floor"):
+        KeypointReadout.Config(floor=0.0)
     assert KeypointReadout.Config(grid=(6, 10), steps=1).build(("x",), (60, 3)).grid == (6, 10)
     states, values = marked(40, 0)
     with pytest.raises(DataError, match="finite"):

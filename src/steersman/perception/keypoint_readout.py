@@ -6,6 +6,7 @@ Shapes: n fitted rows, N = h w tokens, D size of a token, W width, K keypoints, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 import torch
@@ -23,10 +24,11 @@ from steersman.perception.readout import ColumnReadout, standardise
 _AT_ONCE = 64  # states read together: more take more memory and no less time
 _BEND = 0.1  # deviations, from which on an error counts as it is and no longer as its square
 _SHARPNESS = 3.0
+_KEPT = 0.98  # of a column's running mean error, at each step
 
 
 class KeypointReadout(ColumnReadout):
-    """y = MLP(keypoints(relu(blocks(conv(s))))) of states of tokens on a grid.
+    """y = W p + MLP(p, f), (p, f) = keypoints(relu(blocks(conv(s)))), of states of tokens on a grid; p are places.
 
     A 3 × 3 convolution and residual blocks of two more look at each token and its neighbours with the same weights at
     every place; `Keypoints` says where each of K learned maps is high, as numbers between the places. What was learned
@@ -34,10 +36,21 @@ class KeypointReadout(ColumnReadout):
     kernels and ridges cannot read (LOG.md). For what a place in the picture tells: where
     something is, how something is turned whose parts are seen.
 
-    Tokens are standardised by statistics that all places share. Errors in deviations of a column count by Huber's loss
-    that bends at 0.1. AdamW, its rate falling along half a cosine.
+    Places go straight to the columns, through weights W; the perceptron, whose last layer begins at 0, adds what a
+    weighted sum of places cannot tell (sines of joints), from places, strengths and means. Without W few labels are
+    learned by heart.
 
-    Source: spatial soft arg-max of Levine et al. 2016 and Finn et al. 2016.
+    Loss: mean over columns c of e_c / (m_c + floor), e_c the batch's mean of Huber's loss, that bends at 0.1, of errors
+    in deviations of the column; m_c the running mean of e_c, not differentiated. Columns that can be read exactly
+    thus keep their weight beside columns that cannot, whose errors would otherwise drown theirs; a smaller `floor`
+    makes them still more exact at the others' cost. On an arm of three links, of whose finger 500 labels and the
+    joints' sines tell, the share of places read more than a tenth of its reach off falls from 16% to 0 by both
+    (LOG.md).
+
+    Tokens are standardised by statistics that all places share. AdamW, its rate falling along half a cosine.
+
+    Source: spatial soft arg-max of Levine et al. 2016 and Finn et al. 2016; tasks weighted by their own errors:
+    Kendall et al. 2018, which learns the weights.
 
     Raises:
         ConfigError: states that are no tokens, or a grid that has not as many places.
@@ -45,7 +58,7 @@ class KeypointReadout(ColumnReadout):
 
     @register(Readout)
     class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="keypoint"):
-        """width W, keypoints K; grid (h, w), empty: square."""
+        """width W, keypoints K; grid (h, w), empty: square; floor: see the loss."""
 
         grid: tuple[int, ...] = ()
         width: int = 32
@@ -56,11 +69,12 @@ class KeypointReadout(ColumnReadout):
         batch_size: int = 32
         lr: float = 2e-3
         weight_decay: float = 1e-3
+        floor: float = 1e-2
 
         def __post_init__(self) -> None:
             if min(self.width, self.keypoints, self.steps, self.batch_size) < 1 or self.blocks < 0 or (
-                    len(self.grid) not in (0, 2)) or not self.lr > 0:
-                raise ConfigError("positive sizes, steps and rate, and a grid of two sides or none", f"{self}",
+                    len(self.grid) not in (0, 2)) or not min(self.lr, self.floor) > 0:
+                raise ConfigError("positive sizes, steps, rate and floor, and a grid of two sides or none", f"{self}",
                                   "correct the read-out's configuration")
 
         def build(self, columns: tuple[str, ...], latent_shape: tuple[int, ...]) -> KeypointReadout:
@@ -78,7 +92,8 @@ class KeypointReadout(ColumnReadout):
         ).to(memory_format=torch.channels_last)
         found = self.places[-1]
         assert isinstance(found, Keypoints)
-        self.told = mlp([found.size, *config.hidden, len(columns)])
+        self.straight = nn.Linear(2 * config.keypoints, len(columns))
+        self.bent = mlp([found.size, *config.hidden, len(columns)])
 
     def _standardise(self, flat: Tensor) -> None:
         tokens = flat.unflatten(1, (self.count, -1)).flatten(0, 1)
@@ -93,19 +108,29 @@ class KeypointReadout(ColumnReadout):
     def _told(self, x: Tensor) -> Tensor:
         """(r, N D) -> (r, C)."""
         tokens = x.unflatten(1, (*self.grid, -1)).permute(0, 3, 1, 2)
-        y: Tensor = self.told(self.places(tokens))
+        found: Tensor = self.places(tokens)
+        y: Tensor = self.straight(found[:, : self.straight.in_features]) + self.bent(found)
         return y
 
     def _fit(self, x: Tensor, y: Tensor, known: Tensor, seed: int) -> None:
         c, generator = self.config, torch.Generator().manual_seed(seed)
+        running = torch.ones_like(y[0])
 
         def loss() -> Tensor:
             rows = torch.randint(len(x), (min(c.batch_size, len(x)),), generator=generator).to(x.device)
             errors, counted = F.smooth_l1_loss(self._told(x[rows]), y[rows], reduction="none", beta=_BEND), known[rows]
-            return (errors * counted).sum() / counted.sum().clamp(min=1)
+            told = counted.any(0)
+            mean = (errors * counted).sum(0) / counted.sum(0).clamp(min=1)
+            running.copy_(torch.where(told, _KEPT * running + (1 - _KEPT) * mean.detach(), running))
+            return (mean / (running + c.floor)).mean()
 
-        network = nn.ModuleList([self.places, self.told])
-        fit(network, loss, generator, steps=c.steps, lr=c.lr, decay=c.weight_decay, draw=_draw)
+        network = nn.ModuleList([self.places, self.straight, self.bent])
+
+        def draw(network: nn.Module, generator: torch.Generator) -> None:
+            _draw(network, generator)
+            nn.init.zeros_(cast(nn.Linear, self.bent[-1]).weight)
+
+        fit(network, loss, generator, steps=c.steps, lr=c.lr, decay=c.weight_decay, draw=draw)
 
 
 @torch.no_grad()
