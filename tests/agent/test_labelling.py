@@ -50,6 +50,7 @@ def test_it_reads_moments_that_it_was_not_fitted_to_and_is_kept_fitted_to_all(se
     kept = Agent.load(seen).readout
     assert isinstance(kept, KernelReadout)
     assert kept.columns == ("x", "y")
+    assert kept.r2 == found.r2
     assert torch.equal(kept.weight, found.readout.weight)
     assert not torch.equal(found.measured.mean, found.readout.mean)
 

@@ -10,6 +10,7 @@ import torch
 
 from steersman.agent import Agent
 from steersman.agent.building.loading import load_parts
+from steersman.agent.building.readouts import load_readout
 from steersman.agent.fitting import fit_readout
 from steersman.agent.labelling import fit_labelled
 from steersman.core import (
@@ -97,6 +98,18 @@ def test_the_second_run_reads_as_the_first_and_stands_alone(eye, tmp_path):
         there = agent.readout.read(before.encode(shown).state)
         assert torch.equal(found.told(shown), there)
         assert torch.equal(found.encode({"read": there}).state, found.encode(shown).state)
+
+
+def test_columns_that_are_read_badly_do_not_become_the_state(eye, monkeypatch):
+    readout = load_readout(Run.open(eye[1]), "observation")
+    assert readout is not None
+    assert readout.r2["x"] > 0.9  # measured on labels that it was not fitted to, and kept with the run
+    for told, chosen in (({"x": 0.9, "speed": 0.1}, ("x",)), ({"x": 0.2}, ()), ({}, ())):
+        several = LinearReadout(("x", "speed", "same"), (4,))
+        several.r2 = told
+        monkeypatch.setattr(read, "load_readout", lambda *_, found=several: found)
+        assert read.recipe(over=str(eye[1])).agent.perception.columns == chosen
+        assert read.recipe(over=str(eye[1]), columns="same").agent.perception.columns == ("same",)
 
 
 def test_what_it_foresees_is_nearer_than_standing_still_and_moves_the_bar(eye, tmp_path):
@@ -200,7 +213,7 @@ def test_words_for_what_cannot_be_read(eye, tmp_path):
     elsewhere = msgspec.structs.replace(config.agent.perception, source=str(tmp_path / "unread"))
     with pytest.raises(UsageError, match="a run with a read-out"):
         elsewhere.build(dataset.paced(Pace(step=1, frames=2)).signature).initialise()
-    other = msgspec.structs.replace(config.agent.perception, read=("z",))
+    other = msgspec.structs.replace(config.agent.perception, read=("z",), columns=())
     with pytest.raises(UsageError, match="a read-out of z"):
         other.build(dataset.paced(Pace(step=1, frames=2)).signature).initialise()
 

@@ -98,14 +98,14 @@ def fit_to_labels(
     measured = fitted(~held_out)
     r2 = _r2(measured, states[held_out], values[held_out], None if known is None else known[held_out])
     readout = fitted(torch.ones_like(held_out))
+    readout.r2 = r2
     save_readout(run, NAME, readout, config, shape, loaded.step, len(states))
     constant = tuple(name for name in names if name not in columns)
     return Labels(readout, len(states), int(held_out.sum()), measured, apart, r2, constant, whole)
 
 
 def fit_labelled(run: Run, labelled: Labelled, config: ReadoutConfig | None = None, seed: int = 0) -> ColumnReadout:
-    """The same for frames of a world that tells what they show (`World.labelled`): all of them are fitted to, none is
-    kept to measure.
+    """The same for frames of a world that tells what they show (`World.labelled`), each of an episode of its own.
 
     labelled  n frames with the rows before them, of which a moment of several pictures shows some
     config    None: the one that the run's configuration asks for, else a linear one
@@ -122,8 +122,12 @@ def fit_labelled(run: Run, labelled: Labelled, config: ReadoutConfig | None = No
                    evenly(loaded.parts.perception.tasks, min(_BATCH, len(labelled.values) - i), i)).state.float()
             for i in range(0, len(labelled.values), _BATCH)
         ])
-    readout = build_readout(config, labelled.columns, shape)
-    readout.fit(states.clone(), labelled.values, seed)
+    states, values = states.clone(), labelled.values
+    held_out, _ = _held_out(torch.arange(len(states)), seed)
+    measured, readout = (build_readout(config, labelled.columns, shape) for _ in range(2))
+    measured.fit(states[~held_out], values[~held_out], seed)
+    readout.fit(states, values, seed)
+    readout.r2 = _r2(measured, states[held_out], values[held_out], None)
     save_readout(run, NAME, readout, config, shape, loaded.step, len(states))
     return readout
 

@@ -49,7 +49,6 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     labels    frames of which the truth is told
     far       plans go by a temporal distance also where goals are columns: the way there first leads away from them
     read      goals on columns are planned to in what is read, by a second training (`recipes.read`)
-    columns   of the read-out that the second training takes; "": all
     tiles     pictures are taken by their tiles
     patches   pixels along the side of the patches that pictures are taken by; 0: as they are
     acted     episodes acted in; 0: as many as the protocol has
@@ -62,7 +61,6 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     labels: int = LABELS
     far: bool = False
     read: bool = False
-    columns: str = ""
     tiles: bool = False
     patches: int = 0
     acted: int = 0
@@ -157,17 +155,15 @@ def learn(
 
 
 def learn_read(
-    context: Context, learned: tuple[Run, float, float], log: Path, dataset: Dataset | None = None, seed: int = 0,
-    columns: str = "",
+    context: Context, learned: tuple[Run, float, float], log: Path, dataset: Dataset | None = None, seed: int = 0
 ) -> tuple[Run, float, float]:
     """The second training, over what the read-out of the first one reads -> its run, seconds and CPU-seconds of both.
 
     dataset  the part of the log that both may know
-    columns  as `recipes.read` takes them
     """
     first, seconds, cpu = learned
     dataset, path, config = dataset or Dataset.open(log / "log"), context.folder / "read", read.recipe(
-        over=str(first.path), columns=columns, seed=seed)
+        over=str(first.path), seed=seed)
     began = time.process_time()
     with training.create_run(path, config, dataset, recipe="read") as run:
         trained = training.train(config, dataset, run, progress=context.progress)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import cast
 
 import msgspec
@@ -26,7 +27,11 @@ class ColumnReadout(Readout):
 
     The columns' means and standard deviations are those of the fitted values; deviations are what an error of a goal
     on a column is measured in unless the goal says otherwise.
+
+    r2  column -> R² on labels that a read-out of the same kind was not fitted to, where somebody measured it
     """
+
+    r2: Mapping[str, float] = MappingProxyType({})
 
     state_mean: Tensor
     state_deviation: Tensor

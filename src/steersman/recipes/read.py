@@ -16,6 +16,9 @@ from steersman.runs import Run
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import ObserverModel
 
+LEGIBLE = 0.5
+"""R² of a column that becomes part of the state unless somebody chooses."""
+
 
 def recipe(
     *,
@@ -38,8 +41,9 @@ def recipe(
     """How what is read off pictures moves: the second training, after `pixels` and `fit --labels`, on the same log.
 
     over        folder of the run that learned from the log's pictures and whose read-out was fitted to a few labels
-    columns     of the read-out that become the state, with commas between them (default: all). Leave out speeds that
-                are read badly: the history tells them
+    columns     of the read-out that become the state, with commas between them (default: those that it reads with an
+                R² of at least 0.5 on labels that were kept from it; all, where none is or nobody measured it). Speeds
+                that one picture does not show are told by the history
     steps       optimiser steps
     history     rows that are filtered before the model foresees
     ahead       rows of the rollouts that are trained; shorter episodes than both together are left out
@@ -66,7 +70,8 @@ def recipe(
     if readout is None:
         raise UsageError(f"a run with a read-out at {over}", "none",
                          f"fit one first: steersman fit {over} --labels LOG")
-    seen, chosen = signature.pace, tuple(filter(None, map(str.strip, columns.split(","))))
+    seen, chosen = signature.pace, tuple(filter(None, map(str.strip, columns.split(",")))) or tuple(
+        name for name in readout.columns if readout.r2.get(name, 0.0) >= LEGIBLE)
     return TrainConfig(
         agent=AgentConfig(
             perception=ReadEncoder.Config(

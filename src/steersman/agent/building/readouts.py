@@ -50,19 +50,21 @@ class _Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint: int
     rows: int
     sha256: str
+    r2: dict[str, float] = {}
 
 
 def save_readout(
     run: Run, name: str, readout: ColumnReadout, config: ReadoutConfig, latent_shape: tuple[int, ...], checkpoint: int,
     rows: int,
 ) -> None:
-    """Keep a fitted read-out with the run; `rows` labelled states were used, latents are those of `checkpoint`.
+    """Keep a fitted read-out with the run, and its `r2`; `rows` labelled states were used, latents are those of
+    `checkpoint`.
 
     Raises:
         StorageError: the disk refused.
     """
     data = encode({k: v.contiguous() for k, v in readout.state_dict().items()})
-    card = _Card(config, readout.columns, latent_shape, checkpoint, rows, sha256(data))
+    card = _Card(config, readout.columns, latent_shape, checkpoint, rows, sha256(data), dict(readout.r2))
     there = whole(run.path / FOLDER)
     others = {path.name for path in there.glob("[!.]*")} - {f"{name}.safetensors", f"{name}.json"}
     with writing(there, "a read-out", keep=others) as folder:
@@ -111,4 +113,5 @@ def _loaded(run: Run, name: str) -> ColumnReadout | None:
 
     readout = build_like(build, parse_header(data, str(path)), str(path), card.config, card.latent_shape)
     readout.load_state_dict(decode(data))
+    readout.r2 = card.r2
     return readout.eval()
