@@ -109,7 +109,7 @@ def test_it_refuses_what_has_no_places():
         SMALL.build(("x",), (60, 3))
     with pytest.raises(ConfigError, match="positive sizes"):
         KeypointReadout.Config(width=0)
-    with pytest.raises(ConfigError, match="positive sizes.* floor"):
+    with pytest.raises(ConfigError, match=r"positive sizes.* floor"):
         KeypointReadout.Config(floor=0.0)
     assert KeypointReadout.Config(grid=(6, 10), steps=1).build(("x",), (60, 3)).grid == (6, 10)
     states, values = marked(40, 0)
