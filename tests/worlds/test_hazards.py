@@ -12,7 +12,7 @@ import torch
 from steersman.core import ActionError, ConfigError
 from steersman.worlds import Hazards, HazardsConfig, feasible, hazards, make_world, record, roam
 from steersman.worlds.escapes import braking
-from steersman.worlds.hazards_env import paint
+from steersman.worlds.hazards_env import SEEN, paint
 
 WORLD = HazardsConfig()
 
@@ -182,10 +182,11 @@ def test_pictures_show_obstacles_and_the_point():
     observation, _ = env.reset(seed=2)
     assert observation["image"].shape == (64, 64, 3)
     assert observation["image"].dtype == np.uint8
-    state = replace(alone([-2.5, 2.5], [0.0, 0.0]), place=torch.full((1, WORLD.obstacles, 2), 20.0))
-    state.place[0, 0] = torch.tensor([2.5, -2.5])
+    far = 15.5 * 2 * SEEN * WORLD.half / 64  # the middle of a pixel
+    state = replace(alone([-far, far], [0.0, 0.0]), place=torch.full((1, WORLD.obstacles, 2), 20.0))
+    state.place[0, 0] = torch.tensor([far, -far])
     picture = paint(WORLD, state)[0]
     assert picture[16, 16].tolist() == [205, 28, 40]  # y is up: the point is in the upper left
-    assert picture[48, 48].tolist() == [70, 72, 86]
+    assert picture[47, 47].tolist() == [70, 72, 86]
     with pytest.raises(ConfigError, match="look"):
         Hazards(look="smell")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import pytest
 import torch
 
 from steersman.core import ColumnGoal, ConfigError, UsageError
 from steersman.worlds import OURS, Hazards, hazards, roam
-from steersman.worlds.hazards_env import FAR, LABELS, HazardTrials, paint
+from steersman.worlds.hazards_env import FAR, LABELS, SEEN, HazardTrials, paint
 
 WORLD = OURS["hazards-pixels"]
 
@@ -40,12 +42,27 @@ def test_the_point_and_the_obstacles_are_drawn_where_they_are():
     red = (shown[..., 0] - shown[..., 1:].amax(-1) - 40).clamp_min(0)
     pixel = torch.arange(64) + 0.5
     found = torch.stack([(red.sum(1) * pixel).sum(1), (red.sum(2) * pixel).sum(1)], 1) / red.sum((1, 2))[:, None]
-    place = state.position * torch.tensor([1.0, -1.0]) / WORLD.half * 32 + 32
+    place = state.position * torch.tensor([1.0, -1.0]) / (SEEN * WORLD.half) * 32 + 32
     assert float((found - place).norm(dim=1).max()) < 1
-    at = ((state.place * torch.tensor([1.0, -1.0]) / WORLD.half * 32 + 32).long()).clamp(0, 63)
+    at = ((state.place * torch.tensor([1.0, -1.0]) / (SEEN * WORLD.half) * 32 + 32).long()).clamp(0, 63)
     seen = shown[torch.arange(100)[:, None], at[..., 1], at[..., 0]]
     apart = (state.place - state.position[:, None]).norm(dim=-1) > 0.5  # the point is drawn in front
     assert bool((seen[apart] == torch.tensor([70.0, 72.0, 86.0])).all())
+
+
+def test_the_edge_is_drawn_where_the_limit_is_and_what_left_is_still_seen():
+    edge, outside = torch.zeros(1, 2), torch.zeros(1, 2)
+    edge[0, 0], outside[0, 0] = WORLD.half - WORLD.body, 1.1 * WORLD.half
+    state = hazards.sample_states(WORLD, 1, generator(1))
+    state = dataclasses.replace(state, place=torch.full_like(state.place, 100.0))
+    empty = paint(WORLD, dataclasses.replace(state, position=torch.full((1, 2), 100.0)))[0].float()
+    dark = (empty.mean(-1) < 200)
+    assert dark[32].nonzero().flatten().tolist() == dark[:, 32].nonzero().flatten().tolist()
+    first = int(dark[32, 32:].nonzero()[0]) + 32
+    assert (first - 32) / 32 * SEEN * WORLD.half == pytest.approx(WORLD.half, abs=SEEN * WORLD.half / 32)
+    for place in (edge, outside):
+        shown = paint(WORLD, dataclasses.replace(state, position=place))[0].float()
+        assert float((shown[..., 0] - shown[..., 1]).max()) > 80
 
 
 def test_a_picture_is_the_same_alone_as_among_others():

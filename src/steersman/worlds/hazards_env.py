@@ -36,6 +36,8 @@ LABELS = ("x", "y", "vx", "vy", "clearance")
 """What is labelled in pictures: place in m and velocity in m/s of the point, and how far its body is from the nearest
 obstacle or the arena's edge, m: below 0 inside, FAR where it is farther than that."""
 FAR = 1.0
+SEEN = 1.25
+"""How far a picture reaches, in halves of the arena: the log roams over its edge."""
 _SETTLED = 16  # steps roamed before a labelled frame
 _FLOOR, _STILL, _MOVING, _AGENT, _GOAL = (
     (232, 232, 228), (70, 72, 86), (196, 120, 40), (205, 28, 40), (60, 150, 80),
@@ -207,15 +209,21 @@ class HazardTrials(Simulated):
 def paint(config: HazardsConfig, state: HazardState, size: int = SIZE, goal: Tensor | None = None) -> Tensor:
     """Pictures (B, size, size, 3) uint8 of states and, if given, of goals (B, 2); x to the right, y up.
 
-    Edges are blended over one pixel; later discs cover earlier ones: goal, obstacles, the point.
+    The camera sees SEEN times as far as the arena reaches, whose edge is drawn: the point can leave. Edges are blended
+    over one pixel; later shapes cover earlier ones: the arena's edge, goal, obstacles, the point.
     """
-    body = torch.full((len(state), 1), max(config.body, 2 * config.half / size))
-    centre, radius = torch.cat([state.place, state.position[:, None]], 1), torch.cat([state.radius, body], 1)
+    half, each = SEEN * config.half, len(state)
+    pixel, wide = half / size, torch.full((each, 1), max(config.body, 2 * half / size))
+    centre, radius = torch.cat([state.place, state.position[:, None]], 1), torch.cat([state.radius, wide], 1)
     colours = [_STILL] * config.still + [_MOVING] * config.moving + [_AGENT]
     if goal is not None:
         centre = torch.cat([goal[:, None], centre], 1)
-        radius, colours = torch.cat([torch.full_like(body, SUCCESS_RADIUS), radius], 1), [_GOAL, *colours]
-    return capsules.draw(centre, centre, radius, colours, _FLOOR, config.half, size)
+        radius, colours = torch.cat([torch.full_like(wide, SUCCESS_RADIUS), radius], 1), [_GOAL, *colours]
+    outer = config.half + pixel
+    corner = torch.tensor([[-outer, -outer], [outer, -outer], [outer, outer], [-outer, outer]]).expand(each, 4, 2)
+    return capsules.draw(
+        torch.cat([corner, centre], 1), torch.cat([corner.roll(-1, 1), centre], 1),
+        torch.cat([torch.full((each, 4), pixel), radius], 1), [_STILL] * 4 + colours, _FLOOR, half, size)
 
 
 def _seen(config: HazardsConfig, episode: Episode) -> Episode:
