@@ -47,7 +47,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     log       the protocol whose world the log is of; "": the same
     episodes, steps   how many, of at most how many steps; 0: as the world says
     labels    frames of which the truth is told
-    far       plans go by a temporal distance also where goals are columns: the way there first leads away from them
+    far       weight of a temporal distance beside the goal where goals are columns: the way there may first lead away
     read      goals on columns are planned to in what is read, by a second training (`recipes.read`)
     tiles     pictures are taken by their tiles
     patches   pixels along the side of the patches that pictures are taken by; 0: as they are
@@ -59,7 +59,7 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     episodes: int = 0
     steps: int = 0
     labels: int = LABELS
-    far: bool = False
+    far: float = 0.0
     read: bool = False
     tiles: bool = False
     patches: int = 0
@@ -187,12 +187,12 @@ def within(
 def judge(
     context: Context, learned: tuple[Run, float, float], log: Path, protocol: str, episodes: int | None = None,
     change: Callable[[Agent], Agent] | None = None, task: Task | None = None, dataset: Dataset | None = None,
-    far: bool = False, searched: bool = False,
+    far: float = 0.0, searched: bool = False,
 ) -> Scored:
     """What an agent of the run does under the protocol, and how well it reads and foresees the truth. Where goals are
-    pictures, or `far`, and no task says otherwise, plans go by a temporal distance that is fitted to the log.
+    pictures and no task says otherwise, plans go by a temporal distance that is fitted to the log.
 
-    far      plan so also to goals on columns
+    far      weight of that distance beside the goal where goals are columns
     searched  the planner finds ways by itself: no distance is fitted
     dataset  the part of the log that the run may know; None: all of it
     """
@@ -201,11 +201,14 @@ def judge(
     agent = agent if change is None else change(agent)
     asked = PROTOCOLS[protocol]
     goal = asked.world.begin(1, asked.seed(context.seed)).goals()
-    if task is None and not searched and (far or isinstance(goal, ObservationGoal)):
+    pictured = isinstance(goal, ObservationGoal)
+    if task is None and not searched and (far > 0 or pictured):
         known, pace = dataset or Dataset.open(log / "log"), agent.signature.pace
+        began, used = time.perf_counter(), time.process_time()
         distance, _ = fit_distance(agent, known if pace.plain else known.paced(pace), context.seed)
+        seconds, cpu = seconds + time.perf_counter() - began, cpu + time.process_time() - used
         agent.add_cost(distance)
-        task = Task(goal, weights={"goal": 0.0, distance.name: 1.0})
+        task = Task(goal, weights={"goal": 0.0, distance.name: 1.0} if pictured else {"goal": 1.0, distance.name: far})
     with torch.inference_mode():
         found = evaluate(agent, asked, episodes, asked.seed(context.seed), task=task)
         told, ratio = foreseen(run, labels(log / "tests.safetensors"))

@@ -42,7 +42,7 @@ WORLDS: dict[str, Log] = {
     "cartpole": Log(protocol="cartpole-pixels", episodes=800, read=True, patches=4),
     "acrobot": Log(protocol="acrobot-pixels", read=True),
     "mountain-car": Log(protocol="mountain-car-pixels"),
-    "push-t": Log(protocol="push-t"),
+    "push-t": Log(protocol="push-t", read=True, patches=4),
     "empty-8x8": Log(protocol="empty-8x8"),
     "door-key-6x6": Log(protocol="door-key-6x6", tiles=True),
     "simple-crossing": Log(protocol="simple-crossing", tiles=True),

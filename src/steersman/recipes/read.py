@@ -16,7 +16,7 @@ from steersman.runs import Run
 from steersman.training import RolloutStage, TrainConfig
 from steersman.world_model import ObserverModel
 
-LEGIBLE = 0.5
+LEGIBLE = 0.25
 """R² of a column that becomes part of the state unless somebody chooses."""
 
 
@@ -42,7 +42,7 @@ def recipe(
 
     over        folder of the run that learned from the log's pictures and whose read-out was fitted to a few labels
     columns     of the read-out that become the state, with commas between them (default: those that it reads with an
-                R² of at least 0.5 on labels that were kept from it; all, where none is or nobody measured it). Speeds
+                R² of at least 0.25 on labels that were kept from it; all, where none is or nobody measured it). Speeds
                 that one picture does not show are told by the history
     steps       optimiser steps
     history     rows that are filtered before the model foresees
