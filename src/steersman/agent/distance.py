@@ -5,7 +5,7 @@ Shapes: n moments of the log, D latent size.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -33,9 +33,13 @@ def latents(agent: Agent, log: Moments, episode: Tensor, row: Tensor) -> Tensor:
     return torch.cat(states).clone() if states else torch.zeros(0, *agent.perception.latent_shape)
 
 
-def fit_distance(agent: Agent, log: Moments, seed: int = 0) -> tuple[TemporalDistance, float]:
+def fit_distance(
+    agent: Agent, log: Moments, seed: int = 0, over: Literal["steps", "last"] = "steps"
+) -> tuple[TemporalDistance, float]:
     """A temporal distance fitted to all moments of a log -> (it, what a step counts as, 1 at best). With a read-out it
     also takes goals on its columns. `agent.add_cost(distance)`, a weight in the task and `store_additions` keep it.
+
+    over  "last": only the end of what is imagined counts, for use beside a goal on columns
 
     Distance between latents says how alike two states look to the encoder; sitting still half-way may cost less than
     going round. This says how far it is to go, which is what a goal that is a picture asks.
@@ -50,7 +54,8 @@ def fit_distance(agent: Agent, log: Moments, seed: int = 0) -> tuple[TemporalDis
     row = torch.arange(len(episode)) - (lengths.cumsum(0) - lengths)[episode]
     states, readout = latents(agent, log, episode, row), agent.readout
     values = None if readout is None else readout.read(states)
-    config = TemporalDistance.Config() if readout is None else TemporalDistance.Located(columns=readout.columns)
+    config = (TemporalDistance.Config(over=over) if readout is None else
+              TemporalDistance.Located(over=over, columns=readout.columns))
     distance = config.build(agent.perception.latent_shape)
     return distance, distance.fit(states, episode, values=values, seed=seed)
 

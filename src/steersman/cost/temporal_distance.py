@@ -7,7 +7,7 @@ D latent size, C columns, M moments of the log that are remembered.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 import torch
@@ -31,6 +31,9 @@ _ALIKE = 0.01  # squared errors of a column, in its scale, by which moments are 
 
 class TemporalDistance(FittedCost):
     """e_t = d(s_t, g): the fewest steps from the state after step t to the goal, as learned from a log.
+
+    With `over` "last" only the end of what is imagined counts, and steps before are 0 (`Cost.terminal`): how far it is
+    from where a plan ends, beside a goal that says how good the way is. It costs one evaluation a candidate.
 
     d is a quasi-metric: never negative, 0 from a state to itself, d(a, c) <= d(a, b) + d(b, c), and not symmetric,
     because going up a hill takes longer than coming down:
@@ -72,6 +75,7 @@ class TemporalDistance(FittedCost):
                 pictures, and goals that are pictures were not reached; after 4,000 .80, and they were (LOG.md)
 
         slack   steps by which one step may count for more than one, in the root mean square
+        over    "steps": each step counts; "last": the end alone
         """
 
         hidden: tuple[int, ...] = (128, 128)
@@ -82,6 +86,7 @@ class TemporalDistance(FittedCost):
         lr: float = 5e-3
         offset: float = 60.0
         slack: float = 0.1
+        over: Literal["steps", "last"] = "steps"
 
         def __post_init__(self) -> None:
             if min(self.groups, self.size, *self.hidden) < 1 or self.size % self.groups:
@@ -115,6 +120,7 @@ class TemporalDistance(FittedCost):
     def __init__(self, latent_shape: tuple[int, ...], config: Config | None = None) -> None:
         super().__init__()
         self.config, self.latent_shape = config or TemporalDistance.Config(), tuple(latent_shape)
+        self.terminal = self.config.over == "last"
         size = math.prod(latent_shape)
         self.network = mlp([size, *self.config.hidden, 2 * self.config.size], norm=True)
         buffers = {"mean": torch.zeros(size), "deviation": torch.ones(size), "fitted": torch.tensor(False)}
@@ -133,7 +139,7 @@ class TemporalDistance(FittedCost):
         goal = task.goal
         if not bool(self.fitted):
             raise PlanningError("a fitted temporal distance", "one that was not fitted", "call fit")
-        states = imagined.states[:, :, 1:]
+        states = imagined.states[:, :, -1:] if self.terminal else imagined.states[:, :, 1:]
         if isinstance(goal, LatentGoal):
             there = self._flat(goal.latent.state.to(states))[:, None]
         elif isinstance(goal, ColumnGoal):
@@ -143,7 +149,8 @@ class TemporalDistance(FittedCost):
                                 type(goal).__name__, "weigh temporal-distance 0, or name such a goal")
         features, here = self._features(there)[:, :, None, None], self._embed(states)
         apart = [self._between(here, features[:, i]) for i in range(features.shape[1])]
-        return torch.stack(apart).amin(0)
+        found = torch.stack(apart).amin(0)
+        return nn.functional.pad(found, (imagined.states.shape[2] - 2, 0)) if self.terminal else found
 
     def _located(self, goal: ColumnGoal) -> Tensor:
         """(B or 1, nearest, D): the remembered moments whose columns lie nearest to the goal's."""

@@ -47,7 +47,8 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     log       the protocol whose world the log is of; "": the same
     episodes, steps   how many, of at most how many steps; 0: as the world says
     labels    frames of which the truth is told
-    far       weight of a temporal distance beside the goal where goals are columns: the way there may first lead away
+    far       weight of a temporal distance, from where a plan ends, beside a goal on columns: the way there may first
+              lead away from it
     read      goals on columns are planned to in what is read, by a second training (`recipes.read`)
     tiles     pictures are taken by their tiles
     patches   pixels along the side of the patches that pictures are taken by; 0: as they are
@@ -205,7 +206,8 @@ def judge(
     if task is None and not searched and (far > 0 or pictured):
         known, pace = dataset or Dataset.open(log / "log"), agent.signature.pace
         began, used = time.perf_counter(), time.process_time()
-        distance, _ = fit_distance(agent, known if pace.plain else known.paced(pace), context.seed)
+        distance, _ = fit_distance(agent, known if pace.plain else known.paced(pace), context.seed,
+                                   "steps" if pictured else "last")
         seconds, cpu = seconds + time.perf_counter() - began, cpu + time.process_time() - used
         agent.add_cost(distance)
         task = Task(goal, weights={"goal": 0.0, distance.name: 1.0} if pictured else {"goal": 1.0, distance.name: far})

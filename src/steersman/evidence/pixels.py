@@ -46,7 +46,7 @@ WORLDS: dict[str, Log] = {
     "empty-8x8": Log(protocol="empty-8x8"),
     "door-key-6x6": Log(protocol="door-key-6x6", tiles=True),
     "simple-crossing": Log(protocol="simple-crossing", tiles=True),
-    "arm": Log(protocol="arm", read=True, patches=4),
+    "arm": Log(protocol="arm", read=True, patches=4, far=1.0),
     "arm-by-picture": Log(protocol="arm-picture"),
     "two-rooms": Log(protocol="held-out", log="two-rooms", episodes=1000, patches=4, acted=20),
     "reacher": Log(protocol="reacher-pixels"),
