@@ -95,6 +95,21 @@ def test_it_is_a_quasi_metric_and_a_cost():
     assert float((energy[1, 2, 3] - d(rows.view(2, 5, 6, 2, 3)[1, 2, 4], c[1])).abs()) < 1e-5
 
 
+def test_at_the_end_alone_it_is_what_the_last_step_comes_to():
+    g = torch.Generator().manual_seed(1)
+    rows, made = torch.randn(60, 6, generator=g), []
+    for over in ("steps", "last"):
+        distance = TemporalDistance((6,), TemporalDistance.Config(steps=3, hidden=(8,), size=8, over=over))
+        distance.fit(rows, torch.arange(60) // 20)
+        check_cost(distance, ActionSpec("discrete", choices=2), (6,), differentiable=True)
+        made.append(distance)
+    goal = Task(LatentGoal(Latent(rows[:2])))
+    each, end = (one.energy(Imagined(rows.view(2, 5, 6, 6)), torch.zeros(2, 5, 5, 1), goal) for one in made)
+    assert [one.terminal for one in made] == [False, True]
+    torch.testing.assert_close(end[..., -1], each[..., -1])
+    assert not bool(end[..., :-1].any())
+
+
 def test_a_goal_on_columns_is_where_the_log_came_nearest_to_it():
     """The wall's open end is at y = 10: to x = 6 it is the way round, not the way through."""
     rows, episode, cells = walk()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
+import torch
 
 from steersman.agent import Agent
 from steersman.agent.distance import fit_distance
@@ -19,6 +20,7 @@ from steersman.data.doctor.report import Growth
 from steersman.evidence import data_curve, filmed, pixel_guardrails, pixel_shift, pixel_switches, pixels
 from steersman.evidence.cell import Cell, Context, Finished, Found, Kept, Results
 from steersman.evidence.filmed import Log, Scored
+from steersman.nn.fitting import redraw
 from steersman.perception import KeypointReadout
 from steersman.training import settled
 from steersman.worlds.arm import COLUMNS
@@ -37,6 +39,7 @@ TINY = Log(protocol="arm", episodes=8, steps=45, labels=60)
 def _small() -> object:
     patch = pytest.MonkeyPatch()
     patch.setattr(filmed, "TESTED", 24)
+    patch.setattr(TemporalDistance, "_train", lambda self, *_: redraw(self.network, torch.Generator().manual_seed(0)))
     patch.setitem(pixels.WORLDS, "arm", TINY)
     yield patch
     patch.undo()
@@ -74,7 +77,7 @@ def test_each_method_is_trained_read_and_scored(log: Finished, tmp_path: Path, m
 def test_patches_are_read_and_their_columns_learned(
     log: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    some = Log(protocol="arm", episodes=8, steps=45, labels=60, read=True, patches=4)
+    some = Log(protocol="arm", episodes=8, steps=45, labels=60, read=True, patches=4, far=1.0)
     monkeypatch.setitem(pixels.WORLDS, "arm", some)
     monkeypatch.setattr(pixels.pixels, "KeypointReadout", _Quick)
     monkeypatch.setattr(filmed.read, "recipe", functools.partial(filmed.read.recipe, steps=2))
@@ -95,7 +98,8 @@ def test_another_goal_takes_the_log_and_the_training_of_its_world(log: Finished,
     (tmp_path / "b").mkdir()
     found = pixels.again(Context(tmp_path / "b", 0, cell.settings, (log, trained)))
     assert isinstance(found.record, Scored)
-    assert (found.record.n, found.record.seconds) == (2, before.record.seconds)  # type: ignore[attr-defined]
+    assert found.record.n == 2
+    assert found.record.seconds > before.record.seconds, "the distance to pictures"  # type: ignore[attr-defined]
     assert not (tmp_path / "b" / "run").exists()
 
 
@@ -134,9 +138,10 @@ def test_goals_that_are_pictures_are_planned_to_by_a_distance_that_knows_no_more
 ) -> None:
     known: list[tuple[int, Pace]] = []
 
-    def fit(agent: Agent, seen: Dataset, seed: int) -> tuple[TemporalDistance, float]:
+    def fit(agent: Agent, seen: Dataset, seed: int, over: Literal["steps", "last"]) -> tuple[TemporalDistance, float]:
         known.append((len(seen), seen.pace))
-        return fit_distance(agent, seen, seed)
+        assert over == "steps"
+        return fit_distance(agent, seen, seed, over)
 
     monkeypatch.setattr(filmed, "fit_distance", fit)
     monkeypatch.setitem(pixels.WORLDS, "arm", msgspec.structs.replace(TINY, protocol="arm-picture"))
