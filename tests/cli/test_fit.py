@@ -99,6 +99,10 @@ def test_the_temporal_distance_is_kept_as_a_cost(
                           "--episodes", "1")
         assert ended.code == 0, ended.err
     assert steersman("fit", swings, "--drop", "temporal-distance").code == 0
+    ended = steersman("fit", swings, "--distance", "--ends")
+    assert (ended.code, "--weight temporal-distance=1" in ended.err + ended.out) == (0, True), ended.err
+    assert Agent.load(swings).costs[-1].terminal
+    assert steersman("fit", swings, "--drop", "temporal-distance").code == 0
 
 
 def test_where_the_log_has_been_is_kept_by_some_of_its_columns(
@@ -124,6 +128,7 @@ def test_where_the_log_has_been_is_kept_by_some_of_its_columns(
 @pytest.mark.parametrize(("words", "said"), [
     ([], "--limit, --bad, --known, --distance, --critic and --drop; got 0"),
     (["--limit", "speed<=6"], "a name for the guardrail"),
+    (["--labels", "few.npz", "--ends"], "--distance beside --ends; got --ends alone"),
     (["--limit", "speed<=6", "--name", "a b"], "letters, digits"),
     (["--limit", "heat<=6", "--name", "a"], "with a column of cos, sin, speed; got 'heat<=6'"),
     (["--limit", "speed<=6", "--name", "a", "--level", "0.9999"], "to promise 100.0%"),

@@ -62,13 +62,13 @@ def fit_distance(
 
 def weights_towards(agent: Agent, goal: Goal) -> dict[str, float]:
     """How plans weigh an agent's terms where nobody says: a goal that is a picture by the temporal distance alone, if
-    one was fitted and kept; every other goal by how alike it is.
+    one that counts every step was fitted and kept; every other goal by how alike it is.
 
     Likeness to a picture saturates a few steps away and does not know which way leads there (`fit_distance`). Columns
     are exact near the goal, and a distance to them knows the log's nearest moments only.
     """
     name = TemporalDistance.name
-    kept = any(getattr(cost, "name", "") == name for cost in agent.costs)
+    kept = any(getattr(cost, "name", "") == name and not cost.terminal for cost in agent.costs)
     shown = goal.observation if isinstance(goal, ObservationGoal) else {}
     if kept and any(agent.signature.observations[key].kind == "image" for key in shown
                     if key in agent.signature.observations):

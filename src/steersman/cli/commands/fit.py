@@ -71,6 +71,9 @@ class Fit(Extensible):
     name those that say where the plan must not go, e.g. --columns x,y."""
     distance: Annotated[bool, option()] = False
     """Learn the temporal distance."""
+    ends: Annotated[bool, option()] = False
+    """Of --distance: count only where a plan ends. Beside a goal on columns (--weight temporal-distance=1) that is as
+    good as at every step, in a quarter of the time. Plans towards a picture do not go by it."""
     critic: Annotated[str, option("GOAL")] = ""
     """Learn the critic of this goal, words as for steersman run --goal; COLUMN=* is told when it acts. It foresees what
     --weight weighs, from the run's own log, that of --experience, or from practice in --env."""
@@ -121,6 +124,8 @@ class Fit(Extensible):
                              "--critic and --drop", f"{sum(asked)} of them", "give one at a time")
         if (self.limit or self.bad is not None) and not self.name:
             raise UsageError("a name for the guardrail", "none", "give --name, e.g. --name slow")
+        if self.ends and not self.distance:
+            raise UsageError("--distance beside --ends", "--ends alone", "add --distance: it is what counts there")
         require_name(self.name or "unnamed")
         run = Run.open(self.run)
         if self.drop:
@@ -203,11 +208,14 @@ class Fit(Extensible):
 
         dataset = open_data(run)
         moments = int((dataset.lengths + 1).sum())
-        distance, step = fit_distance(agent, dataset, self.seed)
+        distance, step = fit_distance(agent, dataset, self.seed, "last" if self.ends else "steps")
         agent.add_cost(distance)
         terminal.say(f"temporal distance from {moments:,} moments: a step counts as {step:.2f}")
-        terminal.say(f"kept: plans towards a picture go by it alone from now on, towards columns with --weight goal=0 "
-                     f"--weight {distance.name}=1")
+        if self.ends:
+            terminal.say(f"kept: beside a goal on columns with --weight {distance.name}=1")
+        else:
+            terminal.say(f"kept: plans towards a picture go by it alone from now on, towards columns with --weight "
+                         f"goal=0 --weight {distance.name}=1")
         return {"name": distance.name, "step": step, "moments": moments}
 
     def _critic(self, run: Run, agent: Agent, terminal: Terminal) -> dict[str, Any]:
